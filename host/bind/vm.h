@@ -1,0 +1,64 @@
+/* vm.h - a Lua state with limits, and the one protected door into it.
+ *
+ * lua_pcall and lua_resume from C stand in vm.c only. A state belongs to one thread. Memory is
+ * bounded for the state and for the step that runs; CPU time by a count hook that no pcall in a
+ * script can swallow: once over budget it keeps raising until the door is reached.
+ */
+#ifndef TM_BIND_VM_H
+#define TM_BIND_VM_H
+
+#include "core/buf.h"
+#include "core/err.h"
+#include "core/log.h"
+#include "journal/bundle.h"
+#include "journal/journal.h"
+#include "loop/worker.h"
+#include "net/http_client.h"
+
+typedef struct tm_vm tm_vm;
+
+typedef struct tm_vm_limits {
+  size_t memory;        /* bytes of the state */
+  size_t step_memory;   /* bytes one entry through the door may add */
+  int64_t cpu_slice_ms; /* CPU time of one entry through the door */
+  int64_t load_ms;      /* CPU time of loading a system */
+} tm_vm_limits;
+
+typedef struct tm_vm_options {
+  tm_vm_limits limits;
+  const tm_log *log;
+  tm_clock clock;
+  tm_worker *worker;       /* NULL: nothing asynchronous (check, render) */
+  tm_http_client *client;  /* likewise */
+  const char *config_json; /* what host.config() gives the runtime: a JSON object; "{}" */
+  /* Reads one script file by its path within the system's folder, as host.file.read; appends to
+   * out. TM_ENOTFOUND when there is none. */
+  tm_status (*read_file)(void *ud, tm_slice path, tm_buf *out, tm_error *err);
+  void *read_ud;
+  const char *root; /* for chunk names: "scripts/customer_service" */
+  void *(*alloc)(void *ud, void *ptr, size_t old_size, size_t new_size); /* NULL: realloc/free */
+  void *alloc_ud;
+} tm_vm_options;
+
+/* Makes the state, opens the libraries and host.*, loads the embedded runtime. */
+tm_status tm__vm_new(tm_vm **out, const tm_vm_options *o, tm_error *err);
+void tm__vm_free(tm_vm *vm); /* cancels its operations; NULL allowed */
+
+/* dispatch(0, event, args...) with text arguments; the text it returns is appended to `out` (which
+ * may be NULL). Errors are TM_ESCRIPT with a traceback's first lines, TM_ELIMIT for limits. */
+tm_status tm__vm_call(tm_vm *vm, const char *event, const tm_slice *args, size_t count, tm_buf *out,
+                      tm_error *err);
+
+/* ---- loading systems (loader.c) ---- */
+
+/* Loads the system in folder `dir` (its name is the folder's name) in a state of its own, and makes
+ * a bundle of every file it read. Errors: script.* with file:line. */
+tm_status tm__bundle_load(tm_bundle **out, const char *dir, const tm_vm_options *o, tm_error *err);
+
+/* ---- the executor of one worker (executor.c) ---- */
+typedef struct tm_lua tm_lua; /* a state per system version */
+tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err); /* read_file, root: unused */
+tm_executor tm__lua_executor(tm_lua *l);
+void tm__lua_free(tm_lua *l); /* worker thread; NULL allowed */
+
+#endif

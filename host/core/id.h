@@ -1,0 +1,17 @@
+/* id.h - UUIDv7 ids, random bytes and digests (libsodium). */
+#ifndef TM_CORE_ID_H
+#define TM_CORE_ID_H
+
+#include "core/buf.h"
+
+#define TM_ID_SIZE 37 /* 36 characters and the NUL */
+
+void tm__uuid7(char out[TM_ID_SIZE], int64_t now_ms);
+bool tm__uuid_valid(tm_slice s); /* lower-case, 36 characters */
+
+/* The first `hex_len` hex digits of the BLAKE2b-256 digest of the parts, each preceded by its
+ * length; writes hex_len + 1 bytes. */
+void tm__digest_hex(char *out, size_t hex_len, const tm_slice *parts, size_t count);
+uint64_t tm__digest_u64(const tm_slice *parts, size_t count); /* never 0 */
+
+#endif

@@ -1,0 +1,187 @@
+/* tidemill.h - embed the workflow host in a program.
+ *
+ * One tm_host owns its configuration, store, scripts and threads; several hosts can live in one
+ * process. Every function that can fail returns a tm_status and says in `err` (which belongs to the
+ * caller and may be NULL) what happened. Requests are answered through a callback, exactly once, on
+ * a thread of the host: copy what you need and return, never block in it. Strings are UTF-8; times
+ * are milliseconds since 1970, UTC. The JSON that comes back is the JSON of the HTTP interface.
+ */
+#ifndef TIDEMILL_H
+#define TIDEMILL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TM_ABI_VERSION 1
+
+#if defined(__GNUC__)
+#define TM_API       __attribute__((visibility("default")))
+#define TM_NODISCARD __attribute__((warn_unused_result))
+#else
+#define TM_API
+#define TM_NODISCARD
+#endif
+
+typedef struct tm_host tm_host;
+
+typedef enum tm_status {
+  TM_OK = 0,
+  TM_EINVAL = -1,       /* a wrong call or malformed input (HTTP 400) */
+  TM_ENOTFOUND = -2,    /* no such system, flow, conversation (404) */
+  TM_ECONFLICT = -3,    /* the record does not allow it now (409) */
+  TM_ETOOLARGE = -4,    /* over a size limit (413) */
+  TM_EREUSED = -5,      /* an idempotency key with another body (422) */
+  TM_ELIMIT = -6,       /* a quota, rate or script limit (429) */
+  TM_EUNAVAILABLE = -7, /* the store cannot answer, or the host is stopping (503) */
+  TM_EUNSUPPORTED = -8, /* known, but not supported yet (501) */
+  TM_ENOMEM = -9,
+  TM_EIO = -10,
+  TM_ESCRIPT = -11,  /* a script failed */
+  TM_ECORRUPT = -12, /* stored data is damaged or from a newer version */
+  TM_ECANCELLED = -13,
+} tm_status;
+
+/* Plain data, nothing to free. Fields that do not apply are empty or 0. */
+typedef struct tm_error {
+  tm_status status;
+  char code[48];     /* stable, for programs: "conversation.not_found" */
+  char message[640]; /* for people: what happened, where, what to do */
+  char conversation_id[40];
+  char step_id[68];
+  int64_t retry_after_ms;
+} tm_error;
+
+/* ---- options ---- */
+
+typedef int64_t (*tm_clock_fn)(void *ud);                               /* ms since 1970 */
+typedef void (*tm_log_fn)(void *ud, const char *line, size_t size);     /* one line, no newline */
+
+/* Zero-initialise with TM_OPTIONS_INIT; `size` lets the struct grow. */
+typedef struct tm_options {
+  size_t size;
+  const char *config_file;  /* NULL: ./agent_config.yaml if it exists, else defaults */
+  const char *env_file;     /* NULL: none; lines NAME=value, weaker than the environment */
+  const char *const *set;   /* NULL-terminated "path.to.key=value", stronger than everything */
+  tm_clock_fn clock;        /* NULL: the system's clock */
+  void *clock_ud;
+  tm_log_fn log; /* NULL: nothing is logged; called from any thread */
+  void *log_ud;
+} tm_options;
+#define TM_OPTIONS_INIT                                                                            \
+  { .size = sizeof(tm_options) }
+
+/* ---- life ---- */
+
+/* Reads and checks the configuration; starts nothing. On failure *out is NULL. */
+TM_API TM_NODISCARD tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err);
+
+/* Opens the store, loads the systems, starts the threads, takes up unfinished turns. */
+TM_API TM_NODISCARD tm_status tm_host_start(tm_host *host, tm_error *err);
+
+/* Serves HTTP on "HOST:PORT" (NULL: server.listen; port 0: any free one), after start.
+ * `url_out` (may be NULL) receives "http://host:port". */
+TM_API TM_NODISCARD tm_status tm_host_listen(tm_host *host, const char *address, char *url_out,
+                                             size_t url_size, tm_error *err);
+
+/* Refuses new requests, lets running turns finish for up to `timeout_ms`, commits, stops threads.
+ * Turns that are still running then are taken up at the next start. Idempotent. */
+TM_API void tm_host_stop(tm_host *host, int timeout_ms);
+TM_API void tm_host_free(tm_host *host); /* stops first; NULL is allowed */
+
+/* Looks at deadlines now instead of at the next tick: for tests that turn the clock. */
+TM_API void tm_host_wake(tm_host *host);
+
+/* ---- requests ---- */
+
+typedef struct tm_reply {
+  tm_status status;
+  const char *json; /* NUL-terminated; NULL unless status is TM_OK; valid during the callback */
+  size_t size;
+  const tm_error *error; /* NULL when status is TM_OK */
+} tm_reply;
+typedef void (*tm_reply_fn)(void *ud, const tm_reply *reply);
+
+/* NULL for what is not given. `tenant` NULL: "default". */
+typedef struct tm_begin {
+  size_t size;
+  const char *tenant, *system, *flow_id, *session_id, *user_id;
+  const char *message;       /* opens the transcript */
+  const char *metadata_json; /* an object */
+  const char *idempotency_key;
+} tm_begin;
+#define TM_BEGIN_INIT                                                                              \
+  { .size = sizeof(tm_begin) }
+
+/* Starts a conversation and runs its first turn; answers with the turn. */
+TM_API void tm_conversation_begin(tm_host *host, const tm_begin *begin, tm_reply_fn fn, void *ud);
+
+/* Answers the prompt a conversation waits at. `input_json` is a JSON string or object. */
+TM_API void tm_message_send(tm_host *host, const char *tenant, const char *conversation_id,
+                            const char *input_json, const char *idempotency_key, tm_reply_fn fn,
+                            void *ud);
+
+typedef enum tm_read {
+  TM_READ_CONVERSATION,
+  TM_READ_STEPS,
+  TM_READ_MESSAGES,
+  TM_READ_CHECKPOINTS,
+} tm_read;
+
+/* One record, or a page of one of its lists, newest first; cursor NULL: the first page; limit 0:
+ * 50, at most 200. */
+TM_API void tm_conversation_read(tm_host *host, const char *tenant, const char *conversation_id,
+                                 tm_read what, const char *cursor, int limit, tm_reply_fn fn,
+                                 void *ud);
+
+typedef struct tm_filter {
+  size_t size;
+  const char *tenant, *session_id, *system, *flow_id, *status, *cursor;
+  int limit;
+} tm_filter;
+#define TM_FILTER_INIT                                                                             \
+  { .size = sizeof(tm_filter) }
+TM_API void tm_conversation_list(tm_host *host, const tm_filter *filter, tm_reply_fn fn, void *ud);
+
+/* Goes back `steps` answered prompts, or to a checkpoint when `checkpoint_id` is not NULL; answers
+ * with the turn. TM_ECONFLICT names irreversible steps unless `force`. */
+TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const char *conversation_id,
+                                     int steps, const char *checkpoint_id, int force,
+                                     tm_reply_fn fn, void *ud);
+
+/* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */
+TM_API void tm_systems_read(tm_host *host, const char *system, const char *flow_id, tm_reply_fn fn,
+                            void *ud);
+
+/* Loads the scripts beside the running ones and switches if all of them are good; answers
+ * {"systems":[{"name","version","previous"}]}. Running conversations keep their version. */
+TM_API void tm_host_reload(tm_host *host, tm_reply_fn fn, void *ud);
+
+/* ---- without start ---- */
+
+/* The effective configuration, with the origin of each value, secrets hidden:
+ * {"items":[{"key","value","origin","env"}]}. Calls back before it returns. */
+TM_API void tm_config_read(tm_host *host, tm_reply_fn fn, void *ud);
+
+/* Checks scripts (paths of system folders or of folders that hold them; none: the configured
+ * ones): {"items":[{"file","line","level","text","rule"}],"systems":n,"errors":n,"warnings":n}.
+ * Calls back before it returns. */
+TM_API void tm_scripts_check(tm_host *host, const char *const *paths, size_t count, tm_reply_fn fn,
+                             void *ud);
+
+/* Turns an answer's JSON into text for a terminal of `columns` columns; `view` is a name of
+ * lua/tidemill/cli ("systems", "conversations", "steps", "config", "check", "turn", ...).
+ * The reply's `json` is then that text. Calls back before it returns. */
+TM_API void tm_text_render(tm_host *host, const char *view, const char *json, int columns,
+                           int colour, tm_reply_fn fn, void *ud);
+
+TM_API const char *tm_status_name(tm_status status); /* "not_found"; static */
+TM_API const char *tm_version(void);                 /* "0.1.0"; static */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

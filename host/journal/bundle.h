@@ -1,0 +1,40 @@
+/* bundle.h - the loaded versions of systems, as text: what a conversation's version means.
+ *
+ * A bundle holds the exact sources of one version of one system. The registry knows the current
+ * bundle of each system and those older ones that running conversations asked for. No Lua here.
+ */
+#ifndef TM_JOURNAL_BUNDLE_H
+#define TM_JOURNAL_BUNDLE_H
+
+#include "core/buf.h"
+#include "core/err.h"
+
+typedef struct tm_bundle { /* immutable, counted */
+  char system[65], version[33];
+  tm_slice sources;     /* {"files":{"init.lua":"...","agents.lua":"..."},"root":"scripts/x"} */
+  tm_slice description; /* what /v1/systems answers about it, JSON; {NULL,0} for old versions */
+  int refs;             /* internal, atomic */
+} tm_bundle;
+
+/* Copies; one reference belongs to the caller; NULL when out of memory. */
+tm_bundle *tm__bundle_new(tm_slice system, tm_slice version, tm_slice sources,
+                          tm_slice description);
+tm_bundle *tm__bundle_ref(tm_bundle *b);
+void tm__bundle_unref(tm_bundle *b); /* NULL is allowed */
+
+typedef struct tm_registry tm_registry; /* any thread may call; locked inside */
+tm_registry *tm__registry_new(void); /* NULL: out of memory */
+void tm__registry_free(tm_registry *r);
+
+/* Makes `bundles` the current versions (all systems at once) and keeps the old ones findable.
+ * Takes over the caller's references. */
+tm_status tm__registry_switch(tm_registry *r, tm_bundle **bundles, size_t count, tm_error *err);
+/* Remembers an old version that was read from the store; takes over the reference. */
+tm_status tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err);
+/* A new reference, or NULL. */
+tm_bundle *tm__registry_current(tm_registry *r, tm_slice system);
+tm_bundle *tm__registry_find(tm_registry *r, tm_slice system, tm_slice version);
+/* {"items":[description,...]} of the current versions, by name. */
+void tm__registry_describe(tm_registry *r, tm_buf *out);
+
+#endif

@@ -1,0 +1,153 @@
+/* journal.h - turns: one at a time per conversation, durable before they are answered.
+ *
+ * A tm_journal belongs to one worker and owns the conversations whose id hashes to it: their hot
+ * copies, the requests that wait for them, the turn that runs. What a turn *does* is decided by an
+ * executor (the Lua runtime); what it may never get wrong is decided here: order, claims, leases,
+ * compare-and-set, idempotency, resumption, deadlines. No Lua, no HTTP.
+ *
+ * Life of a turn: submitted -> record loaded -> executor->run -> any number of tm__turn_begin and
+ * tm__turn_call -> exactly one of tm__turn_commit, tm__turn_suspend, tm__turn_fail -> answered.
+ * A turn whose record was changed by another process is cancelled (executor->cancel) and, when
+ * nothing was begun, run again on the new record.
+ */
+#ifndef TM_JOURNAL_JOURNAL_H
+#define TM_JOURNAL_JOURNAL_H
+
+#include "journal/bundle.h"
+#include "journal/storage.h"
+
+typedef struct tm_journal tm_journal;
+typedef struct tm_turn tm_turn;
+
+/* ---- what comes in ---- */
+typedef enum tm_request_kind {
+  TM_REQUEST_START,
+  TM_REQUEST_MESSAGE,
+  TM_REQUEST_UNDO, /* rollback */
+  TM_REQUEST_WAKE, /* a deadline or a lease may have passed; no reply */
+} tm_request_kind;
+
+typedef struct tm_request { /* made by tm__request_new, owned by the journal once submitted */
+  tm_message message;       /* internal */
+  tm_request_kind kind;
+  char conversation[TM_ID_SIZE]; /* START: the new id */
+  char tenant[65];
+  /* START */
+  char system[65], flow[65], session[129];
+  char *user_id, *metadata_json; /* owned; NULL: none */
+  /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value */
+  char *input_json; /* owned */
+  uint64_t key, body; /* digests of the idempotency key and of the body; key 0: none */
+  /* UNDO */
+  int steps;
+  int64_t checkpoint; /* row id; 0: use steps */
+  bool force;
+  tm_reply_fn reply; /* NULL: nobody listens */
+  void *reply_ud;
+  tm_journal *journal;      /* internal */
+  struct tm_request *queue; /* internal */
+} tm_request;
+
+tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
+void tm__request_free(tm_request *r);
+
+/* ---- what executes ---- */
+typedef enum tm_turn_kind {
+  TM_TURN_START,
+  TM_TURN_MESSAGE,
+  TM_TURN_RESUME, /* an unfinished turn goes on: after a crash, or because its retry is due */
+  TM_TURN_WAKE,   /* a deadline of a waiting conversation passed */
+  TM_TURN_UNDO,   /* reserved for `undo` functions */
+} tm_turn_kind;
+
+typedef struct tm_turn_view { /* valid until the turn ends */
+  uint64_t id;                /* unique in the worker; even after the turn ended */
+  tm_turn_kind kind;
+  const tm_head *head;     /* as stored; revision 0 for a START */
+  tm_slice state, runtime; /* canonical JSON objects; "{}" for a START */
+  tm_slice input;          /* the request's input; RESUME: that of the unfinished turn, or null */
+  tm_slice calls;          /* RESUME: {"key": result, ...} since the newest begin row; else {} */
+  tm_bundle *bundle;       /* the version to run; borrowed */
+  int64_t now;
+} tm_turn_view;
+const tm_turn_view *tm__turn_view(const tm_turn *t);
+
+typedef struct tm_executor {
+  void *ud;
+  /* On the worker's thread; may end the turn at once or later. */
+  void (*run)(void *ud, tm_turn *t);
+  /* The turn is lost or the host stops: drop it without touching it again. */
+  void (*cancel)(void *ud, tm_turn *t);
+} tm_executor;
+
+/* What is written; JSON text, copied. */
+typedef struct tm_draft {
+  tm_conversation_status status;
+  tm_slice step;       /* current step; "" when over */
+  int64_t wake_at;     /* the earliest deadline; 0: none */
+  bool checkpoint;     /* list this row as checkpoint (stored with full state) */
+  bool in_memory;      /* START only: persist_state = false */
+  tm_slice steps;      /* array: executions since the last row */
+  tm_slice messages;   /* array: messages since the last row */
+  tm_slice state;      /* object, whole */
+  tm_slice runtime;    /* object, whole */
+  tm_slice prompt;     /* object or null */
+  tm_slice error;      /* {code,message,step_id} of a failed conversation, or null/{NULL,0} */
+} tm_draft;
+
+/* `err` NULL: durable. Not called when the turn is cancelled instead. */
+typedef void (*tm_turn_done_fn)(void *ud, const tm_error *err);
+
+/* Appends a begin row (input, keys, draft) and takes or keeps the claim. Needed before the first
+ * outside call and again before a call that follows completed steps. draft->status is ignored
+ * (it is `active`). */
+void tm__turn_begin(tm_turn *t, const tm_draft *draft, tm_turn_done_fn fn, void *ud);
+/* Appends a call row; only after begin. `result` is any JSON value. */
+void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn, void *ud);
+
+/* The three ends. The turn must not be used afterwards. */
+void tm__turn_commit(tm_turn *t, const tm_draft *draft);  /* turn row, claim given back, answer */
+void tm__turn_suspend(tm_turn *t, const tm_draft *draft); /* begin row without claim; goes on as
+                                                             RESUME at draft->wake_at */
+void tm__turn_fail(tm_turn *t, const tm_error *err);      /* nothing more is written; an error is the
+                                                             answer; a begun turn is taken up later */
+
+/* ---- the journal of one worker ---- */
+typedef void (*tm_scheduler_hint_fn)(void *ud, int64_t when);
+typedef struct tm_journal_options {
+  tm_worker *worker;
+  tm_storage *storage;
+  tm_registry *registry;
+  const tm_log *log;
+  tm_clock clock;
+  tm_executor executor;
+  char host_id[TM_ID_SIZE]; /* whose claims are ours */
+  int64_t lease_ms;
+  size_t cache_bytes;       /* hot copies kept at most */
+  tm_scheduler_hint_fn hint; void *hint_ud; /* called with each new wake_at; NULL: none */
+  size_t queue_limit;       /* requests that may wait for one conversation */
+} tm_journal_options;
+
+tm_status tm__journal_new(tm_journal **out, const tm_journal_options *o, tm_error *err);
+/* Any thread. Answers exactly once through r->reply. */
+void tm__journal_submit(tm_journal *j, tm_request *r);
+/* Worker thread. From now on requests are refused (503); `fn` is called on the worker when no turn
+ * runs any more. */
+void tm__journal_drain(tm_journal *j, void (*fn)(void *ud), void *ud);
+/* Worker thread. Cancels what still runs, gives claims back so that the next start takes the turns
+ * up at once, answers waiting requests 503. `fn` is called on the worker when all is written. */
+void tm__journal_abandon(tm_journal *j, void (*fn)(void *ud), void *ud);
+void tm__journal_free(tm_journal *j); /* after abandon; worker stopped. NULL allowed */
+
+/* ---- deadlines: one per host, on one worker ---- */
+typedef struct tm_scheduler tm_scheduler;
+typedef void (*tm_wake_fn)(void *ud, const tm_head *due); /* on `worker`; submits a WAKE */
+tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *storage,
+                            tm_clock clock, const tm_log *log, int64_t poll_ms, tm_wake_fn fn,
+                            void *ud, tm_error *err);
+void tm__scheduler_poke(tm_scheduler *s);               /* any thread: look now */
+void tm__scheduler_hint(tm_scheduler *s, int64_t when); /* any thread: a deadline was set */
+void tm__scheduler_stop(tm_scheduler *s);               /* worker thread; nothing is called any more */
+void tm__scheduler_free(tm_scheduler *s);               /* worker stopped. NULL allowed */
+
+#endif

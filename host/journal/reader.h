@@ -1,0 +1,12 @@
+/* reader.h - records and lists for people and programs; runs on the store's reader threads. */
+#ifndef TM_JOURNAL_READER_H
+#define TM_JOURNAL_READER_H
+
+#include "journal/storage.h"
+
+/* Each answers `fn` exactly once, on a reader thread. Arguments are checked and copied. */
+void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,
+                             tm_slice cursor, int limit, tm_reply_fn fn, void *ud);
+void tm__reader_list(tm_storage *s, const tm_filter *filter, tm_reply_fn fn, void *ud);
+
+#endif

@@ -1,0 +1,17 @@
+/* render.h - the JSON of API.md, made of stored records only: the same rows give the same bytes. */
+#ifndef TM_JOURNAL_RENDER_H
+#define TM_JOURNAL_RENDER_H
+
+#include "journal/storage.h"
+
+/* A turn: the answer to start and message. `rows` are the bodies of the turn's rows, oldest first;
+ * the last one is the row that ended it (of `kind`, with `revision`). Head gives only what never
+ * changes: id, session, system, flow, version. */
+void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const tm_slice *rows,
+                     size_t count, bool durable);
+
+/* The answer that row `row_id` was: walks back to the turn's first row. For use inside a store job. */
+tm_status tm__render_answer(tm_buf *out, const tm_store_backend *b, tm_store_conn *c,
+                            const tm_head *head, int64_t row_id, bool durable, tm_error *err);
+
+#endif

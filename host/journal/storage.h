@@ -1,0 +1,52 @@
+/* storage.h - the store threads: one writer that groups commits, a few readers.
+ *
+ * The only caller of persistence/store.h at run time. Two stores stand behind it: the configured
+ * one, and one in memory for conversations whose flow says `persist_state = false` ("volatile").
+ */
+#ifndef TM_JOURNAL_STORAGE_H
+#define TM_JOURNAL_STORAGE_H
+
+#include "core/log.h"
+#include "loop/worker.h"
+#include "persistence/store.h"
+
+typedef struct tm_storage tm_storage;
+
+/* Opens the store, starts the threads. `backend` is a scheme. */
+tm_status tm__storage_open(tm_storage **out, tm_slice backend, const tm_store_options *options,
+                           const tm_log *log, tm_error *err);
+/* Commits and answers what is queued, then stops the threads. NULL is allowed. */
+void tm__storage_close(tm_storage *s);
+bool tm__storage_healthy(tm_storage *s); /* did the newest commit or read work? any thread */
+
+/* ---- commits: any thread ---- */
+typedef struct tm_commit_job {
+  tm_message message;   /* internal: how it travels; message.run is set by the caller to what is to
+                           happen on `reply_to` when it is durable or failed */
+  tm_worker *reply_to;  /* NULL: message.run is called on the writer thread */
+  tm_commit commit;     /* in and out; commit.status says how it went */
+  bool in_memory;       /* volatile conversation */
+  tm_error error;       /* when commit.status is not TM_OK */
+} tm_commit_job;
+void tm__storage_commit(tm_storage *s, tm_commit_job *job);
+
+/* ---- reads and script_put: `work` runs on a reader (or, `write`, on the writer) thread ---- */
+typedef struct tm_store_access { /* what `work` gets; both stores */
+  const tm_store_backend *backend, *memory_backend;
+  tm_store_conn *conn, *memory_conn;
+} tm_store_access;
+typedef struct tm_store_job {
+  tm_message message; /* message.run: called on `reply_to` after work, or where work ran if NULL */
+  tm_worker *reply_to;
+  bool write;
+  tm_status (*work)(struct tm_store_job *job, const tm_store_access *access, tm_error *err);
+  tm_status status; /* of work */
+  tm_error error;
+} tm_store_job;
+void tm__storage_run(tm_storage *s, tm_store_job *job);
+
+/* Finds a head in memory first, then in the store. For use inside `work`. */
+tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
+                          tm_error *err);
+
+#endif

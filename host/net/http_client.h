@@ -1,0 +1,37 @@
+/* http_client.h - HTTP out: libcurl multi on a worker's loop. No retries, no policy. */
+#ifndef TM_NET_HTTP_CLIENT_H
+#define TM_NET_HTTP_CLIENT_H
+
+#include "core/buf.h"
+#include "core/err.h"
+#include "loop/worker.h"
+
+typedef struct tm_http_client tm_http_client;
+
+typedef struct tm_http_call { /* copied by tm__http_start */
+  const char *method, *url;
+  const char *const *headers; /* NULL-terminated "Name: value" lines, or NULL */
+  tm_slice body;              /* ptr NULL: none */
+  int64_t timeout_ms;         /* the whole request */
+  size_t max_response;        /* bytes of the body; more is the error "http.too_large" */
+} tm_http_call;
+
+typedef struct tm_http_result {
+  const tm_error *error; /* NULL: an answer came. Codes: http.timeout, http.connect, http.resolve,
+                            http.tls, http.too_large, http.invalid, http.failed */
+  int status;
+  tm_slice body;
+  tm_slice headers; /* raw "name: value\r\n" lines of the final answer */
+} tm_http_result;
+/* On the worker's thread; the result is valid during the call. */
+typedef void (*tm_http_done_fn)(void *ud, const tm_http_result *result);
+
+/* All on the worker's thread. */
+tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err);
+tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
+                         uint64_t *id, tm_error *err);
+bool tm__http_cancel(tm_http_client *c, uint64_t id); /* fn is not called any more; false: unknown */
+/* Cancels all, closes its handles on the loop; frees itself when the loop has let go. */
+void tm__http_client_close(tm_http_client *c);
+
+#endif

@@ -1,0 +1,48 @@
+/* http_server.h - HTTP in: bytes and connections, nothing about conversations.
+ *
+ * One thread (libmicrohttpd, epoll). The handler is called there once a request has arrived whole
+ * and within limits; the answer may be given at once or later, from any thread.
+ */
+#ifndef TM_NET_HTTP_SERVER_H
+#define TM_NET_HTTP_SERVER_H
+
+#include "core/buf.h"
+#include "core/err.h"
+#include "core/log.h"
+
+typedef struct tm_http_server tm_http_server;
+typedef struct tm_http_exchange tm_http_exchange;
+
+typedef struct tm_http_options {
+  const char *host; /* an address, or "localhost" */
+  uint16_t port;    /* 0: any */
+  size_t body_limit;
+  int connection_limit;
+  int idle_timeout_s;    /* a connection that sends nothing */
+  int request_timeout_s; /* a request that does not become whole */
+  const tm_log *log;
+  /* HTTP thread. Must see to it that tm__http_reply is called exactly once. */
+  void (*handler)(void *ud, tm_http_exchange *x);
+  /* Body over the limit, malformed length, ...: replies in the application's own shape. */
+  void (*refuse)(void *ud, tm_http_exchange *x, int status, const char *code, const char *detail);
+  void *ud;
+} tm_http_options;
+
+tm_status tm__http_server_start(tm_http_server **out, const tm_http_options *o, tm_error *err);
+uint16_t tm__http_server_port(const tm_http_server *s);
+void tm__http_server_quiesce(tm_http_server *s); /* accept no more connections */
+/* Every exchange must have been answered. Frees; NULL allowed. */
+void tm__http_server_stop(tm_http_server *s);
+
+/* ---- within the handler (all borrowed until the reply) ---- */
+tm_slice tm__http_method(const tm_http_exchange *x);
+tm_slice tm__http_path(const tm_http_exchange *x); /* decoded, without query */
+tm_slice tm__http_body(const tm_http_exchange *x);
+tm_slice tm__http_header(const tm_http_exchange *x, const char *name); /* ptr NULL: absent */
+tm_slice tm__http_query(const tm_http_exchange *x, const char *name);  /* decoded; ptr NULL: absent */
+
+/* Any thread. Copies the body. `extra` is NULL or "Name: value" lines ended by \n. */
+void tm__http_reply(tm_http_exchange *x, int status, const char *content_type, tm_slice body,
+                    const char *extra);
+
+#endif
