@@ -13,11 +13,33 @@ ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -fPIC -fvisibili
   -MMD -MP -I. -Ihost -Ihost/include -isystem /usr/include/lua5.4 $(WARN) $(CFLAGS)
 LIBS = -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lyaml -ljansson -lsodium -lm -pthread
 
-LIB_SRC  = $(filter-out host/main.c,$(wildcard host/*.c host/*/*.c persistence/*.c))
+MAIN_SRC = $(wildcard host/main*.c)
+MAIN_OBJ = $(MAIN_SRC:%.c=$(BUILD)/obj/%.o)
+LIB_SRC  = $(filter-out $(MAIN_SRC),$(wildcard host/*.c host/*/*.c persistence/*.c))
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/embedded.o
 LUA_SRC  = $(shell find lua/tidemill -name '*.lua')
 
 all: $(BUILD)/tidemill $(BUILD)/libtidemill.a $(BUILD)/libtidemill.so $(BUILD)/tidemill.pc
+
+help:
+	@echo "make run        install what is missing, build, serve the shipped systems on 127.0.0.1:8700"
+	@echo "make test       install what tests need, build, pass all tests"
+	@echo "make            build: $(BUILD)/tidemill, libtidemill.a, libtidemill.so, tidemill.pc"
+	@echo "make lint       format, static analysis, layers, symbols"
+	@echo "make sanitize   the C tests under ASan+UBSan, the threads under TSan"
+	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (10) seconds"
+	@echo "make bench      throughput and latency as ratios against the raw store"
+	@echo "make install    to PREFIX ($(PREFIX))"
+
+# A second make, so that the build runs after the packages are there.
+run:
+	@host/tools/install.sh run
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/tidemill serve
+
+test:
+	@host/tools/install.sh test
+	@$(MAKE) --no-print-directory check
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -38,7 +60,68 @@ $(BUILD)/libtidemill.a: $(LIB_OBJ)
 $(BUILD)/libtidemill.so: $(LIB_OBJ)
 	$(CC) -shared -Wl,-soname,libtidemill.so.0 $(CFLAGS) $^ -o $@ $(LIBS)
 
-$(BUILD)/tidemill: $(BUILD)/obj/host/main.o $(BUILD)/libtidemill.a
+$(BUILD)/tidemill: $(MAIN_OBJ) $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/tidemill.pc: Makefile
+	@mkdir -p $(@D)
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: tidemill' 'Description: Lua-scriptable workflow host' \
+	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -ltidemill' \
+	  'Libs.private: $(LIBS)' > $@
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install $(BUILD)/tidemill $(DESTDIR)$(PREFIX)/bin
+	install -m 644 host/include/tidemill.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(BUILD)/libtidemill.a $(DESTDIR)$(PREFIX)/lib
+	install $(BUILD)/libtidemill.so $(DESTDIR)$(PREFIX)/lib/libtidemill.so.0
+	ln -sf libtidemill.so.0 $(DESTDIR)$(PREFIX)/lib/libtidemill.so
+	install -m 644 $(BUILD)/tidemill.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
+
+# ---- tests: every tests/**/NAME_test.c is a program; specs and end-to-end tests run on the build ----
+C_TESTS  = $(shell find tests -name '*_test.c')
+TEST_BIN = $(C_TESTS:%.c=$(BUILD)/%)
+BUSTED   = lua5.4 $$(command -v busted)
+
+$(BUILD)/tests/%_test: tests/%_test.c $(BUILD)/libtidemill.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< $(BUILD)/libtidemill.a -o $@ -lcmocka $(LIBS)
+
+$(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/libtidemill.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -shared $< $(BUILD)/libtidemill.a -o $@ $(LIBS)
+
+check: check-c check-lua check-e2e
+check-c: $(TEST_BIN)
+	@host/tools/run_tests.sh $(TEST_BIN)
+check-lua: $(BUILD)/hostlua.so
+	BUILD=$(BUILD) $(BUSTED) -o plainTerminal tests/lua
+check-e2e: all
+	TIDEMILL=$(BUILD)/tidemill node --test tests/e2e
+
+sanitize:
+	$(MAKE) BUILD=build-asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" check-c
+	$(MAKE) BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" check-threads
+THREAD_TESTS = $(filter $(BUILD)/tests/loop/% $(BUILD)/tests/journal/% $(BUILD)/tests/net/%,$(TEST_BIN))
+check-threads: $(THREAD_TESTS)
+	@host/tools/run_tests.sh $(THREAD_TESTS)
+
+lint: all
+	@host/tools/install.sh lint
+	@host/tools/lint.sh
+
+FUZZ_SECONDS ?= 10
+fuzz:
+	@host/tools/install.sh lint
+	@host/tools/fuzz.sh $(FUZZ_SECONDS)
+
+bench: all
+	@host/tools/install.sh bench
+	@bench/run.sh $(BUILD)
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all help run test check check-c check-lua check-e2e check-threads sanitize lint fuzz bench clean install
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

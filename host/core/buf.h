@@ -33,13 +33,14 @@ void tm__buf_text(tm_buf *b, const char *text);
 void tm__buf_byte(tm_buf *b, char c);
 void tm__buf_printf(tm_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 char *tm__buf_room(tm_buf *b, size_t len); /* len more writable bytes, NULL when out of memory; then
-                                              add to b->len what was used */
+                                              add to b->len what was used (the NUL comes back with
+                                              the next append or tm__buf_take) */
 bool tm__buf_ok(const tm_buf *b);
 tm_slice tm__buf_view(const tm_buf *b); /* valid until the next append */
-char *tm__buf_take(tm_buf *b);          /* caller frees; never NULL-content ("" when empty); NULL when
-                                           failed; the buffer is empty again */
-void tm__buf_clear(tm_buf *b);          /* keeps the memory */
-void tm__buf_free(tm_buf *b);           /* idempotent */
+char *tm__buf_take(tm_buf *b); /* caller frees; never NULL-content ("" when empty); NULL when
+                                  failed; the buffer is empty again */
+void tm__buf_clear(tm_buf *b); /* keeps the memory */
+void tm__buf_free(tm_buf *b);  /* idempotent */
 
 /* A copy of `s` that the caller frees, NUL-terminated; NULL when out of memory. */
 char *tm__slice_dup(tm_slice s);

@@ -6,6 +6,8 @@
 
 #define TM_ID_SIZE 37 /* 36 characters and the NUL */
 
+void tm__random_bytes(void *out, size_t len);
+
 void tm__uuid7(char out[TM_ID_SIZE], int64_t now_ms);
 bool tm__uuid_valid(tm_slice s); /* lower-case, 36 characters */
 

@@ -11,6 +11,7 @@
 
 #include "core/buf.h"
 #include "core/err.h"
+#include "core/utf8.h"
 
 #define TM_JSON_DEPTH 64
 
@@ -19,9 +20,6 @@
 tm_status tm__json_parse(json_t **out, tm_slice text, int max_depth, tm_error *err);
 
 /* ---- writing ---- */
-bool tm__utf8_valid(tm_slice s);
-size_t tm__utf8_length(tm_slice s); /* characters; s must be valid */
-
 void tm__json_string(tm_buf *b, tm_slice s); /* quoted and escaped; s must be valid UTF-8 */
 void tm__json_int(tm_buf *b, int64_t v);
 void tm__json_double(tm_buf *b, double v); /* finite; 17 digits where needed, always with . or e */
@@ -43,6 +41,7 @@ void tm__json_value(tm_buf *b, const json_t *v);
 /* ---- walking valid canonical text without a tree ---- */
 typedef struct tm_json_walk {
   const char *at, *end;
+  bool object;
 } tm_json_walk;
 
 /* `json` is an object or array; false when it is neither. */
@@ -54,5 +53,7 @@ tm_slice tm__json_get(tm_slice json, const char *key);
 int64_t tm__json_get_int(tm_slice json, const char *key, int64_t fallback);
 /* A string member's text, unescaped into `out`; false when absent or no string. */
 bool tm__json_get_text(tm_slice json, const char *key, tm_buf *out);
+/* The same for a raw value that is at hand: appends the string's text; false when it is none. */
+bool tm__json_unquote(tm_slice value, tm_buf *out);
 
 #endif

@@ -30,7 +30,9 @@ int tm__queue_init(tm_queue *q); /* 0, or a libuv error */
 void tm__queue_deinit(tm_queue *q);
 /* true when the queue was empty: the reader has to be woken; *ok false: closed, m not taken. */
 bool tm__queue_push(tm_queue *q, tm_message *m, bool *ok);
+bool tm__queue_push_locked(tm_queue *q, tm_message *m, bool *ok); /* the caller holds q->lock */
 tm_message *tm__queue_take(tm_queue *q); /* everything, oldest first, linked by next; or NULL */
+bool tm__queue_close(tm_queue *q);       /* takes nothing any more; false, and open, if not empty */
 
 /* ---- workers ---- */
 tm_status tm__worker_start(tm_worker **out, const char *name, tm_error *err);
@@ -46,7 +48,8 @@ void tm__worker_post(tm_worker *w, tm_message *m);
  * another thread; frees w. NULL is allowed. */
 void tm__worker_stop(tm_worker *w);
 
-/* One-shot timers on the loop, by id; call on the worker's thread. */
+/* One-shot timers on the loop, by id; call on the worker's thread. They do not keep a worker that
+ * stops from ending: what has not run by then never runs. */
 typedef void (*tm_timer_fn)(void *ud);
 tm_status tm__timer_start(tm_worker *w, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
                           tm_error *err);
