@@ -15,6 +15,8 @@
 
 #define TM_STORE_ABI   1
 #define TM_RECENT_KEYS 8
+#define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
+#define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
 
 typedef enum tm_conversation_status {
   TM_ACTIVE, /* a turn is unfinished: it runs, waits for a retry, or its host died */
@@ -69,9 +71,9 @@ typedef struct tm_row {
   int64_t revision;
   tm_row_kind kind;
   int64_t created;
-  bool checkpoint;  /* listed as checkpoint */
-  uint32_t flags;   /* 0: body is plain JSON; bits for compression and sealing come later */
-  tm_slice body;    /* opaque here; borrowed */
+  bool checkpoint; /* listed as checkpoint */
+  uint32_t flags;  /* 0: body is plain JSON; bits for compression and sealing come later */
+  tm_slice body;   /* opaque here; borrowed */
 } tm_row;
 
 typedef struct tm_session {
@@ -82,39 +84,46 @@ typedef struct tm_session {
 /* One commit: a head by compare-and-set, with the row it points at. */
 typedef struct tm_commit {
   /* in */
-  tm_head head;            /* as it will be; `tip` is set by the store when there is a row */
+  tm_head head; /* as it will be, revision = expect_revision + 1 (else TM_EINVAL). `tip` is
+                   set by the store when there is a row and kept when there is none;
+                   tenant, session, system and created are kept from the first commit */
   int64_t expect_revision; /* of the stored head; 0: it must not exist */
-  const tm_row *row;       /* NULL: the head only */
+  const tm_row *row;       /* NULL: the head only. Conversation and revision are the head's */
   uint64_t start_key;      /* with expect_revision 0: remembered for the tenant; 0: none */
   uint64_t start_body;
-  bool start_answer;         /* the row is the answer to the conversation's start */
+  bool start_answer; /* the row is the answer to the conversation's start; the first counts */
   const tm_session *session; /* with expect_revision 0: made unless it exists; NULL: none */
   /* out */
-  tm_status status; /* TM_OK; TM_ECONFLICT: revision differs, or the start key is taken; ... */
-  int64_t row_id;   /* of the appended row */
+  tm_status status; /* TM_OK; TM_ECONFLICT: revision differs, or the start key is taken; TM_EINVAL;
+                       TM_ETOOLARGE: a body over TM_ROW_MAX; or what commit() itself returned */
+  int64_t row_id;   /* of the appended row; 0: none */
 } tm_commit;
+
+/* For backends: TM_OK, or what an item is refused with whatever is stored. */
+tm_status tm__commit_check(const tm_commit *item);
 
 typedef struct tm_start_key {
   char conversation[TM_ID_SIZE];
   uint64_t body;
-  int64_t row;     /* of the answer; 0: the first turn is not finished */
+  int64_t row; /* of the answer; 0: the first turn is not finished */
   int64_t created;
 } tm_start_key;
 
 typedef struct tm_list_filter {
-  tm_slice tenant;                   /* always given */
-  tm_slice session, system, flow;    /* ptr NULL: any */
-  int status;                        /* tm_conversation_status, or -1: any */
-  char before[TM_ID_SIZE];           /* "" or the id after which the page starts */
+  tm_slice tenant;                /* always given */
+  tm_slice session, system, flow; /* ptr NULL: any */
+  int status;                     /* tm_conversation_status, or -1: any */
+  char before[TM_ID_SIZE];        /* "" or the id after which the page starts */
   size_t limit;
 } tm_list_filter;
 
 typedef struct tm_store_options {
-  const char *location;       /* sqlite: the file; "" for memory */
-  int64_t timeout_ms;         /* how long to wait for another process's lock */
+  const char *location; /* sqlite: the file; "" for memory */
+  int64_t timeout_ms;   /* how long to wait for another process's lock */
   bool auto_vacuum;
   bool wal;
-  const char *tables[4];      /* names of the views: conversations, steps, checkpoints, sessions */
+  const char *tables[4];       /* names of the views: conversations, steps, checkpoints, sessions;
+                                  NULL: workflow_<that> */
   int64_t (*now_ms)(void *ud); /* the host's clock */
   void *now_ud;
 } tm_store_options;
@@ -126,9 +135,10 @@ typedef enum tm_store_role { TM_STORE_READER, TM_STORE_WRITER } tm_store_role;
 /* Returning anything but TM_OK stops the walk, which then returns it. */
 typedef tm_status (*tm_head_fn)(void *ud, const tm_head *head);
 typedef tm_status (*tm_row_fn)(void *ud, const tm_row *row);
+typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
 
-/* Every function blocks, may fail with TM_EUNAVAILABLE (busy, full, read-only, I/O; may work later),
- * TM_ECORRUPT or TM_ENOMEM besides what is said, and leaves the connection usable. */
+/* Every function blocks, may fail with TM_EUNAVAILABLE (busy, full, read-only, I/O; may work
+ * later), TM_ECORRUPT or TM_ENOMEM besides what is said, and leaves the connection usable. */
 typedef struct tm_store_backend {
   uint32_t abi;       /* TM_STORE_ABI */
   const char *scheme; /* "sqlite" */
@@ -152,7 +162,8 @@ typedef struct tm_store_backend {
   /* TM_ENOTFOUND when there is none. */
   tm_status (*head)(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
   /* Rows from `row` along the parents, newest first; with `follow_base` an undo row is followed by
-   * its base instead of its parent. */
+   * its base instead of its parent. TM_ENOTFOUND when `row` itself is unknown; an ancestor that was
+   * purged ends the walk. */
   tm_status (*chain)(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
                      tm_error *err);
   tm_status (*list)(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
@@ -165,12 +176,16 @@ typedef struct tm_store_backend {
   /* TM_ENOTFOUND when unknown or older than 24 h. */
   tm_status (*start_key)(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                          tm_error *err);
+  /* What is kept of a session, while `fn` runs; TM_ENOTFOUND when there is none. */
+  tm_status (*session)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
+                       tm_error *err);
 
-  /* The sources of a system's version, one opaque text; put is durable, a repeat changes nothing. */
+  /* The sources of a system's version, one opaque text; put is durable, a repeat changes nothing.
+   */
   tm_status (*script_put)(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,
                           tm_error *err); /* writer */
   tm_status (*script_get)(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
-                          tm_error *err);
+                          tm_error *err); /* appends; TM_ENOTFOUND when unknown */
 } tm_store_backend;
 
 /* NULL when no backend of that scheme is built in. */

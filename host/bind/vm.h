@@ -18,19 +18,19 @@
 typedef struct tm_vm tm_vm;
 
 typedef struct tm_vm_limits {
-  size_t memory;        /* bytes of the state */
+  size_t memory;        /* bytes of the state; 0 anywhere here: no limit */
   size_t step_memory;   /* bytes one entry through the door may add */
   int64_t cpu_slice_ms; /* CPU time of one entry through the door */
   int64_t load_ms;      /* CPU time of loading a system */
 } tm_vm_limits;
 
-typedef struct tm_vm_options {
+typedef struct tm_vm_options { /* copied; what it points to must outlive the state */
   tm_vm_limits limits;
   const tm_log *log;
   tm_clock clock;
   tm_worker *worker;       /* NULL: nothing asynchronous (check, render) */
   tm_http_client *client;  /* likewise */
-  const char *config_json; /* what host.config() gives the runtime: a JSON object; "{}" */
+  const char *config_json; /* what host.config.get() gives the runtime: an object; NULL: {} */
   /* Reads one script file by its path within the system's folder, as host.file.read; appends to
    * out. TM_ENOTFOUND when there is none. */
   tm_status (*read_file)(void *ud, tm_slice path, tm_buf *out, tm_error *err);
@@ -55,9 +55,14 @@ tm_status tm__vm_call(tm_vm *vm, const char *event, const tm_slice *args, size_t
  * a bundle of every file it read. Errors: script.* with file:line. */
 tm_status tm__bundle_load(tm_bundle **out, const char *dir, const tm_vm_options *o, tm_error *err);
 
+/* Checks the system in folder `dir` without running it; appends {"items":[finding,...]}. An error
+ * means that it could not be looked at, not that it has findings. */
+tm_status tm__system_check(const char *dir, const tm_vm_options *o, tm_buf *json, tm_error *err);
+
 /* ---- the executor of one worker (executor.c) ---- */
 typedef struct tm_lua tm_lua; /* a state per system version */
-tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err); /* read_file, root: unused */
+tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o,
+                      tm_error *err); /* read_file, root: unused */
 tm_executor tm__lua_executor(tm_lua *l);
 void tm__lua_free(tm_lua *l); /* worker thread; NULL allowed */
 

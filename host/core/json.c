@@ -1,6 +1,7 @@
 /* json.c - strict reading by Jansson, and writing of scalars and Jansson values. */
 #include "core/json.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,10 @@ static bool is_number_char(char c) {
 
 void tm__json_double(tm_buf *b, double v) {
   char text[40];
+  if (!isfinite(v)) {
+    b->failed = true;
+    return;
+  }
   for (int digits = 15; digits <= 17; digits++) {
     (void)snprintf(text, sizeof(text), "%.*g", digits, v);
     if (reads_back(text, v)) break;

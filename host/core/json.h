@@ -22,7 +22,9 @@ tm_status tm__json_parse(json_t **out, tm_slice text, int max_depth, tm_error *e
 /* ---- writing ---- */
 void tm__json_string(tm_buf *b, tm_slice s); /* quoted and escaped; s must be valid UTF-8 */
 void tm__json_int(tm_buf *b, int64_t v);
-void tm__json_double(tm_buf *b, double v); /* finite; 17 digits where needed, always with . or e */
+/* Up to 17 digits, as many as reading back exactly needs, always with '.' or 'e'. NaN and
+ * infinities have no JSON: the buffer fails. */
+void tm__json_double(tm_buf *b, double v);
 void tm__json_bool(tm_buf *b, bool v);
 
 /* Starts a member: a comma unless the buffer ends in '{' or '[', then "key": */

@@ -23,7 +23,7 @@ tm_bundle *tm__bundle_ref(tm_bundle *b);
 void tm__bundle_unref(tm_bundle *b); /* NULL is allowed */
 
 typedef struct tm_registry tm_registry; /* any thread may call; locked inside */
-tm_registry *tm__registry_new(void); /* NULL: out of memory */
+tm_registry *tm__registry_new(void);    /* NULL: out of memory */
 void tm__registry_free(tm_registry *r);
 
 /* Makes `bundles` the current versions (all systems at once) and keeps the old ones findable.

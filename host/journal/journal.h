@@ -35,8 +35,9 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   /* START */
   char system[65], flow[65], session[129];
   char *user_id, *metadata_json; /* owned; NULL: none */
-  /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value */
-  char *input_json; /* owned */
+  /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value
+   */
+  char *input_json;   /* owned */
   uint64_t key, body; /* digests of the idempotency key and of the body; key 0: none */
   /* UNDO */
   int steps;
@@ -44,8 +45,13 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   bool force;
   tm_reply_fn reply; /* NULL: nobody listens */
   void *reply_ud;
-  tm_journal *journal;      /* internal */
-  struct tm_request *queue; /* internal */
+  /* internal */
+  tm_journal *journal;
+  struct tm_request *queue; /* the next one that waits for the conversation */
+  int64_t floor; /* > 0: its turn goes on elsewhere or later; rows above this revision answer it */
+  int64_t since; /* when it began to wait for another's turn, microseconds; 0: it does not */
+  int attempts;  /* runs that were overtaken by another process */
+  bool looked;   /* START: its key is known to be unused */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
@@ -83,21 +89,23 @@ typedef struct tm_executor {
 /* What is written; JSON text, copied. */
 typedef struct tm_draft {
   tm_conversation_status status;
-  tm_slice step;       /* current step; "" when over */
-  int64_t wake_at;     /* the earliest deadline; 0: none */
-  bool checkpoint;     /* list this row as checkpoint (stored with full state) */
-  bool in_memory;      /* START only: persist_state = false */
-  tm_slice steps;      /* array: executions since the last row */
-  tm_slice messages;   /* array: messages since the last row */
-  tm_slice state;      /* object, whole */
-  tm_slice runtime;    /* object, whole */
-  tm_slice prompt;     /* object or null */
-  tm_slice error;      /* {code,message,step_id} of a failed conversation, or null/{NULL,0} */
+  tm_slice step;     /* current step; "" when over */
+  int64_t wake_at;   /* the earliest deadline; 0: none */
+  bool checkpoint;   /* list this row as checkpoint (stored with full state) */
+  bool in_memory;    /* START only: persist_state = false */
+  tm_slice steps;    /* array: executions since the last row */
+  tm_slice messages; /* array: messages since the last row */
+  tm_slice state;    /* object, whole */
+  tm_slice runtime;  /* object, whole */
+  tm_slice prompt;   /* object or null */
+  tm_slice error;    /* {code,message,step_id} of a failed conversation, or null/{NULL,0} */
 } tm_draft;
 
 /* `err` NULL: durable. Not called when the turn is cancelled instead. */
 typedef void (*tm_turn_done_fn)(void *ud, const tm_error *err);
 
+/* tm__turn_begin and tm__turn_call: one at a time; a second one before `fn` gets its error at once,
+ * otherwise `fn` is called later. */
 /* Appends a begin row (input, keys, draft) and takes or keeps the claim. Needed before the first
  * outside call and again before a call that follows completed steps. draft->status is ignored
  * (it is `active`). */
@@ -109,8 +117,8 @@ void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn
 void tm__turn_commit(tm_turn *t, const tm_draft *draft);  /* turn row, claim given back, answer */
 void tm__turn_suspend(tm_turn *t, const tm_draft *draft); /* begin row without claim; goes on as
                                                              RESUME at draft->wake_at */
-void tm__turn_fail(tm_turn *t, const tm_error *err);      /* nothing more is written; an error is the
-                                                             answer; a begun turn is taken up later */
+void tm__turn_fail(tm_turn *t, const tm_error *err); /* nothing more is written; an error is the
+                                                        answer; a begun turn is taken up later */
 
 /* ---- the journal of one worker ---- */
 typedef void (*tm_scheduler_hint_fn)(void *ud, int64_t when);
@@ -123,9 +131,10 @@ typedef struct tm_journal_options {
   tm_executor executor;
   char host_id[TM_ID_SIZE]; /* whose claims are ours */
   int64_t lease_ms;
-  size_t cache_bytes;       /* hot copies kept at most */
-  tm_scheduler_hint_fn hint; void *hint_ud; /* called with each new wake_at; NULL: none */
-  size_t queue_limit;       /* requests that may wait for one conversation */
+  size_t cache_bytes; /* hot copies kept at most */
+  tm_scheduler_hint_fn hint;
+  void *hint_ud;      /* called with each new wake_at; NULL: none */
+  size_t queue_limit; /* requests that may wait for one conversation */
 } tm_journal_options;
 
 tm_status tm__journal_new(tm_journal **out, const tm_journal_options *o, tm_error *err);
@@ -147,7 +156,7 @@ tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *s
                             void *ud, tm_error *err);
 void tm__scheduler_poke(tm_scheduler *s);               /* any thread: look now */
 void tm__scheduler_hint(tm_scheduler *s, int64_t when); /* any thread: a deadline was set */
-void tm__scheduler_stop(tm_scheduler *s);               /* worker thread; nothing is called any more */
-void tm__scheduler_free(tm_scheduler *s);               /* worker stopped. NULL allowed */
+void tm__scheduler_stop(tm_scheduler *s); /* worker thread; nothing is called any more */
+void tm__scheduler_free(tm_scheduler *s); /* worker stopped. NULL allowed */
 
 #endif

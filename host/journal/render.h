@@ -5,13 +5,25 @@
 #include "journal/storage.h"
 
 /* A turn: the answer to start and message. `rows` are the bodies of the turn's rows, oldest first;
- * the last one is the row that ended it (of `kind`, with `revision`). Head gives only what never
- * changes: id, session, system, flow, version. */
+ * the last one is the row that ended it, with `revision`. Head gives only what never changes: id,
+ * session, system, flow, version. */
 void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const tm_slice *rows,
                      size_t count, bool durable);
 
-/* The answer that row `row_id` was: walks back to the turn's first row. For use inside a store job. */
+/* The answer that row `row_id` was: walks back to the turn's first row. For use inside a store job.
+ */
 tm_status tm__render_answer(tm_buf *out, const tm_store_backend *b, tm_store_conn *c,
                             const tm_head *head, int64_t row_id, bool durable, tm_error *err);
+
+/* What GET of a conversation shows besides its head; raw JSON, empty: null. */
+typedef struct tm_render_record {
+  tm_slice prompt, error, state, runtime;
+  int64_t updated;
+  bool durable;
+} tm_render_record;
+void tm__render_conversation(tm_buf *out, const tm_head *head, const tm_render_record *r);
+
+/* One element of a list of conversations. */
+void tm__render_item(tm_buf *out, const tm_head *head, int64_t updated, bool durable);
 
 #endif

@@ -18,15 +18,16 @@ tm_status tm__storage_open(tm_storage **out, tm_slice backend, const tm_store_op
 /* Commits and answers what is queued, then stops the threads. NULL is allowed. */
 void tm__storage_close(tm_storage *s);
 bool tm__storage_healthy(tm_storage *s); /* did the newest commit or read work? any thread */
+bool tm__storage_durable(const tm_storage *s, bool in_memory); /* does a commit survive the host? */
 
 /* ---- commits: any thread ---- */
 typedef struct tm_commit_job {
-  tm_message message;   /* internal: how it travels; message.run is set by the caller to what is to
-                           happen on `reply_to` when it is durable or failed */
-  tm_worker *reply_to;  /* NULL: message.run is called on the writer thread */
-  tm_commit commit;     /* in and out; commit.status says how it went */
-  bool in_memory;       /* volatile conversation */
-  tm_error error;       /* when commit.status is not TM_OK */
+  tm_message message;  /* internal: how it travels; message.run is set by the caller to what is to
+                          happen on `reply_to` when it is durable or failed */
+  tm_worker *reply_to; /* NULL: message.run is called on the writer thread */
+  tm_commit commit;    /* in and out; commit.status says how it went */
+  bool in_memory;      /* volatile conversation */
+  tm_error error;      /* when commit.status is not TM_OK */
 } tm_commit_job;
 void tm__storage_commit(tm_storage *s, tm_commit_job *job);
 

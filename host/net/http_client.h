@@ -9,7 +9,7 @@
 typedef struct tm_http_client tm_http_client;
 
 typedef struct tm_http_call { /* copied by tm__http_start */
-  const char *method, *url;
+  const char *method, *url;   /* http and https only; redirects are followed for GET and HEAD */
   const char *const *headers; /* NULL-terminated "Name: value" lines, or NULL */
   tm_slice body;              /* ptr NULL: none */
   int64_t timeout_ms;         /* the whole request */
@@ -28,10 +28,14 @@ typedef void (*tm_http_done_fn)(void *ud, const tm_http_result *result);
 
 /* All on the worker's thread. */
 tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err);
+/* fn is called later, never before this returns. A call that cannot be made (method, URL, header,
+ * time) fails here with TM_EINVAL "http.invalid". */
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
                          uint64_t *id, tm_error *err);
-bool tm__http_cancel(tm_http_client *c, uint64_t id); /* fn is not called any more; false: unknown */
-/* Cancels all, closes its handles on the loop; frees itself when the loop has let go. */
+bool tm__http_cancel(tm_http_client *c,
+                     uint64_t id); /* fn is not called any more; false: unknown */
+/* Cancels all, closes its handles on the loop; frees itself when the loop has let go. NULL allowed.
+ */
 void tm__http_client_close(tm_http_client *c);
 
 #endif

@@ -20,26 +20,35 @@ typedef struct tm_http_options {
   int connection_limit;
   int idle_timeout_s;    /* a connection that sends nothing */
   int request_timeout_s; /* a request that does not become whole */
-  const tm_log *log;
+  const tm_log *log;     /* must outlive the server */
   /* HTTP thread. Must see to it that tm__http_reply is called exactly once. */
   void (*handler)(void *ud, tm_http_exchange *x);
-  /* Body over the limit, malformed length, ...: replies in the application's own shape. */
+  /* HTTP thread, for a request that is not passed on: 413 "body.too_large", 408 "request.timeout",
+   * 503 "server.stopping" or "server.memory". Must reply, in the application's own shape, before
+   * it returns; only method, path and headers may be asked for. */
   void (*refuse)(void *ud, tm_http_exchange *x, int status, const char *code, const char *detail);
   void *ud;
 } tm_http_options;
 
+/* Copies the options. Errors: TM_EINVAL "server.address", TM_EIO "server.address_in_use",
+ * "server.listen". */
 tm_status tm__http_server_start(tm_http_server **out, const tm_http_options *o, tm_error *err);
 uint16_t tm__http_server_port(const tm_http_server *s);
-void tm__http_server_quiesce(tm_http_server *s); /* accept no more connections */
-/* Every exchange must have been answered. Frees; NULL allowed. */
+/* Accepts no more connections; those that exist are closed after their next answer. */
+void tm__http_server_quiesce(tm_http_server *s);
+/* Every tm__http_reply must have returned. Sends what is not sent yet for up to two seconds, then
+ * frees; NULL allowed. */
 void tm__http_server_stop(tm_http_server *s);
 
 /* ---- within the handler (all borrowed until the reply) ---- */
 tm_slice tm__http_method(const tm_http_exchange *x);
-tm_slice tm__http_path(const tm_http_exchange *x); /* decoded, without query */
+tm_slice tm__http_path(const tm_http_exchange *x); /* decoded, without query; never holds a NUL */
 tm_slice tm__http_body(const tm_http_exchange *x);
 tm_slice tm__http_header(const tm_http_exchange *x, const char *name); /* ptr NULL: absent */
-tm_slice tm__http_query(const tm_http_exchange *x, const char *name);  /* decoded; ptr NULL: absent */
+tm_slice tm__http_query(const tm_http_exchange *x,
+                        const char *name); /* decoded; ptr NULL: absent */
+/* Calls fn for every name of the query, in order, until it returns false. */
+void tm__http_query_names(const tm_http_exchange *x, bool (*fn)(void *ud, tm_slice name), void *ud);
 
 /* Any thread. Copies the body. `extra` is NULL or "Name: value" lines ended by \n. */
 void tm__http_reply(tm_http_exchange *x, int status, const char *content_type, tm_slice body,

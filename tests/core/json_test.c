@@ -180,6 +180,17 @@ static void test_doubles(void **state) {
   }
 }
 
+static void test_not_finite(void **state) {
+  (void)state;
+  const double bad[] = {(double)NAN, (double)INFINITY, (double)-INFINITY};
+  for (size_t i = 0; i < 3; i++) {
+    tm_buf b = {0};
+    tm__json_double(&b, bad[i]);
+    assert_false(tm__buf_ok(&b));
+    tm__buf_free(&b);
+  }
+}
+
 static void test_random_doubles_survive(void **state) {
   (void)state;
   uint64_t random = 88172645463325252u;
@@ -289,6 +300,7 @@ int main(void) {
       cmocka_unit_test(test_very_deep),
       cmocka_unit_test(test_position),
       cmocka_unit_test(test_doubles),
+      cmocka_unit_test(test_not_finite),
       cmocka_unit_test(test_random_doubles_survive),
       cmocka_unit_test(test_other_locale),
       cmocka_unit_test(test_ints),

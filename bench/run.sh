@@ -1,0 +1,45 @@
+#!/bin/bash
+# bench/run.sh BUILD - what the claims are measured with: ratios against the raw store's limit
+# (bench/limit.c), taken in turn in one run, on the disk that BENCH_DIR (the build folder) is on.
+set -eu
+build=${1:-build}
+seconds=${BENCH_SECONDS:-5}
+rounds=${BENCH_ROUNDS:-3}
+dir=$(mktemp -d "${BENCH_DIR:-$build}/bench.XXXXXX")
+server=
+trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$dir"' EXIT
+
+cc -O2 -o "$dir/limit" bench/limit.c -lsqlite3
+cc -std=c17 -D_GNU_SOURCE -O2 -Ihost/include -o "$dir/turns" bench/turns.c "$build/libtidemill.a" \
+  -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lyaml -ljansson -lsodium -lm -pthread
+
+number() { sed -n "s/^$1: [a-z ]*\([0-9.]*\) .*/\1/p" "$2" | head -1; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
+
+for round in $(seq "$rounds"); do
+  echo "# round $round of $rounds"
+  rm -f "$dir"/*.db*
+  "$dir/limit" "$dir/limit.db" "$seconds" | tee "$dir/limit.out"
+  "$dir/turns" throughput "$dir/turns.db" "$seconds" "$dir/ids" | tee "$dir/turns.out"
+  limit=$(number limit "$dir/limit.out")
+  echo "library / limit: $(ratio "$(number library "$dir/turns.out")" "$limit") (at least 0.2)"
+
+  "$build/tidemill" serve --config bench/agent_config.yaml --set scripts=bench/systems \
+    --set "workflow_persistence.sqlite.database_path=$dir/turns.db" --listen 127.0.0.1:0 \
+    >"$dir/serve.out" &
+  server=$!
+  for _ in $(seq 100); do grep -q listening "$dir/serve.out" && break; sleep 0.05; done
+  url=$(sed -n 's/^listening on //p' "$dir/serve.out")
+  wrk -t1 -c64 -d"${seconds}s" -s bench/http.lua "$url" -- "$dir/ids" | grep '^http:' | tee "$dir/http.out"
+  kill "$server"; wait "$server"; server=
+  echo "http / limit: $(ratio "$(number http "$dir/http.out")" "$limit") (at least 0.12)"
+
+  rm -f "$dir"/*.db*
+  "$dir/limit" --single "$dir/limit.db" | tee "$dir/single.out"
+  "$dir/turns" latency "$dir/turns.db" 500 | tee "$dir/latency.out"
+  single=$(grep -o 'median [0-9.]*' "$dir/single.out" | cut -d' ' -f2)
+  turn=$(grep -o 'median [0-9.]*' "$dir/latency.out" | cut -d' ' -f2)
+  echo "one turn / one bare commit: $(ratio "$turn" "$single") (at most 3)"
+  rm -f "$dir"/*.db*
+  "$dir/turns" length "$dir/turns.db"
+done

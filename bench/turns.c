@@ -1,0 +1,235 @@
+/* turns.c - the library's turns: throughput, bytes written, latency, cost of a long conversation.
+ *
+ *   turns throughput DB SECONDS [IDS]   10,000 conversations, 64 turns at work at once
+ *   turns latency DB TURNS              one at a time
+ *   turns length DB                     CPU of a turn after 10 and after 10,000 steps
+ *
+ * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "tidemill.h"
+
+enum { CONVERSATIONS = 10000, AT_ONCE = 64, STEPS_PER_TURN = 3 };
+
+typedef struct bench {
+  tm_host *host;
+  char (*ids)[40];
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  int running;       /* requests under way, guarded by lock */
+  atomic_int next;   /* the next conversation to begin */
+  atomic_long turns; /* finished */
+  atomic_bool stop;
+} bench;
+
+typedef struct slot { /* one of the 64: its own conversations, in a random order */
+  bench *b;
+  int index;
+  unsigned seed;
+} slot;
+
+static void die(const char *what, const tm_error *err) {
+  fprintf(stderr, "bench: %s: %s [%s]\n", what, err->message, err->code);
+  exit(1);
+}
+
+static double now_us(clockid_t clock) {
+  struct timespec t;
+  (void)clock_gettime(clock, &t);
+  return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static long long written_bytes(void) {
+  char line[128];
+  long long n = 0;
+  FILE *f = fopen("/proc/self/io", "r");
+  while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+    (void)sscanf(line, "write_bytes: %lld", &n);
+  if (f != NULL) (void)fclose(f);
+  return n;
+}
+
+static void finished(bench *b) {
+  (void)pthread_mutex_lock(&b->lock);
+  b->running--;
+  (void)pthread_cond_signal(&b->changed);
+  (void)pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_all(bench *b) {
+  (void)pthread_mutex_lock(&b->lock);
+  while (b->running > 0)
+    (void)pthread_cond_wait(&b->changed, &b->lock);
+  (void)pthread_mutex_unlock(&b->lock);
+}
+
+static void begin_next(bench *b);
+
+static void on_begun(void *ud, const tm_reply *r) {
+  bench *b = ud;
+  if (r->status != TM_OK) die("begin", r->error);
+  const char *id = strstr(r->json, "\"conversation_id\":\"");
+  int i = atomic_fetch_add(&b->next, 1);
+  if (id != NULL && i < CONVERSATIONS) memcpy(b->ids[i], id + 19, 36);
+  begin_next(b);
+}
+
+static void begin_next(bench *b) {
+  if (atomic_fetch_add(&b->turns, 1) >= CONVERSATIONS) {
+    finished(b);
+    return;
+  }
+  tm_begin begin = TM_BEGIN_INIT;
+  begin.system = "bench";
+  begin.flow_id = "notes";
+  tm_conversation_begin(b->host, &begin, on_begun, b);
+}
+
+static void send_next(slot *s);
+
+static void on_turn(void *ud, const tm_reply *r) {
+  slot *s = ud;
+  if (r->status != TM_OK) die("message", r->error);
+  atomic_fetch_add(&s->b->turns, 1);
+  if (atomic_load(&s->b->stop))
+    finished(s->b);
+  else
+    send_next(s);
+}
+
+static void send_next(slot *s) {
+  int i = s->index + AT_ONCE * (rand_r(&s->seed) % (CONVERSATIONS / AT_ONCE));
+  tm_message_send(s->b->host, NULL, s->b->ids[i], "\"a note of some forty characters, as usual\"",
+                  NULL, on_turn, s);
+}
+
+static void open_host(bench *b, const char *db) {
+  char path[512];
+  (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s", db);
+  const char *set[] = {"scripts=bench/systems", path, NULL};
+  tm_options o = TM_OPTIONS_INIT;
+  tm_error err;
+  o.config_file = "bench/agent_config.yaml";
+  o.set = set;
+  if (tm_host_new(&b->host, &o, &err) != TM_OK) die("configuration", &err);
+  if (tm_host_start(b->host, &err) != TM_OK) die("start", &err);
+}
+
+static void fill(bench *b) {
+  b->running = AT_ONCE;
+  for (int i = 0; i < AT_ONCE; i++)
+    begin_next(b);
+  wait_all(b);
+}
+
+static void throughput(bench *b, double seconds, const char *ids_file) {
+  slot slots[AT_ONCE];
+  fill(b);
+  FILE *f = ids_file != NULL ? fopen(ids_file, "w") : NULL;
+  for (int i = 0; f != NULL && i < CONVERSATIONS; i++)
+    fprintf(f, "%s\n", b->ids[i]);
+  if (f != NULL) (void)fclose(f);
+  atomic_store(&b->turns, 0);
+  b->running = AT_ONCE;
+  long long bytes = written_bytes();
+  double start = now_us(CLOCK_MONOTONIC);
+  double cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
+  for (int i = 0; i < AT_ONCE; i++) {
+    slots[i] = (slot){b, i, (unsigned)i + 1};
+    send_next(&slots[i]);
+  }
+  struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+  (void)nanosleep(&t, NULL);
+  atomic_store(&b->stop, true);
+  wait_all(b);
+  double wall = now_us(CLOCK_MONOTONIC) - start;
+  double turns = (double)atomic_load(&b->turns);
+  cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  tm_host_stop(b->host, 5000); /* a final checkpoint counts */
+  printf("library: %.0f turns/s, %.0f bytes written per turn, %.1f us CPU per turn\n",
+         turns / wall * 1e6, (double)(written_bytes() - bytes) / turns, cpu / turns);
+}
+
+static void send_one(bench *b) {
+  slot s = {b, 0, 1};
+  b->running = 1;
+  tm_message_send(b->host, NULL, b->ids[0], "\"a note of some forty characters, as usual\"", NULL,
+                  on_turn, &s);
+  wait_all(b);
+}
+
+static int by_value(const void *a, const void *b) {
+  double d = *(const double *)a - *(const double *)b;
+  return d < 0 ? -1 : d > 0;
+}
+
+static void latency(bench *b, int turns) {
+  double *us = calloc((size_t)turns, sizeof(*us));
+  if (us == NULL) exit(1);
+  fill(b);
+  atomic_store(&b->stop, true);
+  for (int i = 0; i < turns; i++) {
+    double start = now_us(CLOCK_MONOTONIC);
+    send_one(b);
+    us[i] = now_us(CLOCK_MONOTONIC) - start;
+  }
+  qsort(us, (size_t)turns, sizeof(*us), by_value);
+  printf("latency: median %.0f us of a single turn\n", us[turns / 2]);
+  free(us);
+}
+
+static double cpu_of(bench *b, int turns) {
+  double cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
+  for (int i = 0; i < turns; i++)
+    send_one(b);
+  return (now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu) / turns;
+}
+
+/* Each round: a fresh conversation from 10 steps on, against the long one; the median ratio. */
+static void length(bench *b) {
+  enum { ROUNDS = 7, TURNS = 300 };
+  double ratio[ROUNDS], young_us = 0, old_us = 0;
+  fill(b);
+  atomic_store(&b->stop, true);
+  char grown[40];
+  memcpy(grown, b->ids[0], sizeof(grown));
+  (void)cpu_of(b, CONVERSATIONS / STEPS_PER_TURN); /* 10,000 steps */
+  for (int i = 0; i < ROUNDS; i++) {
+    memcpy(b->ids[0], b->ids[i + 1], sizeof(grown));
+    (void)cpu_of(b, 10 / STEPS_PER_TURN);
+    young_us = cpu_of(b, TURNS);
+    memcpy(b->ids[0], grown, sizeof(grown));
+    old_us = cpu_of(b, TURNS);
+    ratio[i] = old_us / young_us;
+  }
+  qsort(ratio, ROUNDS, sizeof(*ratio), by_value);
+  printf("length: CPU of a turn after 10,000 steps / after 10: %.2f (last: %.0f / %.0f us)\n",
+         ratio[ROUNDS / 2], old_us, young_us);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 3) {
+    fprintf(stderr, "usage: turns throughput|latency|length DB [SECONDS|TURNS] [IDS]\n");
+    return 2;
+  }
+  bench b = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+  b.ids = calloc(CONVERSATIONS, sizeof(*b.ids));
+  if (b.ids == NULL) return 1;
+  open_host(&b, argv[2]);
+  if (strcmp(argv[1], "throughput") == 0)
+    throughput(&b, argc > 3 ? atof(argv[3]) : 5, argc > 4 ? argv[4] : NULL);
+  else if (strcmp(argv[1], "latency") == 0)
+    latency(&b, argc > 3 ? atoi(argv[3]) : 500);
+  else
+    length(&b);
+  tm_host_free(b.host);
+  free(b.ids);
+  return 0;
+}

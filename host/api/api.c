@@ -1,0 +1,155 @@
+/* api.c - the HTTP interface's life: from the server's hooks to routes, and what is still owed. */
+#include "api/api.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/problem.h"
+#include "api/routes.h"
+
+struct tm_api {
+  tm_api_options o;
+  tm_guard guard;
+  tm_http_server *server;
+  pthread_mutex_t lock;
+  pthread_cond_t settled;
+  size_t owed;   /* answers that host functions still owe; under the lock */
+  bool stopping; /* nothing more may become owed; under the lock */
+};
+
+typedef struct owed {
+  tm_api *api;
+  tm_http_exchange *x;
+  int http_status;
+} owed;
+
+/* ---- answers that come later ---- */
+
+static bool count(tm_api *a) {
+  (void)pthread_mutex_lock(&a->lock);
+  bool open = !a->stopping;
+  if (open) a->owed++;
+  (void)pthread_mutex_unlock(&a->lock);
+  return open;
+}
+
+tm_status tm__api_owe(void **out, const tm_api_request *r, int http_status, tm_error *err) {
+  owed *o = malloc(sizeof(*o));
+  *out = NULL;
+  if (o == NULL) return tm__fail_memory(err, "a request");
+  if (!count(r->api)) {
+    free(o);
+    return tm__fail(err, TM_EUNAVAILABLE, "server.stopping",
+                    "the server is stopping; try again later");
+  }
+  *o = (owed){r->api, r->x, http_status};
+  *out = o;
+  return TM_OK;
+}
+
+static void settle(tm_api *a) {
+  (void)pthread_mutex_lock(&a->lock);
+  if (--a->owed == 0) (void)pthread_cond_signal(&a->settled);
+  (void)pthread_mutex_unlock(&a->lock);
+}
+
+void tm__api_answer(void *ud, const tm_reply *reply) {
+  owed *o = ud;
+  tm_api *a = o->api;
+  if (reply->status == TM_OK)
+    tm__http_reply(o->x, o->http_status, "application/json", (tm_slice){reply->json, reply->size},
+                   NULL);
+  else
+    tm__problem_answer(o->x, reply->error);
+  free(o);
+  settle(a); /* last: the server may be stopped after this */
+}
+
+bool tm__api_is_ready(const tm_api *a, const char **why_not) {
+  return a->o.ready == NULL || a->o.ready(a->o.ud, why_not);
+}
+
+/* ---- the server's hooks ---- */
+
+static void handle(void *ud, tm_http_exchange *x) {
+  tm_api *a = ud;
+  tm_api_request r = {.api = a, .host = a->o.host, .x = x};
+  char allow[TM_ALLOW_SIZE] = "";
+  tm_error err;
+  int http_status = 0;
+  if (tm__guard_origin(&a->guard, x, &err) != TM_OK)
+    http_status = 403;
+  else if (tm__guard_tenant(r.tenant, x, &err) != TM_OK)
+    http_status = 400;
+  else
+    http_status = tm__route(&r, allow, &err);
+  if (http_status != 0) tm__problem_reply(x, http_status, &err, allow[0] != '\0' ? allow : NULL);
+}
+
+static void refuse(void *ud, tm_http_exchange *x, int status, const char *code,
+                   const char *detail) {
+  tm_error err;
+  (void)ud;
+  (void)tm__fail(&err, TM_EINVAL, code, "%s", detail);
+  tm__problem_reply(x, status, &err, NULL);
+}
+
+/* ---- life ---- */
+
+static tm_status start_server(tm_api *a, tm_error *err) {
+  tm_http_options http = {
+      .host = a->guard.host,
+      .body_limit = a->o.body_limit,
+      .connection_limit = a->o.connection_limit,
+      .idle_timeout_s = a->o.idle_timeout_s,
+      .request_timeout_s = a->o.request_timeout_s,
+      .log = a->o.log,
+      .handler = handle,
+      .refuse = refuse,
+      .ud = a,
+  };
+  tm_status st = tm__guard_init(&a->guard, &http.port, a->o.address, err);
+  return st == TM_OK ? tm__http_server_start(&a->server, &http, err) : st;
+}
+
+static void release(tm_api *a) {
+  (void)pthread_cond_destroy(&a->settled);
+  (void)pthread_mutex_destroy(&a->lock);
+  free(a);
+}
+
+tm_status tm__api_start(tm_api **out, const tm_api_options *o, tm_error *err) {
+  *out = NULL;
+  tm_api *a = calloc(1, sizeof(*a));
+  if (a == NULL) return tm__fail_memory(err, "the HTTP interface");
+  a->o = *o;
+  (void)pthread_mutex_init(&a->lock, NULL);
+  (void)pthread_cond_init(&a->settled, NULL);
+  tm_status st = start_server(a, err);
+  if (st == TM_OK)
+    *out = a;
+  else
+    release(a);
+  return st;
+}
+
+uint16_t tm__api_port(const tm_api *a) {
+  return tm__http_server_port(a->server);
+}
+
+void tm__api_quiesce(tm_api *a) {
+  tm__http_server_quiesce(a->server);
+}
+
+void tm__api_stop(tm_api *a) {
+  if (a == NULL) return;
+  tm__api_quiesce(a);
+  (void)pthread_mutex_lock(&a->lock);
+  a->stopping = true;
+  while (a->owed > 0)
+    (void)pthread_cond_wait(&a->settled, &a->lock);
+  (void)pthread_mutex_unlock(&a->lock);
+  tm__http_server_stop(a->server);
+  release(a);
+}

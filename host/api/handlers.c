@@ -1,0 +1,282 @@
+/* handlers.c - what the routes do: read the request, call the host. */
+#include "api/handlers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/body.h"
+#include "api/query.h"
+#include "journal/journal.h"
+
+#define NAME_LIMIT     64
+#define SESSION_LIMIT  128
+#define USER_LIMIT     128
+#define CURSOR_LIMIT   512
+#define ROLLBACK_LIMIT 10000
+
+#define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
+
+static void reply_json(const tm_api_request *r, tm_slice json) {
+  tm__http_reply(r->x, 200, "application/json", json, NULL);
+}
+
+/* A value as JSON text, NUL-terminated; empty when not given. */
+static tm_status json_text(tm_buf *out, const json_t *value, tm_error *err) {
+  if (value == NULL) return TM_OK;
+  tm__json_value(out, value);
+  return tm__buf_ok(out) ? TM_OK : tm__fail_memory(err, "a request");
+}
+
+static tm_status not_a_conversation(const char *id, tm_error *err) {
+  tm_status st =
+      tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation \"%s\"", id);
+  (void)tm__copy(err->conversation_id, sizeof(err->conversation_id), tm__slice(id));
+  return st;
+}
+
+/* Ids are UUIDs; what is none cannot exist and need not be looked up. */
+static tm_status conversation_of(const char **id, const tm_api_request *r, tm_error *err) {
+  *id = r->params[0];
+  return tm__uuid_valid(tm__slice(*id)) ? TM_OK : not_a_conversation(*id, err);
+}
+
+/* ---- start ---- */
+
+enum { START_SYSTEM, START_FLOW, START_SESSION, START_USER, START_MESSAGE, START_METADATA };
+static const tm_field start_fields[] = {
+    [START_SYSTEM] = {"system", TM_FIELD_ID, true, NAME_LIMIT},
+    [START_FLOW] = {"flow_id", TM_FIELD_ID, true, NAME_LIMIT},
+    [START_SESSION] = {"session_id", TM_FIELD_ID, false, SESSION_LIMIT},
+    [START_USER] = {"user_id", TM_FIELD_ID, false, USER_LIMIT},
+    [START_MESSAGE] = {"message", TM_FIELD_TEXT, false, 0},
+    [START_METADATA] = {"metadata", TM_FIELD_OBJECT, false, 0},
+};
+
+static tm_status start(const tm_api_request *r, const tm_body *body, const char *key,
+                       tm_error *err) {
+  tm_buf metadata = {0};
+  tm_status st = json_text(&metadata, body->values[START_METADATA], err);
+  void *owed = NULL;
+  if (st == TM_OK) st = tm__api_owe(&owed, r, 201, err);
+  if (st == TM_OK) {
+    tm_begin begin = TM_BEGIN_INIT;
+    begin.tenant = r->tenant;
+    begin.system = tm__body_text(body, START_SYSTEM);
+    begin.flow_id = tm__body_text(body, START_FLOW);
+    begin.session_id = tm__body_text(body, START_SESSION);
+    begin.user_id = tm__body_text(body, START_USER);
+    begin.message = tm__body_text(body, START_MESSAGE);
+    begin.metadata_json = metadata.ptr;
+    begin.idempotency_key = key[0] != '\0' ? key : NULL;
+    tm_conversation_begin(r->host, &begin, tm__api_answer, owed);
+  }
+  tm__buf_free(&metadata);
+  return st;
+}
+
+tm_status tm__handle_start(const tm_api_request *r, int argument, tm_error *err) {
+  char key[TM_KEY_SIZE];
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__guard_key(key, r->x, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), start_fields, COUNT(start_fields), err);
+  if (st != TM_OK) return st;
+  st = start(r, &body, key, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- message ---- */
+
+enum { MESSAGE_INPUT, MESSAGE_COMMAND, MESSAGE_NAME };
+static const tm_field message_fields[] = {
+    [MESSAGE_INPUT] = {"input", TM_FIELD_INPUT, false, 0},
+    [MESSAGE_COMMAND] = {"command", TM_FIELD_ID, false, NAME_LIMIT},
+    [MESSAGE_NAME] = {"name", TM_FIELD_ID, false, NAME_LIMIT},
+};
+
+static tm_status check_command(const char *command, tm_error *err) {
+  static const char *const known[] = {"back", "skip", "cancel", "restart", "help", "correct"};
+  for (size_t i = 0; i < COUNT(known); i++)
+    if (strcmp(command, known[i]) == 0)
+      return tm__fail(err, TM_EUNSUPPORTED, "command.unsupported",
+                      "the command \"%s\" is not supported yet", command);
+  return tm__fail(
+      err, TM_EINVAL, "command.unknown",
+      "there is no command \"%s\"; known are back, skip, cancel, restart, help, correct", command);
+}
+
+static tm_status check_message(const tm_body *body, tm_error *err) {
+  const char *command = tm__body_text(body, MESSAGE_COMMAND);
+  if (command != NULL) return check_command(command, err);
+  if (body->values[MESSAGE_NAME] != NULL)
+    return tm__fail(err, TM_EINVAL, "request.member_value",
+                    "\"name\" belongs to the command \"correct\"");
+  if (body->values[MESSAGE_INPUT] == NULL)
+    return tm__fail(err, TM_EINVAL, "request.member_missing",
+                    "the body needs the member \"input\": a string, or an object for a structured "
+                    "step");
+  return TM_OK;
+}
+
+static tm_status send_message(const tm_api_request *r, const char *id, const tm_body *body,
+                              const char *key, tm_error *err) {
+  tm_buf input = {0};
+  tm_status st = json_text(&input, body->values[MESSAGE_INPUT], err);
+  void *owed = NULL;
+  if (st == TM_OK) st = tm__api_owe(&owed, r, 200, err);
+  if (st == TM_OK)
+    tm_message_send(r->host, r->tenant, id, input.ptr, key[0] != '\0' ? key : NULL, tm__api_answer,
+                    owed);
+  tm__buf_free(&input);
+  return st;
+}
+
+tm_status tm__handle_message(const tm_api_request *r, int argument, tm_error *err) {
+  char key[TM_KEY_SIZE];
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = conversation_of(&id, r, err);
+  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), message_fields, COUNT(message_fields), err);
+  if (st != TM_OK) return st;
+  st = check_message(&body, err);
+  if (st == TM_OK) st = send_message(r, id, &body, key, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- rollback ---- */
+
+enum { ROLLBACK_STEPS, ROLLBACK_CHECKPOINT, ROLLBACK_FORCE };
+static const tm_field rollback_fields[] = {
+    [ROLLBACK_STEPS] = {"steps", TM_FIELD_COUNT, false, ROLLBACK_LIMIT},
+    [ROLLBACK_CHECKPOINT] = {"checkpoint_id", TM_FIELD_KEY, false, NAME_LIMIT},
+    [ROLLBACK_FORCE] = {"force", TM_FIELD_FLAG, false, 0},
+};
+
+static tm_status rollback(const tm_api_request *r, const char *id, const tm_body *body,
+                          tm_error *err) {
+  const json_t *steps = body->values[ROLLBACK_STEPS];
+  const json_t *checkpoint = body->values[ROLLBACK_CHECKPOINT];
+  char number[24];
+  const char *to = NULL;
+  if ((steps == NULL) == (checkpoint == NULL))
+    return tm__fail(err, TM_EINVAL, "request.member_value",
+                    "give either \"steps\" or \"checkpoint_id\"");
+  if (json_is_string(checkpoint)) to = json_string_value(checkpoint);
+  if (json_is_integer(checkpoint)) {
+    (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(checkpoint));
+    to = number;
+  }
+  void *owed;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_conversation_rollback(r->host, r->tenant, id, (int)json_integer_value(steps), to,
+                           json_is_true(body->values[ROLLBACK_FORCE]), tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err) {
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = conversation_of(&id, r, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), rollback_fields, COUNT(rollback_fields), err);
+  if (st != TM_OK) return st;
+  st = rollback(r, id, &body, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- reading ---- */
+
+static tm_status page_of(int *limit, const char **cursor, const tm_api_request *r, tm_error *err) {
+  tm_status st = tm__query_limit(limit, r->x, err);
+  return st == TM_OK ? tm__query_text(cursor, r->x, "cursor", CURSOR_LIMIT, err) : st;
+}
+
+tm_status tm__handle_read(const tm_api_request *r, int argument, tm_error *err) {
+  const char *id, *cursor;
+  int limit;
+  tm_status st = conversation_of(&id, r, err);
+  if (st == TM_OK) st = page_of(&limit, &cursor, r, err);
+  if (st != TM_OK) return st;
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_conversation_read(r->host, r->tenant, id, (tm_read)argument, cursor, limit, tm__api_answer,
+                       owed);
+  return TM_OK;
+}
+
+static tm_status check_status(const char *status, tm_error *err) {
+  tm_conversation_status ignored;
+  if (status == NULL || tm__conversation_status_parse(&ignored, tm__slice(status))) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.query",
+                  "status= must be active, waiting_input, waiting_approval, waiting_event, "
+                  "waiting_agent, sleeping, paused, completed, failed, expired or cancelled");
+}
+
+tm_status tm__handle_list(const tm_api_request *r, int argument, tm_error *err) {
+  tm_filter filter = TM_FILTER_INIT;
+  (void)argument;
+  filter.tenant = r->tenant;
+  tm_status st = page_of(&filter.limit, &filter.cursor, r, err);
+  if (st == TM_OK) st = tm__query_text(&filter.session_id, r->x, "session_id", SESSION_LIMIT, err);
+  if (st == TM_OK) st = tm__query_text(&filter.system, r->x, "system", NAME_LIMIT, err);
+  if (st == TM_OK) st = tm__query_text(&filter.flow_id, r->x, "flow_id", NAME_LIMIT, err);
+  if (st == TM_OK) st = tm__query_text(&filter.status, r->x, "status", NAME_LIMIT, err);
+  if (st == TM_OK) st = check_status(filter.status, err);
+  if (st != TM_OK) return st;
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_conversation_list(r->host, &filter, tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *err) {
+  void *owed;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_systems_read(r->host, argument >= 1 ? r->params[0] : NULL, argument >= 2 ? r->params[1] : NULL,
+                  tm__api_answer, owed);
+  return TM_OK;
+}
+
+/* ---- operating ---- */
+
+tm_status tm__handle_reload(const tm_api_request *r, int argument, tm_error *err) {
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
+  if (st != TM_OK) return st;
+  tm__body_free(&body);
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_host_reload(r->host, tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_live(const tm_api_request *r, int argument, tm_error *err) {
+  (void)argument;
+  (void)err;
+  reply_json(r, TM_S("{\"status\":\"live\"}"));
+  return TM_OK;
+}
+
+tm_status tm__handle_ready(const tm_api_request *r, int argument, tm_error *err) {
+  const char *why_not = NULL;
+  (void)argument;
+  if (!tm__api_is_ready(r->api, &why_not))
+    return tm__fail(err, TM_EUNAVAILABLE, "host.not_ready", "the host is not ready: %s",
+                    why_not != NULL ? why_not : "it starts or stops");
+  reply_json(r, TM_S("{\"status\":\"ready\"}"));
+  return TM_OK;
+}

@@ -1,0 +1,54 @@
+/* query.c - checked values of the query part of a request. */
+#include "api/query.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+
+#define PAGE_LIMIT 200
+
+typedef struct search {
+  const char *known;
+  tm_slice unknown; /* ptr NULL: none */
+} search;
+
+static bool is_known(void *ud, tm_slice name) {
+  search *s = ud;
+  for (const char *at = s->known; *at != '\0';) {
+    size_t len = strcspn(at, ",");
+    if (tm__slice_eq(name, (tm_slice){at, len})) return true;
+    at += len + (at[len] == ',');
+  }
+  s->unknown = name;
+  return false;
+}
+
+tm_status tm__query_known(const tm_http_exchange *x, const char *known, tm_error *err) {
+  search s = {known, {NULL, 0}};
+  tm__http_query_names(x, is_known, &s);
+  if (s.unknown.ptr == NULL) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.query",
+                  "the query has the unknown name \"%.64s\"; known here: %s", s.unknown.ptr,
+                  known[0] != '\0' ? known : "none");
+}
+
+tm_status tm__query_text(const char **out, const tm_http_exchange *x, const char *name, size_t max,
+                         tm_error *err) {
+  tm_slice v = tm__http_query(x, name);
+  *out = v.ptr;
+  if (v.ptr == NULL || (v.len >= 1 && v.len <= max && tm__utf8_valid(v))) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.query", "%s= must have 1 to %zu bytes of UTF-8", name,
+                  max);
+}
+
+tm_status tm__query_limit(int *out, const tm_http_exchange *x, tm_error *err) {
+  tm_slice v = tm__http_query(x, "limit");
+  *out = 0;
+  if (v.ptr == NULL) return TM_OK;
+  bool digits = v.len > 0 && v.len <= 3 && strspn(v.ptr, "0123456789") == v.len;
+  *out = digits ? atoi(v.ptr) : 0;
+  if (*out >= 1 && *out <= PAGE_LIMIT) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.query", "limit= must be a number from 1 to %d",
+                  PAGE_LIMIT);
+}

@@ -1,0 +1,168 @@
+/* bind.h - what the files of host/bind share: a state's insides, the door, operations, errors.
+ *
+ * Functions that take a lua_State may raise; those that take only a tm_vm never do.
+ */
+#ifndef TM_BIND_BIND_H
+#define TM_BIND_BIND_H
+
+#include <jansson.h>
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "bind/idmap.h"
+#include "bind/vm.h"
+
+typedef struct tm_op tm_op;
+typedef struct tm_run tm_run;
+
+typedef enum tm_trip { /* why nothing may run any more until the door is reached */
+                       TM_TRIP_NONE,
+                       TM_TRIP_CPU,
+                       TM_TRIP_STEP_MEMORY,
+                       TM_TRIP_STATE_MEMORY,
+} tm_trip;
+
+/* What the states of one worker share. While an entry is under way nothing else enters. */
+typedef struct tm_door {
+  int depth;
+  tm_op *ready, **ready_end; /* operations that ended while an entry was under way */
+  /* After an entry that belongs to `run`; may enter again, end the run and free its state. */
+  void (*after)(void *ud, tm_run *run, const tm_error *err);
+  void *ud;
+} tm_door;
+
+/* ---- JSON (encode.c, decode.c) ---- */
+typedef struct tm_key {
+  const char *ptr;
+  size_t len;
+  int at; /* stack index of the key */
+} tm_key;
+
+typedef struct tm_json {
+  tm_buf text;  /* what host.json.encode makes */
+  json_t *tree; /* what is being pushed; freed at the next decode at the latest */
+  tm_key *keys; /* scratch for sorting, used as a stack */
+  size_t key_count, key_cap;
+  const void *array_mark, *raw_mark; /* identities of the two metatables */
+} tm_json;
+
+#define TM_DRAFT_PARTS 6
+
+struct tm_vm {
+  lua_State *L;
+  tm_vm_options o;
+  tm_door *door, own_door;
+  size_t bytes, ceiling; /* of the state: now, and at most during this entry */
+  size_t refused;        /* size of the allocation that was refused last; 0: none since */
+  tm_trip refusal;       /* by which limit something was refused in this entry, or none */
+  int64_t budget_ms;     /* of this entry; 0: none */
+  bool loads;            /* this entry loads a system */
+  int64_t deadline_us;   /* CPU time of the thread; 0: not looked at yet */
+  unsigned ticks;
+  tm_trip tripped;
+  char where[112];  /* the script's line at that moment, or "" */
+  tm_error failure; /* filled by the door's message handler */
+  int dispatch;     /* reference in the registry */
+  tm_run *run;      /* whose entry this is, or NULL */
+  uint64_t last_id;
+  tm_idmap runs, ops; /* by the id that Lua knows */
+  tm_op *orphans;     /* journal operations whose turn has ended */
+  tm_json json;
+  tm_buf parts[TM_DRAFT_PARTS];
+};
+
+tm_vm *tm__vm(lua_State *L);
+/* The options' allocator; never raises; NULL when out of memory. */
+tm_realloc_fn tm__allocator(const tm_vm_options *o);
+void *tm__xalloc(tm_vm *vm, size_t size);
+void tm__xfree(tm_vm *vm, void *p, size_t size);
+/* For a state that tm__vm_new did not make: tests run host.json and others in a plain Lua. */
+void tm__vm_adopt(tm_vm *vm, lua_State *L);
+void tm__vm_release(tm_vm *vm); /* what adopt and the modules acquired */
+
+/* ---- the door (vm.c) ---- */
+typedef int (*tm_push_fn)(lua_State *L, void *ud); /* pushes arguments, returns how many */
+typedef struct tm_entry {
+  uint64_t id;
+  const char *event;
+  tm_push_fn push; /* NULL: no arguments */
+  void *ud;
+  tm_buf *out; /* NULL: results are dropped; else the text that dispatch returns */
+} tm_entry;
+tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err);
+/* The same for an entry that belongs to a turn of an executor; then calls door->after. */
+void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e);
+
+/* ---- limits (limits.c) ---- */
+void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory);
+void tm__limits_install(lua_State *L);                /* the hook, and guards over the library */
+void tm__limits_place(tm_vm *vm, lua_State *L);       /* notes where L stands */
+tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
+
+void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */
+
+/* ---- folders of scripts (folder.c) ---- */
+
+/* Appends a script file: a regular file within `dir`, at most 1 MiB of UTF-8 text without NUL. */
+tm_status tm__folder_read(const char *dir, tm_slice path, tm_buf *out, tm_error *err);
+
+/* ---- errors (error.c) ---- */
+int tm__push_fail(lua_State *L, const tm_error *err); /* nil, error table; returns 2 */
+void tm__push_error(lua_State *L, const tm_error *err);
+int tm__raise(lua_State *L, const tm_error *err);
+/* The error value at idx as a tm_error: table fields, or text with the traceback of L. */
+void tm__take_error(lua_State *L, int idx, tm_error *err);
+
+/* ---- JSON ---- */
+void tm__json_open(lua_State *L); /* makes the marks; before any use */
+/* Appends the value at idx; `name` begins the key path of errors; `list`: an empty table is []. */
+bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf *out,
+                     tm_error *err);
+tm_status tm__json_decode(lua_State *L, tm_slice text, tm_error *err);  /* pushes on success */
+tm_status tm__json_restore(lua_State *L, tm_slice text, tm_error *err); /* canonical text, fast */
+void tm__json_push_null(lua_State *L);
+
+/* ---- operations in flight (ops.c) ---- */
+typedef enum tm_op_kind { TM_OP_TIMER, TM_OP_HTTP, TM_OP_JOURNAL } tm_op_kind;
+struct tm_op {
+  tm_vm *vm;
+  tm_run *run; /* NULL: its turn has ended */
+  uint64_t id;
+  uint64_t handle; /* of the timer or the request */
+  tm_op_kind kind;
+  bool waits;  /* in the door's list */
+  bool failed; /* waits: with error */
+  tm_error *error;
+  tm_op *next, **link; /* in run->ops or vm->orphans */
+  tm_op *next_ready;
+};
+/* A turn that runs in a state. The executor owns it. */
+struct tm_run {
+  uint64_t id, view_id; /* in Lua; in the journal */
+  tm_vm *vm;            /* NULL: not started */
+  tm_turn *turn;        /* NULL: ended */
+  tm_op *ops;
+  struct tm_system *system;
+  tm_run *next; /* in the executor's list of what waits for the door */
+  bool waits;   /* is in that list */
+  bool lost;    /* the journal took the turn away */
+};
+int tm__push_turn(lua_State *L, void *run); /* a tm_push_fn: the turn as a fresh table (turn.c) */
+/* For the turn whose entry this is. NULL: outside a turn, no worker, or out of memory; `err` says
+ * which. */
+tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err);
+void tm__op_free(tm_op *op); /* it never started, or it is over */
+bool tm__op_cancel(tm_vm *vm, uint64_t id);
+void tm__op_done(tm_op *op, tm_push_fn push, void *ud); /* ends and frees it, tells Lua */
+void tm__op_failed(tm_op *op, const tm_error *err);
+void tm__op_journal_done(void *ud, const tm_error *err); /* a tm_turn_done_fn; ud is the tm_op */
+void tm__ops_ready(tm_door *door);                       /* tells Lua what became ready meanwhile */
+/* Ends all operations of a turn: timers and requests are cancelled; what the journal still works at
+ * is kept until it answers, or forgotten when the turn is lost. */
+void tm__ops_end(tm_run *run);
+
+#define MODULE(name) int tm__open_##name(lua_State *L);
+#include "bind/modules.def"
+#undef MODULE
+
+#endif

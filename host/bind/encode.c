@@ -1,0 +1,286 @@
+/* encode.c - Lua values as canonical JSON: sorted keys, exact numbers, or a refusal that names the
+ * place. Appends to a buffer that the state owns, so raising in the middle loses nothing.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "core/json.h"
+
+#define MAX_BYTES (8u << 20) /* also ends what shares tables over and over */
+
+typedef struct place { /* where an encoding is: on the C stack, linked upwards */
+  const struct place *up;
+  tm_slice key; /* ptr NULL: an array's element */
+  size_t index;
+  int depth;
+} place;
+
+typedef struct encoder {
+  lua_State *L;
+  tm_vm *vm;
+  tm_buf *out;
+  tm_error *err;
+  size_t end; /* of out->len, at most */
+} encoder;
+
+static bool encode(encoder *e, int idx, const place *at);
+
+/* ---- refusals ---- */
+
+static void path_text(tm_buf *b, const place *at) {
+  if (at->up != NULL) path_text(b, at->up);
+  if (at->key.ptr == NULL) {
+    tm__buf_printf(b, "[%zu]", at->index);
+    return;
+  }
+  if (b->len > 0) tm__buf_byte(b, '.');
+  tm__buf_add(b, at->key.ptr, at->key.len < 64 ? at->key.len : 64);
+}
+
+static bool refuse(encoder *e, const place *at, const char *code, const char *why) {
+  tm_buf path = {0};
+  path_text(&path, at);
+  (void)tm__fail(e->err, TM_EINVAL, code, "%s: %s", tm__buf_ok(&path) ? path.ptr : "?", why);
+  tm__buf_free(&path);
+  return false;
+}
+
+static bool refuse_value(encoder *e, const place *at, const char *why) {
+  return refuse(e, at, "json.value", why);
+}
+
+static bool refuse_type(encoder *e, const place *at, int idx) {
+  char why[64];
+  (void)snprintf(why, sizeof(why), "a %s cannot be kept", luaL_typename(e->L, idx));
+  return refuse_value(e, at, why);
+}
+
+/* ---- scalars ---- */
+
+static bool encode_number(encoder *e, int idx, const place *at) {
+  if (lua_isinteger(e->L, idx)) {
+    tm__json_int(e->out, lua_tointeger(e->L, idx));
+    return true;
+  }
+  double v = lua_tonumber(e->L, idx);
+  if (isnan(v)) return refuse_value(e, at, "NaN cannot be kept");
+  if (isinf(v)) return refuse_value(e, at, "an infinite number cannot be kept");
+  tm__json_double(e->out, v);
+  return true;
+}
+
+static bool encode_string(encoder *e, int idx, const place *at) {
+  tm_slice s;
+  s.ptr = lua_tolstring(e->L, idx, &s.len);
+  if (!tm__utf8_valid(s)) return refuse_value(e, at, "text that is not valid UTF-8 cannot be kept");
+  tm__json_string(e->out, s);
+  return true;
+}
+
+static bool encode_userdata(encoder *e, int idx, const place *at) {
+  lua_State *L = e->L;
+  bool raw = lua_getmetatable(L, idx) != 0;
+  if (raw) {
+    raw = lua_topointer(L, -1) == e->vm->json.raw_mark;
+    lua_pop(L, 1);
+  }
+  if (!raw) return refuse_type(e, at, idx);
+  tm_slice text;
+  (void)lua_getiuservalue(L, idx, 1);
+  text.ptr = lua_tolstring(L, -1, &text.len);
+  tm__buf_slice(e->out, text);
+  lua_pop(L, 1);
+  return true;
+}
+
+/* ---- tables ---- */
+
+typedef struct shape {
+  size_t keys, list_keys; /* all, and integers from 1 */
+  lua_Integer highest;
+  bool marked;
+} shape;
+
+static bool has_mark(encoder *e, int idx) {
+  if (!lua_getmetatable(e->L, idx)) return false;
+  bool marked = lua_topointer(e->L, -1) == e->vm->json.array_mark;
+  lua_pop(e->L, 1);
+  return marked;
+}
+
+static shape look_at(encoder *e, int idx) {
+  lua_State *L = e->L;
+  shape s = {.marked = has_mark(e, idx)};
+  lua_pushnil(L);
+  while (lua_next(L, idx)) {
+    lua_pop(L, 1);
+    s.keys++;
+    if (!lua_isinteger(L, -1)) continue;
+    lua_Integer i = lua_tointeger(L, -1);
+    if (i < 1) continue;
+    s.list_keys++;
+    if (i > s.highest) s.highest = i;
+  }
+  return s;
+}
+
+static bool encode_list(encoder *e, int idx, size_t count, const place *at) {
+  tm__buf_byte(e->out, '[');
+  for (size_t i = 1; i <= count; i++) {
+    if (i > 1) tm__buf_byte(e->out, ',');
+    place here = {.up = at, .index = i, .depth = at->depth + 1};
+    (void)lua_rawgeti(e->L, idx, (lua_Integer)i);
+    if (!encode(e, lua_gettop(e->L), &here)) return false;
+    lua_pop(e->L, 1);
+  }
+  tm__buf_byte(e->out, ']');
+  return true;
+}
+
+static bool check_key(encoder *e, int idx, const place *at, tm_slice *key) {
+  if (lua_type(e->L, idx) != LUA_TSTRING) {
+    char why[96];
+    (void)snprintf(why, sizeof(why), "a key that is a %s cannot be kept; keys are text",
+                   luaL_typename(e->L, idx));
+    return refuse(e, at, "json.key", why);
+  }
+  key->ptr = lua_tolstring(e->L, idx, &key->len);
+  if (!tm__utf8_valid(*key))
+    return refuse(e, at, "json.key", "a key that is not valid UTF-8 cannot be kept");
+  if (memchr(key->ptr, '\0', key->len) != NULL)
+    return refuse(e, at, "json.key", "a key with a NUL byte cannot be kept");
+  return true;
+}
+
+static int key_order(const void *a, const void *b) {
+  const tm_key *x = a, *y = b;
+  return tm__slice_cmp((tm_slice){x->ptr, x->len}, (tm_slice){y->ptr, y->len});
+}
+
+static void sort_keys(tm_key *keys, size_t count) {
+  if (count > 12) {
+    qsort(keys, count, sizeof(*keys), key_order);
+    return;
+  }
+  for (size_t i = 1; i < count; i++) { /* most tables are small */
+    tm_key key = keys[i];
+    size_t j = i;
+    for (; j > 0 && key_order(&keys[j - 1], &key) > 0; j--)
+      keys[j] = keys[j - 1];
+    keys[j] = key;
+  }
+}
+
+static bool reserve_keys(tm_vm *vm, size_t more) {
+  tm_json *j = &vm->json;
+  if (more <= j->key_cap - j->key_count) return true;
+  size_t cap = j->key_cap * 2 > j->key_count + more ? j->key_cap * 2 : j->key_count + more + 32;
+  tm_key *keys =
+      vm->o.alloc(vm->o.alloc_ud, j->keys, j->key_cap * sizeof(*keys), cap * sizeof(*keys));
+  if (keys == NULL) return false;
+  j->keys = keys;
+  j->key_cap = cap;
+  return true;
+}
+
+/* Pushes the keys of the table and notes them, sorted, at json.keys[first]. */
+static bool collect_keys(encoder *e, int idx, size_t count, const place *at) {
+  lua_State *L = e->L;
+  tm_json *j = &e->vm->json;
+  if (count > INT32_MAX - 8 || !lua_checkstack(L, (int)count + 8))
+    return refuse_value(e, at, "a table with so many keys cannot be kept");
+  if (!reserve_keys(e->vm, count)) return tm__fail_memory(e->err, "the keys of a table") == TM_OK;
+  size_t first = j->key_count;
+  lua_pushnil(L);
+  while (lua_next(L, idx)) {
+    tm_slice key;
+    lua_pop(L, 1);
+    if (!check_key(e, -1, at, &key)) return false;
+    j->keys[j->key_count++] = (tm_key){key.ptr, key.len, lua_gettop(L)};
+    lua_pushvalue(L, -1);
+  }
+  sort_keys(j->keys + first, j->key_count - first);
+  return true;
+}
+
+static bool encode_members(encoder *e, int idx, size_t count, const place *at) {
+  lua_State *L = e->L;
+  tm_json *j = &e->vm->json;
+  size_t first = j->key_count;
+  int top = lua_gettop(L);
+  if (!collect_keys(e, idx, count, at)) return false;
+  tm__buf_byte(e->out, '{');
+  for (size_t i = first; i < first + count; i++) {
+    tm_key key = j->keys[i]; /* the array may move below */
+    place here = {.up = at, .key = {key.ptr, key.len}, .depth = at->depth + 1};
+    if (i > first) tm__buf_byte(e->out, ',');
+    tm__json_string(e->out, here.key);
+    tm__buf_byte(e->out, ':');
+    lua_pushvalue(L, key.at);
+    (void)lua_rawget(L, idx);
+    if (!encode(e, lua_gettop(L), &here)) return false;
+    lua_pop(L, 1);
+  }
+  tm__buf_byte(e->out, '}');
+  j->key_count = first;
+  lua_settop(L, top);
+  return true;
+}
+
+static bool encode_table(encoder *e, int idx, const place *at, bool list) {
+  if (at->depth > TM_JSON_DEPTH)
+    return refuse(e, at, "json.depth",
+                  "tables nested deeper than 64 levels, or in a circle, "
+                  "cannot be kept");
+  if (!lua_checkstack(e->L, 8)) return refuse_value(e, at, "the stack is too small to keep this");
+  shape s = look_at(e, idx);
+  bool dense = s.list_keys == s.keys && (size_t)s.highest == s.keys;
+  if (s.keys == 0) {
+    tm__buf_text(e->out, s.marked || list ? "[]" : "{}");
+    return true;
+  }
+  if (dense) return encode_list(e, idx, s.keys, at);
+  if (s.list_keys == s.keys)
+    return refuse_value(e, at,
+                        "an array with holes cannot be kept; use tm.null for what is absent");
+  if (s.marked || s.list_keys > 0)
+    return refuse_value(e, at, "a table that is both array and object cannot be kept");
+  return encode_members(e, idx, s.keys, at);
+}
+
+static bool encode(encoder *e, int idx, const place *at) {
+  if (e->out->len > e->end)
+    return refuse(e, at, "json.too_large", "values of more than 8 MiB of JSON cannot be kept");
+  switch (lua_type(e->L, idx)) {
+  case LUA_TNUMBER: return encode_number(e, idx, at);
+  case LUA_TSTRING: return encode_string(e, idx, at);
+  case LUA_TBOOLEAN: tm__json_bool(e->out, lua_toboolean(e->L, idx)); return true;
+  case LUA_TTABLE: return encode_table(e, idx, at, false);
+  case LUA_TUSERDATA: return encode_userdata(e, idx, at);
+  case LUA_TLIGHTUSERDATA:
+    if (lua_touserdata(e->L, idx) != NULL) return refuse_type(e, at, idx);
+    tm__buf_text(e->out, "null");
+    return true;
+  default: return refuse_type(e, at, idx);
+  }
+}
+
+bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf *out,
+                     tm_error *err) {
+  tm_vm *vm = tm__vm(L);
+  encoder e = {L, vm, out, err, out->len + MAX_BYTES};
+  place root = {.key = tm__slice(name), .depth = 1};
+  int top = lua_gettop(L);
+  luaL_checkstack(L, 8, "no room to encode");
+  idx = lua_absindex(L, idx);
+  vm->json.key_count = 0;
+  bool ok =
+      list && lua_istable(L, idx) ? encode_table(&e, idx, &root, true) : encode(&e, idx, &root);
+  lua_settop(L, top);
+  if (ok && out->len > e.end) ok = refuse(&e, &root, "json.too_large", "more than 8 MiB of JSON");
+  if (ok && !tm__buf_ok(out)) ok = tm__fail_memory(err, "the JSON of a value") == TM_OK;
+  return ok;
+}

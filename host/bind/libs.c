@@ -1,0 +1,125 @@
+/* libs.c - the libraries that exist in a state: nothing that reaches the machine, loads bytecode,
+ * sets finalizers or writes to the terminal. `require` finds host.* and the embedded runtime.
+ */
+#include <lualib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "bind/embedded.h"
+
+/* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
+static int load_text(lua_State *L) {
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  const char *name = luaL_optstring(L, 2, "=load");
+  bool env = !lua_isnone(L, 4);
+  if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+  }
+  if (env) {
+    lua_pushvalue(L, 4);
+    if (lua_setupvalue(L, -2, 1) == NULL) lua_pop(L, 1);
+  }
+  return 1;
+}
+
+/* A finalizer would run outside every limit. */
+static int set_metatable(lua_State *L) {
+  if (lua_type(L, 2) == LUA_TTABLE) {
+    lua_pushliteral(L, "__gc");
+    luaL_argcheck(L, lua_rawget(L, 2) == LUA_TNIL, 2, "__gc is not available to scripts");
+    lua_pop(L, 1);
+  }
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+static const luaL_Reg host_modules[] = {
+#define MODULE(name) {"host." #name, tm__open_##name},
+#include "bind/modules.def"
+#undef MODULE
+    {NULL, NULL},
+};
+
+/* Pushes the function that makes the module; false when there is none of that name. */
+static bool find_module(lua_State *L, const char *name) {
+  for (const luaL_Reg *m = host_modules; m->name != NULL; m++) {
+    if (strcmp(m->name, name) != 0) continue;
+    lua_pushcfunction(L, m->func);
+    return true;
+  }
+  for (const struct tm__embedded *e = tm__embedded; e->name != NULL; e++) {
+    if (strcmp(e->name, name) != 0) continue;
+    if (luaL_loadbufferx(L, e->text, e->size, e->chunk, "t") != LUA_OK) (void)lua_error(L);
+    return true;
+  }
+  return false;
+}
+
+static int require(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  if (lua_getfield(L, 2, name) != LUA_TNIL) return 1;
+  lua_pop(L, 1);
+  if (!find_module(L, name)) return luaL_error(L, "there is no module '%s'", name);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  if (lua_isnil(L, -1)) return luaL_error(L, "the module '%s' returned nothing", name);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, 2, name);
+  return 1;
+}
+
+static void remove_fields(lua_State *L, const char *table, const char *const *names) {
+  lua_getglobal(L, table);
+  for (; *names != NULL; names++) {
+    lua_pushnil(L);
+    lua_setfield(L, -2, *names);
+  }
+  lua_pop(L, 1);
+}
+
+static void open_debug(lua_State *L) {
+  luaL_requiref(L, "debug", luaopen_debug, 0);
+  lua_createtable(L, 0, 1);
+  lua_getfield(L, -2, "traceback");
+  lua_setfield(L, -2, "traceback");
+  lua_pushvalue(L, -1);
+  lua_setglobal(L, "debug");
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "debug");
+  lua_pop(L, 3);
+}
+
+void tm__libs_open(lua_State *L) {
+  static const luaL_Reg libs[] = {
+      {"_G", luaopen_base},
+      {"coroutine", luaopen_coroutine},
+      {"table", luaopen_table},
+      {"string", luaopen_string},
+      {"math", luaopen_math},
+      {"utf8", luaopen_utf8},
+      {NULL, NULL},
+  };
+  static const char *const no_base[] = {"collectgarbage", "dofile", "loadfile",
+                                        "print",          "warn",   NULL};
+  static const char *const no_string[] = {"dump", NULL};
+  for (const luaL_Reg *lib = libs; lib->name != NULL; lib++) {
+    luaL_requiref(L, lib->name, lib->func, 1);
+    lua_pop(L, 1);
+  }
+  open_debug(L);
+  remove_fields(L, "_G", no_base);
+  remove_fields(L, "string", no_string);
+  lua_register(L, "load", load_text);
+  lua_register(L, "require", require);
+  lua_getglobal(L, "setmetatable");
+  lua_pushcclosure(L, set_metatable, 1);
+  lua_setglobal(L, "setmetatable");
+}

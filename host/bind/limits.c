@@ -1,0 +1,213 @@
+/* limits.c - CPU time by a count hook, and guards so that no script can outlive its budget.
+ *
+ * The hook sees each coroutine by itself. So the functions that start, resume or protect code look
+ * at the budget too: neither a swarm of short coroutines nor a pcall gets around it. Once tripped,
+ * everything raises until the door is reached.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "core/clock.h"
+
+#define INSTRUCTIONS_PER_LOOK 1000
+#define GUARDS_PER_LOOK       32
+
+static void on_count(lua_State *L, lua_Debug *ar);
+
+void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
+  size_t most = vm->o.limits.memory != 0 ? vm->o.limits.memory : SIZE_MAX;
+  bool less = memory != 0 && vm->bytes < most && memory < most - vm->bytes;
+  vm->ceiling = less ? vm->bytes + memory : most;
+  vm->budget_ms = budget_ms;
+  vm->deadline_us = 0;
+  vm->refused = 0;
+  vm->refusal = TM_TRIP_NONE;
+  vm->where[0] = '\0';
+  if (vm->tripped != TM_TRIP_NONE)
+    lua_sethook(vm->L, on_count, LUA_MASKCOUNT, INSTRUCTIONS_PER_LOOK);
+  vm->tripped = TM_TRIP_NONE;
+}
+
+/* The first look starts the clock: a short entry costs no system call. */
+static void look(tm_vm *vm) {
+  if (vm->tripped != TM_TRIP_NONE || vm->budget_ms <= 0) return;
+  int64_t now = tm__clock_thread_cpu_us();
+  if (vm->deadline_us == 0)
+    vm->deadline_us = now + vm->budget_ms * 1000;
+  else if (now >= vm->deadline_us)
+    vm->tripped = TM_TRIP_CPU;
+}
+
+void tm__limits_place(tm_vm *vm, lua_State *L) {
+  static const char runtime[] = "lua/tidemill/";
+  lua_Debug ar;
+  for (int level = 0; level < 20 && lua_getstack(L, level, &ar); level++) {
+    if (lua_getinfo(L, "Sl", &ar) == 0 || ar.currentline <= 0) continue;
+    bool script = strncmp(ar.short_src, runtime, sizeof(runtime) - 1) != 0;
+    if (!script && vm->where[0] != '\0') continue;
+    (void)snprintf(vm->where, sizeof(vm->where), "%s:%d", ar.short_src, ar.currentline);
+    if (script) return;
+  }
+}
+
+static int raise_limit(lua_State *L) {
+  lua_pushliteral(L, "over the limits of this entry");
+  return lua_error(L);
+}
+
+static void on_count(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  tm_vm *vm = tm__vm(L);
+  look(vm);
+  if (vm->tripped == TM_TRIP_NONE) return;
+  if (vm->where[0] == '\0') tm__limits_place(vm, L);
+  lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* whatever catches this meets the next one */
+  (void)raise_limit(L);
+}
+
+tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
+  const tm_vm_limits *l = &vm->o.limits;
+  const char *in = vm->where[0] != '\0' ? " at " : "";
+  if (vm->tripped == TM_TRIP_CPU && vm->loads)
+    return tm__fail(err, TM_ELIMIT, "script.cpu",
+                    "the system used more than %" PRId64 " ms of CPU time while it was loaded%s%s; "
+                    "do less at load, or raise limits.load_time",
+                    vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_CPU)
+    return tm__fail(err, TM_ELIMIT, "script.cpu",
+                    "the script used more than %" PRId64 " ms of CPU time without waiting%s%s; "
+                    "do less in one step, or raise limits.cpu_slice",
+                    vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_STEP_MEMORY)
+    return tm__fail(err, TM_ELIMIT, "script.memory",
+                    "the step needs more than its %zu bytes of memory%s%s; keep less at once, or "
+                    "raise limits.step_memory",
+                    l->step_memory, in, vm->where);
+  return tm__fail(err, TM_ELIMIT, "script.memory",
+                  "the scripts of this system need more than their %zu bytes of memory%s%s; keep "
+                  "less in them, or raise limits.memory",
+                  l->memory, in, vm->where);
+}
+
+/* ---- guards: the library's function, and the budget before and after it ---- */
+
+static void check_before(lua_State *L) {
+  tm_vm *vm = tm__vm(L);
+  if (++vm->ticks % GUARDS_PER_LOOK == 0) look(vm);
+  if (vm->tripped != TM_TRIP_NONE) (void)raise_limit(L);
+}
+
+static void check_after(lua_State *L, lua_State *ran) {
+  tm_vm *vm = tm__vm(L);
+  if (vm->tripped == TM_TRIP_NONE) return;
+  if (vm->where[0] == '\0') tm__limits_place(vm, ran);
+  (void)raise_limit(L);
+}
+
+static int after_call(lua_State *L, int status, lua_KContext context) {
+  (void)status;
+  (void)context;
+  check_after(L, L);
+  return lua_gettop(L);
+}
+
+static int guarded_call(lua_State *L) {
+  check_before(L);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, after_call);
+  return after_call(L, LUA_OK, 0);
+}
+
+/* A handler is called where the error is raised; for our own that is inside the hook, where no hook
+ * would ever stop it. */
+static int handler(lua_State *L) {
+  if (tm__vm(L)->tripped != TM_TRIP_NONE) return 1;
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+static int guarded_xpcall(lua_State *L) {
+  if (lua_type(L, 2) == LUA_TFUNCTION) {
+    lua_pushvalue(L, 2);
+    lua_pushcclosure(L, handler, 1);
+    lua_replace(L, 2);
+  }
+  return guarded_call(L);
+}
+
+/* Resumes the coroutine at index 1 with what is above; leaves what resume returns at 2 and above.
+ * The coroutine stays on the stack: when it died, its own stack says where. */
+static void resume(lua_State *L, int library_resume) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argcheck(L, co != NULL, 1, "coroutine expected");
+  check_before(L);
+  lua_pushvalue(L, library_resume);
+  lua_insert(L, 1);
+  lua_pushvalue(L, 2);
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+  check_after(L, co);
+}
+
+static int guarded_resume(lua_State *L) {
+  resume(L, lua_upvalueindex(1));
+  return lua_gettop(L) - 1;
+}
+
+/* As the library's wrap, but a coroutine that broke a limit is not closed: its __close functions
+ * would run without a hook. */
+static int wrapped(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_insert(L, 1);
+  resume(L, lua_upvalueindex(1));
+  if (lua_toboolean(L, 2)) return lua_gettop(L) - 2;
+  lua_State *co = lua_tothread(L, 1);
+  if (lua_status(co) > LUA_YIELD) {
+    (void)lua_resetthread(co);
+    lua_xmove(co, L, 1);
+    check_after(L, co);
+  }
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int guarded_wrap(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  check_before(L);
+  lua_State *co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, -2);
+  lua_pushcclosure(L, wrapped, 2);
+  return 1;
+}
+
+/* table[name] becomes f, with the library's table[original] as upvalue. */
+static void guard(lua_State *L, const char *table, const char *name, const char *original,
+                  lua_CFunction f) {
+  lua_getglobal(L, table);
+  lua_getfield(L, -1, original);
+  lua_pushcclosure(L, f, 1);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+void tm__limits_install(lua_State *L) {
+  lua_sethook(L, on_count, LUA_MASKCOUNT, INSTRUCTIONS_PER_LOOK);
+  guard(L, "_G", "pcall", "pcall", guarded_call);
+  guard(L, "_G", "xpcall", "xpcall", guarded_xpcall);
+  guard(L, "coroutine", "create", "create", guarded_call);
+  guard(L, "coroutine", "close", "close", guarded_call);
+  guard(L, "coroutine", "wrap", "resume", guarded_wrap);
+  guard(L, "coroutine", "resume", "resume", guarded_resume);
+}

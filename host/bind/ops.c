@@ -1,0 +1,149 @@
+/* ops.c - operations in flight: each ends exactly once, by done, failed or cancel.
+ *
+ * Timers and requests end from the loop. The journal may answer while an entry is still under way;
+ * its answer then waits until the door is free.
+ */
+#include "bind/bind.h"
+
+static void link_op(tm_op *op, tm_op **list) {
+  op->next = *list;
+  op->link = list;
+  if (op->next != NULL) op->next->link = &op->next;
+  *list = op;
+}
+
+static void unlink_op(tm_op *op) {
+  *op->link = op->next;
+  if (op->next != NULL) op->next->link = op->link;
+}
+
+tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err) {
+  if (vm->run == NULL || vm->run->turn == NULL || vm->o.worker == NULL) {
+    (void)tm__fail(err, TM_EUNSUPPORTED, "op.outside_turn",
+                   "nothing that takes time can be started here: only a running turn can wait");
+    return NULL;
+  }
+  tm_op *op = tm__idmap_reserve(&vm->ops) ? tm__xalloc(vm, sizeof(*op)) : NULL;
+  if (op == NULL) {
+    (void)tm__fail_memory(err, "an operation");
+    return NULL;
+  }
+  *op = (tm_op){.vm = vm, .run = vm->run, .kind = kind, .id = ++vm->last_id};
+  (void)tm__idmap_add(&vm->ops, op->id, op); /* reserved */
+  link_op(op, &vm->run->ops);
+  return op;
+}
+
+void tm__op_free(tm_op *op) {
+  tm_vm *vm = op->vm;
+  (void)tm__idmap_remove(&vm->ops, op->id);
+  unlink_op(op);
+  tm__xfree(vm, op->error, sizeof(*op->error));
+  tm__xfree(vm, op, sizeof(*op));
+}
+
+/* The journal still holds it: it is freed when the journal answers, at the latest with the state.
+ */
+static void orphan(tm_op *op) {
+  tm_vm *vm = op->vm;
+  (void)tm__idmap_remove(&vm->ops, op->id);
+  unlink_op(op);
+  op->run = NULL;
+  link_op(op, &vm->orphans);
+}
+
+static void stop(tm_op *op) {
+  if (op->kind == TM_OP_TIMER)
+    (void)tm__timer_cancel(op->vm->o.worker, op->handle);
+  else if (op->kind == TM_OP_HTTP)
+    (void)tm__http_cancel(op->vm->o.client, op->handle);
+}
+
+/* A lost turn hears nothing more from the journal, so nothing is kept for it. */
+static void drop(tm_op *op) {
+  bool expected = op->kind == TM_OP_JOURNAL && op->run != NULL && !op->run->lost;
+  stop(op);
+  if (expected || op->waits)
+    orphan(op);
+  else
+    tm__op_free(op);
+}
+
+bool tm__op_cancel(tm_vm *vm, uint64_t id) {
+  tm_op *op = tm__idmap_get(&vm->ops, id);
+  if (op == NULL) return false;
+  drop(op);
+  return true;
+}
+
+static void finish(tm_op *op, const char *event, tm_push_fn push, void *ud) {
+  tm_vm *vm = op->vm;
+  tm_run *run = op->run;
+  tm_entry e = {.id = op->id, .event = event, .push = push, .ud = ud};
+  tm__op_free(op);
+  if (run != NULL) tm__vm_dispatch(vm, run, &e);
+}
+
+void tm__op_done(tm_op *op, tm_push_fn push, void *ud) {
+  finish(op, "done", push, ud);
+}
+
+static int push_error(lua_State *L, void *ud) {
+  tm__push_error(L, ud);
+  return 1;
+}
+
+void tm__op_failed(tm_op *op, const tm_error *err) {
+  tm_error copy = *err; /* it may belong to the operation */
+  finish(op, "failed", push_error, &copy);
+}
+
+static void wait_for_door(tm_op *op, const tm_error *err) {
+  tm_door *door = op->vm->door;
+  op->waits = true;
+  op->failed = err != NULL;
+  if (err != NULL && (op->error = tm__xalloc(op->vm, sizeof(*op->error))) != NULL)
+    *op->error = *err;
+  *door->ready_end = op;
+  door->ready_end = &op->next_ready;
+}
+
+void tm__op_journal_done(void *ud, const tm_error *err) {
+  tm_op *op = ud;
+  if (op->run == NULL)
+    tm__op_free(op);
+  else if (op->vm->door->depth > 0)
+    wait_for_door(op, err);
+  else if (err != NULL)
+    tm__op_failed(op, err);
+  else
+    tm__op_done(op, NULL, NULL);
+}
+
+static void finish_ready(tm_op *op) {
+  tm_error err;
+  if (op->run == NULL) {
+    tm__op_free(op);
+  } else if (!op->failed) {
+    tm__op_done(op, NULL, NULL);
+  } else {
+    if (op->error != NULL)
+      err = *op->error;
+    else
+      (void)tm__fail_memory(&err, "an error of the journal");
+    tm__op_failed(op, &err);
+  }
+}
+
+void tm__ops_ready(tm_door *door) {
+  for (tm_op *op; (op = door->ready) != NULL;) {
+    door->ready = op->next_ready;
+    if (door->ready == NULL) door->ready_end = &door->ready;
+    finish_ready(op);
+  }
+}
+
+void tm__ops_end(tm_run *run) {
+  for (tm_op *op; (op = run->ops) != NULL;)
+    drop(op);
+}

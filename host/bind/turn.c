@@ -1,0 +1,61 @@
+/* turn.c - a turn as the table that the runtime gets. */
+#include "bind/bind.h"
+
+static const char *kind_name(tm_turn_kind kind) {
+  switch (kind) {
+  case TM_TURN_START: return "start";
+  case TM_TURN_MESSAGE: return "message";
+  case TM_TURN_RESUME: return "resume";
+  case TM_TURN_WAKE: return "wake";
+  case TM_TURN_UNDO: return "undo";
+  }
+  return "unknown";
+}
+
+static void set_text(lua_State *L, const char *name, const char *text) {
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, name);
+}
+
+static void set_integer(lua_State *L, const char *name, int64_t v) {
+  lua_pushinteger(L, v);
+  lua_setfield(L, -2, name);
+}
+
+/* What the journal wrote itself. */
+static void set_kept(lua_State *L, const char *name, tm_slice json) {
+  tm_error err;
+  if (tm__json_restore(L, json, &err) != TM_OK) (void)tm__raise(L, &err);
+  lua_setfield(L, -2, name);
+}
+
+/* What a client sent. */
+static void set_given(lua_State *L, const char *name, tm_slice json) {
+  tm_error err;
+  if (json.ptr == NULL) json = TM_S("null");
+  if (tm__json_decode(L, json, &err) != TM_OK) (void)tm__raise(L, &err);
+  lua_setfield(L, -2, name);
+}
+
+int tm__push_turn(lua_State *L, void *run) {
+  const tm_turn_view *v = tm__turn_view(((const tm_run *)run)->turn);
+  const tm_head *h = v->head;
+  lua_createtable(L, 0, 16);
+  set_text(L, "kind", kind_name(v->kind));
+  set_text(L, "conversation_id", h->id);
+  set_text(L, "tenant", h->tenant);
+  set_text(L, "session_id", h->session);
+  set_text(L, "system", h->system);
+  set_text(L, "flow_id", h->flow);
+  set_text(L, "version", h->version);
+  set_text(L, "status", tm__conversation_status_name(h->status));
+  set_text(L, "step", h->step);
+  set_integer(L, "revision", h->revision);
+  set_integer(L, "created", h->created);
+  set_integer(L, "now", v->now);
+  set_given(L, "input", v->input);
+  set_kept(L, "state", v->state);
+  set_kept(L, "runtime", v->runtime);
+  set_kept(L, "calls", v->calls);
+  return 1;
+}

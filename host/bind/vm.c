@@ -1,0 +1,236 @@
+/* vm.c - a Lua state, its allocator, and the one protected door into it.
+ *
+ * lua_pcall from C stands here and nowhere else. Whatever is raised inside is turned into a
+ * tm_error while still inside, so that nothing outside the door can raise.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "core/json.h"
+
+/* ---- memory ---- */
+
+static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
+  (void)ud;
+  (void)old_size;
+  if (new_size != 0) return realloc(p, new_size);
+  free(p);
+  return NULL;
+}
+
+/* Lua collects garbage and asks once more before it gives up: only the second refusal counts. */
+static void refuse(tm_vm *vm, size_t size) {
+  vm->refusal = vm->ceiling == vm->o.limits.memory ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY;
+  if (vm->refused == size && vm->tripped == TM_TRIP_NONE) vm->tripped = vm->refusal;
+  vm->refused = size;
+}
+
+static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
+  tm_vm *vm = ud;
+  size_t old = p != NULL ? old_size : 0; /* for a new block it is a type tag */
+  size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
+  if (new_size > old && new_size - old > room) {
+    refuse(vm, new_size);
+    return NULL;
+  }
+  void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
+  if (q == NULL && new_size != 0) return NULL;
+  vm->bytes += new_size - old;
+  if (new_size > old) vm->refused = 0;
+  return q;
+}
+
+tm_vm *tm__vm(lua_State *L) {
+  return *(tm_vm **)lua_getextraspace(L);
+}
+
+tm_realloc_fn tm__allocator(const tm_vm_options *o) {
+  return o->alloc != NULL ? o->alloc : default_alloc;
+}
+
+void *tm__xalloc(tm_vm *vm, size_t size) {
+  return vm->o.alloc(vm->o.alloc_ud, NULL, 0, size);
+}
+
+void tm__xfree(tm_vm *vm, void *p, size_t size) {
+  if (p != NULL) (void)vm->o.alloc(vm->o.alloc_ud, p, size, 0);
+}
+
+/* ---- the door ---- */
+
+static int on_error(lua_State *L) {
+  tm__take_error(L, 1, &tm__vm(L)->failure);
+  return 1;
+}
+
+static tm_status what_failed(tm_vm *vm, int rc, tm_error *err) {
+  if (rc == LUA_ERRMEM && vm->tripped == TM_TRIP_NONE) vm->tripped = vm->refusal;
+  if (vm->tripped != TM_TRIP_NONE) return tm__limits_error(vm, err);
+  if (rc == LUA_ERRMEM) return tm__fail_memory(err, "a script's data");
+  if (vm->failure.status == TM_OK)
+    return tm__fail(err, TM_ESCRIPT, "script.error", "an error whose description failed as well");
+  if (err != NULL) *err = vm->failure;
+  return vm->failure.status;
+}
+
+static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
+  lua_State *L = vm->L;
+  int top = lua_gettop(L);
+  if (!lua_checkstack(L, 4)) return tm__fail_memory(err, "the stack of a script");
+  vm->failure.status = TM_OK;
+  vm->door->depth++;
+  lua_pushcfunction(L, on_error); /* light C functions: cannot raise */
+  lua_pushcfunction(L, f);
+  lua_pushlightuserdata(L, ud);
+  int rc = lua_pcall(L, 1, 0, top + 1);
+  lua_settop(L, top);
+  vm->door->depth--;
+  tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);
+  if (vm->tripped > TM_TRIP_CPU) (void)lua_gc(L, LUA_GCCOLLECT);
+  vm->ceiling = SIZE_MAX;
+  return st;
+}
+
+static int take_text(lua_State *L, tm_buf *out) {
+  if (lua_type(L, -1) != LUA_TSTRING)
+    return luaL_error(L, "the runtime returned a %s instead of text", luaL_typename(L, -1));
+  size_t len;
+  const char *text = lua_tolstring(L, -1, &len);
+  tm__buf_add(out, text, len);
+  return 0;
+}
+
+static int call_dispatch(lua_State *L) {
+  const tm_entry *e = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, tm__vm(L)->dispatch);
+  lua_pushinteger(L, (lua_Integer)e->id);
+  lua_pushstring(L, e->event);
+  int n = e->push != NULL ? e->push(L, e->ud) : 0;
+  lua_call(L, n + 2, e->out != NULL ? 1 : 0);
+  return e->out != NULL ? take_text(L, e->out) : 0;
+}
+
+/* Loading and checking may take long, and what they make belongs to the state, not to a step. What
+ * cleans up must not be stopped by the very limit that made it necessary. */
+static void start_limits(tm_vm *vm, const char *event) {
+  const tm_vm_limits *limits = &vm->o.limits;
+  vm->loads = strcmp(event, "load") == 0 || strcmp(event, "check") == 0;
+  if (vm->loads)
+    tm__limits_start(vm, limits->load_ms, 0);
+  else
+    tm__limits_start(vm, limits->cpu_slice_ms, limits->step_memory);
+  if (strcmp(event, "cancel") == 0 || strcmp(event, "failed") == 0)
+    vm->ceiling = limits->step_memory != 0 ? vm->bytes + limits->step_memory : SIZE_MAX;
+}
+
+tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
+  start_limits(vm, e->event);
+  union { /* a light userdata is a plain pointer */
+    const void *in;
+    void *out;
+  } entry = {e};
+  return enter(vm, call_dispatch, entry.out, err);
+}
+
+void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e) {
+  tm_error err = {0};
+  vm->run = run;
+  tm_status st = tm__vm_enter(vm, e, &err);
+  vm->run = NULL;
+  vm->door->after(vm->door->ud, run, st != TM_OK ? &err : NULL);
+}
+
+/* ---- calls with text arguments ---- */
+
+typedef struct texts {
+  const tm_slice *args;
+  size_t count;
+} texts;
+
+static int push_texts(lua_State *L, void *ud) {
+  const texts *t = ud;
+  luaL_checkstack(L, (int)t->count, "too many arguments");
+  for (size_t i = 0; i < t->count; i++)
+    lua_pushlstring(L, t->args[i].ptr != NULL ? t->args[i].ptr : "", t->args[i].len);
+  return (int)t->count;
+}
+
+tm_status tm__vm_call(tm_vm *vm, const char *event, const tm_slice *args, size_t count, tm_buf *out,
+                      tm_error *err) {
+  texts t = {args, count};
+  tm_entry e = {.event = event, .push = push_texts, .ud = &t, .out = out};
+  tm_status st = tm__vm_enter(vm, &e, err);
+  if (st != TM_OK || out == NULL || tm__buf_ok(out)) return st;
+  return tm__fail_memory(err, "the runtime's answer");
+}
+
+/* ---- life ---- */
+
+static int boot(lua_State *L) {
+  tm__libs_open(L);
+  tm__limits_install(L);
+  tm__json_open(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "tidemill.task");
+  lua_call(L, 1, 1);
+  if (lua_type(L, -1) != LUA_TTABLE || lua_getfield(L, -1, "dispatch") != LUA_TFUNCTION)
+    return luaL_error(L, "tidemill.task has no function dispatch");
+  tm__vm(L)->dispatch = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+void tm__vm_adopt(tm_vm *vm, lua_State *L) {
+  vm->L = L;
+  vm->o.alloc = tm__allocator(&vm->o);
+  vm->ceiling = SIZE_MAX;
+  vm->door = &vm->own_door;
+  vm->own_door.ready_end = &vm->own_door.ready;
+  vm->dispatch = LUA_NOREF;
+  vm->runs = vm->ops = (tm_idmap){.alloc = vm->o.alloc, .alloc_ud = vm->o.alloc_ud};
+  if (L != NULL) *(tm_vm **)lua_getextraspace(L) = vm;
+}
+
+void tm__vm_release(tm_vm *vm) {
+  for (tm_op *op; (op = tm__idmap_any(&vm->ops)) != NULL;)
+    (void)tm__op_cancel(vm, op->id);
+  while (vm->orphans != NULL)
+    tm__op_free(vm->orphans);
+  tm__idmap_free(&vm->ops);
+  tm__idmap_free(&vm->runs);
+  json_decref(vm->json.tree);
+  vm->json.tree = NULL;
+  tm__xfree(vm, vm->json.keys, vm->json.key_cap * sizeof(*vm->json.keys));
+  vm->json.keys = NULL;
+  tm__buf_free(&vm->json.text);
+  for (size_t i = 0; i < TM_DRAFT_PARTS; i++)
+    tm__buf_free(&vm->parts[i]);
+}
+
+tm_status tm__vm_new(tm_vm **out, const tm_vm_options *o, tm_error *err) {
+  *out = NULL;
+  tm_vm *vm = tm__allocator(o)(o->alloc_ud, NULL, 0, sizeof(*vm));
+  if (vm == NULL) return tm__fail_memory(err, "a script state");
+  *vm = (tm_vm){.o = *o};
+  tm__vm_adopt(vm, NULL);
+  lua_State *L = lua_newstate(lua_alloc, vm);
+  if (L == NULL) {
+    tm__vm_free(vm);
+    return tm__fail_memory(err, "a script state");
+  }
+  tm__vm_adopt(vm, L);
+  tm__limits_start(vm, o->limits.load_ms, 0);
+  tm_status st = enter(vm, boot, NULL, err);
+  if (st == TM_OK)
+    *out = vm;
+  else
+    tm__vm_free(vm);
+  return st;
+}
+
+void tm__vm_free(tm_vm *vm) {
+  if (vm == NULL) return;
+  if (vm->L != NULL) lua_close(vm->L);
+  tm__vm_release(vm);
+  (void)vm->o.alloc(vm->o.alloc_ud, vm, sizeof(*vm), 0);
+}

@@ -1,0 +1,100 @@
+/* nearest.c - "did you mean": edit distance, and the known key or variable nearest to a wrong one.
+ */
+#include <string.h>
+
+#include "config/keys.h"
+
+#define LOOKED_AT 96 /* bytes of a name; what is longer is no slip of a finger */
+
+static size_t least(size_t a, size_t b) {
+  return a < b ? a : b;
+}
+
+size_t tm__edit_distance(tm_slice a, tm_slice b) {
+  size_t row[LOOKED_AT + 1];
+  size_t rows = least(a.len, LOOKED_AT), cols = least(b.len, LOOKED_AT);
+  for (size_t j = 0; j <= cols; j++) {
+    row[j] = j;
+  }
+  for (size_t i = 1; i <= rows; i++) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= cols; j++) {
+      size_t replace = diagonal + (a.ptr[i - 1] == b.ptr[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = least(replace, least(row[j], row[j - 1]) + 1);
+    }
+  }
+  return row[cols];
+}
+
+/* The part of `path` that stands directly below `parent`; ptr NULL when path is not below it. */
+static tm_slice child_name(const char *path, tm_slice parent) {
+  const char *name = path;
+  if (parent.len > 0) {
+    if (strncmp(path, parent.ptr, parent.len) != 0 || path[parent.len] != '.') {
+      return (tm_slice){NULL, 0};
+    }
+    name += parent.len + 1;
+  }
+  return (tm_slice){name, strcspn(name, ".")};
+}
+
+/* The path of the first key or section, in any section, that is called exactly `name`. */
+static tm_slice same_name(tm_slice name) {
+  for (size_t i = 0; i < tm__key_count(); i++) {
+    const char *path = tm__key_at(i)->path;
+    for (const char *part = path; *part != '\0';) {
+      size_t len = strcspn(part, ".");
+      if (tm__slice_eq((tm_slice){part, len}, name)) {
+        return (tm_slice){path, (size_t)(part + len - path)};
+      }
+      part += len + (part[len] == '.' ? 1 : 0);
+    }
+  }
+  return (tm_slice){NULL, 0};
+}
+
+tm_slice tm__key_nearest(tm_slice parent, tm_slice name) {
+  tm_slice best = {"", 0};
+  size_t best_distance = SIZE_MAX;
+  for (size_t i = 0; i < tm__key_count(); i++) {
+    const char *path = tm__key_at(i)->path;
+    tm_slice child = child_name(path, parent);
+    if (child.ptr == NULL) continue;
+    size_t distance = tm__edit_distance(child, name);
+    if (distance >= best_distance) continue;
+    best_distance = distance;
+    best = (tm_slice){path, (size_t)(child.ptr + child.len - path)};
+  }
+  if (best_distance <= 2 || best_distance <= name.len / 3) return best;
+  tm_slice elsewhere = same_name(name);
+  return elsewhere.ptr != NULL ? elsewhere : best;
+}
+
+tm_slice tm__key_nearest_path(tm_slice path) {
+  tm_slice best = {"", 0};
+  size_t best_distance = SIZE_MAX;
+  for (size_t i = 0; i < tm__key_count(); i++) {
+    tm_slice known = tm__slice(tm__key_at(i)->path);
+    size_t distance = tm__edit_distance(known, path);
+    if (distance >= best_distance) continue;
+    best_distance = distance;
+    best = known;
+  }
+  return best;
+}
+
+size_t tm__key_nearest_variable(tm_slice name) {
+  size_t best = 0, best_distance = SIZE_MAX;
+  for (size_t i = 0; i < tm__key_count(); i++) {
+    char variable[TM_VARIABLE_SIZE];
+    tm__key_variable(tm__key_at(i), variable);
+    size_t distance = tm__edit_distance(tm__slice(variable), name);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = i;
+    }
+  }
+  return best;
+}

@@ -1,0 +1,79 @@
+/* rules.c - what must hold between keys. Runs when every single value is good. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config/load.h"
+
+#define PLACE_SIZE (TM_NAME_SIZE + TM_VARIABLE_SIZE + 16)
+
+static tm_slot *slot(tm_loader *l, const char *path) {
+  return &l->config->slots[tm__key_find(tm__slice(path))];
+}
+
+/* Where a value comes from, for people. */
+static void place_of(const tm_loader *l, const tm_slot *s, char out[PLACE_SIZE]) {
+  const char *origin = s->origin == NULL ? "default" : s->origin;
+  bool file = strncmp(origin, "file:", 5) == 0;
+  (void)snprintf(out, PLACE_SIZE, "%s%s", file ? l->file : origin, file ? origin + 4 : "");
+}
+
+/* enable_wal and journal_mode say the same thing; whoever is given decides the other. */
+static void agree_on_wal(tm_loader *l) {
+  size_t enable = tm__key_find(TM_S("workflow_persistence.sqlite.enable_wal"));
+  size_t mode = tm__key_find(TM_S("workflow_persistence.sqlite.journal_mode"));
+  const tm_slot *e = &l->config->slots[enable], *m = &l->config->slots[mode];
+  bool wal = strcmp(m->value.text, "WAL") == 0;
+  if ((e->value.number != 0) == wal) return;
+  if (e->origin == NULL) {
+    tm__load_text(l, enable, wal ? TM_S("true") : TM_S("false"), TM_STYLE_LOOSE, "", m->origin);
+  } else if (m->origin == NULL) {
+    tm_slice word = e->value.number != 0 ? TM_S("WAL") : TM_S("DELETE");
+    tm__load_text(l, mode, word, TM_STYLE_LOOSE, "", e->origin);
+  } else {
+    char here[PLACE_SIZE], there[PLACE_SIZE];
+    place_of(l, m, here);
+    place_of(l, e, there);
+    tm__load_problem(
+        l, here,
+        "workflow_persistence.sqlite.journal_mode: %s contradicts enable_wal: %s in %s;"
+        " remove one",
+        m->value.text, e->value.number != 0 ? "true" : "false", there);
+  }
+}
+
+static void different_tables(tm_loader *l) {
+  static const char *const tables[] = {"workflow_persistence.sqlite.tables.conversations",
+                                       "workflow_persistence.sqlite.tables.steps",
+                                       "workflow_persistence.sqlite.tables.checkpoints",
+                                       "workflow_persistence.sqlite.tables.sessions"};
+  for (size_t i = 0; i < 4; i++) {
+    for (size_t j = 0; j < i; j++) {
+      const tm_slot *a = slot(l, tables[i]), *b = slot(l, tables[j]);
+      if (strcasecmp(a->value.text, b->value.text) != 0) continue;
+      char place[PLACE_SIZE];
+      place_of(l, a->origin != NULL ? a : b, place);
+      tm__load_problem(l, place, "%s and %s have the same name '%s'; choose another", tables[j],
+                       tables[i], a->value.text);
+    }
+  }
+}
+
+static void step_within_state(tm_loader *l) {
+  const tm_slot *step = slot(l, "limits.step_memory"), *state = slot(l, "limits.memory");
+  if (step->value.number <= state->value.number) return;
+  char place[PLACE_SIZE];
+  place_of(l, step->origin != NULL ? step : state, place);
+  tm__load_problem(l, place,
+                   "limits.step_memory (%" PRId64 ") is more than limits.memory (%" PRId64
+                   "); a step runs within the state's memory",
+                   step->value.number, state->value.number);
+}
+
+void tm__load_rules(tm_loader *l) {
+  if (l->problem_count > 0 || l->no_memory) return;
+  agree_on_wal(l);
+  different_tables(l);
+  step_within_state(l);
+}

@@ -1,0 +1,421 @@
+/* host.c - the life of a host: configuration, threads, start, stop. Decides the order in which the
+ * parts come and go; what they do is theirs. */
+#include "host.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How often deadlines that other processes set are looked for; our own are known exactly. */
+enum { POLL_MS = 1000 };
+
+static void warn(void *ud, const char *text) {
+  tm__log(ud, TM_LOG_WARNING, text, NULL);
+}
+
+static tm_log_level log_level(const char *name) {
+  static const char *const names[] = {"debug", "info", "warning", "error"};
+  for (int i = 0; i < 4; i++)
+    if (strcmp(names[i], name) == 0) return (tm_log_level)i;
+  return TM_LOG_INFO;
+}
+
+/* The part of the configuration that the Lua runtime works with. */
+static char *script_config(const tm_config *c) {
+  tm_buf b = {0};
+  tm__buf_byte(&b, '{');
+  tm__json_member_int(&b, "interaction_timeout_ms",
+                      tm__config_ms(c, "orchestrator.session_config.default_timeout"));
+  tm__json_member_int(&b, "max_retries",
+                      tm__config_int(c, "orchestrator.error_config.max_retries"));
+  tm__json_member_int(&b, "retry_delay_ms",
+                      tm__config_ms(c, "orchestrator.error_config.retry_delay"));
+  tm__json_member_int(&b, "step_timeout_ms",
+                      tm__config_ms(c, "orchestrator.performance_config.step_timeout"));
+  tm__json_member_bool(&b, "auto_checkpoint",
+                       tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
+  tm__json_member_int(&b, "checkpoint_interval_ms",
+                      tm__config_ms(c, "workflow_persistence.general.checkpoint_interval"));
+  tm__json_member_int(&b, "output_limit", tm__config_int(c, "limits.output"));
+  tm__json_member_int(&b, "http_response_limit", tm__config_int(c, "limits.http_response"));
+  tm__json_key(&b, "llm");
+  tm__buf_byte(&b, '{');
+  tm__json_member_text(&b, "provider", tm__config_text(c, "llm.provider"));
+  tm__buf_text(&b, "}}");
+  return tm__buf_take(&b);
+}
+
+tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
+  *out = NULL;
+  if (options != NULL && options->size != sizeof(*options))
+    return tm__fail(err, TM_EINVAL, "options.size",
+                    "tm_options has %zu bytes, this library knows %zu: recompile the program",
+                    options->size, sizeof(*options));
+  tm_host *h = calloc(1, sizeof(*h));
+  if (h == NULL) return tm__fail_memory(err, "host");
+  if (uv_rwlock_init(&h->lock) != 0) {
+    free(h);
+    return tm__fail_memory(err, "host");
+  }
+  tm_options o = options != NULL ? *options : (tm_options)TM_OPTIONS_INIT;
+  h->clock = (tm_clock){o.clock, o.clock_ud};
+  h->log = (tm_log){.sink = o.log, .ud = o.log_ud, .level = TM_LOG_INFO, .clock = h->clock};
+  tm__uuid7(h->id, tm__clock_now(&h->clock));
+  tm_config_options co = {
+      .file = o.config_file, .env_file = o.env_file, .set = o.set, .warn = warn, .ud = &h->log};
+  tm_status s = tm__config_load(&h->config, &co, err);
+  if (s == TM_OK && (h->script_config = script_config(h->config)) == NULL)
+    s = tm__fail_memory(err, "configuration");
+  if (s != TM_OK) {
+    tm_host_free(h);
+    return s;
+  }
+  h->log.level = log_level(tm__config_text(h->config, "log.level"));
+  h->log.json = strcmp(tm__config_text(h->config, "log.format"), "json") == 0;
+  *out = h;
+  return TM_OK;
+}
+
+tm_vm_options tm__host_vm_options(const tm_host *h) {
+  const tm_config *c = h->config;
+  return (tm_vm_options){
+      .limits = {.memory = (size_t)tm__config_int(c, "limits.memory"),
+                 .step_memory = (size_t)tm__config_int(c, "limits.step_memory"),
+                 .cpu_slice_ms = tm__config_ms(c, "limits.cpu_slice"),
+                 .load_ms = tm__config_ms(c, "limits.load_time")},
+      .log = &h->log,
+      .clock = h->clock,
+      .config_json = h->script_config,
+  };
+}
+
+/* ---- start ---- */
+
+static tm_status open_storage(tm_host *h, tm_error *err) {
+  const tm_config *c = h->config;
+  const char *backend = tm__config_text(c, "workflow_persistence.backend");
+  bool sqlite = strcmp(backend, "sqlite") == 0;
+  tm_store_options o = {
+      .location = sqlite ? tm__config_text(c, "workflow_persistence.sqlite.database_path") : "",
+      .timeout_ms = tm__config_ms(c, "workflow_persistence.sqlite.timeout"),
+      .auto_vacuum = tm__config_bool(c, "workflow_persistence.sqlite.auto_vacuum"),
+      .wal = tm__config_bool(c, "workflow_persistence.sqlite.enable_wal"),
+      .tables = {tm__config_text(c, "workflow_persistence.sqlite.tables.conversations"),
+                 tm__config_text(c, "workflow_persistence.sqlite.tables.steps"),
+                 tm__config_text(c, "workflow_persistence.sqlite.tables.checkpoints"),
+                 tm__config_text(c, "workflow_persistence.sqlite.tables.sessions")},
+      .now_ms = h->clock.now,
+      .now_ud = h->clock.ud,
+  };
+  return tm__storage_open(&h->storage, tm__slice(backend), &o, &h->log, err);
+}
+
+static void hint(void *ud, int64_t when) {
+  tm_host *h = ud;
+  tm__scheduler_hint(h->scheduler, when);
+}
+
+static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
+  tm_host_worker *w = &h->workers[index];
+  char name[16];
+  (void)snprintf(name, sizeof(name), "worker %zu", index);
+  tm_status s = tm__worker_start(&w->worker, name, err);
+  if (s == TM_OK) s = tm__http_client_new(&w->client, w->worker, err);
+  if (s != TM_OK) return s;
+  tm_vm_options vo = tm__host_vm_options(h);
+  vo.worker = w->worker;
+  vo.client = w->client;
+  s = tm__lua_new(&w->lua, &vo, err);
+  if (s != TM_OK) return s;
+  const tm_config *c = h->config;
+  tm_journal_options jo = {
+      .worker = w->worker,
+      .storage = h->storage,
+      .registry = h->registry,
+      .log = &h->log,
+      .clock = h->clock,
+      .executor = tm__lua_executor(w->lua),
+      .lease_ms = tm__config_ms(c, "server.lease"),
+      .cache_bytes = (size_t)tm__config_int(c, "server.cache_size") / h->worker_count,
+      .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
+      .hint = hint,
+      .hint_ud = h,
+  };
+  memcpy(jo.host_id, h->id, sizeof(jo.host_id));
+  return tm__journal_new(&w->journal, &jo, err);
+}
+
+tm_host_worker *tm__host_worker(tm_host *h, const char *conversation_id) {
+  uint32_t hash = 2166136261u; /* FNV-1a: the same owner for an id, whichever thread asks */
+  for (const char *p = conversation_id; *p != '\0'; p++)
+    hash = (hash ^ (uint8_t)*p) * 16777619u;
+  return &h->workers[hash % h->worker_count];
+}
+
+static void wake_conversation(void *ud, const tm_head *due) {
+  tm_host *h = ud;
+  tm_request *r = tm__request_new(TM_REQUEST_WAKE);
+  if (r == NULL) return; /* found again at the next look */
+  memcpy(r->conversation, due->id, sizeof(r->conversation));
+  memcpy(r->tenant, due->tenant, sizeof(r->tenant));
+  tm__journal_submit(tm__host_worker(h, due->id)->journal, r);
+}
+
+typedef struct recovery {
+  tm_store_job job;
+  uv_sem_t done;
+  int64_t now, taken;
+} recovery;
+
+static tm_status recover_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  recovery *r = (recovery *)(void *)job;
+  return a->backend->recover(a->conn, r->now, &r->taken, err);
+}
+
+static void recover_done(tm_message *m) {
+  uv_sem_post(&((recovery *)(void *)m)->done);
+}
+
+/* Turns that an earlier process left unfinished become due at once. */
+static tm_status recover(tm_host *h, tm_error *err) {
+  recovery r = {.job = {.write = true, .work = recover_work, .message.run = recover_done},
+                .now = tm__clock_now(&h->clock)};
+  if (uv_sem_init(&r.done, 0) != 0) return tm__fail_memory(err, "semaphore");
+  tm__storage_run(h->storage, &r.job);
+  uv_sem_wait(&r.done);
+  uv_sem_destroy(&r.done);
+  if (r.job.status != TM_OK && err != NULL) *err = r.job.error;
+  if (r.job.status != TM_OK || r.taken == 0) return r.job.status;
+  char count[24];
+  (void)snprintf(count, sizeof(count), "%lld", (long long)r.taken);
+  tm__log(&h->log, TM_LOG_INFO, "taking up unfinished turns", "count", count, NULL);
+  return TM_OK;
+}
+
+static size_t worker_count(const tm_host *h) {
+  int64_t n = tm__config_int(h->config, "server.workers");
+  return n > 0 ? (size_t)n : (size_t)uv_available_parallelism();
+}
+
+static tm_status start_parts(tm_host *h, tm_error *err) {
+  tm_status s = open_storage(h, err);
+  if (s != TM_OK) return s;
+  h->registry = tm__registry_new();
+  h->worker_count = worker_count(h);
+  h->workers = calloc(h->worker_count, sizeof(*h->workers));
+  if (h->registry == NULL || h->workers == NULL) return tm__fail_memory(err, "workers");
+  s = tm__host_load_scripts(h, NULL, err);
+  if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
+  for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
+    s = start_worker(h, i, err);
+  if (s == TM_OK) s = recover(h, err);
+  if (s == TM_OK) /* last: it looks for due conversations at once, and wakes them on the workers */
+    s = tm__scheduler_new(&h->scheduler, h->control, h->storage, h->clock, &h->log, POLL_MS,
+                          wake_conversation, h, err);
+  return s;
+}
+
+tm_status tm_host_start(tm_host *h, tm_error *err) {
+  if (h->state != TM_HOST_NEW)
+    return tm__fail(err, TM_EINVAL, "host.started", "the host was started before: make a new one");
+  tm_status s = start_parts(h, err);
+  uv_rwlock_wrlock(&h->lock);
+  h->state = TM_HOST_RUNNING;
+  uv_rwlock_wrunlock(&h->lock);
+  if (s != TM_OK) tm_host_stop(h, 0);
+  return s;
+}
+
+static bool is_ready(void *ud, const char **why_not) {
+  tm_host *h = ud;
+  uv_rwlock_rdlock(&h->lock);
+  bool running = h->state == TM_HOST_RUNNING;
+  uv_rwlock_rdunlock(&h->lock);
+  *why_not = !running ? "the host is stopping" : "the store does not answer";
+  return running && tm__storage_healthy(h->storage);
+}
+
+tm_status tm_host_listen(tm_host *h, const char *address, char *url_out, size_t url_size,
+                         tm_error *err) {
+  if (h->state != TM_HOST_RUNNING || h->api != NULL)
+    return tm__fail(err, TM_EINVAL, "host.listen", "listen once, after tm_host_start");
+  const tm_config *c = h->config;
+  tm_api_options o = {
+      .host = h,
+      .log = &h->log,
+      .address = address != NULL ? address : tm__config_text(c, "server.listen"),
+      .body_limit = (size_t)tm__config_int(c, "server.body_limit"),
+      .connection_limit = (int)tm__config_int(c, "server.connection_limit"),
+      .idle_timeout_s = (int)(tm__config_ms(c, "server.idle_timeout") / 1000),
+      .request_timeout_s = (int)(tm__config_ms(c, "server.request_timeout") / 1000),
+      .ready = is_ready,
+      .ud = h,
+  };
+  tm_status s = tm__api_start(&h->api, &o, err);
+  if (s != TM_OK || url_out == NULL) return s;
+  size_t host_length = (size_t)(strrchr(o.address, ':') - o.address);
+  (void)snprintf(url_out, url_size, "http://%.*s:%u", (int)host_length, o.address,
+                 (unsigned)tm__api_port(h->api));
+  return TM_OK;
+}
+
+void tm_host_wake(tm_host *h) {
+  if (!tm__host_enter(h, NULL)) return;
+  tm__scheduler_poke(h->scheduler);
+  tm__host_leave(h);
+}
+
+/* ---- stop ---- */
+
+/* One step of stopping, done on every worker's thread, waited for. */
+typedef struct stop_step {
+  tm_message message;
+  tm_host *host;
+  tm_host_worker *worker;
+  uv_sem_t *done;
+} stop_step;
+
+static void step_done(void *ud) {
+  stop_step *s = ud;
+  uv_sem_post(s->done);
+}
+
+static void do_drain(tm_message *m) {
+  stop_step *s = (stop_step *)(void *)m;
+  tm__journal_drain(s->worker->journal, step_done, s);
+}
+
+static void do_abandon(tm_message *m) {
+  stop_step *s = (stop_step *)(void *)m;
+  tm__journal_abandon(s->worker->journal, step_done, s);
+}
+
+static void do_close(tm_message *m) {
+  stop_step *s = (stop_step *)(void *)m;
+  tm__lua_free(s->worker->lua);
+  if (s->worker->client != NULL) tm__http_client_close(s->worker->client);
+  step_done(s);
+}
+
+static void do_stop_scheduler(tm_message *m) {
+  stop_step *s = (stop_step *)(void *)m;
+  tm__scheduler_stop(s->host->scheduler);
+  step_done(s);
+}
+
+/* Posts `run` to each worker that has a journal (or, for closing, to each worker); waits at most
+ * `timeout_ms`, < 0: for ever. The steps must outlive a wait that was given up. */
+static void on_workers(tm_host *h, stop_step *steps, uv_sem_t *done, void (*run)(tm_message *),
+                       bool need_journal, int timeout_ms) {
+  size_t posted = 0;
+  for (size_t i = 0; i < h->worker_count; i++) {
+    tm_host_worker *w = &h->workers[i];
+    if (w->worker == NULL || (need_journal && w->journal == NULL)) continue;
+    steps[i] = (stop_step){.message.run = run, .host = h, .worker = w, .done = done};
+    tm__worker_post(w->worker, &steps[i].message);
+    posted++;
+  }
+  int64_t end = tm__clock_monotonic_us() + (int64_t)timeout_ms * 1000;
+  while (posted > 0) {
+    if (timeout_ms < 0) {
+      uv_sem_wait(done);
+      posted--;
+    } else if (uv_sem_trywait(done) == 0) {
+      posted--;
+    } else if (tm__clock_monotonic_us() >= end) {
+      return;
+    } else {
+      uv_sleep(2);
+    }
+  }
+}
+
+static void stop_scheduler(tm_host *h) {
+  uv_sem_t done;
+  if (h->scheduler == NULL || uv_sem_init(&done, 0) != 0) return;
+  stop_step step = {.message.run = do_stop_scheduler, .host = h, .done = &done};
+  tm__worker_post(h->control, &step.message);
+  uv_sem_wait(&done);
+  uv_sem_destroy(&done);
+}
+
+static void free_parts(tm_host *h) {
+  for (size_t i = 0; i < h->worker_count && h->workers != NULL; i++) {
+    tm__worker_stop(h->workers[i].worker);
+    tm__journal_free(h->workers[i].journal);
+  }
+  tm__worker_stop(h->control);
+  tm__scheduler_free(h->scheduler);
+  tm__registry_free(h->registry);
+  free(h->workers);
+  h->workers = NULL;
+  h->worker_count = 0;
+  h->control = NULL;
+  h->scheduler = NULL;
+  h->registry = NULL;
+}
+
+/* Order: no new deadlines, no new work; running turns end or are given up; their answers leave; the
+ * store closes; then the threads. */
+static void stop_parts(tm_host *h, int timeout_ms) {
+  enum { DRAIN, ABANDON, CLOSE, STAGES };
+  size_t n = h->workers != NULL ? h->worker_count : 0;
+  stop_step *steps = calloc(n * STAGES + 1, sizeof(*steps));
+  uv_sem_t done[STAGES];
+  for (int i = 0; i < STAGES; i++)
+    (void)uv_sem_init(&done[i], 0);
+  if (h->api != NULL) tm__api_quiesce(h->api);
+  stop_scheduler(h);
+  if (steps != NULL) {
+    on_workers(h, steps, &done[DRAIN], do_drain, true, timeout_ms);
+    on_workers(h, steps + n, &done[ABANDON], do_abandon, true, -1);
+  }
+  tm__api_stop(h->api);
+  h->api = NULL;
+  tm__storage_close(h->storage);
+  h->storage = NULL;
+  if (steps != NULL) on_workers(h, steps + 2 * n, &done[CLOSE], do_close, false, -1);
+  free_parts(h);
+  for (int i = 0; i < STAGES; i++)
+    uv_sem_destroy(&done[i]);
+  free(steps);
+}
+
+void tm_host_stop(tm_host *h, int timeout_ms) {
+  if (h == NULL) return;
+  uv_rwlock_wrlock(&h->lock);
+  bool stop = h->state == TM_HOST_RUNNING;
+  h->state = stop ? TM_HOST_STOPPING : h->state;
+  uv_rwlock_wrunlock(&h->lock);
+  if (!stop) return;
+  stop_parts(h, timeout_ms);
+  uv_rwlock_wrlock(&h->lock);
+  h->state = TM_HOST_STOPPED;
+  uv_rwlock_wrunlock(&h->lock);
+}
+
+void tm_host_free(tm_host *h) {
+  if (h == NULL) return;
+  tm_host_stop(h, 0);
+  tm__config_free(h->config);
+  free(h->script_config);
+  uv_rwlock_destroy(&h->lock);
+  free(h);
+}
+
+bool tm__host_enter(tm_host *h, tm_error *err) {
+  uv_rwlock_rdlock(&h->lock);
+  if (h->state == TM_HOST_RUNNING) return true;
+  const char *what = h->state == TM_HOST_NEW ? "has not been started" : "is stopping";
+  uv_rwlock_rdunlock(&h->lock);
+  (void)tm__fail(err, TM_EUNAVAILABLE, "host.stopping", "the host %s: try again later", what);
+  if (err != NULL) err->retry_after_ms = 1000;
+  return false;
+}
+
+void tm__host_leave(tm_host *h) {
+  uv_rwlock_rdunlock(&h->lock);
+}
+
+const char *tm_version(void) {
+  return TM_VERSION;
+}

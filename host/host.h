@@ -1,0 +1,64 @@
+/* host.h - what the files of the public library share: the host, and who is in it. */
+#ifndef TM_HOST_H
+#define TM_HOST_H
+
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "bind/vm.h"
+#include "config/config.h"
+#include "core/json.h"
+#include "journal/journal.h"
+
+typedef struct tm_host_worker {
+  tm_worker *worker;
+  tm_http_client *client;
+  tm_lua *lua;
+  tm_journal *journal;
+} tm_host_worker;
+
+typedef enum tm_host_state {
+  TM_HOST_NEW,
+  TM_HOST_RUNNING,
+  TM_HOST_STOPPING,
+  TM_HOST_STOPPED
+} tm_host_state;
+
+struct tm_host {
+  tm_log log;
+  tm_clock clock;
+  tm_config *config;
+  char id[TM_ID_SIZE]; /* whose claims are ours */
+  char *script_config; /* what host.config.get() answers, JSON */
+  uv_rwlock_t lock;    /* read: a request is being posted; write: the state changes */
+  tm_host_state state;
+  tm_storage *storage;
+  tm_registry *registry;
+  tm_worker *control; /* deadlines and reloads */
+  tm_scheduler *scheduler;
+  tm_host_worker *workers;
+  size_t worker_count;
+  tm_api *api;
+  atomic_bool reloading;
+};
+
+/* The worker that owns a conversation. */
+tm_host_worker *tm__host_worker(tm_host *h, const char *conversation_id);
+
+/* Answers with an error, or with text. */
+void tm__host_refuse(tm_reply_fn fn, void *ud, const tm_error *err);
+void tm__host_answer(tm_reply_fn fn, void *ud, const tm_buf *text);
+
+/* Holds the host in its running state until tm__host_leave; false (and nothing to leave): not
+ * running, `err` says so. */
+bool tm__host_enter(tm_host *h, tm_error *err);
+void tm__host_leave(tm_host *h);
+
+/* How a system's scripts are run: limits, clock, configuration; nothing asynchronous. */
+tm_vm_options tm__host_vm_options(const tm_host *h);
+
+/* scripts.c: loads every system of the configured folders and makes them current, durably.
+ * `report` (may be NULL) receives {"systems":[...]}. Blocks; not on a worker or store thread. */
+tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err);
+
+#endif

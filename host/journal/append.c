@@ -1,0 +1,245 @@
+/* append.c - the rows of a turn: what the executor hands in, made into a commit. */
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/slot.h"
+
+/* ---- preparing a commit ---- */
+
+static tm_append *append_open(tm_turn *t, tm_append_kind kind, tm_row_kind row_kind) {
+  tm_append *a = &t->append;
+  const tm_record *rec = &t->slot->record;
+  tm__buf_free(&a->body);
+  tm__buf_free(&a->state);
+  tm__buf_free(&a->runtime);
+  *a = (tm_append){.kind = kind};
+  a->job.in_memory = rec->in_memory;
+  a->job.commit.head = rec->head;
+  a->row.kind = row_kind;
+  a->row.parent = rec->head.tip;
+  a->row.created = tm__journal_now(t->slot->journal);
+  return a;
+}
+
+static tm_status canonical(tm_buf *out, tm_slice json, tm_error *err) {
+  json_t *value;
+  tm_status status = tm__json_parse(&value, json, TM_JSON_DEPTH, err);
+  if (status != TM_OK) return status;
+  tm__json_value(out, value);
+  json_decref(value);
+  return TM_OK;
+}
+
+static bool is_object(tm_slice json) {
+  return json.len >= 2 && json.ptr[0] == '{';
+}
+
+/* The body of the row, and the record as it will be. */
+static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status status,
+                         tm_error *err) {
+  tm_append *a = &t->append;
+  const tm_record *rec = &t->slot->record;
+  if (!is_object(d->state) || !is_object(d->runtime)) {
+    return tm__fail(err, TM_EINVAL, "journal.draft", "state and runtime of a draft are objects");
+  }
+  tm_row_plan plan = {.draft = d, .status = status, .start = t->start && !t->begun};
+  bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
+              rec->rows_since_full + 1 >= TM_FULL_EVERY;
+  if (!full) plan.before = tm__buf_view(&rec->state);
+  tm_buf input = {0};
+  if (!t->begun && a->row.kind == TM_ROW_BEGIN) {
+    if (canonical(&input, t->view.input, err) != TM_OK) return TM_EINVAL;
+    plan.input = tm__buf_view(&input);
+    plan.key = t->key;
+    plan.body = t->body;
+  }
+  tm__row_compose(&a->body, &plan, &a->full);
+  bool ok = tm__buf_ok(&input);
+  tm__buf_free(&input);
+  tm__buf_slice(&a->state, d->state);
+  tm__buf_slice(&a->runtime, d->runtime);
+  a->deadline = d->wake_at;
+  a->row.checkpoint = d->checkpoint;
+  ok = ok && tm__buf_ok(&a->body) && tm__buf_ok(&a->state) && tm__buf_ok(&a->runtime);
+  return ok ? TM_OK : tm__fail_memory(err, "a row of the journal");
+}
+
+/* What only the first commit of a conversation carries. */
+static void set_first(tm_turn *t, const tm_draft *d) {
+  tm_append *a = &t->append;
+  const tm_request *r = t->request;
+  a->job.in_memory = d->in_memory;
+  a->job.commit.start_key = t->key;
+  a->job.commit.start_body = t->body;
+  if (r == NULL) return;
+  a->session.user_id = tm__slice(r->user_id);
+  a->session.metadata = tm__slice(r->metadata_json);
+  a->job.commit.session = &a->session;
+}
+
+static tm_status prepare(tm_turn *t, const tm_draft *d, tm_conversation_status status,
+                         tm_error *err) {
+  tm_append *a = &t->append;
+  tm_head *h = &a->job.commit.head;
+  h->status = status;
+  if (!tm__copy(h->step, sizeof(h->step), d->step)) {
+    return tm__fail(err, TM_EINVAL, "journal.draft", "a step id is longer than %zu bytes",
+                    sizeof(h->step) - 1);
+  }
+  if (h->revision == 0) set_first(t, d);
+  return compose(t, d, status, err);
+}
+
+static void post(tm_turn *t, void (*run)(tm_message *m)) {
+  t->append.job.message.run = run;
+  t->append.job.reply_to = t->slot->journal->o.worker;
+}
+
+void tm__turn_send(tm_turn *t) {
+  tm_append *a = &t->append;
+  tm_slot *s = t->slot;
+  if (t->renewing) { /* one commit of a head at a time */
+    a->held = true;
+    return;
+  }
+  post(t, tm__turn_appended);
+  a->held = false;
+  a->out = true;
+  a->row.body = tm__buf_view(&a->body);
+  a->job.commit.row = &a->row;
+  a->job.commit.expect_revision = s->record.head.revision;
+  a->job.commit.head.revision = s->record.head.revision + 1;
+  s->journal->pending++;
+  tm__storage_commit(s->journal->o.storage, &a->job);
+}
+
+/* ---- rows after which the turn goes on ---- */
+
+static bool is_busy(tm_turn *t, tm_turn_done_fn fn, void *ud) {
+  if (!t->append.out && !t->append.held) return false;
+  tm_error err;
+  (void)tm__fail(&err, TM_EINVAL, "journal.busy",
+                 "the row before is not durable yet; a turn appends one row at a time");
+  fn(ud, &err);
+  return true;
+}
+
+/* The error comes to `fn` as if from the store: later, and only if the turn still runs. */
+static void refuse(tm_turn *t) {
+  tm_append *a = &t->append;
+  post(t, tm__turn_appended);
+  a->out = true;
+  a->job.commit.status = a->job.error.status;
+  t->slot->journal->pending++;
+  tm__worker_post(t->slot->journal->o.worker, &a->job.message);
+}
+
+static void keep_claim(tm_turn *t, tm_head *h) {
+  const tm_journal *j = t->slot->journal;
+  int64_t now = tm__journal_now(j);
+  bool ours = strcmp(h->claim, j->o.host_id) == 0;
+  if (ours && h->wake_at > now + j->o.lease_ms / 2) return;
+  memcpy(h->claim, j->o.host_id, sizeof(h->claim));
+  h->wake_at = now + j->o.lease_ms;
+}
+
+void tm__turn_begin(tm_turn *t, const tm_draft *draft, tm_turn_done_fn fn, void *ud) {
+  if (t->ended || is_busy(t, fn, ud)) return;
+  tm_append *a = append_open(t, TM_APPEND_BEGIN, TM_ROW_BEGIN);
+  t->done = fn;
+  t->done_ud = ud;
+  if (prepare(t, draft, TM_ACTIVE, &a->job.error) != TM_OK) {
+    refuse(t);
+    return;
+  }
+  keep_claim(t, &a->job.commit.head);
+  tm__turn_send(t);
+}
+
+void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn, void *ud) {
+  if (t->ended || is_busy(t, fn, ud)) return;
+  tm_append *a = append_open(t, TM_APPEND_CALL, TM_ROW_CALL);
+  t->done = fn;
+  t->done_ud = ud;
+  tm__row_compose_call(&a->body, key, result);
+  if (!t->begun) {
+    (void)tm__fail(&a->job.error, TM_EINVAL, "journal.not_begun",
+                   "a call is recorded only in a turn that was begun");
+  } else if (!tm__buf_ok(&a->body)) {
+    (void)tm__fail_memory(&a->job.error, "a recorded call");
+  }
+  if (a->job.error.status != TM_OK) {
+    refuse(t);
+    return;
+  }
+  keep_claim(t, &a->job.commit.head);
+  tm__turn_send(t);
+}
+
+/* ---- rows that end the execution ---- */
+
+/* A deadline in the index is only moved earlier; when it comes too early it is armed again. */
+static int64_t next_wake(const tm_turn *t, const tm_draft *d) {
+  int64_t old = t->slot->record.head.wake_at;
+  if (tm__conversation_is_over(d->status)) return 0;
+  if (t->begun || old <= tm__journal_now(t->slot->journal)) return d->wake_at;
+  return d->wake_at > 0 && d->wake_at < old ? d->wake_at : old;
+}
+
+static void remember_key(tm_head *h, uint64_t key, uint64_t body) {
+  memmove(h->recent + 1, h->recent, sizeof(h->recent) - sizeof(h->recent[0]));
+  h->recent[0] = (tm_recent_key){.key = key, .body = body, .row = TM_THIS_ROW};
+}
+
+/* Opens the row that ends the execution; false: the turn has failed instead. */
+static bool end(tm_turn *t, const tm_draft *d, tm_append_kind kind, tm_row_kind row_kind,
+                int64_t base) {
+  tm_slot *s = t->slot;
+  tm_append *a = &t->append;
+  bool busy = a->out || a->held;
+  t->ended = true;
+  tm__lease_stop(t);
+  tm_conversation_status status = kind == TM_APPEND_SUSPEND ? TM_ACTIVE : d->status;
+  if (busy) {
+    (void)tm__fail(&t->error, TM_ESCRIPT, "journal.busy",
+                   "the turn ended while a row was still being written");
+    return false;
+  }
+  if (kind == TM_APPEND_END && status == TM_ACTIVE) {
+    (void)tm__fail(&t->error, TM_ESCRIPT, "journal.draft", "a turn cannot end as active");
+  } else {
+    (void)append_open(t, kind, row_kind);
+    a->row.base = base;
+    (void)prepare(t, d, status, &t->error);
+  }
+  if (t->error.status == TM_OK) return true;
+  if (t->renewing) return false; /* it fails when that has come back */
+  tm__turn_failed(t);
+  tm__slot_go(s);
+  return false;
+}
+
+static void send_end(tm_turn *t, int64_t wake_at) {
+  tm_head *h = &t->append.job.commit.head;
+  h->claim[0] = '\0';
+  h->wake_at = wake_at;
+  t->slot->phase = TM_SLOT_COMMITTING;
+  tm__turn_send(t);
+}
+
+void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
+  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0)) return;
+  tm_commit *c = &t->append.job.commit;
+  c->start_answer = t->start;
+  if (!t->start && t->key != 0) remember_key(&c->head, t->key, t->body);
+  send_end(t, next_wake(t, draft));
+}
+
+void tm__turn_suspend(tm_turn *t, const tm_draft *draft) {
+  if (t->ended || !end(t, draft, TM_APPEND_SUSPEND, TM_ROW_BEGIN, 0)) return;
+  send_end(t, draft->wake_at > 0 ? draft->wake_at : t->append.row.created);
+}
+
+void tm__turn_undone(tm_turn *t, const tm_draft *draft, int64_t base) {
+  if (end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base)) send_end(t, next_wake(t, draft));
+}

@@ -1,0 +1,142 @@
+/* decide.c - what the request at hand needs: an answer from a row, a refusal, patience, or a turn.
+ * Whatever refuses is decided on a record that was just read, never on an old hot copy. */
+#include <string.h>
+
+#include "journal/slot.h"
+
+static void refuse(tm_slot *s, const tm_error *err) {
+  if (s->fresh) {
+    tm__slot_fail(s, err);
+  } else {
+    tm__slot_forget(s);
+  }
+}
+
+static void refuse_reused(tm_slot *s) {
+  tm_error err;
+  (void)tm__fail(&err, TM_EREUSED, "idempotency.key_reused",
+                 "this Idempotency-Key came with another body before; use a new key for a new "
+                 "message");
+  tm__slot_fail(s, &err);
+}
+
+static void refuse_unknown(tm_slot *s) {
+  tm_error err;
+  (void)tm__fail(&err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %s",
+                 s->id);
+  tm__slot_fail(s, &err);
+}
+
+static void refuse_status(tm_slot *s) {
+  const tm_head *h = &s->record.head;
+  const char *name = tm__conversation_status_name(h->status);
+  tm_error err;
+  if (tm__conversation_is_over(h->status)) {
+    (void)tm__fail(&err, TM_ECONFLICT, "conversation.finished",
+                   "conversation %s is over (%s); start a new one", s->id, name);
+  } else {
+    (void)tm__fail(&err, TM_ECONFLICT, "conversation.not_waiting",
+                   "conversation %s does not wait for an answer, it is %s", s->id, name);
+  }
+  refuse(s, &err);
+}
+
+/* Answers a message whose key was seen before; false: it was not. */
+static bool answered_before(tm_slot *s, const tm_request *r) {
+  if (r->kind != TM_REQUEST_MESSAGE || r->key == 0) return false;
+  const tm_head *h = &s->record.head;
+  for (size_t i = 0; i < TM_RECENT_KEYS; i++) {
+    if (h->recent[i].key != r->key) continue;
+    if (h->recent[i].body == r->body) {
+      tm__answer_row(s, h->recent[i].row);
+    } else {
+      refuse_reused(s);
+    }
+    return true;
+  }
+  return false;
+}
+
+/* A turn is unfinished and does not run here. */
+static void decide_unfinished(tm_slot *s, const tm_request *r) {
+  const tm_record *rec = &s->record;
+  int64_t now = tm__journal_now(s->journal);
+  bool due = rec->head.wake_at > 0 && rec->head.wake_at <= now;
+  bool ours = strcmp(rec->head.claim, s->journal->o.host_id) == 0;
+  if (r->kind == TM_REQUEST_MESSAGE && r->key != 0 && r->key == rec->key && r->body != rec->body) {
+    refuse_reused(s);
+  } else if (due || ours) {
+    tm__claim_take(s);
+  } else if (!s->fresh) {
+    tm__slot_forget(s);
+  } else {
+    tm__slot_wait(s, rec->head.wake_at > 0 ? rec->head.wake_at - now : INT64_MAX);
+  }
+}
+
+static void drop_wake(tm_slot *s) {
+  tm__request_free(tm__slot_pop(s));
+}
+
+static void decide_wake(tm_slot *s) {
+  const tm_record *rec = &s->record;
+  int64_t now = tm__journal_now(s->journal);
+  tm_conversation_status status = rec->head.status;
+  if (rec->head.wake_at <= 0 || rec->head.wake_at > now) {
+    if (s->fresh) {
+      drop_wake(s);
+    } else {
+      tm__slot_forget(s);
+    }
+  } else if (status == TM_ACTIVE) {
+    tm__claim_take(s);
+  } else if (status == TM_PAUSED || tm__conversation_is_over(status)) {
+    drop_wake(s);
+    tm__head_arm(s, 0);
+  } else if (rec->deadline <= 0 || rec->deadline > now) {
+    drop_wake(s);
+    tm__head_arm(s, rec->deadline > 0 ? rec->deadline : 0);
+  } else {
+    tm__turn_run(s, TM_TURN_WAKE);
+  }
+}
+
+static void decide_loaded(tm_slot *s, const tm_request *r) {
+  const tm_head *h = &s->record.head;
+  if (strcmp(r->tenant, h->tenant) != 0) {
+    refuse_unknown(s);
+  } else if (r->floor > 0 && h->status != TM_ACTIVE) {
+    tm__answer_lost(s);
+  } else if (answered_before(s, r)) {
+    return;
+  } else if (h->status == TM_ACTIVE) {
+    decide_unfinished(s, r);
+  } else if (r->kind == TM_REQUEST_UNDO) {
+    tm__undo_find(s);
+  } else if (h->status != TM_WAITING_INPUT) {
+    refuse_status(s);
+  } else {
+    tm__turn_run(s, TM_TURN_MESSAGE);
+  }
+}
+
+void tm__slot_decide(tm_slot *s) {
+  const tm_request *r = s->first;
+  tm_error err;
+  if (s->journal->draining) {
+    (void)tm__journal_stopping(&err);
+    tm__slot_fail(s, &err);
+  } else if (r->kind == TM_REQUEST_START && r->floor == 0) {
+    if (r->key != 0 && !r->looked) {
+      tm__answer_start(s);
+    } else {
+      tm__turn_run(s, TM_TURN_START);
+    }
+  } else if (!s->record.loaded) {
+    tm__record_load(s);
+  } else if (r->kind == TM_REQUEST_WAKE) {
+    decide_wake(s);
+  } else {
+    decide_loaded(s, r);
+  }
+}

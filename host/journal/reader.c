@@ -1,0 +1,266 @@
+/* reader.c - one conversation's record, journal, transcript and checkpoints, for people and
+ * programs. Pages walk the rows from the newest; a cursor says in which row, and where in it, the
+ * next page begins. */
+#include "journal/reader.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/render.h"
+#include "journal/slot.h"
+
+#define PAGE_DEFAULT 50
+#define PAGE_MAX     200
+#define ROWS_MAX     4096 /* looked at for one page */
+
+typedef struct cursor { /* the first element of the page: the `index`th of that row */
+  int64_t row;
+  size_t index;
+} cursor;
+
+typedef struct read_job {
+  tm_store_job job;
+  tm_storage *storage;
+  tm_reply_fn fn;
+  void *ud;
+  tm_read what;
+  char tenant[65], id[TM_ID_SIZE];
+  size_t limit;
+  cursor from; /* row 0: the newest */
+  tm_head head;
+  tm_buf out;
+  /* while walking */
+  size_t count;
+  int rows;
+  cursor next;    /* row 0: there is no more */
+  bool misplaced; /* the cursor belongs to another conversation */
+} read_job;
+
+/* ---- answering ---- */
+
+static void answer(read_job *job, tm_status status, const tm_error *err) {
+  const tm_reply reply = {.status = status,
+                          .json = status == TM_OK ? job->out.ptr : NULL,
+                          .size = status == TM_OK ? job->out.len : 0,
+                          .error = status == TM_OK ? NULL : err};
+  job->fn(job->ud, &reply);
+  tm__buf_free(&job->out);
+  free(job);
+}
+
+static void on_read(tm_message *m) {
+  read_job *job = (read_job *)((char *)m - offsetof(read_job, job.message));
+  tm_error *err = &job->job.error;
+  tm_status status = job->job.status;
+  if (status == TM_OK && !tm__buf_ok(&job->out)) status = tm__fail_memory(err, "an answer");
+  if (status != TM_OK) {
+    (void)tm__copy(err->conversation_id, sizeof(err->conversation_id), tm__slice(job->id));
+  }
+  answer(job, status, err);
+}
+
+static read_job *job_new(tm_storage *s, tm_reply_fn fn, void *ud) {
+  read_job *job = calloc(1, sizeof(*job));
+  if (job == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a read");
+    const tm_reply reply = {.status = err.status, .error = &err};
+    fn(ud, &reply);
+    return NULL;
+  }
+  job->storage = s;
+  job->fn = fn;
+  job->ud = ud;
+  job->job.message.run = on_read;
+  return job;
+}
+
+/* ---- pages of what rows hold ---- */
+
+static size_t page_size(int limit) {
+  if (limit <= 0) return PAGE_DEFAULT;
+  return limit > PAGE_MAX ? PAGE_MAX : (size_t)limit;
+}
+
+static tm_status cursor_invalid(tm_error *err) {
+  return tm__fail(err, TM_EINVAL, "cursor.invalid",
+                  "this cursor does not belong to this list; use the `next` of its last page");
+}
+
+static bool cursor_parse(cursor *c, tm_slice text) {
+  char copy[64];
+  int used = 0;
+  return tm__copy(copy, sizeof(copy), text) &&
+         sscanf(copy, "%16" SCNx64 "-%8zx%n", (uint64_t *)&c->row, &c->index, &used) == 2 &&
+         (size_t)used == text.len && c->row > 0;
+}
+
+static void add_next(tm_buf *out, const cursor *next) {
+  if (next->row == 0) {
+    tm__buf_text(out, "],\"next\":null}");
+  } else {
+    tm__buf_printf(out, "],\"next\":\"%" PRIx64 "-%zx\"}", (uint64_t)next->row, next->index);
+  }
+}
+
+static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element) {
+  if (job->count == job->limit) {
+    job->next = (cursor){row->id, index};
+    return false;
+  }
+  tm__json_comma(&job->out);
+  tm__buf_slice(&job->out, element);
+  job->count++;
+  return true;
+}
+
+static size_t length(tm_slice array) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  size_t n = 0;
+  if (!tm__json_walk(&w, array)) return 0;
+  while (tm__json_next(&w, &key, &value)) {
+    n++;
+  }
+  return n;
+}
+
+/* Elements of a row, the last first, without the `skip` last ones; false: the page is full. */
+static bool add_elements(read_job *job, const tm_row *row, tm_slice array, size_t skip) {
+  size_t count = length(array);
+  tm_slice *items = calloc(count + 1, sizeof(*items));
+  tm_json_walk w;
+  tm_slice key;
+  bool more = items != NULL;
+  if (items == NULL) job->out.failed = true;
+  if (more && tm__json_walk(&w, array)) {
+    for (size_t i = 0; i < count; i++) {
+      (void)tm__json_next(&w, &key, &items[i]);
+    }
+  }
+  for (size_t i = skip; more && i < count; i++) {
+    more = add_element(job, row, i, items[count - 1 - i]);
+  }
+  free(items);
+  return more;
+}
+
+static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields *f) {
+  if (!row->checkpoint) return true;
+  if (job->count == job->limit) {
+    job->next = (cursor){row->id, 0};
+    return false;
+  }
+  char id[24];
+  (void)snprintf(id, sizeof(id), "%" PRId64, row->id);
+  tm__json_comma(&job->out);
+  tm__buf_byte(&job->out, '{');
+  tm__json_member_text(&job->out, "checkpoint_id", id);
+  tm__json_member_raw(&job->out, "step_id", f->step.len > 2 ? f->step : tm__slice(NULL));
+  tm__json_member_raw(&job->out, "status", f->status);
+  tm__json_member_int(&job->out, "revision", row->revision);
+  tm__json_member_int(&job->out, "created", row->created);
+  tm__buf_byte(&job->out, '}');
+  job->count++;
+  return true;
+}
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  read_job *job = ud;
+  if (job->rows == 0 && strcmp(row->conversation, job->id) != 0) {
+    job->misplaced = true;
+    return TM_ECANCELLED;
+  }
+  if (job->rows++ >= ROWS_MAX) {
+    job->next = (cursor){row->id, 0};
+    return TM_ECANCELLED;
+  }
+  tm_row_fields f;
+  tm__row_fields(&f, row->body);
+  size_t skip = row->id == job->from.row ? job->from.index : 0;
+  bool more = false;
+  switch (job->what) {
+  case TM_READ_STEPS: more = add_elements(job, row, f.steps, skip); break;
+  case TM_READ_MESSAGES: more = add_elements(job, row, f.messages, skip); break;
+  case TM_READ_CHECKPOINTS: more = add_checkpoint(job, row, &f); break;
+  case TM_READ_CONVERSATION: break;
+  }
+  return more ? TM_OK : TM_ECANCELLED;
+}
+
+/* The journal shows everything; transcript and checkpoints continue where a rollback went. */
+static tm_status read_page(read_job *job, const tm_store_backend *b, tm_store_conn *c,
+                           tm_error *err) {
+  int64_t first = job->from.row != 0 ? job->from.row : job->head.tip;
+  tm__buf_text(&job->out, "{\"items\":[");
+  tm_status status = b->chain(c, first, job->what != TM_READ_STEPS, on_row, job, err);
+  if (status == TM_ENOTFOUND || job->misplaced) return cursor_invalid(err);
+  if (status != TM_OK && status != TM_ECANCELLED) return status;
+  add_next(&job->out, &job->next);
+  return TM_OK;
+}
+
+/* ---- one conversation ---- */
+
+static tm_status read_record(read_job *job, const tm_store_backend *b, tm_store_conn *c,
+                             bool in_memory, tm_error *err) {
+  tm_record record = {.head = job->head};
+  tm_tip tip = {0};
+  tm_status status = tm__record_rows(&record, &tip, b, c, job->head.tip, false, err);
+  if (status == TM_OK) {
+    const tm_render_record r = {
+        .prompt = tm__buf_view(&tip.prompt),
+        .error = tm__buf_view(&tip.error),
+        .state = tm__buf_view(&record.state),
+        .runtime = tm__buf_view(&record.runtime),
+        .updated = tip.created,
+        .durable = tm__storage_durable(job->storage, in_memory),
+    };
+    tm__render_conversation(&job->out, &job->head, &r);
+  }
+  tm__tip_clear(&tip);
+  tm__record_clear(&record);
+  return status;
+}
+
+static tm_status conversation_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  read_job *job = (read_job *)(void *)base;
+  bool in_memory = false;
+  tm_status status = tm__access_head(a, tm__slice(job->id), &job->head, &in_memory, err);
+  if (status == TM_ENOTFOUND || (status == TM_OK && strcmp(job->head.tenant, job->tenant) != 0)) {
+    return tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %s",
+                    job->id);
+  }
+  if (status != TM_OK) return status;
+  const tm_store_backend *b = in_memory ? a->memory_backend : a->backend;
+  tm_store_conn *c = in_memory ? a->memory_conn : a->conn;
+  if (job->what == TM_READ_CONVERSATION) return read_record(job, b, c, in_memory, err);
+  return read_page(job, b, c, err);
+}
+
+void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,
+                             tm_slice cursor_text, int limit, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  read_job *job = job_new(s, fn, ud);
+  if (job == NULL) return;
+  job->what = what;
+  job->limit = page_size(limit);
+  tm_status status = TM_OK;
+  if (!tm__copy(job->tenant, sizeof(job->tenant), tenant) || !tm__uuid_valid(id) ||
+      !tm__copy(job->id, sizeof(job->id), id)) {
+    status = tm__fail(&err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %.*s",
+                      (int)(id.len < 64 ? id.len : 64), id.ptr);
+  } else if (cursor_text.len > 0 && !cursor_parse(&job->from, cursor_text)) {
+    status = cursor_invalid(&err);
+  }
+  if (status != TM_OK) {
+    answer(job, status, &err);
+    return;
+  }
+  job->job.work = conversation_work;
+  tm__storage_run(s, &job->job);
+}

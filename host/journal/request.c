@@ -1,0 +1,35 @@
+/* request.c - requests and the one reply that each of them gets. */
+#include <stdlib.h>
+
+#include "journal/slot.h"
+
+tm_request *tm__request_new(tm_request_kind kind) {
+  tm_request *r = calloc(1, sizeof(*r));
+  if (r != NULL) r->kind = kind;
+  return r;
+}
+
+void tm__request_free(tm_request *r) {
+  if (r == NULL) return;
+  free(r->user_id);
+  free(r->metadata_json);
+  free(r->input_json);
+  free(r);
+}
+
+void tm__request_answer(tm_request *r, tm_slice json) {
+  const tm_reply reply = {.status = TM_OK, .json = json.ptr, .size = json.len};
+  if (r->reply != NULL) r->reply(r->reply_ud, &reply);
+  tm__request_free(r);
+}
+
+void tm__request_fail(tm_request *r, const tm_error *err) {
+  tm_error own = *err;
+  if (own.status == TM_OK) own.status = TM_ESCRIPT; /* an error whoever raised it left unnamed */
+  if (own.conversation_id[0] == '\0' && (r->kind != TM_REQUEST_START || r->floor > 0)) {
+    (void)tm__copy(own.conversation_id, sizeof(own.conversation_id), tm__slice(r->conversation));
+  }
+  const tm_reply reply = {.status = own.status, .error = &own};
+  if (r->reply != NULL) r->reply(r->reply_ud, &reply);
+  tm__request_free(r);
+}

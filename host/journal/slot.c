@@ -1,0 +1,228 @@
+/* slot.c - slots by conversation, the requests that queue in them, and the cache of hot copies. */
+#include "journal/slot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAIT_MIN_MS 20
+#define WAIT_MAX_MS 1000
+#define WAIT_FOR_US (INT64_C(300) * 1000 * 1000) /* another's turn */
+#define PUT_OFF_MS  60000                        /* a deadline whose turn cannot run */
+
+/* ---- the cache ---- */
+
+static void uncache(tm_slot *s) {
+  tm_journal *j = s->journal;
+  if (s->newer != NULL) s->newer->older = s->older;
+  if (s->older != NULL) s->older->newer = s->newer;
+  if (j->newest == s) j->newest = s->older;
+  if (j->oldest == s) j->oldest = s->newer;
+  s->newer = NULL;
+  s->older = NULL;
+  s->cached = false;
+  j->cached_bytes -= s->charge;
+}
+
+static void cache(tm_slot *s) {
+  tm_journal *j = s->journal;
+  s->charge = sizeof(*s) + 128 + s->record.state.cap + s->record.runtime.cap;
+  j->cached_bytes += s->charge;
+  s->cached = true;
+  s->older = j->newest;
+  if (j->newest != NULL) j->newest->newer = s;
+  j->newest = s;
+  if (j->oldest == NULL) j->oldest = s;
+  while (j->cached_bytes > j->o.cache_bytes && j->oldest != NULL) {
+    tm_slot *oldest = j->oldest;
+    uncache(oldest); /* NOLINT(clang-analyzer-unix.Malloc): it takes the list for a ring */
+    tm__slot_free(oldest);
+  }
+}
+
+/* ---- slots ---- */
+
+tm_slot *tm__slot_get(tm_journal *j, tm_slice id) {
+  tm_slot *s = tm__map_get(&j->slots, id);
+  if (s != NULL) {
+    if (s->cached) uncache(s);
+    return s;
+  }
+  s = calloc(1, sizeof(*s));
+  if (s == NULL) return NULL;
+  s->journal = j;
+  if (tm__copy(s->id, sizeof(s->id), id) && tm__map_set(&j->slots, id, s)) return s;
+  free(s);
+  return NULL;
+}
+
+void tm__slot_free(tm_slot *s) {
+  if (s->cached) uncache(s);
+  (void)tm__map_remove(&s->journal->slots, tm__slice(s->id));
+  for (tm_request *r = tm__slot_pop(s); r != NULL; r = tm__slot_pop(s)) {
+    tm__request_free(r);
+  }
+  tm__turn_free(s->turn);
+  tm__record_clear(&s->record);
+  free(s);
+}
+
+void tm__slot_forget(tm_slot *s) {
+  tm__record_clear(&s->record);
+  s->fresh = false;
+}
+
+/* ---- the queue ---- */
+
+void tm__slot_push(tm_slot *s, tm_request *r) {
+  r->queue = NULL;
+  if (s->first == NULL) {
+    s->first = r;
+  } else {
+    s->last->queue = r;
+  }
+  s->last = r;
+  s->waiting++;
+}
+
+void tm__slot_push_front(tm_slot *s, tm_request *r) {
+  r->queue = s->first;
+  s->first = r;
+  if (s->last == NULL) s->last = r;
+  s->waiting++;
+}
+
+tm_request *tm__slot_pop(tm_slot *s) {
+  tm_request *r = s->first;
+  if (r == NULL) return NULL;
+  s->first = r->queue;
+  if (s->first == NULL) s->last = NULL;
+  s->waiting--;
+  s->fresh = false;
+  return r;
+}
+
+void tm__slot_go(tm_slot *s) {
+  if (s->deciding) return;
+  tm_journal *j = s->journal;
+  s->deciding = true;
+  while (s->phase == TM_SLOT_IDLE && s->first != NULL) {
+    tm__slot_decide(s);
+  }
+  s->deciding = false;
+  if (s->phase == TM_SLOT_IDLE && !s->cached) {
+    if (s->record.loaded && !j->abandoned) {
+      cache(s);
+    } else {
+      tm__slot_free(s);
+    }
+  }
+  tm__journal_check(j);
+}
+
+void tm__slot_enter(tm_slot *s) {
+  s->deciding = true;
+}
+
+void tm__slot_leave(tm_slot *s) {
+  s->deciding = false;
+  tm__slot_go(s);
+}
+
+static bool may_work_later(tm_status status) {
+  return status == TM_EUNAVAILABLE || status == TM_ENOMEM || status == TM_ECONFLICT;
+}
+
+void tm__slot_fail(tm_slot *s, const tm_error *err) {
+  tm_request *r = tm__slot_pop(s);
+  if (r == NULL) return;
+  bool put_off =
+      r->kind == TM_REQUEST_WAKE && s->record.head.revision > 0 && !may_work_later(err->status);
+  if (r->kind == TM_REQUEST_WAKE) {
+    tm__log_error(s->journal->o.log, TM_LOG_ERROR, "a deadline could not be met", err);
+  }
+  tm__request_fail(r, err);
+  if (put_off) tm__head_arm(s, tm__journal_now(s->journal) + PUT_OFF_MS);
+}
+
+/* ---- waiting for a turn that runs elsewhere or later ---- */
+
+static void on_timer(void *ud) {
+  tm_slot *s = ud;
+  s->phase = TM_SLOT_IDLE;
+  tm__slot_go(s);
+}
+
+static void waited_enough(tm_slot *s, const tm_request *r) {
+  tm_error err;
+  if (r->floor > 0) {
+    (void)tm__fail(&err, TM_EUNAVAILABLE, "conversation.unfinished",
+                   "the turn of conversation %s is not finished yet; it goes on without this "
+                   "request: read the conversation, or repeat the request with the same "
+                   "Idempotency-Key",
+                   s->id);
+  } else {
+    (void)tm__fail(&err, TM_ECONFLICT, "conversation.busy",
+                   "another turn of conversation %s is still unfinished; try again later", s->id);
+  }
+  err.retry_after_ms = WAIT_MAX_MS;
+  tm__slot_fail(s, &err);
+}
+
+/* Looks seldom at what takes long. */
+static int64_t pause_after(int64_t waited_us) {
+  int64_t ms = WAIT_MIN_MS + waited_us / 4000;
+  return ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms;
+}
+
+void tm__slot_pause(tm_slot *s, int64_t ms) {
+  tm__slot_forget(s);
+  tm_error err;
+  if (tm__timer_start(s->journal->o.worker, ms < 1 ? 1 : (uint64_t)ms, on_timer, s, &s->timer,
+                      &err) == TM_OK) {
+    s->phase = TM_SLOT_WAITING;
+  } else {
+    tm__slot_fail(s, &err);
+  }
+}
+
+void tm__slot_wait(tm_slot *s, int64_t ms) {
+  tm_request *r = s->first;
+  if (r == NULL) return;
+  int64_t now = tm__clock_monotonic_us();
+  for (tm_request *behind = r; behind != NULL; behind = behind->queue) {
+    if (behind->since == 0) behind->since = now;
+  }
+  if (now - r->since > WAIT_FOR_US) {
+    waited_enough(s, r);
+    return;
+  }
+  int64_t pause = pause_after(now - r->since);
+  tm__slot_pause(s, ms < pause ? ms : pause);
+}
+
+void tm__slot_wait_end(tm_slot *s) {
+  (void)tm__timer_cancel(s->journal->o.worker, s->timer);
+  s->phase = TM_SLOT_IDLE;
+}
+
+/* ---- store jobs ---- */
+
+static void on_read(tm_message *m) {
+  tm_slot_job *job = (tm_slot_job *)((char *)m - offsetof(tm_slot_job, job.message));
+  tm_slot *s = job->slot;
+  tm__slot_enter(s);
+  s->journal->pending--;
+  s->phase = TM_SLOT_IDLE;
+  job->done(s, job);
+  free(job);
+  tm__slot_leave(s);
+}
+
+void tm__slot_read(tm_slot *s, tm_slot_job *job) {
+  job->slot = s;
+  job->job.message.run = on_read;
+  job->job.reply_to = s->journal->o.worker;
+  s->phase = TM_SLOT_READING;
+  s->journal->pending++;
+  tm__storage_run(s->journal->o.storage, &job->job);
+}

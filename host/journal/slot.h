@@ -1,0 +1,230 @@
+/* slot.h - inside host/journal only: a conversation at work, its hot copy, the turn that runs.
+ *
+ * A slot exists while a conversation is at work, and afterwards for as long as its hot copy fits
+ * the cache. All of it belongs to the journal's worker; store jobs get copies. The parts:
+ *   slot.c     slots, their queues, the cache          decide.c  what the next request needs
+ *   turn.c     the life of a turn                      append.c  the rows a turn appends
+ *   claim.c    claims, leases, moved deadlines         scheduler.c  who is woken when
+ *   load.c     reading a record from its rows          row.c     the body of a row
+ *   answer.c   answers that rows give                  undo.c    rollback
+ *   request.c  requests and their replies              journal.c the journal, draining, stopping
+ */
+#ifndef TM_JOURNAL_SLOT_H
+#define TM_JOURNAL_SLOT_H
+
+#include "core/map.h"
+#include "journal/journal.h"
+
+typedef struct tm_slot tm_slot;
+
+/* ---- row.c: the body of a row ---- */
+typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
+  tm_slice call, delta, error, input, key, messages, prompt, runtime, start, state, status, step,
+      steps, wake_at;
+} tm_row_fields;
+void tm__row_fields(tm_row_fields *out, tm_slice body);
+bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
+bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body); /* false: none */
+
+typedef struct tm_row_plan {
+  const tm_draft *draft;
+  tm_conversation_status status;
+  tm_slice before;    /* the state of the row before; ptr NULL: write the state in full */
+  tm_slice input;     /* first begin row of a turn; ptr NULL: none */
+  uint64_t key, body; /* likewise; 0: none */
+  bool start;         /* first row of a conversation */
+} tm_row_plan;
+/* Appends the body; `full` says whether it holds the whole state. */
+void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full);
+void tm__row_compose_call(tm_buf *out, tm_slice key, tm_slice result);
+
+typedef struct tm_texts { /* a list of owned texts; zero-initialise */
+  tm_slice *items;
+  size_t count, cap;
+} tm_texts;
+bool tm__texts_add(tm_texts *t, tm_slice text); /* copies; false: out of memory */
+bool tm__texts_take(tm_texts *t, tm_buf *text); /* takes the bytes; the buffer is empty then */
+void tm__texts_reverse(tm_texts *t);
+void tm__texts_free(tm_texts *t);
+
+/* ---- load.c: a record made of its rows ---- */
+#define TM_FULL_EVERY 16 /* rows from one whole state to the next */
+
+typedef struct tm_record {
+  tm_head head; /* as stored; revision 0: not stored yet */
+  bool loaded, in_memory;
+  int rows_since_full;
+  int64_t deadline; /* what the newest row says; the head's wake_at may be earlier */
+  tm_buf state, runtime;
+  tm_bundle *bundle; /* NULL: its version is neither loaded nor stored */
+  /* of the unfinished turn, when it was read with status `active` */
+  bool start;
+  uint64_t key, body;
+  tm_buf input, calls;
+  tm_texts rows; /* bodies of its begin rows, oldest first */
+} tm_record;
+
+typedef struct tm_tip { /* the newest row that is no call */
+  tm_conversation_status status;
+  tm_buf step, prompt, error; /* step: plain text; the others raw, empty: null */
+  int64_t created;
+} tm_tip;
+
+void tm__record_clear(tm_record *r);
+void tm__tip_clear(tm_tip *t);
+/* In a store job: state and runtime at row `row`, and with `unfinished` the turn it belongs to.
+ * `tip` may be NULL. */
+tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_backend *b, tm_store_conn *c,
+                          int64_t row, bool unfinished, tm_error *err);
+/* Reads the record of the request at hand, then decides anew. */
+void tm__record_load(tm_slot *s);
+
+/* ---- slot.c ---- */
+typedef enum tm_slot_phase {
+  TM_SLOT_IDLE,
+  TM_SLOT_READING,    /* a store job is out */
+  TM_SLOT_RUNNING,    /* the executor has the turn */
+  TM_SLOT_COMMITTING, /* a commit is out and nobody has the turn */
+  TM_SLOT_WAITING,    /* for a turn that runs elsewhere or later; the timer is armed */
+} tm_slot_phase;
+
+struct tm_slot {
+  tm_journal *journal;
+  char id[TM_ID_SIZE];
+  tm_slot_phase phase;
+  bool deciding; /* on the stack: who finishes something need not start the next */
+  bool fresh;    /* the record was read for the request at hand */
+  tm_record record;
+  tm_request *first, *last; /* the request at hand, and those behind it */
+  size_t waiting;
+  tm_turn *turn;
+  uint64_t timer;
+  bool cached; /* in the list of hot copies that nobody uses */
+  size_t charge;
+  tm_slot *newer, *older;
+};
+
+struct tm_journal {
+  tm_journal_options o;
+  tm_map slots; /* by conversation */
+  tm_slot *newest, *oldest;
+  size_t cached_bytes;
+  uint64_t turns; /* the id of the newest turn */
+  size_t running; /* turns */
+  size_t pending; /* commits and jobs that are out */
+  bool draining, abandoned;
+  void (*drained)(void *ud);
+  void *drained_ud;
+  void (*finished)(void *ud);
+  void *finished_ud;
+};
+
+tm_slot *tm__slot_get(tm_journal *j, tm_slice id); /* made when absent; NULL: out of memory */
+void tm__slot_free(tm_slot *s);
+void tm__slot_push(tm_slot *s, tm_request *r);       /* behind all others */
+void tm__slot_push_front(tm_slot *s, tm_request *r); /* becomes the request at hand */
+tm_request *tm__slot_pop(tm_slot *s);                /* NULL: there is none */
+/* Decides about requests until something has to be waited for. The slot may be gone afterwards. */
+void tm__slot_go(tm_slot *s);
+/* Around what comes back from a thread or timer: the slot lives until `leave`, which goes on. */
+void tm__slot_enter(tm_slot *s);
+void tm__slot_leave(tm_slot *s);
+/* Nothing is known about the record any more. */
+void tm__slot_forget(tm_slot *s);
+void tm__slot_pause(tm_slot *s, int64_t ms); /* forgets the record, looks again in `ms` */
+/* Looks again in `ms` or sooner; fails the request at hand when it has waited for too long. */
+void tm__slot_wait(tm_slot *s, int64_t ms);
+void tm__slot_wait_end(tm_slot *s);
+/* Takes the request at hand off the queue and answers it with the error; a WAKE is put off. */
+void tm__slot_fail(tm_slot *s, const tm_error *err);
+
+typedef struct tm_slot_job { /* a store job for a slot; freed after `done` */
+  tm_store_job job;
+  tm_slot *slot;
+  void (*done)(tm_slot *s, struct tm_slot_job *job); /* worker; releases what the job holds */
+} tm_slot_job;
+void tm__slot_read(tm_slot *s, tm_slot_job *job);
+
+/* ---- decide.c ---- */
+void tm__slot_decide(tm_slot *s); /* answers the request at hand or changes the phase */
+
+/* ---- request.c: both free `r` ---- */
+void tm__request_answer(tm_request *r, tm_slice json); /* NUL-terminated */
+void tm__request_fail(tm_request *r, const tm_error *err);
+
+/* ---- answer.c: the request at hand is answered by rows ---- */
+void tm__answer_row(tm_slot *s, int64_t row);
+void tm__answer_lost(tm_slot *s);  /* by the end of the turn that went on elsewhere */
+void tm__answer_start(tm_slot *s); /* a START with a key: answered, refused, waiting or `looked` */
+
+/* ---- claim.c: commits of the head alone ---- */
+void tm__claim_take(tm_slot *s);               /* then resumes the unfinished turn */
+void tm__head_arm(tm_slot *s, int64_t when);   /* sets wake_at; 0: none */
+void tm__claim_return(tm_slot *s, tm_turn *t); /* the host stops */
+void tm__lease_start(tm_turn *t);
+void tm__lease_stop(tm_turn *t);
+
+/* ---- undo.c ---- */
+void tm__undo_find(tm_slot *s); /* the request at hand is an UNDO */
+
+/* ---- turn.c ---- */
+typedef enum tm_append_kind {
+  TM_APPEND_BEGIN,
+  TM_APPEND_CALL,
+  TM_APPEND_SUSPEND,
+  TM_APPEND_END
+} tm_append_kind;
+
+typedef struct tm_append { /* a commit with a row */
+  tm_commit_job job;
+  tm_append_kind kind;
+  bool out, held; /* held: until the renewal that is out has come back */
+  tm_row row;
+  tm_session session;
+  tm_buf body, state, runtime; /* what the record becomes */
+  int64_t deadline;
+  bool full;
+} tm_append;
+
+struct tm_turn {
+  tm_turn_view view;
+  tm_slot *slot;
+  tm_request *request; /* who gets the answer; NULL: nobody */
+  bool begun;          /* a row of the turn is stored */
+  bool ended;          /* the executor must not be called any more */
+  bool rows_lost;      /* `rows` is not complete: out of memory */
+  bool start;          /* of the conversation */
+  uint64_t key, body;
+  tm_texts rows;                       /* bodies of its begin rows */
+  tm_buf input, calls, state, runtime; /* what the view shows, once the record has moved on */
+  tm_append append;
+  tm_turn_done_fn done; /* of the append that is out */
+  void *done_ud;
+  tm_commit_job renewal;
+  bool renewing, lease_armed;
+  uint64_t lease_timer;
+  tm_error error; /* why it failed, while a commit is still out */
+};
+
+tm_status tm__version_missing(const tm_slot *s, tm_error *err);
+/* Takes the request at hand off the queue and runs its turn. */
+void tm__turn_run(tm_slot *s, tm_turn_kind kind);
+void tm__turn_undo(tm_slot *s, const tm_draft *draft,
+                   int64_t base);      /* likewise, without executor */
+void tm__turn_appended(tm_message *m); /* t->append has come back */
+void tm__turn_lost(tm_turn *t);        /* the record was changed by another process */
+void tm__turn_failed(tm_turn *t);      /* with t->error; nothing is out any more */
+void tm__turn_abandon(tm_turn *t);
+void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
+
+/* ---- append.c ---- */
+void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
+void tm__turn_undone(tm_turn *t, const tm_draft *draft, int64_t base); /* appends an undo row */
+
+/* ---- journal.c ---- */
+int64_t tm__journal_now(const tm_journal *j);
+void tm__journal_hint(const tm_journal *j, int64_t when);
+void tm__journal_check(tm_journal *j); /* is draining or stopping complete? */
+tm_status tm__journal_stopping(tm_error *err);
+
+#endif

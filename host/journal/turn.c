@@ -1,0 +1,362 @@
+/* turn.c - the life of a turn: each row it appends is a compare-and-set of the head, and nothing is
+ * answered or called before that is durable. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/render.h"
+#include "journal/slot.h"
+
+#define ATTEMPTS_MAX 8     /* runs of a turn that other processes overtake */
+#define PAUSE_MAX_MS 60000 /* a retry further away is left to the scheduler */
+
+const tm_turn_view *tm__turn_view(const tm_turn *t) {
+  return &t->view;
+}
+
+/* ---- beginning and end of a turn ---- */
+
+static tm_turn *turn_new(tm_slot *s, tm_turn_kind kind) {
+  tm_turn *t = calloc(1, sizeof(*t));
+  if (t == NULL) return NULL;
+  t->slot = s;
+  t->view = (tm_turn_view){.id = ++s->journal->turns,
+                           .kind = kind,
+                           .head = &s->record.head,
+                           .state = tm__buf_view(&s->record.state),
+                           .runtime = tm__buf_view(&s->record.runtime),
+                           .input = TM_S("null"),
+                           .calls = TM_S("{}"),
+                           .bundle = s->record.bundle,
+                           .now = tm__journal_now(s->journal)};
+  s->turn = t;
+  s->journal->running++;
+  return t;
+}
+
+void tm__turn_free(tm_turn *t) {
+  if (t == NULL) return;
+  tm__lease_stop(t);
+  t->slot->turn = NULL;
+  t->slot->journal->running--;
+  tm__request_free(t->request);
+  tm__texts_free(&t->rows);
+  tm_buf *all[] = {&t->input,       &t->calls,        &t->state,         &t->runtime,
+                   &t->append.body, &t->append.state, &t->append.runtime};
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+    tm__buf_free(all[i]);
+  }
+  free(t);
+}
+
+/* ---- running ---- */
+
+tm_status tm__version_missing(const tm_slot *s, tm_error *err) {
+  return tm__fail(
+      err, TM_ESCRIPT, "system.version_missing",
+      "conversation %s runs on version %s of the system %s, which is neither loaded nor "
+      "stored; bring back the scripts of that version",
+      s->id, s->record.head.version, s->record.head.system);
+}
+
+/* The record of a conversation that does not exist yet. */
+static tm_status start_record(tm_slot *s, const tm_request *r, tm_error *err) {
+  tm__slot_forget(s);
+  tm_record *rec = &s->record;
+  tm_head *h = &rec->head;
+  rec->bundle = tm__registry_current(s->journal->o.registry, tm__slice(r->system));
+  if (rec->bundle == NULL) {
+    return tm__fail(err, TM_ENOTFOUND, "system.not_found", "there is no system \"%s\"", r->system);
+  }
+  memcpy(h->id, r->conversation, sizeof(h->id));
+  memcpy(h->tenant, r->tenant, sizeof(h->tenant));
+  memcpy(h->session, r->session, sizeof(h->session));
+  memcpy(h->system, r->system, sizeof(h->system));
+  memcpy(h->flow, r->flow, sizeof(h->flow));
+  memcpy(h->version, rec->bundle->version, sizeof(h->version));
+  h->status = TM_ACTIVE;
+  h->created = tm__journal_now(s->journal);
+  tm__buf_text(&rec->state, "{}");
+  tm__buf_text(&rec->runtime, "{}");
+  if (tm__buf_ok(&rec->state) && tm__buf_ok(&rec->runtime)) return TM_OK;
+  return tm__fail_memory(err, "a conversation");
+}
+
+/* Who gets the answer of a resumed turn: the request that was parked for it, if it is still here.
+ */
+static tm_request *resumed_request(tm_slot *s) {
+  const tm_request *r = s->first;
+  if (r == NULL || (r->floor == 0 && r->kind != TM_REQUEST_WAKE)) return NULL;
+  tm_request *own = tm__slot_pop(s);
+  if (own->kind != TM_REQUEST_WAKE) return own;
+  tm__request_free(own);
+  return NULL;
+}
+
+static void set_resumed(tm_turn *t, tm_record *rec) {
+  t->begun = true;
+  t->start = rec->start;
+  t->key = rec->key;
+  t->body = rec->body;
+  t->input = rec->input;
+  t->calls = rec->calls;
+  t->rows = rec->rows;
+  rec->input = (tm_buf){0};
+  rec->calls = (tm_buf){0};
+  rec->rows = (tm_texts){0};
+  t->view.input = tm__buf_view(&t->input);
+  t->view.calls = tm__buf_view(&t->calls);
+}
+
+static void set_requested(tm_turn *t) {
+  const tm_request *r = t->request;
+  t->start = t->view.kind == TM_TURN_START;
+  t->key = r->key;
+  t->body = r->body;
+  if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
+}
+
+void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
+  tm_error err = {0};
+  tm_turn *t = NULL;
+  if (kind == TM_TURN_START) (void)start_record(s, s->first, &err);
+  if (err.status == TM_OK && s->record.bundle == NULL) (void)tm__version_missing(s, &err);
+  if (err.status == TM_OK) {
+    t = turn_new(s, kind);
+    if (t == NULL) (void)tm__fail_memory(&err, "a turn");
+  }
+  if (t == NULL) {
+    tm__slot_fail(s, &err);
+    tm__slot_forget(s);
+    return;
+  }
+  t->request = kind == TM_TURN_RESUME ? resumed_request(s) : tm__slot_pop(s);
+  if (kind == TM_TURN_RESUME) {
+    set_resumed(t, &s->record);
+    tm__lease_start(t);
+  } else {
+    set_requested(t);
+  }
+  s->phase = TM_SLOT_RUNNING;
+  s->journal->o.executor.run(s->journal->o.executor.ud, t);
+}
+
+void tm__turn_undo(tm_slot *s, const tm_draft *draft, int64_t base) {
+  tm_turn *t = turn_new(s, TM_TURN_UNDO);
+  if (t == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a rollback");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  t->request = tm__slot_pop(s);
+  tm__turn_undone(t, draft, base);
+}
+
+/* ---- ends ---- */
+
+void tm__turn_failed(tm_turn *t) {
+  tm_slot *s = t->slot;
+  const tm_error err = t->error;
+  if (t->begun) tm__journal_hint(s->journal, s->record.head.wake_at);
+  bool requested = t->request != NULL;
+  if (requested) tm__slot_push_front(s, t->request);
+  t->request = NULL;
+  tm__turn_free(t);
+  s->phase = TM_SLOT_IDLE;
+  if (requested) tm__slot_fail(s, &err);
+  tm__slot_forget(s);
+}
+
+/* From the executor: ends the turn as soon as nothing is out. */
+static void fail_now(tm_turn *t) {
+  tm_slot *s = t->slot;
+  t->ended = true;
+  tm__lease_stop(t);
+  if (t->append.out || t->renewing) return;
+  tm__turn_failed(t);
+  tm__slot_go(s);
+}
+
+void tm__turn_fail(tm_turn *t, const tm_error *err) {
+  if (t->ended) return;
+  t->error = *err;
+  if (t->error.status == TM_OK) t->error.status = TM_ESCRIPT;
+  fail_now(t);
+}
+
+void tm__turn_lost(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_executor *x = &s->journal->o.executor;
+  if (!t->ended) x->cancel(x->ud, t);
+  tm_request *r = t->request;
+  t->request = NULL;
+  if (r != NULL && t->begun) r->floor = s->record.head.revision;
+  if (r != NULL && t->begun && r->kind == TM_REQUEST_WAKE) {
+    tm__request_free(r);
+    r = NULL;
+  }
+  tm__turn_free(t);
+  tm__slot_forget(s);
+  s->phase = TM_SLOT_IDLE;
+  if (r == NULL) return;
+  r->looked = false;
+  tm__slot_push_front(s, r);
+  if (++r->attempts < ATTEMPTS_MAX) return;
+  tm_error err;
+  (void)tm__fail(&err, TM_ECONFLICT, "conversation.conflict",
+                 "other processes changed conversation %s each time this turn was run; try again",
+                 s->id);
+  tm__slot_fail(s, &err);
+}
+
+void tm__turn_abandon(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_executor *x = &s->journal->o.executor;
+  if (!t->ended) x->cancel(x->ud, t);
+  t->ended = true;
+  tm__lease_stop(t);
+  if (t->request != NULL) {
+    tm_error err;
+    (void)tm__journal_stopping(&err);
+    tm__request_fail(t->request, &err);
+    t->request = NULL;
+  }
+  t->append.held = false;
+  if (t->append.out || t->renewing) return;
+  if (t->begun) {
+    tm__claim_return(s, t);
+  } else {
+    tm__turn_free(t);
+    s->phase = TM_SLOT_IDLE;
+  }
+}
+
+/* ---- what a commit was good for ---- */
+
+static void adopt_state(tm_turn *t, tm_record *rec) {
+  tm_append *a = &t->append;
+  if (t->state.ptr == NULL) { /* the view still shows them */
+    t->state = rec->state;
+    t->runtime = rec->runtime;
+  } else {
+    tm__buf_free(&rec->state);
+    tm__buf_free(&rec->runtime);
+  }
+  rec->state = a->state;
+  rec->runtime = a->runtime;
+  a->state = (tm_buf){0};
+  a->runtime = (tm_buf){0};
+  rec->deadline = a->deadline;
+}
+
+static void adopt(tm_turn *t) {
+  tm_append *a = &t->append;
+  tm_record *rec = &t->slot->record;
+  rec->head = a->job.commit.head;
+  rec->head.tip = a->job.commit.row_id;
+  rec->in_memory = a->job.in_memory;
+  if (rec->head.recent[0].row == TM_THIS_ROW) rec->head.recent[0].row = rec->head.tip;
+  rec->rows_since_full = a->full ? 0 : rec->rows_since_full + 1;
+  if (a->kind != TM_APPEND_CALL) adopt_state(t, rec);
+  rec->loaded = true;
+  t->begun = true;
+}
+
+/* The answer is made of rows that were just made durable; what cannot be kept in memory is read
+ * back from them. */
+static void answer(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_request *r = t->request;
+  t->request = NULL;
+  if (r == NULL || r->reply == NULL) {
+    tm__request_free(r);
+    return;
+  }
+  const tm_head *h = &s->record.head;
+  tm_buf out = {0};
+  bool kept = tm__texts_take(&t->rows, &t->append.body);
+  tm__render_turn(&out, h, h->revision, t->rows.items, t->rows.count,
+                  tm__storage_durable(s->journal->o.storage, s->record.in_memory));
+  if (kept && tm__buf_ok(&out) && !t->rows_lost) {
+    tm__request_answer(r, tm__buf_view(&out));
+  } else {
+    r->floor = h->revision - 1;
+    tm__slot_push_front(s, r);
+  }
+  tm__buf_free(&out);
+}
+
+static void committed(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm__journal_hint(s->journal, s->record.head.wake_at);
+  answer(t);
+  tm__turn_free(t);
+  s->phase = TM_SLOT_IDLE;
+}
+
+/* The client stays parked; without one a WAKE keeps the slot until the retry is due. */
+static void suspended(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_journal *j = s->journal;
+  int64_t pause = t->append.deadline - tm__journal_now(j);
+  tm_request *r = t->request;
+  t->request = NULL;
+  tm__journal_hint(j, t->append.deadline);
+  if (r == NULL && pause <= PAUSE_MAX_MS) {
+    r = tm__request_new(TM_REQUEST_WAKE);
+    if (r != NULL) memcpy(r->conversation, s->id, sizeof(r->conversation));
+  } else if (r != NULL) {
+    r->floor = s->record.head.revision;
+  }
+  tm__turn_free(t);
+  s->phase = TM_SLOT_IDLE;
+  tm__slot_forget(s);
+  if (r == NULL) return;
+  tm__slot_push_front(s, r);
+  if (!j->draining) tm__slot_pause(s, pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
+}
+
+/* The turn goes on after a begin or call row, or after failing to append one. */
+static void continued(tm_turn *t) {
+  tm_slot *s = t->slot;
+  bool ok = t->append.job.commit.status == TM_OK;
+  if (s->journal->abandoned) {
+    tm__turn_abandon(t);
+  } else if (t->ended) {
+    tm__turn_failed(t);
+  } else {
+    if (t->begun) tm__lease_start(t);
+    t->done(t->done_ud, ok ? NULL : &t->append.job.error);
+  }
+}
+
+void tm__turn_appended(tm_message *m) {
+  tm_turn *t = (tm_turn *)((char *)m - offsetof(tm_turn, append.job.message));
+  tm_append *a = &t->append;
+  tm_slot *s = t->slot;
+  tm_status status = a->job.commit.status;
+  tm__slot_enter(s);
+  s->journal->pending--;
+  a->out = false;
+  if (status == TM_OK) {
+    adopt(t);
+    if ((a->kind == TM_APPEND_BEGIN || a->kind == TM_APPEND_SUSPEND) &&
+        !tm__texts_take(&t->rows, &a->body)) {
+      t->rows_lost = true;
+    }
+  }
+  if (status == TM_ECONFLICT) {
+    tm__turn_lost(t);
+  } else if (a->kind == TM_APPEND_BEGIN || a->kind == TM_APPEND_CALL) {
+    continued(t);
+  } else if (status != TM_OK) {
+    t->error = a->job.error;
+    tm__turn_failed(t);
+  } else if (a->kind == TM_APPEND_SUSPEND) {
+    suspended(t);
+  } else {
+    committed(t);
+  }
+  tm__slot_leave(s);
+}

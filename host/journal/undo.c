@@ -1,0 +1,246 @@
+/* undo.c - rollback: finds the row where the conversation waited for somebody, and what cannot be
+ * taken back on the way there; then appends an undo row that restores it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/slot.h"
+
+#define STEPS_MAX 100
+#define ROWS_MAX  4096 /* looked at for one rollback */
+
+typedef struct undo_job {
+  tm_slot_job base;
+  tm_head head;
+  bool in_memory, force;
+  int steps;
+  int64_t checkpoint;
+  /* while walking */
+  int prompts_left; /* prompts to pass before the target */
+  int rows;
+  tm_texts calls, executions; /* of the rows passed: step seqs of calls, and steps */
+  int64_t target, target_created;
+  /* the target */
+  tm_record record;
+  tm_tip tip;
+} undo_job;
+
+/* ---- the walk back ---- */
+
+static bool is_waiting(tm_conversation_status status) {
+  return status == TM_WAITING_INPUT || status == TM_WAITING_APPROVAL ||
+         status == TM_WAITING_EVENT || status == TM_WAITING_AGENT;
+}
+
+/* An undo row stands for its base, which comes next. */
+static bool ends_waiting(const tm_row *row, const tm_row_fields *f) {
+  tm_conversation_status status;
+  return row->kind != TM_ROW_BEGIN && row->kind != TM_ROW_CALL && row->kind != TM_ROW_UNDO &&
+         tm__row_status(f, &status) && is_waiting(status);
+}
+
+/* A prompt that was repeated after a refused answer is still the same prompt. */
+static bool is_target(undo_job *job, const tm_row *row, const tm_row_fields *f) {
+  if (!ends_waiting(row, f)) return false;
+  if (job->checkpoint != 0) return row->id == job->checkpoint && row->checkpoint;
+  if (tm__json_get_int(f->prompt, "attempt", 1) > 1) return false;
+  return job->prompts_left-- == 0;
+}
+
+static bool keep_call(undo_job *job, const tm_row_fields *f) {
+  tm_slice key = tm__json_get(f->call, "key");
+  size_t end = 1;
+  while (end < key.len && key.ptr[end] >= '0' && key.ptr[end] <= '9') {
+    end++;
+  }
+  tm_slice seq = {key.ptr + 1, end - 1};
+  const tm_texts *calls = &job->calls;
+  if (calls->count > 0 && tm__slice_eq(calls->items[calls->count - 1], seq)) return true;
+  return tm__texts_add(&job->calls, seq);
+}
+
+static bool keep_executions(undo_job *job, const tm_row_fields *f) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice step;
+  if (!tm__json_walk(&w, f->steps)) return true;
+  while (tm__json_next(&w, &key, &step)) {
+    if (!tm__texts_add(&job->executions, step)) return false;
+  }
+  return true;
+}
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  undo_job *job = ud;
+  tm_row_fields f;
+  tm__row_fields(&f, row->body);
+  if (is_target(job, row, &f)) {
+    job->target = row->id;
+    job->target_created = row->created;
+    return TM_ECANCELLED;
+  }
+  bool kept = row->kind == TM_ROW_CALL ? keep_call(job, &f) : keep_executions(job, &f);
+  if (!kept) return TM_ENOMEM;
+  return ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
+}
+
+/* ---- what stands in the way ---- */
+
+static tm_status no_target(const undo_job *job, tm_error *err) {
+  if (job->checkpoint != 0 && job->rows < ROWS_MAX) {
+    return tm__fail(err, TM_ENOTFOUND, "checkpoint.not_found",
+                    "conversation %s has no checkpoint %lld to go back to", job->head.id,
+                    (long long)job->checkpoint);
+  }
+  if (job->rows < ROWS_MAX) {
+    return tm__fail(err, TM_ECONFLICT, "rollback.nothing",
+                    "conversation %s has not had %d answered prompts to go back", job->head.id,
+                    job->steps);
+  }
+  return tm__fail(err, TM_ECONFLICT, "rollback.limit",
+                  "conversation %s: the target is more than %d journal rows back", job->head.id,
+                  ROWS_MAX);
+}
+
+static void add_name(tm_buf *names, const undo_job *job, tm_slice seq) {
+  tm_slice name = {0};
+  for (size_t i = 0; i < job->executions.count && name.ptr == NULL; i++) {
+    if (tm__slice_eq(tm__json_get(job->executions.items[i], "seq"), seq)) {
+      name = tm__json_get(job->executions.items[i], "step_id");
+    }
+  }
+  if (names->len > 0) tm__buf_text(names, ", ");
+  if (name.len >= 2) {
+    tm__buf_add(names, name.ptr + 1, name.len - 2);
+  } else {
+    tm__buf_text(names, "step ");
+    tm__buf_slice(names, seq);
+  }
+}
+
+static tm_status irreversible(const undo_job *job, tm_error *err) {
+  tm_buf names = {0};
+  for (size_t i = 0; i < job->calls.count; i++) {
+    add_name(&names, job, job->calls.items[i]);
+  }
+  tm_slice view = tm__buf_view(&names);
+  (void)tm__fail(err, TM_ECONFLICT, "rollback.irreversible",
+                 "these steps made calls to the outside that cannot be taken back: %.*s; roll back "
+                 "with force to leave them as they are",
+                 (int)(view.len < 400 ? view.len : 400), view.ptr);
+  tm__buf_free(&names);
+  return TM_ECONFLICT;
+}
+
+static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  undo_job *job = (undo_job *)(void *)base;
+  const tm_store_backend *b = job->in_memory ? a->memory_backend : a->backend;
+  tm_store_conn *c = job->in_memory ? a->memory_conn : a->conn;
+  tm_status status = b->chain(c, job->head.tip, true, on_row, job, err);
+  if (status == TM_ENOMEM) return tm__fail_memory(err, "a rollback");
+  if (status != TM_OK && status != TM_ECANCELLED) return status;
+  if (job->target == 0) return no_target(job, err);
+  if (job->calls.count > 0 && !job->force) return irreversible(job, err);
+  return tm__record_rows(&job->record, &job->tip, b, c, job->target, false, err);
+}
+
+/* ---- the undo row ---- */
+
+/* The prompt is asked again: its time to answer begins anew. */
+static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  if (!tm__json_walk(&w, prompt) || !w.object) {
+    tm__buf_slice(out, prompt);
+    return;
+  }
+  int64_t expires = tm__json_get_int(prompt, "expires_at", 0);
+  tm__buf_byte(out, '{');
+  while (tm__json_next(&w, &key, &value)) {
+    tm__json_comma(out);
+    tm__buf_add(out, key.ptr - 1, key.len + 2);
+    tm__buf_byte(out, ':');
+    if (expires > 0 && tm__slice_is(key, "expires_at")) {
+      tm__json_int(out, expires + by);
+    } else {
+      tm__buf_slice(out, value);
+    }
+  }
+  tm__buf_byte(out, '}');
+}
+
+static void append_undo(tm_slot *s, undo_job *job) {
+  int64_t by = tm__journal_now(s->journal) - job->target_created;
+  tm_buf prompt = {0};
+  move_prompt(&prompt, tm__buf_view(&job->tip.prompt), by);
+  tm_draft draft = {
+      .status = job->tip.status,
+      .step = tm__buf_view(&job->tip.step),
+      .wake_at = job->record.deadline > 0 ? job->record.deadline + by : 0,
+      .state = tm__buf_view(&job->record.state),
+      .runtime = tm__buf_view(&job->record.runtime),
+      .prompt = tm__buf_view(&prompt),
+  };
+  if (tm__buf_ok(&prompt)) {
+    tm__turn_undo(s, &draft, job->target);
+  } else {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a rollback");
+    tm__slot_fail(s, &err);
+  }
+  tm__buf_free(&prompt);
+}
+
+static void undo_done(tm_slot *s, tm_slot_job *base) {
+  undo_job *job = (undo_job *)(void *)base;
+  if (base->job.status != TM_OK) {
+    tm__slot_fail(s, &base->job.error);
+  } else if (s->first != NULL) {
+    append_undo(s, job);
+  }
+  tm__record_clear(&job->record);
+  tm__tip_clear(&job->tip);
+  tm__texts_free(&job->calls);
+  tm__texts_free(&job->executions);
+}
+
+/* ---- the request ---- */
+
+static tm_status check_steps(const tm_request *r, tm_error *err) {
+  if (r->checkpoint != 0) return TM_OK;
+  if (r->steps < 1) {
+    return tm__fail(err, TM_EINVAL, "rollback.steps",
+                    "say how many answered prompts to go back (1 or more), or a checkpoint_id");
+  }
+  if (r->steps > STEPS_MAX) {
+    return tm__fail(err, TM_ECONFLICT, "rollback.limit",
+                    "at most %d answered prompts can be taken back at once", STEPS_MAX);
+  }
+  return TM_OK;
+}
+
+void tm__undo_find(tm_slot *s) {
+  const tm_request *r = s->first;
+  tm_error err;
+  if (check_steps(r, &err) != TM_OK) {
+    tm__slot_fail(s, &err);
+    return;
+  }
+  undo_job *job = calloc(1, sizeof(*job));
+  if (job == NULL) {
+    (void)tm__fail_memory(&err, "a rollback");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  job->head = s->record.head;
+  memcpy(job->record.head.id, s->id, sizeof(s->id));
+  job->in_memory = s->record.in_memory;
+  job->force = r->force;
+  job->steps = r->steps;
+  job->checkpoint = r->checkpoint;
+  job->prompts_left = is_waiting(s->record.head.status) ? r->steps : r->steps - 1;
+  job->base.job.work = undo_work;
+  job->base.done = undo_done;
+  tm__slot_read(s, &job->base);
+}

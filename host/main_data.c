@@ -1,0 +1,177 @@
+/* main_data.c - the commands that ask the library once and print what it answers. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "main.h"
+
+/* ---- check, config ---- */
+
+int run_check(cli *c) {
+  int code = open_host(c, false);
+  if (code != EXIT_OK) return code;
+  answer a;
+  answer_init(&a);
+  tm_scripts_check(c->host, c->arg, c->args, answer_come, &a);
+  json_t *json = answer_json(&a);
+  code = json != NULL ? print_answer(c, "check", &a) : EXIT_FAILED;
+  if (json_integer_value(json_object_get(json, "errors")) > 0) code = EXIT_FAILED;
+  json_decref(json);
+  answer_deinit(&a);
+  close_host(c);
+  return code;
+}
+
+int run_config(cli *c) {
+  int code = open_host(c, true);
+  if (code != EXIT_OK) return code;
+  answer a;
+  answer_init(&a);
+  tm_config_read(c->host, answer_come, &a);
+  code = show_answer(c, "config", &a);
+  answer_deinit(&a);
+  close_host(c);
+  return code;
+}
+
+/* ---- systems, flows ---- */
+
+int run_systems(cli *c) {
+  answer a;
+  answer_init(&a);
+  int code = start_host(c, false);
+  if (code == EXIT_OK) {
+    tm_systems_read(c->host, NULL, NULL, answer_come, &a);
+    code = show_answer(c, "systems", &a);
+  }
+  answer_deinit(&a);
+  close_host(c);
+  return code;
+}
+
+/* Appends the flows of `system` to `items`, each with the system's name. */
+static int add_flows(cli *c, const char *system, json_t *items) {
+  answer a;
+  answer_init(&a);
+  tm_systems_read(c->host, system, NULL, answer_come, &a);
+  json_t *json = answer_json(&a), *flow;
+  answer_deinit(&a);
+  if (json == NULL) return EXIT_FAILED;
+  size_t i;
+  json_array_foreach(json_object_get(json, "items"), i, flow) {
+    (void)json_object_set_new(flow, "system", json_string(system));
+    (void)json_array_append(items, flow);
+  }
+  json_decref(json);
+  return EXIT_OK;
+}
+
+static int add_all_flows(cli *c, json_t *items) {
+  answer a;
+  answer_init(&a);
+  tm_systems_read(c->host, NULL, NULL, answer_come, &a);
+  json_t *json = answer_json(&a), *system;
+  answer_deinit(&a);
+  int code = json != NULL ? EXIT_OK : EXIT_FAILED;
+  size_t i;
+  json_array_foreach(json_object_get(json, "items"), i, system) {
+    if (code == EXIT_OK) code = add_flows(c, json_text(system, "name"), items);
+  }
+  json_decref(json);
+  return code;
+}
+
+static int print_json(const json_t *json) {
+  (void)json_dumpf(json, stdout, JSON_COMPACT);
+  print_text("\n");
+  return EXIT_OK;
+}
+
+int run_flows(cli *c) {
+  int code = start_host(c, false);
+  json_t *flows = json_pack("{s:[],s:n}", "items", "next"),
+         *items = json_object_get(flows, "items");
+  if (code == EXIT_OK)
+    code = c->args > 0 ? add_flows(c, c->arg[0], items) : add_all_flows(c, items);
+  if (code == EXIT_OK) code = c->json ? print_json(flows) : show(c, "flows", flows);
+  json_decref(flows);
+  close_host(c);
+  return code;
+}
+
+/* ---- conversations ---- */
+
+/* A whole number between 1 and `max` into *out; `fallback` when it was not given. */
+static int read_number(const char *option, const char *text, long max, int fallback, int *out) {
+  *out = fallback;
+  if (text == NULL) return EXIT_OK;
+  char *end;
+  errno = 0;
+  long n = strtol(text, &end, 10);
+  if (errno != 0 || *end != '\0' || n < 1 || n > max)
+    return usage("--%s wants a whole number from 1 to %ld, not `%s`", option, max, text);
+  *out = (int)n;
+  return EXIT_OK;
+}
+
+int run_conversations(cli *c) {
+  tm_filter f = TM_FILTER_INIT;
+  f.tenant = c->tenant;
+  f.session_id = c->session;
+  f.system = c->system;
+  f.flow_id = c->flow;
+  f.status = c->status;
+  f.cursor = c->cursor;
+  int code = read_number("limit", c->limit, 200, 0, &f.limit);
+  if (code == EXIT_OK) code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_conversation_list(c->host, &f, answer_come, &a);
+    code = show_answer(c, "conversations", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+static tm_read what_to_read(const char *command) {
+  if (strcmp(command, "steps") == 0) return TM_READ_STEPS;
+  if (strcmp(command, "messages") == 0) return TM_READ_MESSAGES;
+  if (strcmp(command, "checkpoints") == 0) return TM_READ_CHECKPOINTS;
+  return TM_READ_CONVERSATION;
+}
+
+int run_conversation(cli *c) {
+  int limit;
+  tm_read what = what_to_read(c->command);
+  int code = read_number("limit", c->limit, 200, 0, &limit);
+  if (code == EXIT_OK) code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_conversation_read(c->host, c->tenant, c->arg[0], what, c->cursor, limit, answer_come, &a);
+    code = show_answer(c, what == TM_READ_CONVERSATION ? "conversation" : c->command, &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+int run_rollback(cli *c) {
+  int steps;
+  if ((c->steps == NULL) == (c->checkpoint == NULL))
+    return usage("`conversations rollback` wants either --steps N or --checkpoint ID");
+  int code = read_number("steps", c->steps, 1000000, 0, &steps);
+  if (code == EXIT_OK) code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_conversation_rollback(c->host, c->tenant, c->arg[0], steps, c->checkpoint, c->force,
+                             answer_come, &a);
+    code = show_answer(c, "turn", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}

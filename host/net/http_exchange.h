@@ -1,0 +1,46 @@
+/* http_exchange.h - one request and its answer, as http_server.c and http_exchange.c share it. */
+#ifndef TM_NET_HTTP_EXCHANGE_H
+#define TM_NET_HTTP_EXCHANGE_H
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+
+#include "net/connections.h"
+#include "net/http_server.h"
+
+typedef enum tm_http_step {                  /* HTTP thread only */
+                            TM_HTTP_HEAD,    /* the request line is there, headers are being read */
+                            TM_HTTP_BODY,    /* headers are there, the body is being read */
+                            TM_HTTP_HANDED,  /* the handler has it, or had it */
+                            TM_HTTP_DROPPED, /* refused on the raw socket: nothing more may come of
+                                                it */
+} tm_http_step;
+
+typedef enum tm_http_state { TM_HTTP_OPEN, TM_HTTP_SUSPENDED, TM_HTTP_ANSWERED } tm_http_state;
+
+/* Exchanges that were suspended and are answered now, on their way back to the HTTP thread. */
+typedef struct tm_http_answered {
+  _Atomic(tm_http_exchange *) first; /* newest first, linked by `next` */
+  int wake_fd;                       /* an eventfd */
+} tm_http_answered;
+
+/* Lives from the request line until libmicrohttpd has completed the request. That cannot happen
+ * between suspension and reply, so whoever replies may touch it until `state` is ANSWERED. */
+struct tm_http_exchange {
+  tm_http_server *server;
+  struct MHD_Connection *connection;
+  tm_connection *link;
+  const char *method, *path; /* of libmicrohttpd; NULL before the headers are there */
+  tm_buf body;
+  tm_http_step step;
+  bool raw;                   /* reply by writing to the socket at once */
+  bool yielded;               /* libmicrohttpd was given one more round before suspension */
+  const atomic_bool *last;    /* true: the connection is closed after this answer */
+  tm_http_answered *answered; /* where to go when answered while suspended */
+  tm_http_exchange *next;
+  struct MHD_Response *response; /* written before `state` becomes ANSWERED; NULL: out of memory */
+  int status;
+  _Atomic tm_http_state state;
+};
+
+#endif

@@ -1,0 +1,30 @@
+/* http_transfer.h - one outgoing request: checked, made a curl easy handle, collected, judged.
+ *
+ * Knows nothing about the loop; http_client.c drives it.
+ */
+#ifndef TM_NET_HTTP_TRANSFER_H
+#define TM_NET_HTTP_TRANSFER_H
+
+#include <curl/curl.h>
+
+#include "net/http_client.h"
+
+typedef struct tm_http_transfer {
+  uint64_t id;
+  CURL *easy;
+  struct curl_slist *lines;
+  char origin[128]; /* "GET api.example.org": for errors; a path may hold secrets */
+  tm_buf body, headers;
+  size_t max_response;
+  bool too_large, headers_too_large;
+  char detail[CURL_ERROR_SIZE];
+  tm_http_done_fn fn;
+  void *ud;
+} tm_http_transfer;
+
+tm_status tm__http_transfer_new(tm_http_transfer **out, const tm_http_call *call, tm_error *err);
+void tm__http_transfer_free(tm_http_transfer *t); /* must not be in a multi handle; NULL allowed */
+/* Calls t->fn with what came of it. */
+void tm__http_transfer_deliver(tm_http_transfer *t, CURLcode code);
+
+#endif

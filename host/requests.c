@@ -1,0 +1,296 @@
+/* requests.c - the public requests: checks arguments, hands them to the worker or the readers. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+#include "journal/reader.h"
+
+void tm__host_refuse(tm_reply_fn fn, void *ud, const tm_error *err) {
+  fn(ud, &(tm_reply){.status = err->status, .error = err});
+}
+
+void tm__host_answer(tm_reply_fn fn, void *ud, const tm_buf *text) {
+  tm_error err;
+  if (!tm__buf_ok(text)) {
+    (void)tm__fail_memory(&err, "answer");
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  fn(ud,
+     &(tm_reply){.status = TM_OK, .json = text->ptr != NULL ? text->ptr : "", .size = text->len});
+}
+
+/* ---- arguments ---- */
+
+static tm_status check_text(const char *name, tm_slice text, size_t max, tm_error *err) {
+  if (text.len == 0 || text.len > max)
+    return tm__fail(err, TM_EINVAL, "request.invalid", "%s must have 1 to %zu bytes", name, max);
+  if (!tm__utf8_valid(text))
+    return tm__fail(err, TM_EINVAL, "request.invalid", "%s is not valid UTF-8", name);
+  for (size_t i = 0; i < text.len; i++)
+    if ((unsigned char)text.ptr[i] < 0x20)
+      return tm__fail(err, TM_EINVAL, "request.invalid", "%s has a control character", name);
+  return TM_OK;
+}
+
+/* Copies a name into a fixed field of a request. */
+static tm_status take_name(char *dst, size_t size, const char *name, const char *text,
+                           tm_error *err) {
+  tm_status s = check_text(name, tm__slice(text), size - 1, err);
+  if (s == TM_OK) (void)tm__copy(dst, size, tm__slice(text));
+  return s;
+}
+
+static tm_status not_found(const char *id, tm_error *err) {
+  tm_status s =
+      tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %.40s", id);
+  (void)tm__copy(err->conversation_id, sizeof(err->conversation_id), tm__slice(id));
+  return s;
+}
+
+static tm_status take_conversation(tm_request *r, const char *tenant, const char *id,
+                                   tm_error *err) {
+  if (id == NULL || !tm__uuid_valid(tm__slice(id))) return not_found(id != NULL ? id : "", err);
+  (void)tm__copy(r->conversation, sizeof(r->conversation), tm__slice(id));
+  return take_name(r->tenant, sizeof(r->tenant), "tenant", tenant != NULL ? tenant : "default",
+                   err);
+}
+
+static tm_status take_key(tm_request *r, const char *key, const tm_slice *body, size_t count,
+                          tm_error *err) {
+  if (key == NULL) return TM_OK;
+  tm_slice k = tm__slice(key);
+  tm_status s = check_text("the idempotency key", k, 255, err);
+  if (s != TM_OK) return s;
+  r->key = tm__digest_u64(&k, 1);
+  r->body = tm__digest_u64(body, count);
+  return TM_OK;
+}
+
+static tm_status no_flow(const tm_bundle *b, const char *flow_id, tm_error *err) {
+  tm_json_walk w;
+  tm_slice key, flow, id = {NULL, 0};
+  tm_buf known = {0};
+  bool found = false;
+  bool any = tm__json_walk(&w, tm__json_get(b->description, "flows"));
+  while (any && !found && tm__json_next(&w, &key, &flow)) {
+    id = tm__json_get(flow, "flow_id");
+    tm__buf_text(&known, known.len > 0 ? ", " : "");
+    if (id.len > 2) tm__buf_add(&known, id.ptr + 1, id.len - 2);
+    found = id.len == strlen(flow_id) + 2 && memcmp(id.ptr + 1, flow_id, id.len - 2) == 0;
+  }
+  tm_status s = found ? TM_OK
+                      : tm__fail(err, TM_ENOTFOUND, "flow.not_found",
+                                 "system '%s' has no flow '%s'; it has: %s", b->system, flow_id,
+                                 known.ptr != NULL ? known.ptr : "none");
+  tm__buf_free(&known);
+  return s;
+}
+
+static tm_status check_flow(tm_host *h, const tm_request *r, tm_error *err) {
+  tm_bundle *b = tm__registry_current(h->registry, tm__slice(r->system));
+  if (b == NULL)
+    return tm__fail(err, TM_ENOTFOUND, "system.not_found",
+                    "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
+  tm_status s = no_flow(b, r->flow, err);
+  tm__bundle_unref(b);
+  return s;
+}
+
+/* ---- start ---- */
+
+static tm_status take_session(tm_host *h, tm_request *r, const char *session, tm_error *err) {
+  if (session != NULL) return take_name(r->session, sizeof(r->session), "session_id", session, err);
+  char id[TM_ID_SIZE];
+  tm__uuid7(id, tm__clock_now(&h->clock));
+  (void)tm__copy(r->session, sizeof(r->session), tm__slice(id));
+  return TM_OK;
+}
+
+static tm_status take_metadata(tm_buf *input, const char *metadata_json, tm_error *err) {
+  tm__json_key(input, "metadata");
+  if (metadata_json == NULL) {
+    tm__buf_text(input, "null");
+    return TM_OK;
+  }
+  json_t *v = NULL;
+  tm_status s = tm__json_parse(&v, tm__slice(metadata_json), 16, err);
+  if (s != TM_OK) return s;
+  if (json_is_object(v))
+    tm__json_value(input, v);
+  else
+    s = tm__fail(err, TM_EINVAL, "request.invalid", "metadata must be an object");
+  json_decref(v);
+  return s;
+}
+
+static tm_status start_input(tm_request *r, const tm_begin *b, tm_error *err) {
+  tm_buf input = {0};
+  tm_status s = TM_OK;
+  if (b->message != NULL && !tm__utf8_valid(tm__slice(b->message)))
+    s = tm__fail(err, TM_EINVAL, "request.invalid", "message is not valid UTF-8");
+  if (s == TM_OK && b->user_id != NULL) s = check_text("user_id", tm__slice(b->user_id), 128, err);
+  tm__buf_byte(&input, '{');
+  if (s == TM_OK) tm__json_member(&input, "message", tm__slice(b->message));
+  if (s == TM_OK) s = take_metadata(&input, b->metadata_json, err);
+  if (s == TM_OK) tm__json_member(&input, "user_id", tm__slice(b->user_id));
+  tm__buf_byte(&input, '}');
+  r->user_id = b->user_id != NULL ? tm__slice_dup(tm__slice(b->user_id)) : NULL;
+  tm_slice metadata = tm__json_get(tm__buf_view(&input), "metadata");
+  r->metadata_json = b->metadata_json != NULL && s == TM_OK ? tm__slice_dup(metadata) : NULL;
+  r->input_json = tm__buf_take(&input);
+  if (s == TM_OK && r->input_json == NULL) s = tm__fail_memory(err, "request");
+  return s;
+}
+
+static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_error *err) {
+  if (b->size != sizeof(*b))
+    return tm__fail(err, TM_EINVAL, "options.size", "tm_begin has %zu bytes, not %zu", b->size,
+                    sizeof(*b));
+  const char *tenant = b->tenant != NULL ? b->tenant : "default";
+  tm_status s = take_name(r->tenant, sizeof(r->tenant), "tenant", tenant, err);
+  if (s == TM_OK) s = take_name(r->system, sizeof(r->system), "system", b->system, err);
+  if (s == TM_OK) s = take_name(r->flow, sizeof(r->flow), "flow_id", b->flow_id, err);
+  if (s == TM_OK) s = take_session(h, r, b->session_id, err);
+  if (s == TM_OK) s = start_input(r, b, err);
+  if (s == TM_OK) s = check_flow(h, r, err);
+  if (s != TM_OK) return s;
+  tm__uuid7(r->conversation, tm__clock_now(&h->clock));
+  tm_slice body[] = {tm__slice(r->system), tm__slice(r->flow), tm__slice(b->session_id),
+                     tm__slice(r->input_json)};
+  return take_key(r, b->idempotency_key, body, 4, err);
+}
+
+/* Submits `r`, or answers with `err` when `s` says that it could not be made. */
+static void submit(tm_host *h, tm_request *r, tm_status s, const tm_error *err, tm_reply_fn fn,
+                   void *ud) {
+  if (s != TM_OK) {
+    tm__host_refuse(fn, ud, err);
+    tm__request_free(r);
+    return;
+  }
+  r->reply = fn;
+  r->reply_ud = ud;
+  tm__journal_submit(tm__host_worker(h, r->conversation)->journal, r);
+}
+
+/* A fresh request inside the running host; NULL when it was refused. */
+static tm_request *enter_with(tm_host *h, tm_request_kind kind, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return NULL;
+  }
+  tm_request *r = tm__request_new(kind);
+  if (r != NULL) return r;
+  tm__host_leave(h);
+  (void)tm__fail_memory(&err, "request");
+  tm__host_refuse(fn, ud, &err);
+  return NULL;
+}
+
+void tm_conversation_begin(tm_host *h, const tm_begin *begin, tm_reply_fn fn, void *ud) {
+  tm_request *r = enter_with(h, TM_REQUEST_START, fn, ud);
+  if (r == NULL) return;
+  tm_error err;
+  tm_status s = make_start(h, r, begin, &err);
+  submit(h, r, s, &err, fn, ud);
+  tm__host_leave(h);
+}
+
+/* ---- message, rollback ---- */
+
+static tm_status take_input(tm_request *r, const char *input_json, tm_error *err) {
+  json_t *v = NULL;
+  tm_buf b = {0};
+  tm_status s = tm__json_parse(&v, tm__slice(input_json != NULL ? input_json : ""), 32, err);
+  if (s != TM_OK) return s;
+  if (json_is_array(v) || json_is_null(v))
+    s = tm__fail(err, TM_EINVAL, "request.invalid",
+                 "input must be a string, or an object for a structured step");
+  else
+    tm__json_value(&b, v);
+  json_decref(v);
+  if (s != TM_OK) return s;
+  r->input_json = tm__buf_take(&b);
+  return r->input_json != NULL ? TM_OK : tm__fail_memory(err, "request");
+}
+
+void tm_message_send(tm_host *h, const char *tenant, const char *conversation_id,
+                     const char *input_json, const char *idempotency_key, tm_reply_fn fn,
+                     void *ud) {
+  tm_request *r = enter_with(h, TM_REQUEST_MESSAGE, fn, ud);
+  if (r == NULL) return;
+  tm_error err;
+  tm_status s = take_conversation(r, tenant, conversation_id, &err);
+  if (s == TM_OK) s = take_input(r, input_json, &err);
+  if (s == TM_OK) {
+    tm_slice body = tm__slice(r->input_json);
+    s = take_key(r, idempotency_key, &body, 1, &err);
+  }
+  submit(h, r, s, &err, fn, ud);
+  tm__host_leave(h);
+}
+
+static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id, tm_error *err) {
+  if (checkpoint_id == NULL) {
+    r->steps = steps;
+    if (steps >= 1 && steps <= 10000) return TM_OK;
+    return tm__fail(err, TM_EINVAL, "request.invalid", "steps must be 1 to 10000");
+  }
+  char *end = NULL;
+  r->checkpoint = strtoll(checkpoint_id, &end, 10);
+  if (r->checkpoint > 0 && *end == '\0') return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.invalid", "'%.40s' is not a checkpoint id",
+                  checkpoint_id);
+}
+
+void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conversation_id,
+                              int steps, const char *checkpoint_id, int force, tm_reply_fn fn,
+                              void *ud) {
+  tm_request *r = enter_with(h, TM_REQUEST_UNDO, fn, ud);
+  if (r == NULL) return;
+  tm_error err;
+  r->force = force != 0;
+  tm_status s = take_conversation(r, tenant, conversation_id, &err);
+  if (s == TM_OK) s = take_target(r, steps, checkpoint_id, &err);
+  submit(h, r, s, &err, fn, ud);
+  tm__host_leave(h);
+}
+
+/* ---- reads ---- */
+
+void tm_conversation_read(tm_host *h, const char *tenant, const char *conversation_id, tm_read what,
+                          const char *cursor, int limit, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  if (conversation_id == NULL || !tm__uuid_valid(tm__slice(conversation_id))) {
+    (void)not_found(conversation_id != NULL ? conversation_id : "", &err);
+    tm__host_refuse(fn, ud, &err);
+  } else {
+    tm__reader_conversation(h->storage, tm__slice(tenant != NULL ? tenant : "default"),
+                            tm__slice(conversation_id), what, tm__slice(cursor), limit, fn, ud);
+  }
+  tm__host_leave(h);
+}
+
+void tm_conversation_list(tm_host *h, const tm_filter *filter, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  tm_filter f = filter != NULL ? *filter : (tm_filter)TM_FILTER_INIT;
+  if (f.size != sizeof(f)) {
+    (void)tm__fail(&err, TM_EINVAL, "options.size", "tm_filter has %zu bytes, not %zu", f.size,
+                   sizeof(f));
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  if (f.tenant == NULL) f.tenant = "default";
+  tm__reader_list(h->storage, &f, fn, ud);
+  tm__host_leave(h);
+}

@@ -1,0 +1,394 @@
+/* scripts.c - systems: found in folders, loaded beside the running ones, switched to in one move,
+ * described and checked. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "host.h"
+
+enum { MAX_SYSTEMS = 1024 };
+
+/* Paths of system folders: those that hold an init.lua. */
+typedef struct folder_list {
+  char **paths;
+  size_t count;
+} folder_list;
+
+static void folders_free(folder_list *l) {
+  for (size_t i = 0; i < l->count; i++)
+    free(l->paths[i]);
+  free(l->paths);
+  *l = (folder_list){0};
+}
+
+static tm_status folders_add(folder_list *l, const char *path, tm_error *err) {
+  if (l->count == MAX_SYSTEMS)
+    return tm__fail(err, TM_ELIMIT, "script.too_many", "more than %d systems", MAX_SYSTEMS);
+  char **grown = realloc(l->paths, (l->count + 1) * sizeof(*grown));
+  if (grown == NULL) return tm__fail_memory(err, "systems");
+  l->paths = grown;
+  l->paths[l->count] = tm__slice_dup(tm__slice(path));
+  if (l->paths[l->count] == NULL) return tm__fail_memory(err, "systems");
+  l->count++;
+  return TM_OK;
+}
+
+static bool has_init(const char *dir) {
+  char path[4200];
+  struct stat st;
+  (void)snprintf(path, sizeof(path), "%s/init.lua", dir);
+  return stat(path, &st) == 0;
+}
+
+static int not_hidden(const struct dirent *e) {
+  return e->d_name[0] != '.';
+}
+
+/* A system's folder itself, or every system in it, in the order of their names. */
+static tm_status find_systems(folder_list *l, const char *path, tm_error *err) {
+  if (has_init(path)) return folders_add(l, path, err);
+  struct dirent **entries = NULL;
+  int n = scandir(path, &entries, not_hidden, alphasort);
+  if (n < 0)
+    return tm__fail(err, TM_EIO, "script.folder",
+                    "cannot read the scripts folder %s: %s (key `scripts`, or the argument)", path,
+                    strerror(errno));
+  tm_status s = TM_OK;
+  for (int i = 0; i < n; i++) {
+    char dir[4096];
+    int len = snprintf(dir, sizeof(dir), "%s/%s", path, entries[i]->d_name);
+    if (s == TM_OK && len > 0 && (size_t)len < sizeof(dir) && has_init(dir))
+      s = folders_add(l, dir, err);
+    free(entries[i]);
+  }
+  free(entries);
+  return s;
+}
+
+static tm_status configured_systems(const tm_host *h, folder_list *l, tm_error *err) {
+  const char *const *folders = NULL;
+  size_t n = tm__config_list(h->config, "scripts", &folders);
+  tm_status s = TM_OK;
+  for (size_t i = 0; s == TM_OK && i < n; i++)
+    s = find_systems(l, folders[i], err);
+  return s;
+}
+
+/* ---- loading ---- */
+
+typedef struct put_job {
+  tm_store_job job;
+  uv_sem_t done;
+  tm_bundle **bundles;
+  size_t count;
+} put_job;
+
+static tm_status put_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  const put_job *p = (const put_job *)(const void *)job;
+  tm_status s = TM_OK;
+  for (size_t i = 0; s == TM_OK && i < p->count; i++) {
+    const tm_bundle *b = p->bundles[i];
+    s = a->backend->script_put(a->conn, tm__slice(b->system), tm__slice(b->version), b->sources,
+                               err);
+  }
+  return s;
+}
+
+static void put_done(tm_message *m) {
+  uv_sem_post(&((put_job *)(void *)m)->done);
+}
+
+/* Before a version is used its sources are durable: a conversation can then finish on it. */
+static tm_status put_sources(tm_host *h, tm_bundle **bundles, size_t count, tm_error *err) {
+  put_job p = {.job = {.write = true, .work = put_work, .message.run = put_done},
+               .bundles = bundles,
+               .count = count};
+  if (uv_sem_init(&p.done, 0) != 0) return tm__fail_memory(err, "semaphore");
+  tm__storage_run(h->storage, &p.job);
+  uv_sem_wait(&p.done);
+  uv_sem_destroy(&p.done);
+  if (p.job.status != TM_OK && err != NULL) *err = p.job.error;
+  return p.job.status;
+}
+
+static tm_status load_bundles(tm_host *h, const folder_list *l, tm_bundle **bundles,
+                              tm_error *err) {
+  tm_vm_options o = tm__host_vm_options(h);
+  tm_status s = TM_OK;
+  for (size_t i = 0; s == TM_OK && i < l->count; i++) {
+    s = tm__bundle_load(&bundles[i], l->paths[i], &o, err);
+    for (size_t k = 0; s == TM_OK && k < i; k++)
+      if (strcmp(bundles[k]->system, bundles[i]->system) == 0)
+        s = tm__fail(err, TM_EINVAL, "script.duplicate",
+                     "two systems are named '%s': %s and %s; rename one folder", bundles[i]->system,
+                     l->paths[k], l->paths[i]);
+  }
+  return s;
+}
+
+static void report_systems(tm_host *h, tm_bundle *const *bundles, size_t count, tm_buf *out) {
+  tm__buf_text(out, "{\"systems\":[");
+  for (size_t i = 0; i < count; i++) {
+    tm_bundle *old = tm__registry_current(h->registry, tm__slice(bundles[i]->system));
+    tm__json_comma(out);
+    tm__buf_byte(out, '{');
+    tm__json_member_text(out, "name", bundles[i]->system);
+    tm__json_member_text(out, "version", bundles[i]->version);
+    tm__json_member_text(out, "previous", old != NULL ? old->version : NULL);
+    tm__buf_byte(out, '}');
+    tm__bundle_unref(old);
+  }
+  tm__buf_text(out, "]}");
+}
+
+static void log_systems(tm_host *h, tm_bundle *const *bundles, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    tm__log(&h->log, TM_LOG_INFO, "system loaded", "system", bundles[i]->system, "version",
+            bundles[i]->version, NULL);
+}
+
+tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err) {
+  folder_list l = {0};
+  tm_bundle **bundles = NULL;
+  tm_status s = configured_systems(h, &l, err);
+  if (s == TM_OK && (bundles = calloc(l.count + 1, sizeof(tm_bundle *))) == NULL)
+    s = tm__fail_memory(err, "systems");
+  if (s == TM_OK) s = load_bundles(h, &l, bundles, err);
+  if (s == TM_OK) s = put_sources(h, bundles, l.count, err);
+  if (s == TM_OK && report != NULL) report_systems(h, bundles, l.count, report);
+  if (s == TM_OK) {
+    log_systems(h, bundles, l.count);
+    s = tm__registry_switch(h->registry, bundles, l.count, err);
+  } else {
+    for (size_t i = 0; bundles != NULL && i < l.count; i++)
+      tm__bundle_unref(bundles[i]);
+  }
+  free(bundles);
+  folders_free(&l);
+  return s;
+}
+
+/* ---- reload ---- */
+
+typedef struct reload {
+  tm_message message;
+  tm_host *host;
+  tm_reply_fn fn;
+  void *ud;
+} reload;
+
+static void do_reload(tm_message *m) {
+  reload *r = (reload *)(void *)m;
+  tm_buf report = {0};
+  tm_error err;
+  tm_status s = tm__host_load_scripts(r->host, &report, &err);
+  atomic_store(&r->host->reloading, false);
+  if (s == TM_OK)
+    tm__host_answer(r->fn, r->ud, &report);
+  else
+    tm__host_refuse(r->fn, r->ud, &err);
+  tm__buf_free(&report);
+  free(r);
+}
+
+void tm_host_reload(tm_host *h, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  reload *r = NULL;
+  bool busy = atomic_exchange(&h->reloading, true);
+  if (busy) {
+    (void)tm__fail(&err, TM_ECONFLICT, "reload.busy", "a reload is running: try again later");
+  } else if ((r = calloc(1, sizeof(*r))) == NULL) {
+    atomic_store(&h->reloading, false);
+    (void)tm__fail_memory(&err, "reload");
+  }
+  if (r != NULL) {
+    *r = (reload){.message.run = do_reload, .host = h, .fn = fn, .ud = ud};
+    tm__worker_post(h->control, &r->message);
+  } else {
+    tm__host_refuse(fn, ud, &err);
+  }
+  tm__host_leave(h);
+}
+
+/* ---- what is loaded ---- */
+
+static void describe_flows(tm_buf *out, tm_slice description) {
+  tm_json_walk w;
+  tm_slice key, flow;
+  tm__buf_text(out, "{\"items\":[");
+  bool any = tm__json_walk(&w, tm__json_get(description, "flows"));
+  while (any && tm__json_next(&w, &key, &flow)) {
+    tm__json_comma(out);
+    tm__buf_byte(out, '{');
+    static const char *const names[] = {"flow_id", "name", "description", "pattern", "start_step"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+      tm__json_member_raw(out, names[i], tm__json_get(flow, names[i]));
+    tm__buf_byte(out, '}');
+  }
+  tm__buf_text(out, "],\"next\":null}");
+}
+
+static bool describe_flow(tm_buf *out, tm_slice description, const char *flow_id) {
+  tm_json_walk w;
+  tm_slice key, flow;
+  tm_buf quoted = {0};
+  bool found = false;
+  tm__json_string(&quoted, tm__slice(flow_id));
+  bool any = tm__json_walk(&w, tm__json_get(description, "flows"));
+  while (any && !found && tm__json_next(&w, &key, &flow)) {
+    found = tm__slice_eq(tm__json_get(flow, "flow_id"), tm__buf_view(&quoted));
+    if (found) tm__buf_slice(out, flow);
+  }
+  tm__buf_free(&quoted);
+  return found;
+}
+
+static tm_status describe(tm_host *h, const char *system, const char *flow_id, tm_buf *out,
+                          tm_error *err) {
+  if (system == NULL) {
+    tm__registry_describe(h->registry, out);
+    return TM_OK;
+  }
+  tm_bundle *b = tm__registry_current(h->registry, tm__slice(system));
+  tm_status s = TM_OK;
+  if (b == NULL)
+    s = tm__fail(err, TM_ENOTFOUND, "system.not_found",
+                 "there is no system '%.64s'; GET /v1/systems lists what is loaded", system);
+  else if (flow_id == NULL)
+    describe_flows(out, b->description);
+  else if (!describe_flow(out, b->description, flow_id))
+    s = tm__fail(err, TM_ENOTFOUND, "flow.not_found", "system '%s' has no flow '%.64s'", system,
+                 flow_id);
+  tm__bundle_unref(b);
+  return s;
+}
+
+void tm_systems_read(tm_host *h, const char *system, const char *flow_id, tm_reply_fn fn,
+                     void *ud) {
+  tm_error err;
+  tm_buf out = {0};
+  tm_status s = TM_EUNAVAILABLE;
+  bool entered = tm__host_enter(h, &err);
+  if (entered) s = describe(h, system, flow_id, &out, &err);
+  if (s == TM_OK)
+    tm__host_answer(fn, ud, &out);
+  else
+    tm__host_refuse(fn, ud, &err);
+  if (entered) tm__host_leave(h);
+  tm__buf_free(&out);
+}
+
+/* ---- without start ---- */
+
+void tm_config_read(tm_host *h, tm_reply_fn fn, void *ud) {
+  tm_buf out = {0};
+  tm__config_describe(h->config, &out);
+  tm__host_answer(fn, ud, &out);
+  tm__buf_free(&out);
+}
+
+static void count_levels(tm_slice items, size_t *errors, size_t *warnings) {
+  tm_json_walk w;
+  tm_slice key, item;
+  bool any = tm__json_walk(&w, items);
+  while (any && tm__json_next(&w, &key, &item)) {
+    tm_slice level = tm__json_get(item, "level");
+    *errors += tm__slice_is(level, "\"error\"");
+    *warnings += tm__slice_is(level, "\"warning\"");
+  }
+}
+
+/* Appends the elements of `items` to the array that `out` ends in. */
+static void add_items(tm_buf *out, tm_slice items) {
+  if (items.len <= 2) return;
+  tm__json_comma(out);
+  tm__buf_add(out, items.ptr + 1, items.len - 2);
+}
+
+/* A script that could not even be run to its end: a finding like the others. */
+static void add_failure(tm_buf *out, const char *dir, const tm_error *err) {
+  tm__json_comma(out);
+  tm__buf_text(out, "{\"file\":");
+  tm_buf file = {0};
+  tm__buf_printf(&file, "%s/init.lua", dir);
+  tm__json_string(out, tm__buf_view(&file));
+  tm__buf_free(&file);
+  tm__json_member_text(out, "level", "error");
+  tm__json_member_int(out, "line", 1);
+  tm__json_member_text(out, "rule", err->code);
+  tm__json_member_text(out, "text", err->message);
+  tm__buf_byte(out, '}');
+}
+
+static tm_status check_systems(tm_host *h, const folder_list *l, tm_buf *out, tm_error *err) {
+  tm_vm_options o = tm__host_vm_options(h);
+  size_t errors = 0, warnings = 0;
+  tm_status s = TM_OK;
+  tm__buf_text(out, "{\"items\":[");
+  for (size_t i = 0; s == TM_OK && i < l->count; i++) {
+    tm_buf one = {0};
+    tm_error failure;
+    s = tm__system_check(l->paths[i], &o, &one, &failure);
+    bool by_script = s == TM_ESCRIPT || s == TM_ELIMIT;
+    if (by_script) add_failure(out, l->paths[i], &failure);
+    else if (s != TM_OK && err != NULL) *err = failure;
+    errors += by_script;
+    if (by_script) s = TM_OK;
+    tm_slice items = tm__json_get(tm__buf_view(&one), "items");
+    count_levels(items, &errors, &warnings);
+    add_items(out, items);
+    tm__buf_free(&one);
+  }
+  tm__buf_byte(out, ']');
+  tm__json_member_int(out, "systems", (int64_t)l->count);
+  tm__json_member_int(out, "errors", (int64_t)errors);
+  tm__json_member_int(out, "warnings", (int64_t)warnings);
+  tm__buf_byte(out, '}');
+  return s;
+}
+
+void tm_scripts_check(tm_host *h, const char *const *paths, size_t count, tm_reply_fn fn,
+                      void *ud) {
+  folder_list l = {0};
+  tm_buf out = {0};
+  tm_error err;
+  tm_status s = count == 0 ? configured_systems(h, &l, &err) : TM_OK;
+  for (size_t i = 0; s == TM_OK && i < count; i++)
+    s = find_systems(&l, paths[i], &err);
+  if (s == TM_OK && l.count == 0)
+    s = tm__fail(&err, TM_ENOTFOUND, "script.none",
+                 "no system found: a system is a folder with an init.lua");
+  if (s == TM_OK) s = check_systems(h, &l, &out, &err);
+  if (s == TM_OK)
+    tm__host_answer(fn, ud, &out);
+  else
+    tm__host_refuse(fn, ud, &err);
+  tm__buf_free(&out);
+  folders_free(&l);
+}
+
+void tm_text_render(tm_host *h, const char *view, const char *json, int columns, int colour,
+                    tm_reply_fn fn, void *ud) {
+  char width[16];
+  (void)snprintf(width, sizeof(width), "%d", columns);
+  tm_slice args[] = {tm__slice(view), tm__slice(json), tm__slice(width),
+                     colour != 0 ? TM_S("1") : TM_S("")};
+  tm_vm_options o = tm__host_vm_options(h);
+  tm_buf out = {0};
+  tm_error err;
+  tm_vm *vm = NULL;
+  tm_status s = tm__vm_new(&vm, &o, &err);
+  if (s == TM_OK) s = tm__vm_call(vm, "render", args, 4, &out, &err);
+  if (s == TM_OK)
+    tm__host_answer(fn, ud, &out);
+  else
+    tm__host_refuse(fn, ud, &err);
+  tm__vm_free(vm);
+  tm__buf_free(&out);
+}

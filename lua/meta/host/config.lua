@@ -1,0 +1,20 @@
+---@meta host.config
+-- luacheck: no unused args
+--- The defaults that the host was configured with.
+local config = {}
+
+---@class host.Config
+---@field interaction_timeout_ms integer?
+---@field max_retries integer?
+---@field retry_delay_ms integer?
+---@field step_timeout_ms integer?
+---@field auto_checkpoint boolean?
+---@field checkpoint_interval_ms integer?
+---@field output_limit integer?
+---@field llm table?
+
+---A fresh table each time.
+---@return host.Config
+function config.get() end
+
+return config

@@ -1,0 +1,59 @@
+---@meta host.journal
+-- luacheck: no unused args
+--- What a turn makes durable. `id` is the turn's, as given to `dispatch(id, "turn", turn)`.
+--- Codes: `journal.gone` (the turn has ended or was taken away), `journal.draft` (a wrong field),
+--- `json.*` (the message begins with the key path).
+local journal = {}
+
+---@class host.Draft
+---@field status string a conversation's status; `begin` and `suspend` store `active`
+---@field step string? the current step
+---@field wake_at integer? ms; the earliest deadline
+---@field checkpoint boolean?
+---@field in_memory boolean? start only
+---@field steps table[]? executions since the last row
+---@field messages table[]? messages since the last row
+---@field state table whole
+---@field runtime table whole
+---@field prompt table? what the user is asked
+---@field error table? of a failed conversation
+
+---Appends a begin row and takes the claim: needed before the first outside call. Completes with no
+---values when it is durable.
+---@param id integer
+---@param draft host.Draft
+---@return integer? op
+---@return host.Error? err
+function journal.begin(id, draft) end
+
+---Appends a recorded call. Completes with no values when it is durable.
+---@param id integer
+---@param key string
+---@param result any what can be encoded
+---@return integer? op
+---@return host.Error? err
+function journal.call(id, key, result) end
+
+---Ends the turn.
+---@param id integer
+---@param draft host.Draft
+---@return true? ok nil: the draft could not be encoded, the turn goes on
+---@return host.Error? err
+function journal.commit(id, draft) end
+
+---Ends the execution; the turn goes on as a resume at `draft.wake_at`.
+---@param id integer
+---@param draft host.Draft
+---@return true? ok nil: the draft could not be encoded, the turn goes on
+---@return host.Error? err
+function journal.suspend(id, draft) end
+
+---Ends the turn with an error as the answer. Of a table: code, message, step_id, and status, a name
+---of tm_status ("not_found", "conflict", "invalid", …); without status it is a failed script.
+---@param id integer
+---@param err host.Error|table|string
+---@return true? ok
+---@return host.Error? err
+function journal.fail(id, err) end
+
+return journal

@@ -1,0 +1,307 @@
+---@meta tidemill
+--- What a script may write and call: `local tm = require "tidemill"`. Every name here works; what
+--- the guide names beyond it is refused at load as "not supported yet", and an unknown name is an
+--- error that suggests the nearest known one. Durations are seconds, or texts such as "30m" (ms, s,
+--- m, h, d).
+-- luacheck: ignore 212 241
+local tm = {}
+
+---@alias tm.Duration number|string
+
+---@class tm.System
+---@field name? string the folder's name; a system is named by its folder
+---@field description? string
+---@field agents table<string, tm.Agent>
+---@field flows tm.Flow[]
+---@field orchestrator? tm.Orchestrator
+--- plain values; scripts see it as ctx.config, templates as {name} or {config.name}
+---@field config? table
+
+---What init.lua returns.
+---@param system tm.System
+---@return tm.System
+function tm.system(system) end
+
+-- Agents
+
+--- An agent of a model. Without a model (`offline`) it says what a step's `response` says, and
+--- chooses by the step's `outcome`. A step without `response` is then answered by
+--- "[offline] NAME has no response for the step 'STEP'.": its prompt is written for a model and is
+--- never shown to users. The prompt is rendered all the same, so that its mistakes show.
+---@class tm.AssistantAgent
+---@field user_id string
+---@field system_message? string
+---@field provider? "offline"
+
+--- An agent of your own: any table with `respond`, and whatever else it needs.
+---@class tm.CustomAgent
+---@field user_id? string its name in `agents` when absent
+--- returns its text, or { text = …, outcome = … }, or nil and an error, which fails the step
+---@field respond fun(ctx: tm.Context, request: tm.Request): (string|tm.Reply|nil), any
+
+---@alias tm.Agent tm.AssistantAgent|tm.CustomAgent
+
+---@class tm.Request what an agent is asked
+---@field prompt string the step's prompt, rendered
+---@field input any what the user said in this turn
+---@field outcomes string[]? with classify: the outcomes to choose from
+
+---@class tm.Reply
+---@field text string?
+---@field outcome string? with classify: the outcome it chose
+
+---@overload fun(agent: tm.AssistantAgent): tm.AssistantAgent
+---@class tm.AssistantAgentConstructor
+tm.AssistantAgent = {}
+
+---The same as AssistantAgent { … }.
+---@param agent tm.AssistantAgent
+---@return tm.AssistantAgent
+function tm.AssistantAgent.create_simple(agent) end
+
+--- Known, and refused at load as not supported yet.
+---@class tm.DatabaseAgentConstructor
+tm.DatabaseAgent = {}
+
+-- Flows
+
+---@class tm.Flow
+---@field flow_id string letters, digits, _ and -; at most 64 bytes
+---@field name? string
+---@field description? string
+---@field pattern? string tm.ConversationPattern.STEP_BY_STEP_PROCESS
+---@field steps tm.Step[]
+---@field start_step string
+---@field end_steps? string[] the flow is complete after such a step, whatever its next_steps
+--- name → initial value, or { type, default }; type: text, number, integer, boolean, list,
+--- object; a step that gives it another type fails
+---@field variables? table<string, any>
+---@field settings? tm.Settings
+
+---@param flow tm.Flow
+---@return tm.Flow
+function tm.ConversationFlow(flow) end
+
+--- Stronger than the orchestrator's and agent_config.yaml's. Those with one value can only be
+--- written with that value.
+---@class tm.Settings
+--- how long a user may stay silent at a prompt; then `expired`. Each answer, refused ones too,
+--- begins it anew
+---@field interaction_timeout? tm.Duration
+---@field max_retries? integer attempts after the first for a failed step; 0 to 100
+---@field retry_delay? tm.Duration before the second attempt; doubles, with jitter, up to 5 minutes
+---@field persist_state? boolean false: lives in memory only
+---@field auto_checkpoint? boolean list rows as checkpoints
+---@field checkpoint_interval? tm.Duration between two checkpoints at least; 0: at every wait
+---@field lazy_load_agents? boolean
+---@field enable_rollback? false
+---@field allow_step_skipping? false
+---@field allow_early_termination? false
+---@field resume_on_failure? false
+---@field compress_state? false
+---@field encrypt_sensitive_data? false
+---@field parallel_validation? true
+---@field cache_agent_responses? false
+
+---@class tm.Orchestrator
+---@field session_config? { default_timeout: tm.Duration?, concurrency: "queue"? }
+---@field error_config? { max_retries: integer?, retry_delay: tm.Duration?, auto_recovery: false? }
+---@field performance_config? tm.PerformanceConfig
+---@field persistence_config? tm.PersistenceConfig
+---@field tenant_isolation? false
+---@field encryption? false
+
+---@class tm.PerformanceConfig
+---@field step_timeout? tm.Duration wall clock of one attempt of a step
+---@field parallel_execution? false
+---@field resource_monitoring? false
+
+---@class tm.PersistenceConfig
+---@field auto_checkpoint? boolean
+---@field checkpoint_interval? tm.Duration
+---@field auto_save? boolean false: as persist_state = false
+---@field compression? false
+---@field encryption? false
+---@field tenant_isolation? false
+
+---@param orchestrator tm.Orchestrator
+---@return tm.Orchestrator
+function tm.ConversationOrchestrator(orchestrator) end
+
+-- Steps
+
+--- Templates name values as {name}, {a.b}, {name|default}; {{ is a brace. Names come from state,
+--- then {user_id}, {session_id}, {session.metadata.x}, then the system's config.
+---@class tm.Step
+---@field step_id string unique in the flow; "end" is reserved
+---@field step_type "agent_response"|"user_input"|"decision"|"action"
+--- an agent of the system, by value or name (agent_response; a decision with classify)
+---@field agent? tm.Agent|string
+---@field prompt? string template: for the agent, or what the user is asked (user_input)
+---@field response? string template: what an offline agent says (agent_response)
+--- what an offline agent chooses, with classify; `default = …` beside the rules
+---@field outcome? string|fun(ctx: tm.Context): string|tm.OutcomeRule[]
+---@field input_schema? tm.InputSchema (user_input)
+--- its first result is the output; nil and an error fail the step (action)
+---@field run? fun(ctx: tm.Context): any, any
+--- (decision) without conditional_logic it names the next step
+---@field condition? string|fun(ctx: tm.Context): any
+---@field next_steps? string[] the allowed successors, or "end"; the first is the default
+---@field conditional_logic? tm.ConditionalLogic
+---@field metadata? tm.Metadata
+---@field save_as? string name in state for the output
+---@field on_error? string the step that follows when all attempts have failed
+---@field timeout? tm.Duration wall clock of an attempt; of a user_input: how long it waits
+---@field max_retries? integer (not user_input)
+---@field retry_delay? tm.Duration (not user_input)
+
+---@param step tm.Step
+---@return tm.Step
+function tm.ConversationStep(step) end
+
+--- The other keys map outcomes to steps of next_steps, or "end"; outcomes that are no texts are
+--- written as { [true] = "a", [3] = "b" }.
+---@class tm.ConditionalLogic
+--- a name: this step's output if it is saved under it (`value` and `output` mean it too), or a
+--- member of it, else a name in state. A custom answer to a choice is the outcome "custom". A
+--- function sees ctx.output and may not write
+---@field condition? string|fun(ctx: tm.Context): any
+---@field classify? boolean the step's agent chooses among the outcomes
+---@field default? string the step for all other outcomes
+
+--- One rule of an offline `outcome`; all its criteria must hold. It looks at the user's input of
+--- this turn, or at a name in state.
+---@class tm.OutcomeRule
+---@field outcome string
+---@field from? string name in state
+---@field contains? string|string[] one of these, upper or lower case
+---@field equals? string upper or lower case
+---@field matches? string Lua pattern
+---@field longer_than? integer characters
+
+---@class tm.Metadata
+---@field step_category? string label
+---@field required_context? string[] names that must be in state; missing ones fail the step
+--- the first holds the answer; fields of a structured input keep their own names
+---@field data_collection? string[]
+---@field timeout? tm.Duration as the step's timeout (user_input, agent_response)
+---@field decision_point? boolean `check` verifies: it has branches
+---@field requires_specialist? boolean `check` verifies: its agent is not the flow's first
+---@field potential_loop_back? boolean `check` verifies: a path leads back
+---@field allows_multiple_iterations? boolean `check` verifies: it is on a cycle
+---@field solution_type? string label
+---@field satisfaction_check? boolean label
+---@field custom? table plain values, returned untouched with the flow's description
+---@field allows_partial_completion? false
+
+--- A refused answer is asked again with the reason and a hint: validation_hints by rule (required,
+--- type, min_length, max_length, pattern, min, max, option, validate, structured), or as a list, by
+--- the number of the attempt, the last one for all further attempts.
+---@class tm.InputSchema: tm.Input
+---@field type "text"|"choice"|"structured"|"number"|"integer"|"boolean"|"date"|"email"|"phone"
+--- (structured) answered at once by an object, or one by one by plain answers
+---@field fields? tm.Field[]
+
+--- An empty answer that is not required is "" for text and tm.null for other types.
+---@class tm.Input
+---@field required? boolean
+---@field min_length? integer characters (text, custom answers)
+---@field max_length? integer
+---@field pattern? string Lua pattern
+---@field min? number|string (number, integer; date as "2025-03-31")
+---@field max? number|string
+--- (choice) matched as value, label, number, unambiguous beginning
+---@field options? (string|tm.Option)[]
+---@field allow_custom_response? boolean (choice) any other text is accepted
+---@field placeholder? string passed to the client
+---@field validation_hints? string[]|table<string, string>
+--- false or nil refuses, with a reason
+---@field validate? fun(value: any, ctx: tm.Context): boolean?, string?
+
+---@class tm.Field: tm.Input
+---@field name string
+---@field type "text"|"choice"|"number"|"integer"|"boolean"|"date"|"email"|"phone"
+---@field prompt? string its question when fields are asked one by one
+
+---@class tm.Option
+---@field label string
+---@field value? string|number|boolean the label when absent
+
+tm.ConversationPattern = {
+  STEP_BY_STEP_PROCESS = "step_by_step_process",
+  SIMPLE_CHAT = "simple_chat",
+  INFORMATION_GATHERING = "information_gathering",
+  DECISION_TREE = "decision_tree",
+  APPROVAL_WORKFLOW = "approval_workflow",
+  MULTI_AGENT_COLLABORATION = "multi_agent_collaboration",
+  DATABASE_INTERACTION = "database_interaction",
+}
+
+-- Values
+
+---Marks a table as a list, so that it stays one when it is empty.
+---@param t? table
+---@return table
+function tm.array(t) end
+
+--- JSON's null; not nil, and true in a condition: compare with `==`.
+---@type userdata
+tm.null = nil
+
+-- ctx
+
+--- What a script's function sees. Conditions, validate and outcome functions see the state
+--- read-only and cannot call the outside. Plain data only is kept in state: no functions, no NaN,
+--- no lists with holes. A failed attempt leaves no trace in state.
+---@class tm.Context
+---@field state table the conversation's state; what is written here is kept
+---@field input any what the user said in this turn; at a start the initial message
+---@field session { id: string, user_id: string?, metadata: table } copies
+---@field config table the system's config, read-only
+---@field now integer when this step began, milliseconds UTC; the same after a crash
+---@field conversation_id string
+---@field step { id: string, attempt: integer, seq: integer }
+---@field output any in a condition: this step's output
+local ctx = {}
+
+---@class tm.HttpRequest
+---@field url string http:// or https://
+---@field method? string "GET" when absent
+---@field headers? table<string, string|number>
+---@field body? string
+---@field json? any instead of body; sets Content-Type
+--- 30 s when absent, at most 10 minutes, and never beyond the step's time
+---@field timeout? tm.Duration
+---@field max_bytes? integer of the answer: 1 MiB when absent, at most 16 MiB
+
+---@class tm.HttpResponse
+---@field status integer
+---@field headers table<string, string> names in lower case
+---@field body string UTF-8; anything else is the error http.not_text
+---@field json any? decoded, when the answer says it is JSON
+
+---One request to the outside, made once: after a crash a recorded answer is used again, and what
+---was not recorded is repeated with the same Idempotency-Key. Any status is an answer; nil and an
+---error (`code`: http.timeout, http.connect, http.resolve, http.tls, http.too_large, http.not_text,
+---http.failed) mean that there was none. The step must ask the same again when it is run again: use
+---ctx.now and ctx:random. Not in conditions, validate or outcome functions.
+---@param request tm.HttpRequest
+---@return tm.HttpResponse? response
+---@return { code: string, message: string, retryable: boolean }? err
+function ctx:http(request) end
+
+---Writes to the host's log; at most 5 fields of your own.
+---@param level "debug"|"info"|"warning"|"error"
+---@param message string
+---@param fields? table<string, any>
+---@overload fun(self: tm.Context, message: string, fields?: table<string, any>)
+function ctx:log(level, message, fields) end
+
+---Numbers that are the same whenever this step runs again: a float in [0, 1), an integer of 1 to m,
+---or of m to n.
+---@param m? integer
+---@param n? integer
+---@return number
+function ctx:random(m, n) end
+
+return tm

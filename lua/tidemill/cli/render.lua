@@ -1,0 +1,317 @@
+--- What `tidemill` shows of the JSON answers on a terminal: one function per view.
+---
+--- A view gets the decoded answer and { columns, colour } and returns text that ends with a line
+--- feed. Lists come newest first; a transcript and the steps are shown in the order they happened.
+local json = require "host.json"
+local text = require "tidemill.cli.text"
+
+local M = {}
+
+local views = {}
+
+--- A member for people: "" for what is absent.
+local function show(value)
+  if value == nil or value == json.null then return "" end
+  return text.clean(value)
+end
+
+local function given(value)
+  return value ~= nil and value ~= json.null and value ~= ""
+end
+
+local function is_table(value)
+  return type(value) == "table" and value ~= json.null
+end
+
+local function list(value)
+  return is_table(value) and value or {}
+end
+
+--- Any value on one line; the parts of a table as JSON.
+local function inline(value)
+  if not is_table(value) then return show(value) end
+  return text.clean(json.encode(value) or "")
+end
+
+local function oldest_first(items)
+  local out = {}
+  for i = #items, 1, -1 do out[#out + 1] = items[i] end
+  return out
+end
+
+local function rows_of(items, row)
+  local rows = {}
+  for i, item in ipairs(items) do rows[i] = row(item) end
+  return rows
+end
+
+--- The line that says how to see what did not fit on the page.
+local function more(answer)
+  if not given(answer.next) then return "" end
+  return "more: --cursor " .. show(answer.next) .. "\n"
+end
+
+local function none(what)
+  return "no " .. what .. "\n"
+end
+
+-- What is loaded
+
+function views.systems(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "systems" end
+  local rows = rows_of(items, function(system)
+    return { show(system.name), show(system.version):sub(1, 12), tostring(#list(system.flows)),
+      show(system.description) }
+  end)
+  return text.table({ "SYSTEM", "VERSION", "FLOWS", "DESCRIPTION" }, rows, to.columns, to.colour)
+end
+
+function views.flows(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "flows" end
+  local rows = rows_of(items, function(flow)
+    return { show(flow.system) .. "/" .. show(flow.flow_id), show(flow.pattern),
+      show(flow.description) }
+  end)
+  return text.table({ "FLOW", "PATTERN", "DESCRIPTION" }, rows, to.columns, to.colour)
+end
+
+--- One setting to a line, as --set takes it, with its origin behind.
+function views.config(answer, to)
+  local lines = {}
+  for _, item in ipairs(list(answer.items)) do
+    local setting = ("%s = %s"):format(show(item.key), inline(item.value))
+    local block = text.wrap(("%s  (%s)"):format(setting, show(item.origin)), to.columns - 4)
+    lines[#lines + 1] = table.concat(block, "\n    ")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Findings: lines for people and editors, never wrapped
+
+local LEVEL_COLOURS = { error = "red", warning = "yellow" }
+
+local function counted(n, word)
+  return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
+end
+
+function views.check(answer, to)
+  local lines = {}
+  for _, item in ipairs(list(answer.items)) do
+    local level = show(item.level)
+    local place = show(item.file)
+    if given(item.line) and item.line ~= 0 then place = place .. ":" .. show(item.line) end
+    lines[#lines + 1] = ("%s: %s: %s [%s]"):format(place,
+      text.paint(LEVEL_COLOURS[level] or "bold", level, to.colour),
+      (show(item.text):gsub("\n", " ")), show(item.rule))
+  end
+  lines[#lines + 1] = ("%s, %d errors, %d warnings"):format(
+    counted(answer.systems or 1, "system"), answer.errors or 0, answer.warnings or 0)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Conversations
+
+function views.conversations(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "conversations" end
+  local lines = {}
+  for _, item in ipairs(items) do
+    local stands = given(item.current_step) and "  " .. show(item.current_step) or ""
+    lines[#lines + 1] = ("%s  %s%s"):format(text.paint("bold", show(item.conversation_id),
+      to.colour), show(item.status), stands)
+    local about = ("%s, %s/%s, session %s"):format(text.time(item.created), show(item.system),
+      show(item.flow_id), show(item.session_id))
+    lines[#lines + 1] = text.paint("dim", text.block(about, to.columns, "    "), to.colour)
+  end
+  return table.concat(lines, "\n") .. "\n" .. more(answer)
+end
+
+local TIMES = { created = true, updated = true }
+local ORDER = { "conversation_id", "system", "flow_id", "flow_version", "session_id", "status",
+  "current_step", "revision", "created", "updated", "durable", "summary", "feedback", "usage" }
+
+local function add_member(lines, name, value, to)
+  if not given(value) then return end
+  local shown = TIMES[name] and text.time(value) or inline(value)
+  local wrapped = text.wrap(shown, to.columns - 18)
+  for i, line in ipairs(wrapped) do
+    local label = text.pad(i == 1 and name or "", 16)
+    lines[#lines + 1] = text.paint("bold", label, to.colour and i == 1) .. "  " .. line
+  end
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  return keys
+end
+
+local function add_state(lines, state, to)
+  if next(state) == nil then return end
+  lines[#lines + 1] = text.paint("bold", "state", to.colour)
+  for _, name in ipairs(sorted_keys(state)) do
+    lines[#lines + 1] = text.block(("%s = %s"):format(show(name), inline(state[name])), to.columns,
+      "  ")
+  end
+end
+
+local function add_error(lines, fault, to)
+  if not is_table(fault) then return end
+  local line = ("%s [%s]"):format(show(fault.message), show(fault.code))
+  if given(fault.step_id) then line = show(fault.step_id) .. ": " .. line end
+  lines[#lines + 1] = text.paint("red", text.block(line, to.columns, ""), to.colour)
+end
+
+function views.conversation(answer, to)
+  local lines = {}
+  for _, name in ipairs(ORDER) do add_member(lines, name, answer[name], to) end
+  if is_table(answer.prompt) then add_member(lines, "prompt", answer.prompt.text, to) end
+  add_error(lines, answer.error, to)
+  add_state(lines, list(answer.state), to)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function took(step)
+  local first, last = step.start, step["end"]
+  if math.type(first) ~= "integer" or math.type(last) ~= "integer" then return "" end
+  return ("%d ms"):format(last - first)
+end
+
+local function step_row(step)
+  local status = show(step.status)
+  if step.attempt ~= json.null and (step.attempt or 1) > 1 then
+    status = ("%s (attempt %s)"):format(status, show(step.attempt))
+  end
+  if is_table(step.error) then
+    status = ("%s: %s [%s]"):format(status, show(step.error.message), show(step.error.code))
+  end
+  return { show(step.seq), show(step.step_id), show(step.type), show(step.agent), took(step),
+    status }
+end
+
+function views.steps(answer, to)
+  local items = oldest_first(list(answer.items))
+  if #items == 0 then return none "steps" end
+  return text.table({ "SEQ", "STEP", "TYPE", "AGENT", "TOOK", "STATUS" }, rows_of(items, step_row),
+    to.columns, to.colour) .. more(answer)
+end
+
+function views.checkpoints(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "checkpoints" end
+  local rows = rows_of(items, function(item)
+    return { show(item.checkpoint_id), show(item.revision), show(item.step_id or item.current_step),
+      text.time(item.created) }
+  end)
+  return text.table({ "CHECKPOINT", "REVISION", "STEP", "CREATED" }, rows, to.columns, to.colour)
+    .. more(answer)
+end
+
+-- The transcript
+
+local function add_reply(lines, reply, to)
+  local who = show(reply.agent)
+  if given(reply.provider) then who = ("%s (%s)"):format(who, show(reply.provider)) end
+  lines[#lines + 1] = text.paint("bold", who, to.colour)
+  lines[#lines + 1] = text.block(show(reply.text), to.columns, "  ")
+end
+
+local function add_prompt(lines, prompt, to)
+  if given(prompt.hint) then
+    local hint = text.block(show(prompt.hint), to.columns, "")
+    lines[#lines + 1] = text.paint("yellow", hint, to.colour)
+  end
+  if given(prompt.text) then
+    lines[#lines + 1] = text.paint("bold", text.block(show(prompt.text), to.columns, ""), to.colour)
+  end
+end
+
+local function add_options(lines, schema, to)
+  for i, option in ipairs(list(schema.options)) do
+    local label = type(option) == "table" and option.label or option
+    local number = ("%3d) "):format(i)
+    local block = text.block(show(label), to.columns, "     ")
+    lines[#lines + 1] = number .. block:sub(6)
+  end
+  if given(schema.placeholder) then
+    lines[#lines + 1] = text.paint("dim", text.block(show(schema.placeholder), to.columns, "  "),
+      to.colour)
+  end
+end
+
+function views.messages(answer, to)
+  local items, lines = oldest_first(list(answer.items)), {}
+  if #items == 0 then return none "messages" end
+  for _, message in ipairs(items) do
+    if message.role == "agent" then
+      add_reply(lines, message, to)
+    elseif message.role == "prompt" then
+      add_prompt(lines, message, to)
+    else
+      lines[#lines + 1] = "> " .. text.block(show(message.text), to.columns, "  "):sub(3)
+    end
+  end
+  return table.concat(lines, "\n") .. "\n" .. more(answer)
+end
+
+-- Chat
+
+local ENDS = {
+  completed = "The conversation is completed.",
+  failed = "The conversation has failed.",
+  expired = "The conversation has expired: nobody answered in time.",
+  cancelled = "The conversation was cancelled.",
+  paused = "The conversation is paused.",
+}
+
+local function add_replies(lines, turn, to)
+  for _, reply in ipairs(list(turn.replies)) do
+    add_reply(lines, reply, to)
+    lines[#lines + 1] = ""
+  end
+end
+
+function views.replies(turn, to)
+  local lines = {}
+  add_replies(lines, turn, to)
+  return #lines > 0 and table.concat(lines, "\n") .. "\n" or ""
+end
+
+--- What a plain answer is an answer to: of a structured input its next field.
+local function asked(schema)
+  for _, field in ipairs(list(schema.fields)) do
+    if field.name == schema.next then return field end
+  end
+  return schema
+end
+
+function views.turn(turn, to)
+  local lines = {}
+  add_replies(lines, turn, to)
+  if is_table(turn.prompt) then
+    add_prompt(lines, turn.prompt, to)
+    add_options(lines, asked(list(turn.prompt.input_schema)), to)
+  else
+    local status = show(turn.status)
+    lines[#lines + 1] = ENDS[status]
+      or ("The conversation takes no answer now: it is %s."):format(status)
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+---@param view string
+---@param answer any the decoded JSON
+---@param columns integer
+---@param colour boolean
+---@return string
+function M.render(view, answer, columns, colour)
+  local render = views[view]
+  if not render then error(("there is no view '%s'"):format(text.clean(view)), 2) end
+  if type(answer) ~= "table" then error("a view shows a JSON object", 2) end
+  return render(answer, { columns = math.max(columns or 80, 20), colour = colour })
+end
+
+return M

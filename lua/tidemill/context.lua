@@ -1,0 +1,141 @@
+--- `ctx`: all that a script's function sees of a conversation. What stands behind it is kept here,
+--- out of a script's reach; a ctx whose step has ended reaches nothing any more.
+local template = require "tidemill.template"
+local crypto = require "host.crypto"
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local log = require "host.log"
+local outside = require "tidemill.outside"
+local view = require "tidemill.view"
+
+local M = {}
+
+---@class tidemill.Behind
+---@field run tidemill.Run
+---@field step tidemill.Step
+---@field reader string? what it is when it may neither write nor call: "a condition"
+---@field drawn integer how many random numbers were drawn
+
+local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, tidemill.Behind>
+
+local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate and outcome "
+  .. "functions only decide; write in an action step"
+
+local function own(ctx, name)
+  local found = behind[ctx]
+  if found then return found end
+  fault.misuse(("ctx:%s: the step of this ctx has ended; use the ctx that the function was given")
+    :format(name))
+end
+
+local methods = {}
+
+---See tm.Context in lua/meta/tidemill.lua.
+function methods.http(ctx, request)
+  local found = own(ctx, "http")
+  if found.reader then
+    fault.misuse(("ctx:http cannot be used in %s: it only decides; call in an action step")
+      :format(found.reader))
+  end
+  local answer, err = outside.http(found.run, request) -- no tail call: errors name lines
+  return answer, err
+end
+
+local LEVELS = { debug = true, info = true, warning = true, error = true }
+local OWN_FIELDS = 5
+
+local function log_fields(found, given)
+  local shown = { conversation_id = found.run.conversation_id, step_id = found.step.step_id,
+    system = found.run.system.name }
+  local count = 0
+  for key, value in pairs(given or {}) do
+    count = count + 1
+    if type(key) ~= "string" or count > OWN_FIELDS then
+      fault.misuse(("ctx:log: fields are at most %d names with values"):format(OWN_FIELDS))
+    end
+    shown[key] = fault.printable(template.display(value), 200)
+  end
+  return shown
+end
+
+function methods.log(ctx, level, message, given)
+  local found = own(ctx, "log")
+  if not LEVELS[level] or type(message) ~= "string" then
+    level, message, given = "info", level, message
+  end
+  if type(message) ~= "string" or given ~= nil and type(given) ~= "table" then
+    fault.misuse("ctx:log(level?, message, fields?): the message must be a text, fields a table")
+  end
+  log.write(level, fault.printable(message), log_fields(found, given))
+end
+
+--- The same numbers whenever the step runs again: drawn from conversation, step and position.
+function methods.random(ctx, low, high)
+  local found = own(ctx, "random")
+  if low and not high then low, high = 1, low end
+  if low and (math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high) then
+    fault.misuse("ctx:random(m, n): whole numbers, m at most n")
+  end
+  found.drawn = found.drawn + 1
+  local seed = ("%s:%d:%d"):format(found.run.conversation_id, found.run.seq, found.drawn)
+  local bits = tonumber(crypto.digest(seed, 15), 16)
+  if not low then return (bits >> 7) / (1 << 53) end
+  local span = high - low + 1
+  if span <= 0 then fault.misuse("ctx:random(m, n): the range is too large") end
+  return low + bits % span
+end
+
+local Context = {
+  __metatable = false,
+  __index = methods,
+  __close = function(ctx) behind[ctx] = nil end,
+}
+
+local function make(run, step, state, reader)
+  local session = run.session
+  local ctx = setmetatable({
+    state = state, input = run.input, config = run.system.config_view, now = run.started,
+    conversation_id = run.conversation_id,
+    session = { id = session.id, user_id = session.user_id,
+      metadata = view.copy(session.metadata) },
+    step = { id = step.step_id, attempt = run.attempt, seq = run.seq },
+  }, Context)
+  behind[ctx] = { run = run, step = step, reader = reader, drawn = 0 }
+  return ctx
+end
+
+---A ctx for a function that may write state and call the outside. Remembers the state as it was;
+---to be closed when the function has returned.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return tm.Context
+function M.writer(run, step)
+  if not run.snapshot then
+    run.snapshot = run.state_text or assert(json.encode(run.state))
+  end
+  run.state_text = nil
+  return make(run, step, run.state)
+end
+
+---A ctx for a function that only decides.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param what string for the messages: "a condition"
+---@return tm.Context
+function M.reader(run, step, what)
+  return make(run, step, view.readonly(run.state, STATE_REFUSAL), what)
+end
+
+---Takes over the state that a writer left; it may have put another table in place.
+---@param run tidemill.Run
+---@param ctx tm.Context
+function M.keep(run, ctx)
+  local state = ctx.state
+  if state == run.state then return end
+  if type(state) ~= "table" then
+    fault.stop("state.invalid", "ctx.state must stay a table, not a " .. type(state))
+  end
+  run.state = state
+end
+
+return M

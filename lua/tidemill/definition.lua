@@ -1,0 +1,239 @@
+--- One ConversationStep: checked field by field and compiled. References to other steps are the
+--- flow's business.
+local template = require "tidemill.template"
+local fields = require "tidemill.fields"
+local input = require "tidemill.input"
+local offline = require "tidemill.provider.offline"
+local schema = require "tidemill.schema"
+local settings = require "tidemill.settings"
+
+local M = {}
+
+local ID_LONGEST = 64
+
+---@param id any
+---@return string? problem
+function M.check_id(id)
+  if type(id) ~= "string" then return "must be a text" end
+  if #id > ID_LONGEST then return ("is longer than %d bytes"):format(ID_LONGEST) end
+  if not id:find("^[%a_][%w_%-]*$") then
+    return "must be made of letters, digits, '_' and '-', and begin with a letter"
+  end
+end
+
+---@param name any
+---@return boolean
+local function is_state_name(name)
+  return type(name) == "string" and #name <= ID_LONGEST and name:find("^[%a_][%w_]*$") ~= nil
+end
+M.is_state_name = is_state_name
+
+local function compile_template(source, field, report)
+  if type(source) ~= "string" then return nil end
+  local compiled, problem = template.compile(source)
+  if not compiled then report(("'%s': %s"):format(field, problem), "templates") end
+  return compiled
+end
+
+local function agent_name(given, agents, report)
+  if given == nil then return nil end
+  if type(given) == "string" then
+    if agents.by_name[given] ~= nil then return given end
+    report(("there is no agent '%s'%s"):format(given, schema.hint(given, agents.by_name)), "agents")
+  elseif agents.by_value[given] then
+    return agents.by_value[given]
+  else
+    report("'agent' is not one of the system's agents; add it to `agents`", "agents")
+  end
+end
+
+--- The branches of conditional_logic, its keys as texts: { [true] = … } is the outcome "true".
+local function compile_branches(logic, report)
+  local branches, reserved = {}, {}
+  for key, target in pairs(logic) do
+    local name = tostring(key)
+    if type(key) == "string" and fields.conditional_logic[key] then
+      reserved[key] = target
+    elseif type(target) ~= "string" then
+      report(("conditional_logic: outcome '%s' must name a step"):format(name), "fields")
+    else
+      branches[name] = target
+    end
+  end
+  schema.check(fields.conditional_logic, reserved, "conditional_logic", report)
+  return branches
+end
+
+--- "name" or "a.b" as a path; functions stay as they are.
+local function compile_condition(step, condition, report)
+  step.condition = condition
+  if type(condition) ~= "string" then return end
+  step.condition_path = template.path(condition)
+  if not step.condition_path then
+    report(("condition '%s' is no name"):format(condition), "fields")
+  end
+end
+
+local function compile_logic(step, given, report)
+  local logic = given.conditional_logic
+  if given.condition ~= nil and logic and logic.condition ~= nil then
+    report("'condition' is given twice: at the step and in conditional_logic", "fields")
+  end
+  if logic then
+    step.conditional_logic = logic
+    step.branches = compile_branches(logic, report)
+    step.default_branch, step.classify = logic.default, logic.classify == true
+    if next(step.branches) == nil and logic.default == nil then
+      report("conditional_logic has no outcomes", "fields")
+    end
+  end
+  local condition = given.condition
+  if condition == nil and logic then condition = logic.condition end
+  compile_condition(step, condition, report)
+  if logic and condition == nil and not step.classify then
+    report("conditional_logic needs a 'condition' (a name or a function), or classify = true",
+      "fields")
+  end
+  if step.classify and type(condition) == "function" then
+    report("conditional_logic: classify = true and a condition function exclude each other",
+      "fields")
+  end
+end
+
+local function check_decision(step, report)
+  if step.condition == nil and not step.classify then
+    report("a decision needs a 'condition'", "fields")
+  end
+  if step.classify and not step.agent then
+    report("classify = true needs an 'agent' that chooses", "fields")
+  end
+end
+
+local function check_classify(step, report)
+  if step.classify and step.step_type ~= "agent_response" and step.step_type ~= "decision" then
+    report(("classify = true needs an agent: it does not belong to '%s'"):format(step.step_type),
+      "fields")
+  end
+  if step.outcome ~= nil and not step.classify then
+    report("'outcome' is used by conditional_logic with classify = true only", "fields")
+  end
+  if step.outcome ~= nil and step.classify then
+    step.outcome_plan = offline.compile_outcome(step.outcome, step.branches,
+      step.default_branch ~= nil, report)
+  end
+end
+
+--- Names of data_collection beyond the first are filled by `extract`, unless they are fields.
+local function check_collection(step, names, report)
+  local by_name = step.input and step.input.by_name or {}
+  for i, name in ipairs(names) do
+    if not is_state_name(name) then
+      report(("metadata.data_collection: '%s' is no name"):format(name), "fields")
+    elseif i > 1 and not by_name[name] then
+      report(("metadata.data_collection: '%s' would have to be filled by 'extract', which is not "
+        .. "supported yet; only the first name, and fields of a structured input, are")
+        :format(name), "unsupported")
+    end
+  end
+end
+
+local function add_writes(step, names)
+  local writes, seen = {}, {}
+  local function add(name)
+    if name and not seen[name] then
+      seen[name] = true
+      writes[#writes + 1] = name
+    end
+  end
+  add(step.save_as)
+  if names[1] then
+    add(names[1])
+    for _, field in ipairs(step.input and step.input.fields or {}) do add(field.name) end
+  end
+  step.writes, step.collects = writes, names[1]
+end
+
+local function check_names(step, given, report)
+  if given.save_as ~= nil and not is_state_name(given.save_as) then
+    report(("'save_as': '%s' is no name of letters, digits and _"):format(given.save_as), "fields")
+  end
+  local metadata = step.metadata
+  check_collection(step, metadata.data_collection or {}, report)
+  add_writes(step, metadata.data_collection or {})
+  step.required_context, step.required_paths = metadata.required_context or {}, {}
+  for i, name in ipairs(step.required_context) do
+    step.required_paths[i] = template.path(name)
+    if not step.required_paths[i] then
+      report(("metadata.required_context: '%s' is no name"):format(name), "fields")
+    end
+  end
+end
+
+local function check_timeout(given, metadata, report)
+  if given.timeout ~= nil and metadata.timeout ~= nil then
+    report("'timeout' and 'metadata.timeout' mean the same; give one", "fields")
+  end
+end
+
+local function check_agent(step, given, agents, report)
+  if step.step_type == "agent_response" and given.agent == nil then
+    report("an agent_response needs an 'agent'", "agents")
+  end
+  local agent = step.agent and agents.by_name[step.agent]
+  if agent and agent.respond then
+    for _, field in ipairs { "response", "outcome" } do
+      if given[field] ~= nil then
+        report(("'%s' is what an offline agent answers; '%s' answers itself, by its respond")
+          :format(field, step.agent), "fields")
+      end
+    end
+  end
+  if step.step_type == "decision" and step.agent and not step.classify then
+    report("the 'agent' of a decision is used with classify = true only", "fields")
+  end
+end
+
+--- nil when the table is too wrong to be compiled.
+local function checked_metadata(given, report)
+  local metadata = given.metadata or {}
+  if not schema.check(fields.metadata, metadata, "metadata", report, given.step_type) then
+    return nil
+  end
+  check_timeout(given, metadata, report)
+  return metadata
+end
+
+---Compiles a step; nil when it is unusable. Everything wrong with it is reported.
+---@param given table
+---@param context { agents: table, settings: tidemill.Settings, source: tidemill.Source }
+---@param report fun(text: string, rule: string)
+---@return tidemill.Step?
+function M.compile(given, context, report)
+  local clean = schema.check(fields.step, given, "step", report, given.step_type)
+  local metadata = type(given.metadata) ~= "table" and given.metadata ~= nil and {}
+    or checked_metadata(given, report)
+  if not clean or not metadata then return nil end
+  local own = settings.of_step(given, context.settings)
+  local step = {
+    step_id = given.step_id, step_type = given.step_type, source = context.source,
+    agent = agent_name(given.agent, context.agents, report),
+    prompt = compile_template(given.prompt, "prompt", report),
+    response = compile_template(given.response, "response", report),
+    next_steps = given.next_steps or {}, metadata = metadata, classify = false,
+    outcome = given.outcome, run = given.run, save_as = given.save_as, on_error = given.on_error,
+    max_retries = own.max_retries, retry_delay_ms = own.retry_delay_ms,
+    timeout_ms = own.timeout_ms,
+  }
+  if given.input_schema then step.input = input.compile(given.input_schema, report) end
+  if step.step_type == "user_input" and not given.prompt then
+    report("a user_input needs a 'prompt': what the user is asked", "fields")
+  end
+  compile_logic(step, given, report)
+  check_agent(step, given, context.agents, report)
+  if step.step_type == "decision" then check_decision(step, report) end
+  check_classify(step, report)
+  check_names(step, given, report)
+  return step
+end
+
+return M

@@ -1,0 +1,83 @@
+--- What a turn writes: drafts for the journal, and the records of steps and messages that wait for
+--- the next row.
+local clock = require "host.clock"
+local json = require "host.json"
+
+local M = {}
+
+---@param run tidemill.Run
+---@param role "user"|"agent"|"prompt"
+---@param said string
+---@param more { step_id: string?, agent: string?, provider: string? }
+function M.message(run, role, said, more)
+  local seq = run.runtime.message_seq + 1
+  run.runtime.message_seq = seq
+  run.messages[#run.messages + 1] = { seq = seq, role = role, text = said, step_id = more.step_id,
+    agent = more.agent, provider = more.provider }
+end
+
+---Records one execution of a step.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param result { input: any, output: any, error: table? }
+function M.step(run, step, result)
+  local runtime = run.runtime
+  runtime.step_seq = run.seq
+  if not result.error then runtime.completed = run.seq end
+  run.steps[#run.steps + 1] = {
+    seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
+    attempt = run.attempt, input = result.input, output = result.output, start = run.started,
+    ["end"] = clock.now(), status = result.error and "failed" or "completed", error = result.error,
+  }
+end
+
+---Forgets what a row has taken over.
+---@param run tidemill.Run
+function M.written(run)
+  run.steps, run.messages = json.array {}, json.array {}
+end
+
+local function make(run, status, step_id, wake_at, state)
+  return {
+    status = status, step = step_id, wake_at = wake_at, checkpoint = false,
+    in_memory = run.is_start and run.flow.in_memory, steps = run.steps, messages = run.messages,
+    state = state, runtime = run.runtime,
+  }
+end
+
+local function present_state(run)
+  return run.state_text and json.raw(run.state_text) or run.state
+end
+
+---The begin row: everything as it was before the step that runs now.
+---@param run tidemill.Run
+---@return table
+function M.begin(run)
+  local runtime = run.runtime
+  runtime.started, runtime.turn = run.started, run.is_start and "start" or "message"
+  return make(run, "active", run.current.step_id, 0, json.raw(run.snapshot))
+end
+
+---The turn goes on as a resume at `wake_at`.
+---@param run tidemill.Run
+---@param step_id string
+---@param wake_at integer
+---@return table
+function M.suspend(run, step_id, wake_at)
+  run.runtime.turn = run.is_start and "start" or "message"
+  return make(run, "active", step_id, wake_at, present_state(run))
+end
+
+---The end of a turn. What concerns the turn alone leaves the runtime part.
+---@param run tidemill.Run
+---@param status string
+---@param step_id string
+---@param wake_at integer
+---@return table
+function M.commit(run, status, step_id, wake_at)
+  local runtime = run.runtime
+  runtime.started, runtime.turn, runtime.hops = nil, nil, nil
+  return make(run, status, step_id, wake_at, present_state(run))
+end
+
+return M

@@ -1,0 +1,157 @@
+--- Every field a script may write, one line each: its type, and whether it works, works with one
+--- value only, or is refused as not supported yet. Nothing that is missing here is accepted.
+local M = {}
+
+local LATER = { unsupported = true }
+
+local function of(type_name, more)
+  local field = more or {}
+  field.type = type_name
+  return field
+end
+
+local function needed(type_name, more)
+  local field = of(type_name, more)
+  field.required = true
+  return field
+end
+
+local function set(...)
+  local t = {}
+  for _, name in ipairs { ... } do t[name] = true end
+  return t
+end
+
+local function only(value) return { type = "boolean", only = value } end
+
+local function for_types(type_name, ...) return of(type_name, { kinds = set(...) }) end
+
+M.system = {
+  name = of "string", description = of "string", agents = needed "table", flows = needed "list",
+  orchestrator = of "table", config = of "plain",
+}
+
+M.assistant = {
+  user_id = needed "string", system_message = of "string",
+  provider = of("string", { among = { "offline" } }),
+  model = LATER, temperature = LATER, max_tokens = LATER, timeout = LATER, tools = LATER,
+  memory = LATER, guard = LATER, context = LATER,
+}
+
+M.flow = {
+  flow_id = needed "string", name = of "string", description = of "string",
+  pattern = of("string", { among = { "step_by_step_process" },
+    later = set("simple_chat", "information_gathering", "decision_tree", "approval_workflow",
+      "multi_agent_collaboration", "database_interaction") }),
+  steps = needed "list", start_step = needed "string", end_steps = of "names",
+  variables = of "table", settings = of "table",
+  migrate = LATER, interrupts = LATER, phrases = LATER, compensate_on_failure = LATER,
+}
+
+M.settings = {
+  interaction_timeout = of "duration", max_retries = of("integer", { min = 0, max = 100 }),
+  retry_delay = of "duration", persist_state = of "boolean", auto_checkpoint = of "boolean",
+  checkpoint_interval = of "duration", lazy_load_agents = of "boolean",
+  enable_rollback = only(false), max_rollback_steps = LATER, allow_step_skipping = only(false),
+  allow_early_termination = only(false), resume_on_failure = only(false),
+  compress_state = only(false), encrypt_sensitive_data = only(false),
+  parallel_validation = only(true), cache_agent_responses = only(false),
+}
+
+M.step = {
+  step_id = needed "string",
+  step_type = needed("string", { among = { "agent_response", "user_input", "decision", "action" },
+    later = set("approval", "database_query", "parallel", "subflow", "wait") }),
+  agent = { type = "any", kinds = set("agent_response", "decision") },
+  prompt = for_types("string", "agent_response", "user_input", "decision"),
+  response = for_types("string", "agent_response"),
+  outcome = for_types("any", "agent_response", "decision"),
+  input_schema = needed("table", { kinds = set "user_input" }),
+  run = needed("function", { kinds = set "action" }),
+  condition = for_types("condition", "decision"),
+  next_steps = of "names", conditional_logic = of "table", metadata = of "table",
+  save_as = of "string", on_error = of "string", timeout = of "duration",
+  max_retries = { type = "integer", min = 0, max = 100,
+    kinds = set("agent_response", "decision", "action") },
+  retry_delay = for_types("duration", "agent_response", "decision", "action"),
+  extract = LATER, review = LATER, undo = LATER, irreversible = LATER, sensitive = LATER,
+  on_no_match = LATER, on_no_input = LATER, tools = LATER, query = LATER, question = LATER,
+  role = LATER, default = LATER, seconds = LATER, until_time = LATER, event = LATER, flow = LATER,
+  arguments = LATER, result = LATER, branches = LATER, join = LATER, concurrency = LATER,
+  merge = LATER,
+}
+
+M.metadata = {
+  step_category = of "string", required_context = of "names", data_collection = of "names",
+  timeout = for_types("duration", "user_input", "agent_response"),
+  decision_point = of "boolean", requires_specialist = of "boolean",
+  potential_loop_back = of "boolean", allows_multiple_iterations = of "boolean",
+  solution_type = of "string", satisfaction_check = of "boolean", custom = of "plain",
+  expected_duration = LATER, processing_time = LATER, allows_partial_completion = only(false),
+  conversation_summary = only(false), satisfaction_survey = only(false),
+}
+
+--- The fields of conditional_logic that are no outcomes.
+M.conditional_logic = {
+  condition = of "condition", classify = of "boolean", default = of "string",
+}
+
+local INPUT_TYPES = { "text", "choice", "number", "integer", "boolean", "date", "email", "phone" }
+
+M.field = {
+  type = needed("string", { among = INPUT_TYPES, later = set "structured" }),
+  required = of "boolean", placeholder = of "string", validation_hints = of "table",
+  validate = of "function", prompt = of "string", name = needed "string",
+  min_length = { type = "integer", min = 0, kinds = set("text", "choice") },
+  max_length = { type = "integer", min = 1, kinds = set("text", "choice") },
+  pattern = for_types("string", "text", "choice"),
+  min = for_types("any", "number", "integer", "date"),
+  max = for_types("any", "number", "integer", "date"),
+  options = needed("list", { kinds = set "choice" }),
+  allow_custom_response = for_types("boolean", "choice"),
+}
+
+M.input_schema = {}
+for name, field in pairs(M.field) do M.input_schema[name] = field end
+M.input_schema.name, M.input_schema.prompt = nil, nil
+M.input_schema.type = needed("string", { among = { "text", "choice", "structured", "number",
+  "integer", "boolean", "date", "email", "phone" } })
+M.input_schema.fields = needed("list", { kinds = set "structured" })
+
+M.option = { label = needed "string", value = of "any" }
+
+--- One rule of an offline `outcome`.
+M.outcome = {
+  outcome = needed "string", from = of "string", contains = of "any", equals = of "string",
+  matches = of "string", longer_than = of("integer", { min = 0 }),
+}
+
+M.orchestrator = {
+  session_config = of "table", error_config = of "table", performance_config = of "table",
+  persistence_config = of "table", memory_manager = LATER, registered_flows = LATER,
+  tenant_id = LATER, tenant_isolation = only(false), encryption = only(false),
+  encryption_key = LATER, quota_limits = LATER,
+}
+M.session_config = {
+  default_timeout = of "duration", concurrency = of("string", { among = { "queue" },
+    later = set("reject", "merge", "interrupt") }),
+  idle_session_timeout = LATER, session_cleanup_interval = LATER, max_concurrent_sessions = LATER,
+  session_prefix = LATER, tenant_id = LATER, quota_limits = LATER,
+}
+M.error_config = {
+  max_retries = of("integer", { min = 0, max = 100 }), retry_delay = of "duration",
+  auto_recovery = only(false), fallback_responses = LATER,
+}
+M.performance_config = {
+  step_timeout = of "duration", parallel_execution = only(false), resource_monitoring = only(false),
+  max_workflow_duration = LATER,
+}
+M.persistence_config = {
+  auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",
+  compression = only(false), encryption = only(false), tenant_isolation = only(false),
+  backend = LATER, database_path = LATER, max_checkpoints = LATER, state_directory = LATER,
+  redis_host = LATER, redis_port = LATER, redis_db = LATER, session_ttl = LATER,
+  encryption_key = LATER,
+}
+
+return M

@@ -1,0 +1,188 @@
+--- One ConversationFlow: its steps, settings and variables compiled, and every reference between
+--- steps checked.
+local definition = require "tidemill.definition"
+local fields = require "tidemill.fields"
+local json = require "host.json"
+local origin = require "tidemill.origin"
+local schema = require "tidemill.schema"
+local settings = require "tidemill.settings"
+local transition = require "tidemill.transition"
+
+local M = {}
+
+local STEPS_MOST = 2000
+
+local function step_label(flow_id, given, position)
+  local id = type(given) == "table" and given.step_id
+  return type(id) == "string" and ("flow '%s', step '%s'"):format(flow_id, id)
+    or ("flow '%s', step %d"):format(flow_id, position)
+end
+
+local function compile_steps(flow, given, context, findings)
+  for position, raw in ipairs(given.steps) do
+    local source = origin.source(raw, flow.source)
+    local report = findings:reporter(source, step_label(flow.flow_id, raw, position))
+    local step
+    if type(raw) ~= "table" then
+      report("must be a ConversationStep { … }", "fields")
+    else
+      step = definition.compile(raw,
+        { agents = context.agents, settings = flow.inherited, source = source }, report)
+    end
+    if type(raw) == "table" and type(raw.step_id) == "string" then
+      local problem = raw.step_id == "end" and "is reserved: it means that the flow is complete"
+        or definition.check_id(raw.step_id)
+      if problem then report("step_id " .. problem, "fields") end
+      if flow.known[raw.step_id] then report("this step_id is there twice", "fields") end
+      flow.known[raw.step_id] = true
+    end
+    if step and not flow.steps[step.step_id] then
+      flow.steps[step.step_id] = step
+      flow.step_order[#flow.step_order + 1] = step.step_id
+    end
+  end
+end
+
+local function check_target(flow, target, what, report)
+  if target:find("^flow:") then
+    report(("%s: a target '%s' is not supported yet"):format(what, target), "unsupported")
+  elseif target ~= "end" and not flow.known[target] then
+    report(("%s: there is no step '%s'%s"):format(what, target, schema.hint(target, flow.known)),
+      "targets")
+  end
+end
+
+local function check_branch(flow, step, outcome, target, report)
+  local what = ("conditional_logic, '%s'"):format(outcome)
+  check_target(flow, target, what, report)
+  local known = target == "end" or flow.known[target]
+  if known and not step.successors[target] then
+    report(("%s: '%s' is not among next_steps"):format(what, target), "targets")
+  end
+end
+
+local function check_targets(flow, step, report)
+  step.successors = {}
+  for _, target in ipairs(step.next_steps) do
+    check_target(flow, target, "next_steps", report)
+    step.successors[target] = target
+  end
+  step.is_end = flow.end_steps[step.step_id] == true
+  if #step.next_steps == 0 and not step.is_end then
+    report("'next_steps' is missing: name the steps that may follow, or \"end\"", "targets")
+  end
+  for _, outcome in ipairs(schema.sorted_keys(step.branches or {})) do
+    check_branch(flow, step, outcome, step.branches[outcome], report)
+  end
+  if step.default_branch then
+    check_branch(flow, step, "default", step.default_branch, report)
+  end
+  if step.on_error then
+    check_target(flow, step.on_error, "on_error", report)
+    if step.on_error == step.step_id then
+      report("on_error: a step cannot be its own way out; use max_retries", "targets")
+    end
+  end
+end
+
+local TYPE_NAMES = { text = "text", string = "text", number = "number", integer = "integer",
+  boolean = "boolean", list = "list", array = "list", object = "object", table = "object" }
+
+local function is_declaration(value)
+  if type(value) ~= "table" or type(value.type) ~= "string" then return false end
+  for key in pairs(value) do
+    if key ~= "type" and key ~= "default" then return false end
+  end
+  return true
+end
+
+local function declare(flow, name, value, report)
+  local kind = TYPE_NAMES[value.type]
+  if not kind then
+    return report(("variables.%s: unknown type '%s'%s"):format(name, value.type,
+      schema.hint(value.type, TYPE_NAMES)), "fields")
+  end
+  flow.types[name] = kind
+  local default = value.default
+  if default ~= nil and default ~= json.null and not transition.KEEPS[kind](default) then
+    report(("variables.%s: the default is no %s"):format(name, kind), "fields")
+  end
+  return default
+end
+
+local function compile_variables(flow, report)
+  local initial = {}
+  for key in pairs(flow.variables) do
+    if not definition.is_state_name(key) then
+      report(("variables: '%s' is no name of letters, digits and _"):format(tostring(key)),
+        "fields")
+    end
+  end
+  for _, name in ipairs(schema.sorted_keys(flow.variables)) do
+    local value = flow.variables[name]
+    if is_declaration(value) then value = declare(flow, name, value, report) end
+    initial[name] = value
+  end
+  local encoded, err = json.encode(initial)
+  if not encoded then
+    report("variables: " .. err.message:gsub("^value%.?", ""), "fields")
+  end
+  flow.variables_text = next(initial) ~= nil and encoded or "{}"
+end
+
+local function new_flow(given, source, context)
+  local own = type(given.settings) == "table" and given.settings or {}
+  local inherited = settings.resolve(own, context.orchestrator, context.config)
+  return {
+    flow_id = given.flow_id, name = given.name, description = given.description,
+    pattern = given.pattern or "step_by_step_process", steps = {}, step_order = {},
+    start_step = given.start_step, end_steps = {}, settings = own,
+    variables = given.variables or {}, types = {}, source = source, known = {},
+    inherited = inherited, auto_checkpoint = inherited.auto_checkpoint,
+    checkpoint_interval_ms = inherited.checkpoint_interval_ms,
+    in_memory = not inherited.persist_state,
+  }
+end
+
+local function check_ends(flow, given, report)
+  check_target(flow, flow.start_step, "start_step", report)
+  if flow.start_step == "end" then report("start_step cannot be 'end'", "targets") end
+  for _, id in ipairs(given.end_steps or {}) do
+    check_target(flow, id, "end_steps", report)
+  end
+  if #given.steps == 0 then report("a flow needs at least one step", "fields") end
+  if #given.steps > STEPS_MOST then
+    report(("a flow has at most %d steps"):format(STEPS_MOST), "fields")
+  end
+end
+
+---Compiles a flow; nil when it is unusable. Everything wrong with it is reported.
+---@param given any
+---@param context { agents: table, orchestrator: table, config: table, source: tidemill.Source }
+---@param findings tidemill.Findings
+---@return tidemill.Flow?
+function M.compile(given, context, findings)
+  local source = origin.source(given, context.source)
+  local id = type(given) == "table" and given.flow_id
+  local report = findings:reporter(source, ("flow '%s'"):format(tostring(id or "?")))
+  if type(given) ~= "table" then return report("must be a ConversationFlow { … }", "fields") end
+  if not schema.check(fields.flow, given, "flow", report) then return nil end
+  local problem = definition.check_id(id)
+  if problem then return report("flow_id " .. problem, "fields") end
+  if given.settings and not schema.check(fields.settings, given.settings, "settings", report) then
+    return nil
+  end
+  local flow = new_flow(given, source, context)
+  for _, step_id in ipairs(given.end_steps or {}) do flow.end_steps[step_id] = true end
+  compile_variables(flow, report)
+  compile_steps(flow, given, context, findings)
+  check_ends(flow, given, report)
+  for _, step_id in ipairs(flow.step_order) do
+    local step = flow.steps[step_id]
+    check_targets(flow, step,
+      findings:reporter(step.source, ("flow '%s', step '%s'"):format(id, step_id)))
+  end
+  return flow
+end
+
+return M

@@ -1,0 +1,303 @@
+--- `input_schema`: compiled at load, applied to each answer. Decides what is asked for, what is
+--- accepted, and what a refused person is told.
+---
+--- A structured input is answered all at once by an object, or field by field by plain answers; the
+--- fields that are filled so far are in `partial`, which the caller keeps.
+local answer = require "tidemill.answer"
+local fields = require "tidemill.fields"
+local json = require "host.json"
+local schema = require "tidemill.schema"
+local text = require "host.text"
+
+local M = {}
+
+---@class tidemill.Option
+---@field label string
+---@field value string|number|boolean
+---@field lower string the label for matching
+
+---@class tidemill.Input
+---@field type string
+---@field name string? of a field
+---@field prompt string? of a field
+---@field required boolean
+---@field min_length integer?
+---@field max_length integer?
+---@field pattern string?
+---@field min (number|string)?
+---@field max (number|string)?
+---@field options tidemill.Option[]?
+---@field allow_custom_response boolean?
+---@field placeholder string?
+---@field validation_hints table?
+---@field validate (fun(value: any, ctx: tm.Context): boolean?, string?)?
+---@field fields tidemill.Input[]? in declared order
+---@field by_name table<string, tidemill.Input>?
+---@field public any what the client sees, as JSON that is written verbatim
+---@field public_next any[]? of a structured input: the same with `next`, by position of that field
+
+---@class tidemill.Accepted
+---@field value any the whole answer; nil while fields are missing
+---@field outcome string? where it is not the value: "custom"
+---@field partial table? fields filled so far, when some are missing
+
+local function compile_options(options, report)
+  local compiled, seen = {}, {}
+  for i, option in ipairs(options) do
+    if type(option) == "string" then option = { label = option, value = option } end
+    local where = ("option %d"):format(i)
+    if type(option) ~= "table" then
+      report(where .. ": must be a text or { label = …, value = … }", "fields")
+    elseif schema.check(fields.option, option, where, report) then
+      local value = option.value == nil and option.label or option.value
+      if type(value) == "table" or type(value) == "function" then
+        report(where .. ": 'value' must be a text, a number or true/false", "fields")
+      end
+      local key = tostring(value)
+      if seen[key] then report(("%s: value '%s' is there twice"):format(where, key), "fields") end
+      seen[key] = true
+      compiled[#compiled + 1] =
+        { label = option.label, value = value, lower = text.lower(option.label) }
+    end
+  end
+  if #options == 0 then report("'options' is empty", "fields") end
+  return compiled
+end
+
+local function check_bound(input, name, report)
+  local value = input[name]
+  if value == nil then return end
+  if input.type == "date" then
+    if type(value) ~= "string" or not answer.is_date(value) then
+      report(("'%s' must be a date such as \"2025-03-31\""):format(name), "fields")
+    end
+  elseif type(value) ~= "number" then
+    report(("'%s' must be a number"):format(name), "fields")
+  end
+end
+
+local function check_consistency(input, report)
+  check_bound(input, "min", report)
+  check_bound(input, "max", report)
+  if input.min_length and input.max_length and input.min_length > input.max_length then
+    report("'min_length' is greater than 'max_length': no answer can fit", "fields")
+  end
+  if type(input.min) == type(input.max) and input.min and input.min > input.max then
+    report("'min' is greater than 'max': no answer can fit", "fields")
+  end
+  if input.pattern and not pcall(string.find, "", input.pattern) then
+    report(("'pattern' is no Lua pattern: %s"):format(input.pattern), "fields")
+  end
+  for _, hint in pairs(input.validation_hints or {}) do
+    if type(hint) ~= "string" then report("'validation_hints' must be texts", "fields") end
+  end
+end
+
+local COPIED = { "type", "name", "prompt", "min_length", "max_length", "pattern", "min", "max",
+  "allow_custom_response", "placeholder", "validation_hints", "validate" }
+local PUBLIC = { "type", "name", "prompt", "required", "min_length", "max_length", "min", "max",
+  "allow_custom_response", "placeholder" }
+
+--- What a client needs to show a form; functions and patterns stay here.
+local function public_table(input)
+  local shown = {}
+  for _, key in ipairs(PUBLIC) do shown[key] = input[key] end
+  if input.options then
+    shown.options = json.array {}
+    for i, option in ipairs(input.options) do
+      shown.options[i] = { label = option.label, value = option.value }
+    end
+  end
+  if input.fields then
+    shown.fields = json.array {}
+    for i, field in ipairs(input.fields) do shown.fields[i] = public_table(field) end
+  end
+  return shown
+end
+
+local function publish(input)
+  local shown = public_table(input)
+  input.public = json.raw(assert(json.encode(shown)))
+  if not input.fields then return end
+  input.public_next = {}
+  for i, field in ipairs(input.fields) do
+    shown.next = field.name
+    input.public_next[i] = json.raw(assert(json.encode(shown)))
+  end
+end
+
+local compile
+
+local function compile_fields(given, report)
+  local list, by_name = {}, {}
+  for i, raw in ipairs(given) do
+    local label = type(raw) == "table" and type(raw.name) == "string" and raw.name or i
+    local function report_field(problem, rule)
+      report(("field '%s': %s"):format(label, problem), rule)
+    end
+    local field = compile(raw, report_field, fields.field)
+    if field and field.name then
+      if by_name[field.name] then report_field("this name is there twice", "fields") end
+      if not field.name:find("^[%a_][%w_]*$") then
+        report_field("'name' must be a word of letters, digits and _", "fields")
+      end
+      by_name[field.name] = field
+      list[#list + 1] = field
+    end
+  end
+  if #given == 0 then report("'fields' is empty", "fields") end
+  return list, by_name
+end
+
+function compile(given, report, known)
+  if type(given) ~= "table" then return report("must be a table", "fields") end
+  local map = given.fields
+  if type(map) == "table" and not schema.is_list(map) then
+    return report("'fields' must be a list, so that the fields have an order: "
+      .. "fields = { { name = \"…\", type = \"text\", … }, … }", "fields")
+  end
+  if not schema.check(known, given, "input", report, given.type) then return end
+  local input = { required = given.required or false }
+  for _, key in ipairs(COPIED) do input[key] = given[key] end
+  check_consistency(input, report)
+  if given.options then input.options = compile_options(given.options, report) end
+  if map then input.fields, input.by_name = compile_fields(map, report) end
+  return input
+end
+
+---Compiles an input_schema; nil when it is unusable. Everything wrong with it is reported.
+---@param given any
+---@param report fun(text: string, rule: string)
+---@return tidemill.Input?
+function M.compile(given, report)
+  local clean = true
+  local input = compile(given, function(problem, rule)
+    clean = false
+    report("input_schema: " .. problem, rule)
+  end, fields.input_schema)
+  if not input or not clean then return nil end
+  publish(input)
+  return input
+end
+
+local function is_blank(raw)
+  return raw == nil or raw == json.null or type(raw) == "string" and text.trim(raw) == ""
+end
+
+--- `context()` gives the ctx for a validate function.
+local function accept_single(input, raw, context)
+  if is_blank(raw) then
+    if input.required then return answer.refuse("required", "An answer is needed here.") end
+    if input.type == "text" then return "" end
+    return json.null
+  end
+  local value, refusal, outcome = answer[input.type](input, raw)
+  if value == nil then return nil, refusal end
+  if input.validate then
+    local fine, reason = input.validate(value, context())
+    if not fine then
+      return answer.refuse("validate", type(reason) == "string" and reason
+        or "This answer is not accepted.")
+    end
+  end
+  return value, nil, outcome
+end
+
+local function label_of(field)
+  return field.prompt or field.name
+end
+
+--- The hint for a refusal: by rule, or of a list by the number of the attempt.
+local function hint_of(input, rule, attempt)
+  local hints = input.validation_hints
+  if not hints then return nil end
+  return hints[rule] or hints[math.min(attempt, #hints)]
+end
+
+local function explain(input, refusal, attempt)
+  local hint = hint_of(input, refusal.rule, attempt)
+  return hint and refusal.reason .. " " .. hint or refusal.reason
+end
+
+local function accept_object(input, raw, partial, context, attempt)
+  local value, reasons = {}, {}
+  for _, field in ipairs(input.fields) do
+    local given = raw[field.name]
+    if given == nil then given = partial[field.name] end
+    local accepted, refusal = accept_single(field, given, context)
+    if refusal then
+      reasons[#reasons + 1] = ("%s: %s"):format(field.name, explain(field, refusal, attempt))
+    end
+    value[field.name] = accepted
+  end
+  for _, key in ipairs(schema.sorted_keys(raw)) do
+    if not input.by_name[key] then
+      reasons[#reasons + 1] = ("%s: there is no such field%s."):format(key,
+        schema.hint(key, input.by_name))
+    end
+  end
+  if #reasons > 0 then return nil, table.concat(reasons, " ") end
+  return { value = value }
+end
+
+---The position of the first field that is not filled yet.
+---@param input tidemill.Input
+---@param partial table?
+---@return integer?
+function M.next_field(input, partial)
+  for i, field in ipairs(input.fields) do
+    if not partial or partial[field.name] == nil then return i end
+  end
+end
+
+local function accept_field(input, raw, partial, context, attempt)
+  local field = input.fields[M.next_field(input, partial)]
+  local value, refusal = accept_single(field, raw, context)
+  if refusal then
+    return nil, ("%s: %s"):format(label_of(field), explain(field, refusal, attempt))
+  end
+  local filled = { [field.name] = value }
+  for name, earlier in pairs(partial) do filled[name] = earlier end
+  if M.next_field(input, filled) then return { partial = filled } end
+  return { value = filled }
+end
+
+---Applies an answer. `partial` holds the fields that were filled before; `attempt` counts from 1.
+---@param input tidemill.Input
+---@param raw any
+---@param partial table?
+---@param attempt integer
+---@param context fun(): tm.Context
+---@return tidemill.Accepted?
+---@return string? hint why it was refused and what helps
+function M.accept(input, raw, partial, attempt, context)
+  if input.type ~= "structured" then
+    local value, refusal, outcome = accept_single(input, raw, context)
+    if refusal then return nil, explain(input, refusal, attempt) end
+    return { value = value, outcome = outcome }
+  end
+  local accepted, hint
+  if type(raw) == "table" and not json.is_array(raw) then
+    accepted, hint = accept_object(input, raw, partial or {}, context, attempt)
+  elseif type(raw) == "table" then
+    hint = "Please answer with an object, one member per field."
+  else
+    accepted, hint = accept_field(input, raw, partial or {}, context, attempt)
+  end
+  local more = hint and hint_of(input, "structured", attempt)
+  return accepted, more and hint .. " " .. more or hint
+end
+
+---What the client sees of the input, and what is appended to the prompt: the question of the field
+---that a plain answer would fill.
+---@param input tidemill.Input
+---@param partial table?
+---@return any public
+---@return string? question
+function M.shown(input, partial)
+  if not input.fields then return input.public end
+  local i = M.next_field(input, partial) or 1
+  return input.public_next[i], input.fields[i].prompt
+end
+
+return M

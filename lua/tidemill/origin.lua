@@ -1,0 +1,101 @@
+--- What the constructors of a script made and where: kind and source line of each table, and the
+--- list of findings that a load collects.
+local M = {}
+
+---@type table<table, { kind: string, source: tidemill.Source }>
+local made = setmetatable({}, { __mode = "k" })
+local chunks = {} ---@type string[] names of the files of systems
+local is_chunk = {} ---@type table<string, true>
+
+local UNKNOWN = { file = "?", line = 0 }
+
+---Remembers a file, so that its name can be told from its shortened form in a traceback.
+---@param name string "scripts/returns/init.lua"
+function M.add_chunk(name)
+  if is_chunk[name] then return end
+  chunks[#chunks + 1], is_chunk[name] = name, true
+end
+
+---The file that a traceback or an error means: long names are shortened to "...ns/init.lua".
+---@param short string
+---@return string
+function M.full_name(short)
+  local ending = short:match("^%.%.%.(.+)$")
+  for i = #chunks, 1, -1 do
+    if ending and chunks[i]:sub(-#ending) == ending then return chunks[i] end
+  end
+  return short
+end
+
+--- The nearest caller that is a script.
+local function script_source()
+  for line in debug.traceback("", 3):gmatch("[^\n]+") do
+    local file, number = line:match("^\t(.-):(%d+): in ")
+    local name = file and M.full_name(file)
+    if is_chunk[name or 1] then
+      return { file = name, line = math.tointeger(tonumber(number)) }
+    end
+  end
+  return UNKNOWN
+end
+
+---Marks a table as made by a constructor, with the line of the script that called it.
+---@param kind string the name of the constructor
+---@param t table
+function M.mark(kind, t)
+  if type(t) ~= "table" then
+    error(("%s needs a table: %s { … }"):format(kind, kind), 3)
+  end
+  made[t] = { kind = kind, source = script_source() }
+end
+
+---@param t any
+---@return string?
+function M.kind(t)
+  return type(t) == "table" and made[t] and made[t].kind or nil
+end
+
+---@param t any
+---@param fallback tidemill.Source?
+---@return tidemill.Source
+function M.source(t, fallback)
+  local known = type(t) == "table" and made[t] and made[t].source
+  return known and known.line > 0 and known or fallback or UNKNOWN
+end
+
+---@class tidemill.Findings
+---@field items tidemill.Finding[]
+---@field errors integer
+local Findings = {}
+Findings.__index = Findings
+
+---@return tidemill.Findings
+function M.findings()
+  return setmetatable({ items = {}, errors = 0 }, Findings)
+end
+
+local MOST = 200
+
+---@param source tidemill.Source
+---@param message string
+---@param rule string
+---@param level ("error"|"warning")?
+function Findings:add(source, message, rule, level)
+  level = level or "error"
+  if level == "error" then self.errors = self.errors + 1 end
+  if #self.items >= MOST then return end
+  self.items[#self.items + 1] =
+    { file = source.file, line = source.line, level = level, text = message, rule = rule }
+end
+
+---A function that reports about one thing.
+---@param source tidemill.Source
+---@param prefix string "flow 'returns', step 'ask'"
+---@return fun(text: string, rule: string, level: ("error"|"warning")?)
+function Findings:reporter(source, prefix)
+  return function(message, rule, level)
+    self:add(source, prefix .. ": " .. message, rule, level)
+  end
+end
+
+return M

@@ -1,0 +1,231 @@
+--- Calls to the outside, made once: recorded in the journal before the next one starts, answered
+--- from the record when the step runs again after a crash.
+local clock = require "host.clock"
+local crypto = require "host.crypto"
+local draft = require "tidemill.draft"
+local fault = require "tidemill.fault"
+local http = require "host.http"
+local journal = require "host.journal"
+local json = require "host.json"
+local schema = require "tidemill.schema"
+local task = require "tidemill.task"
+local text = require "host.text"
+
+local M = {}
+
+local TIMEOUT_MS, TIMEOUT_LONGEST_MS = 30000, 600000
+local ANSWER_BYTES, ANSWER_MOST_BYTES = 1 << 20, 16 << 20
+
+--- Ends the step (or the turn) although a script may catch the error: whoever runs it looks again.
+local function break_run(run, broken)
+  run.broken = broken
+  error(broken, 0)
+end
+
+local function lost_turn(err)
+  local cause = fault.of(err)
+  return fault.new(cause.code, cause.message,
+    { turn = true, retryable = false, status = type(err) == "table" and err.status or nil })
+end
+
+local function check_replay(run)
+  local prefix = run.seq .. ":"
+  for key in pairs(run.calls) do
+    if key:sub(1, #prefix) == prefix then
+      break_run(run, fault.new("journal.nondeterminism",
+        ("the step '%s' asks for something else than before the interruption: the recorded call %s "
+          .. "was not repeated. A step must ask the same again; use ctx.now and ctx:random(), not "
+          .. "values from elsewhere"):format(run.current.step_id, key),
+        { fatal = true, retryable = false }))
+    end
+  end
+end
+
+--- A begin row is needed before the first call, and again when steps were completed since.
+local function begin(run)
+  if run.begun and #run.steps == 0 then return end
+  local ok, err = task.await(journal.begin(run.id, draft.begin(run)))
+  if not ok then break_run(run, lost_turn(err)) end
+  run.begun = true
+  draft.written(run)
+end
+
+local function record(run, key, result)
+  local ok, err = task.await(journal.call(run.id, key, result))
+  if not ok then break_run(run, lost_turn(err)) end
+end
+
+---@param run tidemill.Run
+---@return tidemill.Fault
+local function step_timeout(run)
+  return fault.new("step.timeout", ("the step '%s' took longer than its %d ms")
+    :format(run.current.step_id, run.current.timeout_ms), { retryable = true })
+end
+
+M.step_timeout = step_timeout
+
+--- Milliseconds that are left to the step; nil without a limit.
+local function time_left(run)
+  if not run.deadline then return nil end
+  local left = run.deadline - clock.monotonic()
+  if left <= 0 then break_run(run, step_timeout(run)) end
+  return left
+end
+
+local function headers_for(run, key, headers)
+  local sent = {}
+  for name, value in pairs(headers) do sent[name] = value end
+  sent["Idempotency-Key"] = crypto.digest(run.conversation_id .. key, 32)
+  return sent
+end
+
+--- What is recorded of an answer; nothing that could not be read back exactly.
+local function recordable(answer)
+  if not text.valid(answer.body) then
+    return { error = { code = "http.not_text", retryable = false,
+      message = "the answer is not UTF-8 text" } }
+  end
+  local headers = {}
+  for name, value in pairs(answer.headers) do
+    if text.valid(name) and text.valid(value) then headers[name] = value end
+  end
+  return { status = answer.status, headers = headers, body = answer.body }
+end
+
+local function perform(run, key, request)
+  local left = time_left(run)
+  local timeout_ms = left and math.min(request.timeout_ms, left) or request.timeout_ms
+  local answer, err = task.await(http.request {
+    method = request.method, url = request.url, body = request.body,
+    headers = headers_for(run, key, request.headers),
+    timeout_ms = timeout_ms, max_bytes = request.max_bytes,
+  })
+  if answer then return recordable(answer) end
+  if err.code == "http.timeout" and timeout_ms < request.timeout_ms then
+    break_run(run, step_timeout(run))
+  end
+  return { error = { code = err.code, message = fault.printable(err.message),
+    retryable = err.retryable == true } }
+end
+
+local function digest_of(request)
+  local parts = { request.method, request.url, request.body or "" }
+  for _, name in ipairs(schema.sorted_keys(request.headers)) do
+    parts[#parts + 1] = name
+    parts[#parts + 1] = request.headers[name]
+  end
+  for i, part in ipairs(parts) do parts[i] = #part .. ":" .. part end
+  return crypto.digest(table.concat(parts), 32)
+end
+
+local function next_key(run, primitive, digest)
+  local same = primitive .. ":" .. digest
+  local ordinal = (run.ordinals[same] or 0) + 1
+  run.ordinals[same] = ordinal
+  return ("%d:%s:%d"):format(run.seq, same, ordinal)
+end
+
+--- The answer as scripts see it: fresh tables, `json` decoded where the answer says it is JSON.
+local function answer_of(result)
+  local err = result.error
+  if err then
+    return nil, fault.new(err.code, err.message, { retryable = err.retryable })
+  end
+  local answer = { status = result.status, headers = result.headers, body = result.body }
+  local kind = answer.headers["content-type"]
+  if kind and kind:find("[/+]json") then answer.json = json.decode(answer.body) end
+  return answer
+end
+
+local function check_headers(headers)
+  local checked = {}
+  for name, value in pairs(headers) do
+    if math.type(value) then value = tostring(value) end
+    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+      fault.misuse("ctx:http: header names are texts without blanks")
+    end
+    if type(value) ~= "string" or value:find("[%c]") then
+      fault.misuse(("ctx:http: the header '%s' must be a text without control characters")
+        :format(name))
+    end
+    if name:lower() == "idempotency-key" then
+      fault.misuse("ctx:http: Idempotency-Key is set by the host")
+    end
+    checked[name] = value
+  end
+  return checked
+end
+
+local REQUEST = { method = 1, url = 1, headers = 1, body = 1, json = 1, timeout = 1, max_bytes = 1 }
+
+local function check_body(request, headers)
+  if request.json == nil then
+    if request.body ~= nil and type(request.body) ~= "string" then
+      fault.misuse("ctx:http: 'body' must be a text; give a table as 'json'")
+    end
+    return request.body
+  end
+  if request.body ~= nil then fault.misuse("ctx:http: give 'body' or 'json', not both") end
+  local encoded, err = json.encode(request.json)
+  if not encoded then fault.misuse("ctx:http: json: " .. err.message) end
+  if not headers["Content-Type"] and not headers["content-type"] then
+    headers["Content-Type"] = "application/json"
+  end
+  return encoded
+end
+
+local function check_request(request)
+  if type(request) ~= "table" then
+    fault.misuse("ctx:http needs a table: ctx:http { url = … }")
+  end
+  for key in pairs(request) do
+    if not REQUEST[key] then
+      fault.misuse(("ctx:http: unknown field '%s'%s"):format(tostring(key),
+        schema.hint(tostring(key), REQUEST)))
+    end
+  end
+  local method = request.method or "GET"
+  if type(method) ~= "string" or not method:find("^%u+$") then
+    fault.misuse("ctx:http: 'method' must be a text such as \"GET\"")
+  end
+  if type(request.url) ~= "string" or not request.url:find("^https?://[^%s%c]+$") then
+    fault.misuse("ctx:http: 'url' must begin with http:// or https:// and have no blanks")
+  end
+  local timeout_ms = request.timeout == nil and TIMEOUT_MS or schema.duration(request.timeout)
+  if not timeout_ms or timeout_ms < 1 or timeout_ms > TIMEOUT_LONGEST_MS then
+    fault.misuse("ctx:http: 'timeout' must be a duration of at most 10 minutes")
+  end
+  local max_bytes = request.max_bytes or ANSWER_BYTES
+  if math.type(max_bytes) ~= "integer" or max_bytes < 1 or max_bytes > ANSWER_MOST_BYTES then
+    fault.misuse(("ctx:http: 'max_bytes' must be from 1 to %d"):format(ANSWER_MOST_BYTES))
+  end
+  local headers = check_headers(request.headers or {})
+  return { method = method, url = request.url, headers = headers,
+    body = check_body(request, headers), timeout_ms = timeout_ms, max_bytes = max_bytes }
+end
+
+---One request, made once: see tm.Context.http.
+---@param run tidemill.Run
+---@param given table
+---@return table? answer
+---@return tidemill.Fault? err
+function M.http(run, given)
+  local request = check_request(given)
+  if run.broken then error(run.broken, 0) end
+  if not coroutine.isyieldable() then
+    fault.misuse("ctx:http cannot wait here: not in table.sort, string.gsub or the like")
+  end
+  local key = next_key(run, "http", digest_of(request))
+  local result = run.calls[key]
+  if result ~= nil then
+    run.calls[key] = nil
+    return answer_of(result)
+  end
+  check_replay(run)
+  begin(run)
+  result = perform(run, key, request)
+  record(run, key, result)
+  return answer_of(result)
+end
+
+return M

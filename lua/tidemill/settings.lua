@@ -1,0 +1,84 @@
+--- One settings table with inheritance: step > flow settings > orchestrator > agent_config.yaml.
+local fields = require "tidemill.fields"
+local schema = require "tidemill.schema"
+
+local M = {}
+
+--- What a flow inherits, in milliseconds where it is a time.
+---@class tidemill.Settings
+---@field interaction_timeout_ms integer 0: none
+---@field max_retries integer
+---@field retry_delay_ms integer
+---@field step_timeout_ms integer 0: none
+---@field auto_checkpoint boolean
+---@field checkpoint_interval_ms integer
+---@field persist_state boolean
+
+local function first(...)
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    if value ~= nil then return value end
+  end
+end
+
+local SECTIONS = { "session_config", "error_config", "performance_config", "persistence_config" }
+
+---Checks an orchestrator table and its sections.
+---@param orchestrator table
+---@param report fun(text: string, rule: string)
+---@return boolean ok
+function M.check_orchestrator(orchestrator, report)
+  local ok = schema.check(fields.orchestrator, orchestrator, "orchestrator", report)
+  for _, name in ipairs(SECTIONS) do
+    local section = orchestrator[name]
+    if type(section) == "table" then
+      ok = schema.check(fields[name], section, "orchestrator." .. name, report) and ok
+    end
+  end
+  return ok
+end
+
+local duration = schema.duration
+
+---The settings of a flow. All tables have been checked.
+---@param own table the flow's `settings`
+---@param orchestrator table
+---@param config table what host.config gives
+---@return tidemill.Settings
+function M.resolve(own, orchestrator, config)
+  local session = orchestrator.session_config or {}
+  local errors = orchestrator.error_config or {}
+  local performance = orchestrator.performance_config or {}
+  local persistence = orchestrator.persistence_config or {}
+  return {
+    interaction_timeout_ms = first(duration(own.interaction_timeout),
+      duration(session.default_timeout), config.interaction_timeout_ms, 0),
+    max_retries = first(own.max_retries, errors.max_retries, config.max_retries, 0),
+    retry_delay_ms = first(duration(own.retry_delay), duration(errors.retry_delay),
+      config.retry_delay_ms, 1000),
+    step_timeout_ms = first(duration(performance.step_timeout), config.step_timeout_ms, 0),
+    auto_checkpoint = first(own.auto_checkpoint, persistence.auto_checkpoint,
+      config.auto_checkpoint, true),
+    checkpoint_interval_ms = first(duration(own.checkpoint_interval),
+      duration(persistence.checkpoint_interval), config.checkpoint_interval_ms, 0),
+    persist_state = first(own.persist_state, persistence.auto_save, true),
+  }
+end
+
+---What a step's own fields change. `step` has been checked.
+---@param step table as given
+---@param inherited tidemill.Settings
+---@return { max_retries: integer, retry_delay_ms: integer, timeout_ms: integer }
+function M.of_step(step, inherited)
+  local metadata = step.metadata or {}
+  local own_timeout = first(duration(step.timeout), duration(metadata.timeout))
+  local is_input = step.step_type == "user_input"
+  return {
+    max_retries = first(step.max_retries, inherited.max_retries),
+    retry_delay_ms = first(duration(step.retry_delay), inherited.retry_delay_ms),
+    timeout_ms = first(own_timeout,
+      is_input and inherited.interaction_timeout_ms or inherited.step_timeout_ms),
+  }
+end
+
+return M

@@ -1,0 +1,171 @@
+--- Tasks: coroutines that wait for host operations.
+---
+--- A host primitive returns an operation id at once; the host calls dispatch(op, "data", …) any
+--- number of times and then dispatch(op, "done" | "failed", …) exactly once. Everything else, who
+--- waits and what cancelling means, is decided here; this is the only place that yields.
+local operation = require "host.op"
+
+local M = {}
+
+---@class tidemill.Task
+---@field thread thread
+---@field ops table<integer, function|true> what it waits for; the value takes `data` events
+---@field cancelled boolean?
+---@field crashed fun(err: any) called when the coroutine raised
+---@field id integer? of the turn it runs
+---@field program tidemill.Program? of the turn it runs
+
+local waiting = {} ---@type table<integer, tidemill.Task>
+local tasks = {} ---@type table<thread, tidemill.Task>
+local turns = {} ---@type table<integer, tidemill.Task>
+
+local function forget(task)
+  tasks[task.thread] = nil
+  if task.id and turns[task.id] == task then turns[task.id] = nil end
+  for op in pairs(task.ops) do
+    waiting[op] = nil
+    operation.cancel(op)
+  end
+  task.ops = {}
+end
+
+local function resume(task, ...)
+  local thread = task.thread
+  local ok, err = coroutine.resume(thread, ...)
+  if not ok then
+    forget(task)
+    coroutine.close(thread)
+    return task.crashed(err)
+  end
+  if task.cancelled then
+    forget(task)
+    coroutine.close(thread)
+  elseif coroutine.status(thread) == "dead" then
+    forget(task)
+  end
+end
+
+---Waits for a host operation. Returns what `done` brought (true when it brought nothing), or nil
+---and the error.
+---@param op integer?
+---@param err any? the error of a primitive that started nothing
+---@param on_data function? takes the `data` events
+---@return any ...
+function M.await(op, err, on_data)
+  if not op then return nil, err end
+  local task = tasks[coroutine.running()]
+  if not task then error("await outside a task", 2) end
+  if not task.cancelled then
+    waiting[op], task.ops[op] = task, on_data or true
+  end
+  return coroutine.yield()
+end
+
+local function start(task)
+  tasks[task.thread] = task
+  if task.id then turns[task.id] = task end
+  resume(task)
+  return task
+end
+
+---Runs `fn()` in a coroutine of its own. `crashed(err)` is called when it raises.
+---@param fn fun()
+---@param crashed fun(err: any)
+---@return tidemill.Task
+function M.spawn(fn, crashed)
+  return start { thread = coroutine.create(fn), ops = {}, crashed = crashed }
+end
+
+---Drops a task: its operations are cancelled, its coroutine is closed.
+---@param task tidemill.Task
+function M.cancel(task)
+  local status = coroutine.status(task.thread)
+  if status == "running" or status == "normal" then
+    task.cancelled = true
+  else
+    forget(task)
+    coroutine.close(task.thread)
+  end
+end
+
+---How many tasks exist: for tests that look for leftovers.
+---@return integer
+function M.count()
+  local n = 0
+  for _ in pairs(tasks) do n = n + 1 end
+  return n
+end
+
+local function settle(op, ...)
+  local task = waiting[op]
+  waiting[op] = nil
+  if task then
+    task.ops[op] = nil
+    return resume(task, ...)
+  end
+end
+
+local operations = {}
+
+function operations.data(op, ...)
+  local task = waiting[op]
+  local on_data = task and task.ops[op]
+  if type(on_data) == "function" then on_data(...) end
+end
+
+function operations.done(op, ...)
+  if select("#", ...) == 0 then return settle(op, true) end
+  return settle(op, ...)
+end
+
+--- A turn fails as an operation does when a limit stopped its coroutine: what it had done so far
+--- decides how it goes on.
+function operations.failed(op, err)
+  local task = turns[op]
+  if not task then return settle(op, nil, err) end
+  M.cancel(task)
+  local stopped = task.program.stopped
+  start { thread = coroutine.create(function() return stopped(err) end), ops = {}, id = op,
+    program = task.program, crashed = task.crashed }
+end
+
+function operations.turn(id, turn)
+  local program = require("tidemill.turn").prepare(id, turn)
+  start { thread = coroutine.create(program.run), ops = {}, id = id, program = program,
+    crashed = program.crashed }
+end
+
+function operations.cancel(id)
+  local task = turns[id]
+  if task then M.cancel(task) end
+end
+
+local commands = {}
+
+function commands.load(name)
+  return require("tidemill.system").open(name)
+end
+
+function commands.check(name)
+  return require("tidemill.check").run(name)
+end
+
+function commands.render(view, json_text, columns, colour)
+  local value = require("host.json").decode(json_text)
+  return require("tidemill.cli.render").render(view, value, tonumber(columns), colour == "1")
+end
+
+---The one entry from C; see docs/protocol.md.
+---@param op integer 0 for a command, else the id of a turn or an operation
+---@param event string
+---@return any
+function M.dispatch(op, event, ...)
+  if op == 0 then
+    local command = commands[event] or error("unknown command " .. tostring(event), 2)
+    return command(...)
+  end
+  local handler = operations[event] or error("unknown event " .. tostring(event), 2)
+  return handler(op, ...)
+end
+
+return M

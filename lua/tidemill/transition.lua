@@ -1,0 +1,164 @@
+--- After a step's work: what of its pass is kept in state, and which step comes next.
+local context = require "tidemill.context"
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local template = require "tidemill.template"
+
+local M = {}
+
+--- What one execution of a step brought.
+---@class tidemill.Pass
+---@field output any
+---@field outcome string? what an agent chose, or "custom"
+---@field raw any? the output as JSON, where it was encoded already
+
+local KEEPS = {
+  text = function(v) return type(v) == "string" end,
+  number = function(v) return type(v) == "number" end,
+  integer = function(v) return math.type(v) == "integer" end,
+  boolean = function(v) return type(v) == "boolean" end,
+  list = function(v)
+    return type(v) == "table" and (json.is_array(v) or #v > 0 or next(v) == nil)
+  end,
+  object = function(v) return type(v) == "table" and not json.is_array(v) and #v == 0 end,
+}
+M.KEEPS = KEEPS
+
+local function check_types(run)
+  for name, kind in pairs(run.flow.types) do
+    local value = run.state[name]
+    if value ~= nil and value ~= json.null and not KEEPS[kind](value) then
+      fault.stop("state.type", ("the variable '%s' is declared as %s but was given a %s")
+        :format(name, kind, type(value)))
+    end
+  end
+end
+
+local function put(run, name, value)
+  local state, undo = run.state, run.undo
+  if undo[name] == nil then
+    local before = state[name]
+    undo[name] = before == nil and json.null or { before }
+  end
+  state[name] = value
+  run.state_text = nil
+end
+
+--- save_as holds the output. Of data_collection the first name does, and the fields of a structured
+--- answer keep their own names.
+local function store(run, step, output)
+  if output == nil then return end
+  if step.save_as then put(run, step.save_as, output) end
+  if not step.collects then return end
+  local fields = step.input and step.input.fields
+  if not fields then return put(run, step.collects, output) end
+  if not step.input.by_name[step.collects] then put(run, step.collects, output) end
+  for _, field in ipairs(fields) do put(run, field.name, output[field.name]) end
+end
+
+--- A script may have put anything into state: it must be keepable; encoded once, for the row too.
+local function check_state(run)
+  local encoded, err = json.encode(run.state)
+  if not encoded then
+    fault.stop("state.invalid", "ctx.state cannot be kept: "
+      .. err.message:gsub("^value", "ctx.state"))
+  end
+  if encoded:byte() ~= 123 and encoded ~= "[]" then
+    fault.stop("state.invalid", "ctx.state must be a table of names, not a list")
+  end
+  run.state_text = encoded == "[]" and "{}" or encoded
+end
+
+---Undoes what the present step did to the state.
+---@param run tidemill.Run
+function M.restore(run)
+  if run.snapshot then
+    run.state, run.state_text = assert(json.decode(run.snapshot)), run.snapshot
+    return
+  end
+  for name, before in pairs(run.undo) do
+    if before == json.null then run.state[name] = nil else run.state[name] = before[1] end
+    run.state_text = nil
+  end
+end
+
+local function outcome_text(step, value)
+  if value == nil or value == json.null then return nil end
+  if type(value) == "table" or type(value) == "function" then
+    fault.stop("branch.outcome", ("the condition of '%s' gave a %s; an outcome is a text, a number "
+      .. "or true/false"):format(step.step_id, type(value)))
+  end
+  return template.display(value)
+end
+
+--- A name means the output of this pass first: a member of it, or what it is saved as; then state.
+local function named_outcome(run, step, pass)
+  local path, output = step.condition_path, pass.output
+  local name = path[1]
+  if #path == 1 then
+    if type(output) == "table" and output[name] ~= nil then return output[name] end
+    local own = name == step.save_as or name == step.collects or name == "value" or name == "output"
+    if own and output ~= nil then return pass.outcome or output end
+  end
+  local value = template.lookup(path, run)
+  if value == nil and not step.default_branch then
+    fault.stop("branch.unknown_name", ("the condition of '%s' names '%s', which is neither this "
+      .. "step's output nor in state; save it in an earlier step or declare a default")
+      :format(step.step_id, step.condition))
+  end
+  return value
+end
+
+local function outcome_of(run, step, pass)
+  if step.classify then return pass.outcome end
+  if type(step.condition) == "function" then
+    local ctx = context.reader(run, step, "a condition")
+    ctx.output = pass.output
+    return step.condition(ctx)
+  end
+  return named_outcome(run, step, pass)
+end
+
+local function declared(branches)
+  local names = {}
+  for name in pairs(branches) do names[#names + 1] = name end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+--- The step that an outcome leads to. A decision without branches names the step itself.
+local function target_of(step, outcome)
+  local branches = step.branches or step.successors
+  local target = outcome ~= nil and branches[outcome] or step.default_branch
+  if target then return target end
+  fault.stop("branch.none", ("the outcome %s of '%s' has no branch and there is no default; "
+    .. "declared are: %s"):format(outcome and "'" .. outcome .. "'" or "(none)", step.step_id,
+    declared(branches)))
+end
+
+local function choose(run, step, pass)
+  if step.classify or step.condition ~= nil then
+    local outcome = outcome_text(step, outcome_of(run, step, pass))
+    if step.step_type == "decision" then pass.output = outcome end
+    if step.is_end then return "end" end
+    return target_of(step, outcome)
+  end
+  if step.is_end then return "end" end
+  return step.next_steps[1] or "end"
+end
+
+---Keeps the output and chooses the next step.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param pass tidemill.Pass
+---@return string next_step a step id or "end"
+function M.settle(run, step, pass)
+  if step.step_type ~= "decision" then store(run, step, pass.output) end
+  if run.snapshot then check_state(run) end
+  local next_step = choose(run, step, pass)
+  if step.step_type == "decision" then store(run, step, pass.output) end
+  if next(run.flow.types) then check_types(run) end
+  return next_step
+end
+
+return M

@@ -1,0 +1,85 @@
+--- Read-only faces of tables: what a script may look at but not change.
+---
+--- A view reads through to the table behind it, so it shows the present values; nested tables are
+--- views too. `pairs`, `ipairs`, `#` and table.concat work on a view.
+local json = require "host.json"
+
+local M = {}
+
+--- Stands in every view, so that storing one is refused with these words instead of losing what it
+--- shows: nothing but raw access meets it.
+local UNKEPT = "(a read-only view; copy what you need of it)"
+
+local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
+
+local readonly
+
+local function wrapped(value, refusal)
+  if type(value) == "table" then return readonly(value, refusal) end
+  return value
+end
+
+---@param t table
+---@param refusal string what a write is answered with; %s is the key
+---@return table
+function readonly(t, refusal)
+  if behind[t] then return t end
+  local face = { [UNKEPT] = M.readonly }
+  behind[face] = t
+  return setmetatable(face, {
+    __metatable = false,
+    __index = function(_, key) return wrapped(t[key], refusal) end,
+    __newindex = function(_, key) error(refusal:format(tostring(key)), 2) end,
+    __len = function() return #t end,
+    __pairs = function()
+      return function(_, key)
+        local next_key, value = next(t, key)
+        return next_key, wrapped(value, refusal)
+      end, face, nil
+    end,
+  })
+end
+M.readonly = readonly
+
+---A table whose own fields cannot be changed; what they hold is not touched.
+---@param t table
+---@param refusal string
+---@param call function? makes it callable
+---@return table
+function M.lock(t, refusal, call)
+  local face = {}
+  return setmetatable(face, {
+    __metatable = false,
+    __index = t,
+    __newindex = function(_, key) error(refusal:format(tostring(key)), 2) end,
+    __pairs = function()
+      return function(_, key) return next(t, key) end, face, nil
+    end,
+    __call = call and function(_, ...) return call(...) end,
+  })
+end
+
+---`next` that sees what a view shows.
+---@param t table
+---@param key any
+---@return any key
+---@return any value
+function M.next(t, key)
+  local real = type(t) == "table" and behind[t]
+  if not real then return next(t, key) end
+  local step = pairs(t)
+  return step(t, key)
+end
+
+---A copy that belongs to the caller. The table must be a tree, as decoded JSON is.
+---@param t table
+---@return table
+function M.copy(t)
+  local copied = {}
+  for key, value in next, t do
+    copied[key] = type(value) == "table" and M.copy(value) or value
+  end
+  return json.is_array(t) and json.array(copied) or copied
+end
+
+return M

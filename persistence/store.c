@@ -1,0 +1,51 @@
+/* store.c - the list of backends and the names of a conversation's status. */
+#include "persistence/store.h"
+
+static const char *const status_names[] = {
+    [TM_ACTIVE] = "active",
+    [TM_WAITING_INPUT] = "waiting_input",
+    [TM_WAITING_APPROVAL] = "waiting_approval",
+    [TM_WAITING_EVENT] = "waiting_event",
+    [TM_WAITING_AGENT] = "waiting_agent",
+    [TM_SLEEPING] = "sleeping",
+    [TM_PAUSED] = "paused",
+    [TM_COMPLETED] = "completed",
+    [TM_FAILED] = "failed",
+    [TM_EXPIRED] = "expired",
+    [TM_CANCELLED] = "cancelled",
+};
+#define STATUS_COUNT (sizeof(status_names) / sizeof(status_names[0]))
+
+const char *tm__conversation_status_name(tm_conversation_status s) {
+  return (size_t)s < STATUS_COUNT ? status_names[s] : "unknown";
+}
+
+bool tm__conversation_status_parse(tm_conversation_status *out, tm_slice name) {
+  for (size_t i = 0; i < STATUS_COUNT; i++) {
+    if (!tm__slice_is(name, status_names[i])) continue;
+    *out = (tm_conversation_status)i;
+    return true;
+  }
+  return false;
+}
+
+bool tm__conversation_is_over(tm_conversation_status s) {
+  return s == TM_COMPLETED || s == TM_FAILED || s == TM_EXPIRED || s == TM_CANCELLED;
+}
+
+tm_status tm__commit_check(const tm_commit *item) {
+  if (item->expect_revision < 0 || item->head.revision != item->expect_revision + 1)
+    return TM_EINVAL;
+  return item->row != NULL && item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
+}
+
+const tm_store_backend *tm__store_backend(tm_slice scheme) {
+  static const tm_store_backend *const all[] = {
+#define BACKEND(name) &tm__store_##name,
+#include "persistence/backends.def"
+#undef BACKEND
+  };
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+    if (tm__slice_is(scheme, all[i]->scheme)) return all[i];
+  return NULL;
+}

@@ -1,0 +1,147 @@
+/* store_sqlite.c - one file, survives anything: opening, closing, and what the backend provides. */
+
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "persistence/store_sqlite.h"
+
+/* ---- opening ---- */
+
+static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *err) {
+  int64_t timeout = o->timeout_ms;
+  s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
+  s->wal = o->wal;
+  s->auto_vacuum = o->auto_vacuum;
+  s->now_ms = o->now_ms;
+  s->now_ud = o->now_ud;
+  tm_status status = tm__sqlite_view_names(s, o->tables, err);
+  return status == TM_OK ? tm__sqlite_place(s, o->location, err) : status;
+}
+
+/* Sets the mode and reads back what it is. */
+static tm_status set_journal_mode(const tm_store *s, tm_error *err) {
+  const char *want = s->wal ? "wal" : "delete";
+  sqlite3_stmt *st = NULL;
+  tm_status status = TM_OK;
+  int rc = sqlite3_prepare_v2(
+      s->anchor, s->wal ? "PRAGMA journal_mode=WAL" : "PRAGMA journal_mode=DELETE", -1, &st, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  if (rc != SQLITE_ROW) {
+    status = tm__sqlite_fail(err, s->path, s->anchor, rc, "set the journal mode");
+  } else if (sqlite3_stricmp((const char *)sqlite3_column_text(st, 0), want) != 0) {
+    status = tm__fail(err, TM_EINVAL, "store.journal_mode",
+                      "store %s: the journal mode is \"%s\", not \"%s\" as configured: stop other "
+                      "programs that use the file, or change enable_wal / journal_mode",
+                      s->path, (const char *)sqlite3_column_text(st, 0), want);
+  }
+  sqlite3_finalize(st);
+  return status;
+}
+
+static tm_status check_auto_vacuum(const tm_store *s, tm_error *err) {
+  int64_t mode = 0;
+  int rc = tm__sqlite_int(s->anchor, "PRAGMA auto_vacuum", &mode);
+  if (rc != SQLITE_OK) return tm__sqlite_fail(err, s->path, s->anchor, rc, "read auto_vacuum");
+  if ((mode == 2) == s->auto_vacuum) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "store.auto_vacuum",
+                  "store %s was made with auto_vacuum %s, the configuration says %s: change "
+                  "auto_vacuum, or stop the host and run sqlite3 %s 'PRAGMA journal_mode=DELETE; "
+                  "PRAGMA auto_vacuum=%d; VACUUM'",
+                  s->path, mode == 0 ? "off" : "on", s->auto_vacuum ? "on" : "off", s->path,
+                  s->auto_vacuum ? 2 : 0);
+}
+
+static tm_status migrate(const tm_store *s, tm_error *err) {
+  int64_t version = 0;
+  int rc = tm__sqlite_int(s->anchor, "PRAGMA user_version", &version);
+  if (rc != SQLITE_OK) return tm__sqlite_fail(err, s->path, s->anchor, rc, "read the version");
+  if (version < tm__sqlite_newest() && !s->alone)
+    return tm__fail(
+        err, TM_EUNAVAILABLE, "store.busy",
+        "store %s must be brought to version %d of its tables, but another process uses "
+        "it: stop that one first",
+        s->path, tm__sqlite_newest());
+  return tm__sqlite_migrate(s->anchor, s->path, tm__sqlite_migrations, tm__sqlite_migration_count,
+                            err);
+}
+
+/* Nobody else has the store open, so whoever holds a claim now is dead. */
+static tm_status note_dead_claims(tm_store *s, tm_error *err) {
+  sqlite3_stmt *st = NULL;
+  int rc = sqlite3_prepare_v2(
+      s->anchor, "SELECT DISTINCT claim FROM heads INDEXED BY heads_claim WHERE claim<>''", -1, &st,
+      NULL);
+  while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    char claim[TM_ID_SIZE] = "";
+    if (tm__copy(claim, sizeof(claim), tm__sqlite_column(st, 0)))
+      tm__buf_add(&s->dead, claim, sizeof(claim));
+    rc = SQLITE_OK;
+  }
+  (void)sqlite3_finalize(st);
+  if (rc == SQLITE_DONE && tm__buf_ok(&s->dead)) return TM_OK;
+  return tm__sqlite_fail(err, s->path, s->anchor, rc == SQLITE_DONE ? SQLITE_NOMEM : rc,
+                         "read the claims");
+}
+
+static tm_status open_file(tm_store *s, tm_error *err) {
+  bool is_new = false, recover = false;
+  tm_status status = tm__sqlite_is_new(s, &is_new, err);
+  if (status == TM_OK && is_new) status = tm__sqlite_create(s, err);
+  if (status == TM_OK && !is_new) status = tm__sqlite_check(s, &recover, err);
+  if (status == TM_OK) status = tm__sqlite_handle(&s->anchor, s, TM_STORE_WRITER, err);
+  if (status == TM_OK && recover) status = tm__sqlite_check_content(s->anchor, s->path, err);
+  if (status == TM_OK) status = check_auto_vacuum(s, err);
+  if (status == TM_OK) status = set_journal_mode(s, err);
+  if (status == TM_OK) status = migrate(s, err);
+  if (status == TM_OK) status = tm__sqlite_views(s->anchor, s, err);
+  if (status == TM_OK && s->alone) status = note_dead_claims(s, err);
+  if (status == TM_OK) sqlite3_db_release_memory(s->anchor);
+  return status;
+}
+
+static void sqlite_close(tm_store *s) {
+  if (s == NULL) return;
+  sqlite3_close(s->anchor);
+  if (s->lock >= 0) (void)close(s->lock);
+  tm__buf_free(&s->dead);
+  free(s->path);
+  free(s);
+}
+
+static tm_status sqlite_open(tm_store **out, const tm_store_options *o, tm_error *err) {
+  *out = NULL;
+  tm_store *s = calloc(1, sizeof(*s));
+  if (s == NULL) return tm__fail_memory(err, "the store");
+  s->lock = -1;
+  tm_status status = set_options(s, o, err);
+  if (status == TM_OK) status = tm__sqlite_lock(s, err);
+  if (status == TM_OK) status = open_file(s, err);
+  if (status == TM_OK) status = tm__sqlite_lock_share(s, err);
+  if (status == TM_OK)
+    *out = s;
+  else
+    sqlite_close(s);
+  return status;
+}
+
+const tm_store_backend tm__store_sqlite = {
+    .abi = TM_STORE_ABI,
+    .scheme = "sqlite",
+    .durable = true,
+    .open = sqlite_open,
+    .close = sqlite_close,
+    .connect = tm__sqlite_connect,
+    .disconnect = tm__sqlite_disconnect,
+    .recover = tm__sqlite_recover,
+    .commit = tm__sqlite_commit,
+    .head = tm__sqlite_head,
+    .chain = tm__sqlite_chain,
+    .list = tm__sqlite_list,
+    .due = tm__sqlite_due,
+    .next_due = tm__sqlite_next_due,
+    .start_key = tm__sqlite_start_key,
+    .session = tm__sqlite_session,
+    .script_put = tm__sqlite_script_put,
+    .script_get = tm__sqlite_script_get,
+};

@@ -1,0 +1,136 @@
+/* store_sqlite.h - what the files of the SQLite backend share; private to persistence/.
+ *
+ * store_sqlite.c        opening, closing, the registration table
+ * store_sqlite_file.c   the place: directories, the lock that says who is alive, a new file
+ * store_sqlite_check.c  is this file ours and undamaged? Looks, never writes
+ * store_sqlite_schema.c tables, migrations, the guide's tables as views
+ * store_sqlite_conn.c   one handle: settings, prepared statements, errors, reopening
+ * store_sqlite_write.c  commits
+ * store_sqlite_read.c   everything else
+ */
+#ifndef TM_PERSISTENCE_STORE_SQLITE_H
+#define TM_PERSISTENCE_STORE_SQLITE_H
+
+#include <sqlite3.h>
+
+#include "persistence/store.h"
+
+#define TM_SQLITE_APPLICATION 0x54694d6c /* "TiMl" */
+#define TM_SQLITE_VIEWS       4
+
+struct tm_store {  /* immutable once open, but for `dead` (the writer's) */
+  char *path;      /* absolute */
+  int lock;        /* descriptor of <path>.lock, shared while the store is open */
+  bool alone;      /* when it was opened, no other process had it open */
+  tm_buf dead;     /* claims found then, TM_ID_SIZE bytes each: nobody holds them any more */
+  sqlite3 *anchor; /* keeps the write-ahead log's index alive while connections come and go */
+  int timeout_ms;
+  bool wal, auto_vacuum;
+  char views[TM_SQLITE_VIEWS][64];
+  int64_t (*now_ms)(void *ud);
+  void *now_ud;
+};
+
+typedef enum tm_sql {
+#define STATEMENT(name, text) TM_SQL_##name,
+#include "persistence/store_sqlite.def"
+#undef STATEMENT
+  TM_SQL_COUNT
+} tm_sql;
+
+struct tm_store_conn {
+  tm_store *store;
+  tm_store_role role;
+  sqlite3 *db;
+  bool stale; /* something went wrong that a new handle may mend: reopen before the next use */
+  sqlite3_stmt *statements[TM_SQL_COUNT]; /* prepared at first use */
+};
+
+/* The columns of a head and of a journal row in the order in which they are read. */
+#define TM_HEAD_COLUMNS                                                                            \
+  "id,tenant,session,system,flow,version,step,claim,status,revision,tip,wake_at,created,recent"
+#define TM_ROW_COLUMNS "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
+
+/* ---- conn ---- */
+/* The status for SQLite's `rc`; the message has the path, what was being done, SQLite's words. `db`
+ * may be NULL. */
+tm_status tm__sqlite_fail(tm_error *err, const char *path, sqlite3 *db, int rc, const char *doing);
+tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what);
+/* A handle on the existing file with this store's settings. */
+tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err);
+/* One integer from a statement without parameters; *out is 0 when there is no row. */
+int tm__sqlite_int(sqlite3 *db, const char *sql, int64_t *out);
+tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err); /* reopens a stale connection */
+/* A statement ready to be bound; mends a stale connection first. */
+tm_status tm__sqlite_statement(tm_store_conn *c, tm_sql which, sqlite3_stmt **out, tm_error *err);
+/* tm__sqlite_fail, and remembers whether the handle needs to be reopened. */
+tm_status tm__sqlite_conn_fail(tm_store_conn *c, int rc, const char *doing, tm_error *err);
+/* Steps a statement that gives no rows, and resets it. */
+tm_status tm__sqlite_run(tm_store_conn *c, sqlite3_stmt *st, const char *doing, tm_error *err);
+int tm__sqlite_bind(sqlite3_stmt *st, int at, tm_slice text); /* NULL for ptr NULL */
+int tm__sqlite_bind_text(sqlite3_stmt *st, int at, const char *text);
+tm_slice tm__sqlite_column(sqlite3_stmt *st, int at); /* until the next step */
+tm_status tm__sqlite_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
+void tm__sqlite_disconnect(tm_store_conn *c);
+
+/* ---- file ---- */
+tm_status tm__sqlite_place(tm_store *s, const char *location,
+                           tm_error *err); /* path, directories */
+/* Alone or with others; waits while another process is busy opening the store. */
+tm_status tm__sqlite_lock(tm_store *s, tm_error *err);
+tm_status tm__sqlite_lock_share(tm_store *s, tm_error *err);
+/* Is there nothing yet? An absent file beside a log with content is damage, not a new store. */
+tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err);
+/* Makes the file complete under another name, then gives it its own: a crash leaves all or nothing.
+ */
+tm_status tm__sqlite_create(const tm_store *s, tm_error *err);
+int64_t tm__sqlite_beside(const char *path, const char *suffix); /* size; 0 when there is none */
+
+/* ---- check ---- */
+/* Looks at the file without changing it or leaving anything beside it. *recover: it was left in
+ * the middle of a write without a log; SQLite must mend it before `tm__sqlite_check_content`. */
+tm_status tm__sqlite_check(const tm_store *s, bool *recover, tm_error *err);
+tm_status tm__sqlite_check_content(sqlite3 *db, const char *path, tm_error *err);
+
+/* ---- schema ---- */
+typedef struct tm_sqlite_migration {
+  int version; /* user_version after it */
+  const char *sql;
+} tm_sqlite_migration;
+extern const tm_sqlite_migration tm__sqlite_migrations[];
+extern const size_t tm__sqlite_migration_count;
+int tm__sqlite_newest(void); /* the version that this program writes */
+tm_status tm__sqlite_newer(tm_error *err, const char *path, int64_t version);
+/* Brings the file to the newest of `list`, in one transaction; a newer file is TM_ECORRUPT. */
+tm_status tm__sqlite_migrate(sqlite3 *db, const char *path, const tm_sqlite_migration *list,
+                             size_t count, tm_error *err);
+/* Copies and checks the names of the views. */
+tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error *err);
+/* Makes the views anew when their names or definitions changed. */
+tm_status tm__sqlite_views(sqlite3 *db, const tm_store *s, tm_error *err);
+
+/* ---- write ---- */
+tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
+tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
+tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
+                                tm_slice sources, tm_error *err);
+
+/* ---- read: as the members of tm_store_backend ---- */
+tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
+tm_status tm__sqlite_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
+                           tm_error *err);
+tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
+                          tm_error *err);
+tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, size_t limit, tm_head_fn fn, void *ud,
+                         tm_error *err);
+tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                               tm_error *err);
+tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                              bool *found, tm_error *err);
+tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
+                             void *ud, tm_error *err);
+tm_status tm__sqlite_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
+                                tm_error *err);
+
+#endif

@@ -1,0 +1,206 @@
+/* store_sqlite_conn.c - one handle: its settings, prepared statements, errors, reopening. */
+#include <stdlib.h>
+
+#include "persistence/store_sqlite.h"
+
+/* The log may grow to 16 MiB before it is copied into the file, so that a page that is hot is
+ * copied once for many turns; after a longer transaction it shrinks to 32 MiB again. */
+#define SETTINGS                                                                                   \
+  "PRAGMA synchronous=FULL;PRAGMA temp_store=MEMORY;PRAGMA wal_autocheckpoint=4000;"               \
+  "PRAGMA journal_size_limit=33554432;"
+#define WRITER_SETTINGS SETTINGS "PRAGMA cache_size=-8192"
+#define READER_SETTINGS SETTINGS "PRAGMA cache_size=-1024;PRAGMA query_only=ON"
+
+static const char *const statement_texts[] = {
+#define STATEMENT(name, text) text,
+#include "persistence/store_sqlite.def"
+#undef STATEMENT
+};
+
+/* ---- errors ---- */
+
+typedef struct failure {
+  tm_status status;
+  const char *code, *advice;
+} failure;
+
+static failure classify(int rc) {
+  switch (rc & 0xff) {
+  case SQLITE_BUSY:
+  case SQLITE_LOCKED:
+    return (failure){TM_EUNAVAILABLE, "store.busy", "another process holds the lock; try again"};
+  case SQLITE_FULL:
+    return (failure){TM_EUNAVAILABLE, "store.full",
+                     "nothing is lost; free space on the disk and try again"};
+  case SQLITE_READONLY:
+  case SQLITE_PERM:
+    return (failure){TM_EUNAVAILABLE, "store.read_only",
+                     "make the file and its folder writable and try again"};
+  case SQLITE_CORRUPT:
+  case SQLITE_NOTADB:
+  case SQLITE_CONSTRAINT:
+  case SQLITE_MISMATCH:
+  case SQLITE_ERROR: /* our SQL does not fit the tables */
+    return (failure){TM_ECORRUPT, "store.damaged", "the file is damaged; restore a backup"};
+  default:
+    return (failure){TM_EUNAVAILABLE, "store.io",
+                     "check the disk and the file's permissions, then try again"};
+  }
+}
+
+tm_status tm__sqlite_fail(tm_error *err, const char *path, sqlite3 *db, int rc, const char *doing) {
+  if ((rc & 0xff) == SQLITE_NOMEM) return tm__fail_memory(err, "the store");
+  if ((rc & 0xff) == SQLITE_TOOBIG)
+    return tm__fail(err, TM_ETOOLARGE, "store.too_large", "store %s: %s: the record is too large",
+                    path, doing);
+  failure f = classify(rc);
+  const char *words = db != NULL && sqlite3_errcode(db) == rc ? sqlite3_errmsg(db) : NULL;
+  return tm__fail(err, f.status, f.code, "store %s: %s: %s (SQLite error %d); %s", path, doing,
+                  words != NULL ? words : sqlite3_errstr(rc), rc, f.advice);
+}
+
+tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what) {
+  return tm__fail(err, TM_ECORRUPT, "store.damaged",
+                  "store %s is damaged: %s; it was left as it is: restore a backup, or name "
+                  "another file",
+                  path, what);
+}
+
+/* A full disk or a lock passes by itself; after anything else a new handle may do better. */
+static bool wants_reopening(int rc) {
+  int kind = rc & 0xff;
+  return kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_READONLY ||
+         kind == SQLITE_PERM || kind == SQLITE_NOTADB || kind == SQLITE_CORRUPT ||
+         kind == SQLITE_PROTOCOL;
+}
+
+tm_status tm__sqlite_conn_fail(tm_store_conn *c, int rc, const char *doing, tm_error *err) {
+  if (wants_reopening(rc)) c->stale = true;
+  return tm__sqlite_fail(err, c->store->path, c->db, rc, doing);
+}
+
+/* ---- handles ---- */
+
+tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err) {
+  tm_status status = TM_OK;
+  sqlite3 *db = NULL;
+  int rc = sqlite3_open_v2(
+      s->path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(db, s->timeout_ms);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(db, role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS, NULL, NULL,
+                      NULL);
+  if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main") != 0) rc = SQLITE_READONLY;
+  if (rc != SQLITE_OK) {
+    status = tm__sqlite_fail(err, s->path, db, rc, "open");
+    sqlite3_close(db);
+    db = NULL;
+  }
+  *out = db;
+  return status;
+}
+
+int tm__sqlite_int(sqlite3 *db, const char *sql, int64_t *out) {
+  sqlite3_stmt *st = NULL;
+  *out = 0;
+  int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+  if (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW) *out = sqlite3_column_int64(st, 0);
+  int end = sqlite3_finalize(st);
+  return rc != SQLITE_OK ? rc : end;
+}
+
+static void close_handle(tm_store_conn *c) {
+  for (size_t i = 0; i < TM_SQL_COUNT; i++) {
+    sqlite3_finalize(c->statements[i]);
+    c->statements[i] = NULL;
+  }
+  sqlite3_close(c->db);
+  c->db = NULL;
+}
+
+static tm_status open_handle(tm_store_conn *c, tm_error *err) {
+  int64_t version = 0;
+  tm_status status = tm__sqlite_handle(&c->db, c->store, c->role, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_int(c->db, "PRAGMA user_version", &version);
+  if (rc != SQLITE_OK)
+    status = tm__sqlite_fail(err, c->store->path, c->db, rc, "read the version");
+  else if (version > tm__sqlite_newest())
+    status = tm__sqlite_newer(err, c->store->path, version);
+  if (status != TM_OK) close_handle(c);
+  return status;
+}
+
+/* Not while a caller walks over a result of this handle. */
+static bool is_idle(const tm_store_conn *c) {
+  if (c->db == NULL) return true;
+  for (sqlite3_stmt *st = NULL; (st = sqlite3_next_stmt(c->db, st)) != NULL;)
+    if (sqlite3_stmt_busy(st) != 0) return false;
+  return true;
+}
+
+tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err) {
+  if (!c->stale || !is_idle(c)) return TM_OK;
+  close_handle(c);
+  tm_status status = open_handle(c, err);
+  c->stale = status != TM_OK;
+  return status;
+}
+
+tm_status tm__sqlite_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err) {
+  *out = NULL;
+  tm_store_conn *c = calloc(1, sizeof(*c));
+  if (c == NULL) return tm__fail_memory(err, "a connection of the store");
+  c->store = s;
+  c->role = role;
+  tm_status status = open_handle(c, err);
+  if (status == TM_OK)
+    *out = c;
+  else
+    free(c);
+  return status;
+}
+
+void tm__sqlite_disconnect(tm_store_conn *c) {
+  if (c == NULL) return;
+  close_handle(c);
+  free(c);
+}
+
+/* ---- statements ---- */
+
+tm_status tm__sqlite_statement(tm_store_conn *c, tm_sql which, sqlite3_stmt **out, tm_error *err) {
+  tm_status status = tm__sqlite_mend(c, err);
+  if (status != TM_OK) return status;
+  if (c->statements[which] == NULL) {
+    int rc = sqlite3_prepare_v3(c->db, statement_texts[which], -1, SQLITE_PREPARE_PERSISTENT,
+                                &c->statements[which], NULL);
+    if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "prepare a statement", err);
+  }
+  *out = c->statements[which];
+  return TM_OK;
+}
+
+tm_status tm__sqlite_run(tm_store_conn *c, sqlite3_stmt *st, const char *doing, tm_error *err) {
+  int rc;
+  do {
+    rc = sqlite3_step(st);
+  } while (rc == SQLITE_ROW);
+  tm_status status = rc == SQLITE_DONE ? TM_OK : tm__sqlite_conn_fail(c, rc, doing, err);
+  sqlite3_reset(st);
+  return status;
+}
+
+int tm__sqlite_bind(sqlite3_stmt *st, int at, tm_slice text) {
+  return sqlite3_bind_text64(st, at, text.ptr, text.len, SQLITE_STATIC, SQLITE_UTF8);
+}
+
+int tm__sqlite_bind_text(sqlite3_stmt *st, int at, const char *text) {
+  return sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
+}
+
+tm_slice tm__sqlite_column(sqlite3_stmt *st, int at) {
+  if (sqlite3_column_type(st, at) == SQLITE_NULL) return (tm_slice){NULL, 0};
+  const char *bytes = sqlite3_column_blob(st, at); /* NULL for "" too */
+  return (tm_slice){bytes != NULL ? bytes : "", (size_t)sqlite3_column_bytes(st, at)};
+}

@@ -1,0 +1,204 @@
+/* store_sqlite_file.c - where the store lies: its folders, the lock that says who is alive, and a
+ * new file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "persistence/store_sqlite.h"
+
+static tm_status io_fail(tm_error *err, const char *doing, const char *path) {
+  return tm__fail(err, TM_EUNAVAILABLE, "store.io", "store: %s %s: %s", doing, path,
+                  strerror(errno));
+}
+
+/* path + suffix, to be freed; NULL when out of memory. */
+static char *join(const char *path, const char *suffix) {
+  tm_buf b = {0};
+  tm__buf_text(&b, path);
+  tm__buf_text(&b, suffix);
+  return tm__buf_take(&b);
+}
+
+/* ---- the path ---- */
+
+/* Makes every folder of `path` that is missing; `path` is changed and restored meanwhile. */
+static tm_status make_folders(char *path, tm_error *err) {
+  for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+    *slash = '\0';
+    int rc = mkdir(path, 0700);
+    tm_status status = rc == 0 || errno == EEXIST ? TM_OK : io_fail(err, "make the folder", path);
+    *slash = '/';
+    if (status != TM_OK) return status;
+  }
+  return TM_OK;
+}
+
+/* The folder of `path` without links, then its last part. NULL and errno when there is none. */
+static char *resolve(const char *path) {
+  char *whole = realpath(path, NULL);
+  if (whole != NULL || errno != ENOENT) return whole;
+  const char *slash = strrchr(path, '/');
+  const char *name = slash != NULL ? slash + 1 : path;
+  tm_buf b = {0};
+  tm__buf_add(&b, path, (size_t)(name - path));
+  tm__buf_text(&b, ".");
+  char *relative = tm__buf_take(&b);
+  char *folder = relative != NULL ? realpath(relative, NULL) : NULL;
+  free(relative);
+  if (folder == NULL) return NULL;
+  tm__buf_text(&b, folder);
+  if (strcmp(folder, "/") != 0) tm__buf_text(&b, "/");
+  tm__buf_text(&b, name);
+  free(folder);
+  return tm__buf_take(&b);
+}
+
+tm_status tm__sqlite_place(tm_store *s, const char *location, tm_error *err) {
+  size_t len = location != NULL ? strlen(location) : 0;
+  if (len == 0 || location[len - 1] == '/' || len > PATH_MAX - 16)
+    return tm__fail(err, TM_EINVAL, "store.location",
+                    "store: \"%.200s\" is no name of a file; set workflow_persistence.sqlite."
+                    "database_path",
+                    location != NULL ? location : "");
+  char *path = join(location, "");
+  if (path == NULL) return tm__fail_memory(err, "the store's path");
+  tm_status status = make_folders(path, err);
+  if (status == TM_OK && (s->path = resolve(path)) == NULL) status = io_fail(err, "find", path);
+  free(path);
+  return status;
+}
+
+int64_t tm__sqlite_beside(const char *path, const char *suffix) {
+  struct stat st;
+  char *name = join(path, suffix);
+  int64_t size = name != NULL && stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
+  free(name);
+  return size;
+}
+
+/* ---- the lock ---- */
+
+static int64_t monotonic_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Another process holds it exclusively only while it opens the store: a matter of milliseconds. */
+static tm_status wait_for_lock(tm_store *s, const char *name, tm_error *err) {
+  const struct timespec pause = {0, 5 * 1000 * 1000};
+  int64_t end = monotonic_ms() + s->timeout_ms;
+  for (;;) {
+    s->alone = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
+    if (s->alone || flock(s->lock, LOCK_SH | LOCK_NB) == 0) return TM_OK;
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_fail(err, "lock", name);
+    if (monotonic_ms() >= end)
+      return tm__fail(err, TM_EUNAVAILABLE, "store.busy",
+                      "store %s: another process has been opening it for %d ms; try again", s->path,
+                      s->timeout_ms);
+    (void)nanosleep(&pause, NULL);
+  }
+}
+
+tm_status tm__sqlite_lock(tm_store *s, tm_error *err) {
+  char *name = join(s->path, ".lock");
+  if (name == NULL) return tm__fail_memory(err, "the store's lock");
+  s->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  tm_status status = s->lock >= 0 ? wait_for_lock(s, name, err) : io_fail(err, "open", name);
+  free(name);
+  return status;
+}
+
+tm_status tm__sqlite_lock_share(tm_store *s, tm_error *err) {
+  if (!s->alone || flock(s->lock, LOCK_SH) == 0) return TM_OK;
+  return io_fail(err, "share the lock of", s->path);
+}
+
+/* ---- a new file ---- */
+
+tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err) {
+  struct stat st;
+  int rc = stat(s->path, &st);
+  *is_new = false;
+  if (rc != 0 && errno != ENOENT) return io_fail(err, "look at", s->path);
+  if (rc == 0 && !S_ISREG(st.st_mode))
+    return tm__fail(err, TM_EINVAL, "store.location", "store: %s is not a file", s->path);
+  if (rc == 0 && st.st_size > 0) return TM_OK;
+  if (tm__sqlite_beside(s->path, "-wal") > 0 || tm__sqlite_beside(s->path, "-journal") > 0)
+    return tm__sqlite_damaged(err, s->path,
+                              "the file is missing or empty, but the log of a file lies beside it");
+  *is_new = true;
+  return TM_OK;
+}
+
+static void remove_draft(const char *draft) {
+  static const char *const suffixes[] = {"", "-journal", "-wal", "-shm"};
+  for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+    char *name = join(draft, suffixes[i]);
+    if (name != NULL) (void)unlink(name);
+    free(name);
+  }
+}
+
+static tm_status fill(const tm_store *s, const char *draft, sqlite3 *db, tm_error *err) {
+  tm_buf sql = {0};
+  tm__buf_printf(&sql, "PRAGMA auto_vacuum=%s;PRAGMA application_id=%d;",
+                 s->auto_vacuum ? "INCREMENTAL" : "NONE", TM_SQLITE_APPLICATION);
+  int rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
+  tm__buf_free(&sql);
+  if (rc != SQLITE_OK) return tm__sqlite_fail(err, draft, db, rc, "make a new file");
+  tm_status status =
+      tm__sqlite_migrate(db, draft, tm__sqlite_migrations, tm__sqlite_migration_count, err);
+  if (status != TM_OK || !s->wal) return status;
+  rc = sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
+  return rc == SQLITE_OK ? TM_OK : tm__sqlite_fail(err, draft, db, rc, "make a new file");
+}
+
+static tm_status make_draft(const tm_store *s, const char *draft, tm_error *err) {
+  int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return io_fail(err, "make", draft);
+  (void)close(fd);
+  sqlite3 *db = NULL;
+  int rc = sqlite3_open_v2(
+      draft, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+  tm_status status = rc == SQLITE_OK ? fill(s, draft, db, err)
+                                     : tm__sqlite_fail(err, draft, db, rc, "make a new file");
+  rc = sqlite3_close(db);
+  return status != TM_OK || rc == SQLITE_OK
+             ? status
+             : tm__sqlite_fail(err, draft, NULL, rc, "close the new file");
+}
+
+/* Makes the rename itself durable. */
+static tm_status sync_folder(const char *path, tm_error *err) {
+  const char *slash = strrchr(path, '/'); /* path is absolute */
+  char *folder = tm__slice_dup((tm_slice){path, slash == path ? 1 : (size_t)(slash - path)});
+  if (folder == NULL) return tm__fail_memory(err, "the store's folder");
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  tm_status status = fd >= 0 && fsync(fd) == 0 ? TM_OK : io_fail(err, "sync", folder);
+  if (fd >= 0) (void)close(fd);
+  free(folder);
+  return status;
+}
+
+tm_status tm__sqlite_create(const tm_store *s, tm_error *err) {
+  char *draft = join(s->path, ".new");
+  if (draft == NULL) return tm__fail_memory(err, "the store's path");
+  remove_draft(draft);
+  tm_status status = make_draft(s, draft, err);
+  if (status == TM_OK && tm__sqlite_beside(draft, "-wal") > 0)
+    status = tm__fail(err, TM_EUNAVAILABLE, "store.io",
+                      "store %s: the new file could not be written out; check the disk", s->path);
+  if (status == TM_OK && rename(draft, s->path) != 0) status = io_fail(err, "make", s->path);
+  if (status == TM_OK) status = sync_folder(s->path, err);
+  remove_draft(draft);
+  free(draft);
+  return status;
+}

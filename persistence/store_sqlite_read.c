@@ -1,0 +1,276 @@
+/* store_sqlite_read.c - heads, rows, lists, deadlines, keys, sessions, scripts. */
+#include "persistence/store_sqlite.h"
+
+#define RECENT_SIZE (sizeof(uint64_t) * 3)
+
+/* ---- decoding: what does not fit our structs was not written by us ---- */
+
+static uint64_t get_u64(const unsigned char *p) {
+  uint64_t v = 0;
+  for (int i = 0; i < 8; i++)
+    v |= (uint64_t)p[i] << (8 * i);
+  return v;
+}
+
+static bool decode_recent(tm_head *h, tm_slice bytes) {
+  if (bytes.len % RECENT_SIZE != 0 || bytes.len > TM_RECENT_KEYS * RECENT_SIZE) return false;
+  for (size_t i = 0; i < bytes.len / RECENT_SIZE; i++) {
+    const unsigned char *p = (const unsigned char *)bytes.ptr + i * RECENT_SIZE;
+    h->recent[i] = (tm_recent_key){get_u64(p), get_u64(p + 8), (int64_t)get_u64(p + 16)};
+  }
+  return true;
+}
+
+static bool text_column(sqlite3_stmt *st, int at, char *out, size_t size) {
+  return tm__copy(out, size, tm__sqlite_column(st, at));
+}
+
+/* From TM_HEAD_COLUMNS. */
+static bool decode_head(sqlite3_stmt *st, tm_head *h) {
+  *h = (tm_head){0};
+  bool ok = text_column(st, 0, h->id, sizeof(h->id));
+  ok = text_column(st, 1, h->tenant, sizeof(h->tenant)) && ok;
+  ok = text_column(st, 2, h->session, sizeof(h->session)) && ok;
+  ok = text_column(st, 3, h->system, sizeof(h->system)) && ok;
+  ok = text_column(st, 4, h->flow, sizeof(h->flow)) && ok;
+  ok = text_column(st, 5, h->version, sizeof(h->version)) && ok;
+  ok = text_column(st, 6, h->step, sizeof(h->step)) && ok;
+  ok = text_column(st, 7, h->claim, sizeof(h->claim)) && ok;
+  int status = sqlite3_column_int(st, 8);
+  h->status = (tm_conversation_status)status;
+  h->revision = sqlite3_column_int64(st, 9);
+  h->tip = sqlite3_column_int64(st, 10);
+  h->wake_at = sqlite3_column_int64(st, 11);
+  h->created = sqlite3_column_int64(st, 12);
+  return ok && status >= TM_ACTIVE && status <= TM_CANCELLED &&
+         decode_recent(h, tm__sqlite_column(st, 13));
+}
+
+/* From TM_ROW_COLUMNS; the body is borrowed until the next step. */
+static bool decode_row(sqlite3_stmt *st, tm_row *row) {
+  *row = (tm_row){
+      .id = sqlite3_column_int64(st, 0),
+      .parent = sqlite3_column_int64(st, 1),
+      .base = sqlite3_column_int64(st, 2),
+      .revision = sqlite3_column_int64(st, 4),
+      .kind = (tm_row_kind)sqlite3_column_int(st, 5),
+      .created = sqlite3_column_int64(st, 6),
+      .checkpoint = sqlite3_column_int(st, 7) != 0,
+      .flags = (uint32_t)sqlite3_column_int64(st, 8),
+      .body = tm__sqlite_column(st, 9),
+  };
+  return text_column(st, 3, row->conversation, sizeof(row->conversation)) &&
+         row->kind >= TM_ROW_BEGIN && row->kind <= TM_ROW_MIGRATE;
+}
+
+static tm_status not_found(tm_error *err, const char *what) {
+  return tm__fail(err, TM_ENOTFOUND, "store.not_found", "the store has no such %s", what);
+}
+
+/* Ends a statement that gave at most one row: TM_ENOTFOUND without it. */
+static tm_status end_single(tm_store_conn *c, sqlite3_stmt *st, int rc, const char *what,
+                            tm_error *err) {
+  tm_status status = TM_OK;
+  if (rc == SQLITE_DONE)
+    status = not_found(err, what);
+  else if (rc != SQLITE_ROW)
+    status = tm__sqlite_conn_fail(c, rc, "read", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+/* ---- heads ---- */
+
+tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_HEAD, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, id);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  bool readable = rc != SQLITE_ROW || decode_head(st, out);
+  status = end_single(c, st, rc, "conversation", err);
+  return readable ? status : tm__sqlite_damaged(err, c->store->path, "a conversation's head");
+}
+
+/* Gives every row of `st` to `fn`; resets nothing. */
+static tm_status walk_heads(tm_store_conn *c, sqlite3_stmt *st, tm_head_fn fn, void *ud,
+                            tm_error *err) {
+  tm_head head;
+  int rc;
+  while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    if (!decode_head(st, &head))
+      return tm__sqlite_damaged(err, c->store->path, "a conversation's head");
+    tm_status status = fn(ud, &head);
+    if (status != TM_OK) return status;
+  }
+  return rc == SQLITE_DONE ? TM_OK : tm__sqlite_conn_fail(c, rc, "read conversations", err);
+}
+
+/* Through the index of the filter's rarest column; each has the id behind it. */
+static void list_sql(tm_buf *b, const tm_list_filter *f) {
+  const char *index = f->session.ptr != NULL  ? "heads_session"
+                      : f->status >= 0        ? "heads_status"
+                      : f->system.ptr != NULL ? "heads_system"
+                                              : "heads_tenant";
+  tm__buf_printf(b, "SELECT " TM_HEAD_COLUMNS " FROM heads INDEXED BY %s WHERE tenant=?1", index);
+  if (f->session.ptr != NULL) tm__buf_text(b, " AND session=?2");
+  if (f->system.ptr != NULL) tm__buf_text(b, " AND system=?3");
+  if (f->flow.ptr != NULL) tm__buf_text(b, " AND flow=?4");
+  if (f->status >= 0) tm__buf_text(b, " AND status=?5");
+  if (f->before[0] != '\0') tm__buf_text(b, " AND id<?6");
+  tm__buf_text(b, " ORDER BY id DESC LIMIT ?7");
+}
+
+static int bind_list(sqlite3_stmt *st, const tm_list_filter *f) {
+  int64_t limit = f->limit > INT32_MAX ? INT32_MAX : (int64_t)f->limit;
+  int rc = tm__sqlite_bind(st, 1, f->tenant);
+  rc |= tm__sqlite_bind(st, 2, f->session);
+  rc |= tm__sqlite_bind(st, 3, f->system);
+  rc |= tm__sqlite_bind(st, 4, f->flow);
+  rc |= sqlite3_bind_int(st, 5, f->status);
+  rc |= tm__sqlite_bind_text(st, 6, f->before);
+  rc |= sqlite3_bind_int64(st, 7, limit);
+  return rc;
+}
+
+tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
+                          tm_error *err) {
+  tm_buf sql = {0};
+  sqlite3_stmt *st = NULL;
+  tm_status status = tm__sqlite_mend(c, err);
+  if (status != TM_OK) return status;
+  list_sql(&sql, f);
+  int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
+  if (rc == SQLITE_OK) rc = bind_list(st, f);
+  status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
+                           : tm__sqlite_conn_fail(c, rc, "list conversations", err);
+  sqlite3_finalize(st);
+  tm__buf_free(&sql);
+  return status;
+}
+
+/* ---- rows ---- */
+
+/* Gives row `id` to `fn`; *next is where the walk goes on, 0: nowhere. *absent: no such row. */
+static tm_status visit_row(tm_store_conn *c, int64_t id, bool follow_base, int64_t *next,
+                           bool *absent, tm_row_fn fn, void *ud, tm_error *err) {
+  tm_row row;
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ROW, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_bind_int64(st, 1, id);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  *absent = rc == SQLITE_DONE;
+  if (rc != SQLITE_ROW) {
+    if (!*absent) status = tm__sqlite_conn_fail(c, rc, "read the journal", err);
+  } else if (decode_row(st, &row)) {
+    *next = follow_base && row.base != 0 ? row.base : row.parent;
+    status = fn(ud, &row);
+  } else {
+    status = tm__sqlite_damaged(err, c->store->path, "a row of the journal");
+  }
+  sqlite3_reset(st);
+  return status;
+}
+
+tm_status tm__sqlite_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
+                           tm_error *err) {
+  for (int64_t at = row, next = 0; at != 0; at = next) {
+    bool absent = false;
+    tm_status status = visit_row(c, at, follow_base, &next, &absent, fn, ud, err);
+    if (absent && at == row) return not_found(err, "journal row");
+    if (absent || status != TM_OK) return status;
+    if (next >= at) return tm__sqlite_damaged(err, c->store->path, "the journal turns in a circle");
+  }
+  return TM_OK;
+}
+
+/* ---- deadlines ---- */
+
+tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, size_t limit, tm_head_fn fn, void *ud,
+                         tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_DUE, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_bind_int64(st, 1, now);
+  rc |= sqlite3_bind_int64(st, 2, limit > INT32_MAX ? INT32_MAX : (int64_t)limit);
+  status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
+                           : tm__sqlite_conn_fail(c, rc, "find deadlines", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
+  sqlite3_stmt *st;
+  *out = 0;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_NEXT_DUE, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW) *out = sqlite3_column_int64(st, 0);
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    status = tm__sqlite_conn_fail(c, rc, "find the next deadline", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+/* ---- keys, sessions, scripts ---- */
+
+tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                              bool *found, tm_error *err) {
+  sqlite3_stmt *st;
+  bool readable = true;
+  *out = (tm_start_key){0};
+  *found = false;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_KEY, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, tenant);
+  rc |= sqlite3_bind_int64(st, 2, (int64_t)key);
+  rc |= sqlite3_bind_int64(st, 3, c->store->now_ms(c->store->now_ud) - TM_KEY_AGE_MS);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW) {
+    *found = true;
+    readable = text_column(st, 0, out->conversation, sizeof(out->conversation));
+    out->body = (uint64_t)sqlite3_column_int64(st, 1);
+    out->row = sqlite3_column_int64(st, 2);
+    out->created = sqlite3_column_int64(st, 3);
+  } else if (rc != SQLITE_DONE) {
+    status = tm__sqlite_conn_fail(c, rc, "find a start key", err);
+  }
+  sqlite3_reset(st);
+  return readable ? status : tm__sqlite_damaged(err, c->store->path, "a start key");
+}
+
+tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                               tm_error *err) {
+  bool found;
+  tm_status status = tm__sqlite_find_key(c, tenant, key, out, &found, err);
+  return status == TM_OK && !found ? not_found(err, "start key") : status;
+}
+
+tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
+                             void *ud, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_SESSION, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, tenant);
+  rc |= tm__sqlite_bind(st, 2, id);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  if (rc != SQLITE_ROW) return end_single(c, st, rc, "session", err);
+  tm_session session = {tm__sqlite_column(st, 0), tm__sqlite_column(st, 1)};
+  status = fn(ud, &session);
+  sqlite3_reset(st);
+  return status;
+}
+
+tm_status tm__sqlite_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
+                                tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_SCRIPT, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, system);
+  rc |= tm__sqlite_bind(st, 2, version);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW) tm__buf_slice(out, tm__sqlite_column(st, 0));
+  status = end_single(c, st, rc, "version of the system", err);
+  return status != TM_OK || tm__buf_ok(out) ? status : tm__fail_memory(err, "a script");
+}

@@ -1,0 +1,256 @@
+/* store_sqlite_schema.c - the tables, how older files become newer ones, and the guide's tables as
+ * views for people with a SQL client. */
+#include <string.h>
+
+#include "persistence/store_sqlite.h"
+
+/* ---- tables ---- */
+
+/* The journal has no index but its own order. A head's indexes have only columns that a turn rarely
+ * changes; heads_wake and heads_claim hold only the heads that have one. */
+static const char version_1[] =
+    "CREATE TABLE heads(id TEXT NOT NULL PRIMARY KEY,tenant TEXT NOT NULL,session TEXT NOT NULL,"
+    "system TEXT NOT NULL,flow TEXT NOT NULL,version TEXT NOT NULL,step TEXT NOT NULL,"
+    "claim TEXT NOT NULL,status INTEGER NOT NULL,revision INTEGER NOT NULL,tip INTEGER NOT NULL,"
+    "wake_at INTEGER NOT NULL,created INTEGER NOT NULL,recent BLOB NOT NULL) STRICT,WITHOUT ROWID;"
+    "CREATE INDEX heads_tenant ON heads(tenant,id);"
+    "CREATE INDEX heads_session ON heads(tenant,session,id);"
+    "CREATE INDEX heads_system ON heads(tenant,system,id);"
+    "CREATE INDEX heads_status ON heads(tenant,status,id);"
+    "CREATE INDEX heads_wake ON heads(wake_at) WHERE wake_at>0;"
+    "CREATE INDEX heads_claim ON heads(claim) WHERE claim<>'';"
+    "CREATE TABLE journal(id INTEGER PRIMARY KEY,parent INTEGER NOT NULL,base INTEGER NOT NULL,"
+    "conversation TEXT NOT NULL,revision INTEGER NOT NULL,kind INTEGER NOT NULL,"
+    "created INTEGER NOT NULL,checkpoint INTEGER NOT NULL,flags INTEGER NOT NULL,"
+    "body ANY NOT NULL) STRICT;"
+    "CREATE TABLE start_keys(tenant TEXT NOT NULL,key INTEGER NOT NULL,conversation TEXT NOT NULL,"
+    "body INTEGER NOT NULL,answer INTEGER NOT NULL,created INTEGER NOT NULL,"
+    "PRIMARY KEY(tenant,key)) STRICT,WITHOUT ROWID;"
+    "CREATE INDEX start_keys_created ON start_keys(created);"
+    "CREATE INDEX start_keys_conversation ON start_keys(conversation);"
+    "CREATE TABLE sessions(tenant TEXT NOT NULL,id TEXT NOT NULL,user_id TEXT,metadata TEXT,"
+    "created INTEGER NOT NULL,PRIMARY KEY(tenant,id)) STRICT,WITHOUT ROWID;"
+    "CREATE TABLE scripts(system TEXT NOT NULL,version TEXT NOT NULL,sources TEXT NOT NULL,"
+    "created INTEGER NOT NULL,PRIMARY KEY(system,version)) STRICT,WITHOUT ROWID;"
+    "CREATE TABLE views(kind INTEGER PRIMARY KEY,name TEXT NOT NULL,sql TEXT NOT NULL) STRICT;";
+
+const tm_sqlite_migration tm__sqlite_migrations[] = {{1, version_1}};
+const size_t tm__sqlite_migration_count =
+    sizeof(tm__sqlite_migrations) / sizeof(tm__sqlite_migrations[0]);
+
+int tm__sqlite_newest(void) {
+  return tm__sqlite_migrations[tm__sqlite_migration_count - 1].version;
+}
+
+/* ---- migrations ---- */
+
+tm_status tm__sqlite_newer(tm_error *err, const char *path, int64_t version) {
+  return tm__fail(err, TM_ECORRUPT, "store.newer",
+                  "store %s was written by a newer program (version %lld of its tables, this one "
+                  "knows %d); it was left as it is: install the newer program",
+                  path, (long long)version, tm__sqlite_newest());
+}
+
+static int migrate_from(sqlite3 *db, int64_t version, const tm_sqlite_migration *list,
+                        size_t count) {
+  int rc = SQLITE_OK;
+  for (size_t i = 0; rc == SQLITE_OK && i < count; i++)
+    if (list[i].version > version) rc = sqlite3_exec(db, list[i].sql, NULL, NULL, NULL);
+  if (rc != SQLITE_OK) return rc;
+  char pragma[64];
+  (void)sqlite3_snprintf(sizeof(pragma), pragma, "PRAGMA user_version=%d", list[count - 1].version);
+  return sqlite3_exec(db, pragma, NULL, NULL, NULL);
+}
+
+tm_status tm__sqlite_migrate(sqlite3 *db, const char *path, const tm_sqlite_migration *list,
+                             size_t count, tm_error *err) {
+  int64_t version = 0;
+  tm_status status = TM_OK;
+  int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  if (rc == SQLITE_OK) rc = tm__sqlite_int(db, "PRAGMA user_version", &version);
+  if (rc == SQLITE_OK && version > list[count - 1].version)
+    status = tm__sqlite_newer(err, path, version);
+  else if (rc == SQLITE_OK && version < list[count - 1].version)
+    rc = migrate_from(db, version, list, count);
+  if (rc == SQLITE_OK && status == TM_OK) rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+  if (rc != SQLITE_OK)
+    status = tm__sqlite_fail(err, path, db, rc, "bring its tables to this version");
+  if (sqlite3_get_autocommit(db) == 0) (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+  return status;
+}
+
+/* ---- views ---- */
+
+/* A body that is compressed or sealed, or no JSON, shows as NULL. */
+#define PLAIN            "j.flags=0 AND json_valid(j.body)"
+#define STATE            "CASE WHEN " PLAIN " THEN j.body->'$.state' END"
+#define FIELD(name)      "s.value->>'$." name "'"
+#define JSON_FIELD(name) "nullif(s.value->'$." name "','null')"
+
+static void conversations_view(tm_buf *b) {
+  tm__buf_text(b, "SELECT h.id AS conversation_id,h.session AS session_id,h.flow AS flow_id,"
+                  "CASE h.status");
+  for (int i = TM_ACTIVE; i <= TM_CANCELLED; i++)
+    tm__buf_printf(b, " WHEN %d THEN '%s'", i,
+                   tm__conversation_status_name((tm_conversation_status)i));
+  tm__buf_text(b, " END AS status,h.step AS current_step," STATE
+                  " AS state_data,h.created AS created_at,j.created AS updated_at "
+                  "FROM heads h LEFT JOIN journal j ON j.id=h.tip");
+}
+
+static void steps_view(tm_buf *b) {
+  tm__buf_text(
+      b, "SELECT " FIELD("step_id") " AS step_id,j.conversation AS conversation_id," FIELD("type") " AS step_type," FIELD("agent") " AS agent_id," JSON_FIELD(
+             "input") " AS "
+                      "input_data," JSON_FIELD("output") " AS output_data," FIELD(
+                          "start") " AS "
+                                   "execution_start," FIELD("end") " AS execution_end," FIELD(
+                                       "status") " AS status,"
+                                                 "CASE json_type(s.value,'$.error') WHEN 'object' "
+                                                 "THEN " FIELD("error.message") " ELSE " FIELD(
+                                                     "error") " END AS error_message,j.created AS "
+                                                              "created_at "
+                                                              "FROM journal j LEFT JOIN "
+                                                              "json_each(CASE WHEN " PLAIN
+                                                              " THEN j.body ELSE '{}' END,"
+                                                              "'$.steps') s WHERE s.key IS NOT "
+                                                              "NULL OR j.flags<>0");
+}
+
+static void checkpoints_view(tm_buf *b) {
+  tm__buf_text(b,
+               "SELECT j.id AS checkpoint_id,j.conversation AS conversation_id,"
+               "CASE WHEN " PLAIN " THEN j.body->>'$.step' END AS step_id," STATE
+               " AS state_snapshot,j.created AS created_at FROM journal j WHERE j.checkpoint<>0");
+}
+
+static void sessions_view(tm_buf *b) {
+  tm__buf_text(b, "SELECT s.id AS session_id,s.user_id,s.metadata,ifnull((SELECT max(j.created) "
+                  "FROM heads h JOIN journal j ON j.id=h.tip WHERE h.tenant=s.tenant AND "
+                  "h.session=s.id),s.created) AS last_activity,s.created AS created_at "
+                  "FROM sessions s");
+}
+
+static const struct view {
+  const char *name; /* unless the configuration has another */
+  void (*select)(tm_buf *b);
+} view_list[TM_SQLITE_VIEWS] = {
+    {"workflow_conversations", conversations_view},
+    {"workflow_steps", steps_view},
+    {"workflow_checkpoints", checkpoints_view},
+    {"workflow_sessions", sessions_view},
+};
+
+static bool is_identifier(const char *name) {
+  size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+  return len > 0 && len < 64 && name[len] == '\0' && (name[0] < '0' || name[0] > '9') &&
+         sqlite3_strnicmp(name, "sqlite_", 7) != 0;
+}
+
+static bool is_taken(const tm_store *s, size_t count, const char *name) {
+  static const char *const tables[] = {"heads",    "journal", "start_keys",
+                                       "sessions", "scripts", "views"};
+  for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+    if (sqlite3_stricmp(name, tables[i]) == 0) return true;
+  for (size_t i = 0; i < count; i++)
+    if (sqlite3_stricmp(name, s->views[i]) == 0) return true;
+  return sqlite3_strnicmp(name, "heads_", 6) == 0 || sqlite3_strnicmp(name, "start_keys_", 11) == 0;
+}
+
+tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error *err) {
+  for (size_t i = 0; i < TM_SQLITE_VIEWS; i++) {
+    const char *name = names[i] != NULL ? names[i] : view_list[i].name;
+    if (!is_identifier(name))
+      return tm__fail(err, TM_EINVAL, "store.table_name",
+                      "\"%.100s\" cannot name a table: use a letter or _, then letters, digits and "
+                      "_, at most 63",
+                      name);
+    if (is_taken(s, i, name))
+      return tm__fail(err, TM_EINVAL, "store.table_name",
+                      "the name \"%s\" is taken by another table of the store: choose another",
+                      name);
+    (void)tm__copy(s->views[i], sizeof(s->views[i]), tm__slice(name));
+  }
+  return TM_OK;
+}
+
+static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
+  tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
+  view_list[kind].select(b);
+}
+
+/* How many of the views are there as they should be. */
+static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
+  sqlite3_stmt *st = NULL;
+  int rc = sqlite3_prepare_v2(db,
+                              "SELECT count(*) FROM views v JOIN sqlite_schema m ON m.name=v.name "
+                              "AND m.type='view' WHERE v.kind=?1 AND v.sql=?2",
+                              -1, &st, NULL);
+  *same = 0;
+  for (size_t i = 0; rc == SQLITE_OK && i < TM_SQLITE_VIEWS; i++) {
+    tm_buf sql = {0};
+    view_sql(s, i, &sql);
+    rc = tm__buf_ok(&sql) ? sqlite3_bind_int(st, 1, (int)i) : SQLITE_NOMEM;
+    if (rc == SQLITE_OK) rc = tm__sqlite_bind(st, 2, tm__buf_view(&sql));
+    if (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+      *same += (size_t)sqlite3_column_int(st, 0);
+    if (rc == SQLITE_OK) rc = sqlite3_reset(st);
+    tm__buf_free(&sql);
+  }
+  int end = sqlite3_finalize(st);
+  return rc != SQLITE_OK ? rc : end;
+}
+
+static int drop_views(sqlite3 *db) {
+  sqlite3_stmt *st = NULL;
+  tm_buf sql = {0};
+  int rc = sqlite3_prepare_v2(db, "SELECT name FROM views", -1, &st, NULL);
+  while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm__buf_printf(&sql, "DROP VIEW IF EXISTS \"%s\";", (const char *)sqlite3_column_text(st, 0));
+    rc = SQLITE_OK;
+  }
+  if (rc == SQLITE_DONE) rc = SQLITE_OK;
+  (void)sqlite3_finalize(st);
+  tm__buf_text(&sql, "DELETE FROM views;");
+  if (rc == SQLITE_OK)
+    rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
+  tm__buf_free(&sql);
+  return rc;
+}
+
+static int make_view(sqlite3 *db, const tm_store *s, size_t kind) {
+  sqlite3_stmt *st = NULL;
+  tm_buf sql = {0};
+  view_sql(s, kind, &sql);
+  int rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
+  if (rc == SQLITE_OK)
+    rc = sqlite3_prepare_v2(db, "INSERT INTO views VALUES(?1,?2,?3)", -1, &st, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_bind_int(st, 1, (int)kind);
+  if (rc == SQLITE_OK) rc = tm__sqlite_bind_text(st, 2, s->views[kind]);
+  if (rc == SQLITE_OK) rc = tm__sqlite_bind(st, 3, tm__buf_view(&sql));
+  if (rc == SQLITE_OK) (void)sqlite3_step(st);
+  int end = sqlite3_finalize(st);
+  tm__buf_free(&sql);
+  return rc != SQLITE_OK ? rc : end;
+}
+
+tm_status tm__sqlite_views(sqlite3 *db, const tm_store *s, tm_error *err) {
+  size_t same = 0;
+  tm_status status = TM_OK;
+  int rc = count_views(db, s, &same);
+  if (rc == SQLITE_OK && same == TM_SQLITE_VIEWS) return TM_OK;
+  if (rc == SQLITE_OK) rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  if (rc == SQLITE_OK) rc = drop_views(db);
+  for (size_t i = 0; rc == SQLITE_OK && i < TM_SQLITE_VIEWS; i++) {
+    rc = make_view(db, s, i);
+    if (rc != SQLITE_ERROR) continue;
+    status = tm__fail(err, TM_EINVAL, "store.table_name",
+                      "store %s: the view \"%s\" cannot be made: %s; choose another name", s->path,
+                      s->views[i], sqlite3_errmsg(db));
+  }
+  if (rc == SQLITE_OK) rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+  if (rc != SQLITE_OK && status == TM_OK)
+    status = tm__sqlite_fail(err, s->path, db, rc, "make the views");
+  if (sqlite3_get_autocommit(db) == 0) (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+  return status;
+}

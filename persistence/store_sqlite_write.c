@@ -1,0 +1,274 @@
+/* store_sqlite_write.c - commits: one transaction for many conversations, in which one that lost
+ * its race leaves no trace. */
+#include "persistence/store_sqlite.h"
+
+#define RECENT_SIZE (sizeof(uint64_t) * 3)
+
+/* ---- transactions ---- */
+
+static tm_status run(tm_store_conn *c, tm_sql which, const char *doing, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, which, &st, err);
+  return status == TM_OK ? tm__sqlite_run(c, st, doing, err) : status;
+}
+
+static void roll_back(tm_store_conn *c) {
+  if (c->db != NULL && sqlite3_get_autocommit(c->db) == 0)
+    (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+static tm_status newest_row(tm_store_conn *c, int64_t *out, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_NEWEST, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_step(st);
+  *out = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+  if (rc != SQLITE_ROW) status = tm__sqlite_conn_fail(c, rc, "find the newest row", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+/* ---- heads ---- */
+
+static void put_u64(unsigned char *p, uint64_t v) { /* little-endian: files travel */
+  for (int i = 0; i < 8; i++)
+    p[i] = (unsigned char)(v >> (8 * i));
+}
+
+/* The recent keys without unused ones at the end; their size in bytes. */
+static size_t encode_recent(unsigned char *out, const tm_head *h, int64_t row_id) {
+  size_t count = TM_RECENT_KEYS;
+  while (count > 0 && h->recent[count - 1].key == 0)
+    count--;
+  for (size_t i = 0; i < count; i++) {
+    const tm_recent_key *k = &h->recent[i];
+    put_u64(out + i * RECENT_SIZE, k->key);
+    put_u64(out + i * RECENT_SIZE + 8, k->body);
+    put_u64(out + i * RECENT_SIZE + 16, (uint64_t)(k->row == TM_THIS_ROW ? row_id : k->row));
+  }
+  return count * RECENT_SIZE;
+}
+
+/* What TOUCH, WAKE, MOVE and ADD_HEAD have in common. row_id 0: there is none. */
+static int bind_head(sqlite3_stmt *st, const tm_head *h, int64_t row_id,
+                     const unsigned char *recent, size_t recent_size) {
+  int rc = sqlite3_bind_int64(st, 1, h->revision);
+  rc |= row_id != 0 ? sqlite3_bind_int64(st, 2, row_id) : sqlite3_bind_null(st, 2);
+  rc |= tm__sqlite_bind_text(st, 3, h->flow);
+  rc |= tm__sqlite_bind_text(st, 4, h->version);
+  rc |= tm__sqlite_bind_text(st, 5, h->step);
+  rc |= sqlite3_bind_blob64(st, 6, recent, recent_size, SQLITE_STATIC);
+  rc |= tm__sqlite_bind_text(st, 7, h->id);
+  rc |= sqlite3_bind_int(st, 9, (int)h->status);
+  rc |= sqlite3_bind_int64(st, 10, h->wake_at);
+  rc |= tm__sqlite_bind_text(st, 11, h->claim);
+  return rc;
+}
+
+/* One statement on the head; *changed: it found the head as expected. */
+static tm_status write_head(tm_store_conn *c, tm_sql which, const tm_commit *item, int64_t row_id,
+                            bool *changed, tm_error *err) {
+  unsigned char recent[TM_RECENT_KEYS * RECENT_SIZE];
+  const tm_head *h = &item->head;
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, which, &st, err);
+  if (status != TM_OK) return status;
+  int rc = bind_head(st, h, row_id, recent, encode_recent(recent, h, row_id));
+  if (which == TM_SQL_ADD_HEAD) {
+    rc |= tm__sqlite_bind_text(st, 12, h->tenant);
+    rc |= tm__sqlite_bind_text(st, 13, h->session);
+    rc |= tm__sqlite_bind_text(st, 14, h->system);
+    rc |= sqlite3_bind_int64(st, 15, h->created);
+  } else {
+    rc |= sqlite3_bind_int64(st, 8, item->expect_revision);
+  }
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a head", err);
+  status = tm__sqlite_run(c, st, "write a head", err);
+  *changed = status == TM_OK && sqlite3_changes(c->db) > 0;
+  return status;
+}
+
+static tm_status compare_and_set(tm_store_conn *c, const tm_commit *item, int64_t row_id,
+                                 bool *changed, tm_error *err) {
+  static const tm_sql ways[] = {TM_SQL_TOUCH, TM_SQL_WAKE, TM_SQL_MOVE};
+  if (item->expect_revision == 0) return write_head(c, TM_SQL_ADD_HEAD, item, row_id, changed, err);
+  tm_status status = TM_OK;
+  *changed = false;
+  for (size_t i = 0; status == TM_OK && !*changed && i < sizeof(ways) / sizeof(ways[0]); i++)
+    status = write_head(c, ways[i], item, row_id, changed, err);
+  return status;
+}
+
+/* ---- rows, sessions, start keys ---- */
+
+static tm_status add_row(tm_store_conn *c, const tm_commit *item, int64_t row_id, tm_error *err) {
+  const tm_row *row = item->row;
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_ROW, &st, err);
+  if (status != TM_OK) return status;
+  tm_slice body = row->body.ptr != NULL ? row->body : TM_S("");
+  int rc = sqlite3_bind_int64(st, 1, row_id);
+  rc |= sqlite3_bind_int64(st, 2, row->parent);
+  rc |= sqlite3_bind_int64(st, 3, row->base);
+  rc |= tm__sqlite_bind_text(st, 4, item->head.id);
+  rc |= sqlite3_bind_int64(st, 5, item->head.revision);
+  rc |= sqlite3_bind_int(st, 6, (int)row->kind);
+  rc |= sqlite3_bind_int64(st, 7, row->created);
+  rc |= sqlite3_bind_int(st, 8, row->checkpoint);
+  rc |= sqlite3_bind_int64(st, 9, row->flags);
+  rc |= row->flags == 0 ? tm__sqlite_bind(st, 10, body)
+                        : sqlite3_bind_blob64(st, 10, body.ptr, body.len, SQLITE_STATIC);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a row", err);
+  return tm__sqlite_run(c, st, "append to the journal", err);
+}
+
+static tm_status add_session(tm_store_conn *c, const tm_commit *item, int64_t now, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_SESSION, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind_text(st, 1, item->head.tenant);
+  rc |= tm__sqlite_bind_text(st, 2, item->head.session);
+  rc |= tm__sqlite_bind(st, 3, item->session->user_id);
+  rc |= tm__sqlite_bind(st, 4, item->session->metadata);
+  rc |= sqlite3_bind_int64(st, 5, now);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a session", err);
+  return tm__sqlite_run(c, st, "keep a session", err);
+}
+
+static tm_status add_key(tm_store_conn *c, const tm_commit *item, int64_t row_id, int64_t now,
+                         tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_KEY, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind_text(st, 1, item->head.tenant);
+  rc |= sqlite3_bind_int64(st, 2, (int64_t)item->start_key);
+  rc |= tm__sqlite_bind_text(st, 3, item->head.id);
+  rc |= sqlite3_bind_int64(st, 4, (int64_t)item->start_body);
+  rc |= sqlite3_bind_int64(st, 5, item->start_answer ? row_id : 0);
+  rc |= sqlite3_bind_int64(st, 6, now);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a start key", err);
+  return tm__sqlite_run(c, st, "keep a start key", err);
+}
+
+static tm_status answer_key(tm_store_conn *c, const tm_commit *item, int64_t row_id,
+                            tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ANSWER_KEY, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind_text(st, 1, item->head.id);
+  rc |= sqlite3_bind_int64(st, 2, row_id);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a start key", err);
+  return tm__sqlite_run(c, st, "answer a start key", err);
+}
+
+/* Forgets a few old keys; gives pages that became free back to the file system. */
+static tm_status expire_keys(tm_store_conn *c, int64_t now, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_EXPIRE_KEYS, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_bind_int64(st, 1, now - TM_KEY_AGE_MS);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind the time", err);
+  status = tm__sqlite_run(c, st, "forget old start keys", err);
+  if (status != TM_OK || sqlite3_changes(c->db) == 0 || !c->store->auto_vacuum) return status;
+  return run(c, TM_SQL_SHRINK, "shrink the file", err);
+}
+
+/* ---- a commit ---- */
+
+/* Everything that can say no comes before anything that writes. */
+static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_t now,
+                       tm_error *err) {
+  bool taken = false, fits = false, starts = item->expect_revision == 0;
+  tm_start_key key;
+  tm_status status = TM_OK;
+  if ((item->status = tm__commit_check(item)) != TM_OK) return TM_OK;
+  if (starts && item->start_key != 0)
+    status =
+        tm__sqlite_find_key(c, tm__slice(item->head.tenant), item->start_key, &key, &taken, err);
+  if (status == TM_OK && !taken) status = compare_and_set(c, item, row_id, &fits, err);
+  if (status != TM_OK) return status;
+  if (!fits) {
+    item->status = TM_ECONFLICT;
+    return TM_OK;
+  }
+  if (item->row != NULL) status = add_row(c, item, row_id, err);
+  if (status == TM_OK && starts && item->start_key != 0)
+    status = add_key(c, item, row_id, now, err);
+  if (status == TM_OK && !starts && item->start_answer && row_id != 0)
+    status = answer_key(c, item, row_id, err);
+  if (status == TM_OK && starts && item->session != NULL) status = add_session(c, item, now, err);
+  item->row_id = row_id;
+  return status;
+}
+
+static tm_status apply_all(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err) {
+  int64_t newest = 0, now = c->store->now_ms(c->store->now_ud);
+  bool started = false;
+  tm_status status = newest_row(c, &newest, err);
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    items[i]->row_id = 0;
+    status = apply(c, items[i], items[i]->row != NULL ? newest + 1 : 0, now, err);
+    if (items[i]->row_id != 0) newest = items[i]->row_id;
+    started = started || (items[i]->start_key != 0 && items[i]->status == TM_OK);
+  }
+  if (status == TM_OK && started) status = expire_keys(c, now, err);
+  return status;
+}
+
+tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
+                            tm_error *err) {
+  tm_status status = run(c, TM_SQL_BEGIN, "begin a transaction", err);
+  if (status == TM_OK) status = apply_all(c, items, count, err);
+  if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
+  if (status == TM_OK) return TM_OK;
+  roll_back(c);
+  for (size_t i = 0; i < count; i++) {
+    items[i]->status = status;
+    items[i]->row_id = 0;
+  }
+  return status;
+}
+
+/* ---- the rest that writes ---- */
+
+static tm_status revive(tm_store_conn *c, const char *claim, int64_t now, int64_t *taken,
+                        tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_REVIVE, &st, err);
+  if (status != TM_OK) return status;
+  int rc = sqlite3_bind_int64(st, 1, now);
+  rc |= tm__sqlite_bind_text(st, 2, claim);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a claim", err);
+  status = tm__sqlite_run(c, st, "take up the turns of a dead host", err);
+  if (status == TM_OK) *taken += sqlite3_changes(c->db);
+  return status;
+}
+
+tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err) {
+  tm_buf *dead = &c->store->dead;
+  *taken = 0;
+  if (dead->len == 0) return TM_OK;
+  tm_status status = run(c, TM_SQL_BEGIN, "begin a transaction", err);
+  for (size_t at = 0; status == TM_OK && at < dead->len; at += TM_ID_SIZE)
+    status = revive(c, dead->ptr + at, now, taken, err);
+  if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
+  roll_back(c);
+  if (status == TM_OK)
+    tm__buf_clear(dead); /* a claim made from now on has an owner */
+  else
+    *taken = 0;
+  return status;
+}
+
+tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
+                                tm_slice sources, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_SCRIPT, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, system);
+  rc |= tm__sqlite_bind(st, 2, version);
+  rc |= tm__sqlite_bind(st, 3, sources);
+  rc |= sqlite3_bind_int64(st, 4, c->store->now_ms(c->store->now_ud));
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a script", err);
+  return tm__sqlite_run(c, st, "keep a script", err);
+}

@@ -1,0 +1,640 @@
+/* api_test.c - the routes over real sockets, with a host that writes down what it was asked. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+
+#include "api/api.h"
+#include "core/json.h"
+#include "tests/net/raw_client.h"
+
+#define ID   "0199c0de-0000-7000-8000-000000000001"
+#define BASE "/v1/conversations/" ID
+
+/* ---- a host that answers at once, or when it is told ---- */
+
+struct tm_host {
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  char asked[1024]; /* the last call, "" after it was looked at */
+  tm_error fail;    /* status TM_OK: answers are good */
+  bool later;       /* keeps the next answer back */
+  tm_reply_fn fn;   /* kept back */
+  void *ud;
+};
+
+static void answer(const tm_host *h, tm_reply_fn fn, void *ud) {
+  static const char json[] = "{\"fine\":true}";
+  tm_reply good = {.status = TM_OK, .json = json, .size = sizeof(json) - 1};
+  tm_reply bad = {.status = h->fail.status, .error = &h->fail};
+  fn(ud, h->fail.status == TM_OK ? &good : &bad);
+}
+
+__attribute__((format(printf, 4, 5))) static void asked(tm_host *h, tm_reply_fn fn, void *ud,
+                                                        const char *fmt, ...) {
+  va_list ap;
+  (void)pthread_mutex_lock(&h->lock);
+  va_start(ap, fmt);
+  (void)vsnprintf(h->asked, sizeof(h->asked), fmt, ap);
+  va_end(ap);
+  bool later = h->later;
+  if (later) {
+    h->fn = fn;
+    h->ud = ud;
+    (void)pthread_cond_signal(&h->changed);
+  }
+  (void)pthread_mutex_unlock(&h->lock);
+  if (!later) answer(h, fn, ud);
+}
+
+static const char *or_dash(const char *text) {
+  return text != NULL ? text : "-";
+}
+
+void tm_conversation_begin(tm_host *h, const tm_begin *b, tm_reply_fn fn, void *ud) {
+  assert_int_equal(b->size, sizeof(*b));
+  asked(h, fn, ud, "begin %s %s %s %s %s %s %s %s", or_dash(b->tenant), or_dash(b->system),
+        or_dash(b->flow_id), or_dash(b->session_id), or_dash(b->user_id), or_dash(b->message),
+        or_dash(b->metadata_json), or_dash(b->idempotency_key));
+}
+
+void tm_message_send(tm_host *h, const char *tenant, const char *id, const char *input,
+                     const char *key, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "message %s %s %s %s", tenant, id, input, or_dash(key));
+}
+
+void tm_conversation_read(tm_host *h, const char *tenant, const char *id, tm_read what,
+                          const char *cursor, int limit, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "read %s %s %d %s %d", tenant, id, (int)what, or_dash(cursor), limit);
+}
+
+void tm_conversation_list(tm_host *h, const tm_filter *f, tm_reply_fn fn, void *ud) {
+  assert_int_equal(f->size, sizeof(*f));
+  asked(h, fn, ud, "list %s %s %s %s %s %s %d", or_dash(f->tenant), or_dash(f->session_id),
+        or_dash(f->system), or_dash(f->flow_id), or_dash(f->status), or_dash(f->cursor), f->limit);
+}
+
+void tm_conversation_rollback(tm_host *h, const char *tenant, const char *id, int steps,
+                              const char *checkpoint, int force, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "rollback %s %s %d %s %d", tenant, id, steps, or_dash(checkpoint), force);
+}
+
+void tm_systems_read(tm_host *h, const char *system, const char *flow, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "systems %s %s", or_dash(system), or_dash(flow));
+}
+
+void tm_host_reload(tm_host *h, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "reload");
+}
+
+/* ---- the fixture ---- */
+
+typedef struct fixture {
+  tm_host host;
+  tm_api *api;
+  const char *not_ready; /* NULL: ready */
+  int fd;                /* a kept connection */
+} fixture;
+
+static bool is_ready(void *ud, const char **why_not) {
+  const fixture *f = ud;
+  *why_not = f->not_ready;
+  return f->not_ready == NULL;
+}
+
+static tm_api_options options(fixture *f) {
+  return (tm_api_options){.host = &f->host,
+                          .address = "127.0.0.1:0",
+                          .body_limit = 4096,
+                          .connection_limit = 50,
+                          .idle_timeout_s = 30,
+                          .request_timeout_s = 30,
+                          .ready = is_ready,
+                          .ud = f};
+}
+
+static int set_up(void **state) {
+  fixture *f = calloc(1, sizeof(*f));
+  tm_api_options o = options(f);
+  tm_error err;
+  (void)pthread_mutex_init(&f->host.lock, NULL);
+  (void)pthread_cond_init(&f->host.changed, NULL);
+  if (tm__api_start(&f->api, &o, &err) != TM_OK) return -1;
+  f->fd = raw_connect(tm__api_port(f->api));
+  *state = f;
+  return f->fd >= 0 ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  fixture *f = *state;
+  tm__api_stop(f->api);
+  (void)close(f->fd);
+  (void)pthread_mutex_destroy(&f->host.lock);
+  (void)pthread_cond_destroy(&f->host.changed);
+  free(f);
+  return 0;
+}
+
+static void say(fixture *f, const char *line, const char *headers, const char *body) {
+  tm_buf b = {0};
+  tm__buf_printf(&b, "%s HTTP/1.1\r\n%s%s", line,
+                 strcasestr(headers, "Host:") != NULL ? "" : "Host: localhost\r\n", headers);
+  if (body != NULL) tm__buf_printf(&b, "Content-Length: %zu\r\n", strlen(body));
+  tm__buf_printf(&b, "\r\n%s", body != NULL ? body : "");
+  assert_true(raw_send(f->fd, b.ptr, b.len));
+  tm__buf_free(&b);
+}
+
+/* Sends a request; the whole answer, which the caller frees. */
+static char *ask(fixture *f, const char *line, const char *headers, const char *body) {
+  f->host.asked[0] = '\0';
+  say(f, line, headers, body);
+  return raw_answer(f->fd, strncmp(line, "HEAD", 4) == 0);
+}
+
+/* The request must reach the host as `what`. */
+static void reaches(fixture *f, const char *line, const char *headers, const char *body, int status,
+                    const char *what) {
+  char *got = ask(f, line, headers, body);
+  if (raw_status(got) != status || strcmp(raw_body(got), "{\"fine\":true}") != 0)
+    fail_msg("%s: %s", line, got);
+  assert_non_null(strstr(got, "Content-Type: application/json\r\n"));
+  assert_string_equal(f->host.asked, what);
+  free(got);
+}
+
+/* The request must not reach the host; the problem's detail must hold `text`. */
+static void refused(fixture *f, const char *line, const char *headers, const char *body, int status,
+                    const char *code, const char *text) {
+  char *got = ask(f, line, headers, body);
+  json_t *p = json_loads(raw_body(got), 0, NULL);
+  if (raw_status(got) != status || p == NULL ||
+      strcmp(json_string_value(json_object_get(p, "code")), code) != 0 ||
+      strstr(json_string_value(json_object_get(p, "detail")), text) == NULL)
+    fail_msg("%s %s: wanted %d %s \"%s\", got: %s", line, body != NULL ? body : "", status, code,
+             text, got);
+  assert_int_equal(json_integer_value(json_object_get(p, "status")), status);
+  assert_true(json_is_string(json_object_get(p, "title")));
+  assert_non_null(strstr(json_string_value(json_object_get(p, "type")), code));
+  assert_non_null(strstr(got, "Content-Type: application/problem+json\r\n"));
+  assert_string_equal(f->host.asked, "");
+  json_decref(p);
+  free(got);
+}
+
+/* ---- routes ---- */
+
+static void starts_conversations(void **state) {
+  fixture *f = *state;
+  reaches(f, "POST /v1/conversations", "", "{\"system\":\"s\",\"flow_id\":\"f\"}", 201,
+          "begin default s f - - - - -");
+  reaches(f, "POST /v1/conversations",
+          "X-Tidemill-Tenant: a-1_B.c\r\nX-Tidemill-Role: agent\r\nIdempotency-Key: k/1\r\n"
+          "Content-Type: application/json; charset=utf-8\r\n",
+          "{\"system\":\"s\",\"flow_id\":\"f\",\"session_id\":\"x\",\"user_id\":\"u\","
+          "\"message\":\"h\\u00e9 \\\"\",\"metadata\":{\"b\":[1,2.5],\"a\":{}}}",
+          201, "begin a-1_B.c s f x u h\xc3\xa9 \" {\"a\":{},\"b\":[1,2.5]} k/1");
+  reaches(f, "POST /v1/conversations", "Content-Type: APPLICATION/JSON\r\n",
+          "{\"system\":\"s\",\"flow_id\":\"f\",\"session_id\":null,\"message\":\"\"}", 201,
+          "begin default s f - -  - -");
+}
+
+static void takes_messages(void **state) {
+  fixture *f = *state;
+  static const char *const inputs[][2] = {{"\"yes\"", "\"yes\""},
+                                          {"12345678901234567", "12345678901234567"},
+                                          {"1.5", "1.5"},
+                                          {"true", "true"},
+                                          {"\"\"", "\"\""},
+                                          {"{\"b\":1,\"a\":[]}", "{\"a\":[],\"b\":1}"},
+                                          {"\"a\\u0000b\"", "\"a\\u0000b\""}};
+  for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++) {
+    char body[100], want[200];
+    (void)snprintf(body, sizeof(body), "{\"input\": %s}", inputs[i][0]);
+    (void)snprintf(want, sizeof(want), "message default " ID " %s -", inputs[i][1]);
+    reaches(f, "POST " BASE "/messages", "", body, 200, want);
+  }
+  reaches(f, "POST " BASE "/messages", "Idempotency-Key: abc\r\nX-Tidemill-Tenant: t\r\n",
+          "{\"input\":\"x\"}", 200, "message t " ID " \"x\" abc");
+}
+
+static void reads(void **state) {
+  fixture *f = *state;
+  reaches(f, "GET " BASE, "", NULL, 200, "read default " ID " 0 - 0");
+  reaches(f, "GET " BASE "/steps", "", NULL, 200, "read default " ID " 1 - 0");
+  reaches(f, "GET " BASE "/messages?limit=200", "", NULL, 200, "read default " ID " 2 - 200");
+  reaches(f, "GET " BASE "/checkpoints?cursor=a%2Bb&limit=1", "X-Tidemill-Tenant: t\r\n", NULL, 200,
+          "read t " ID " 3 a+b 1");
+  reaches(f, "GET /v1/conversations", "", NULL, 200, "list default - - - - - 0");
+  reaches(f,
+          "GET /v1/conversations?session_id=s%201&status=waiting_input&system=x&flow_id=y"
+          "&limit=7&cursor=c",
+          "", NULL, 200, "list default s 1 x y waiting_input c 7");
+  reaches(f, "GET /v1/systems", "", NULL, 200, "systems - -");
+  reaches(f, "GET /v1/systems/shop/flows", "", NULL, 200, "systems shop -");
+  reaches(f, "GET /v1/systems/shop/flows/a%20b", "", NULL, 200, "systems shop a b");
+}
+
+static void steers(void **state) {
+  fixture *f = *state;
+  reaches(f, "POST " BASE "/rollback", "", "{\"steps\":2}", 200, "rollback default " ID " 2 - 0");
+  reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":\"17\",\"force\":true}", 200,
+          "rollback default " ID " 0 17 1");
+  reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":17,\"force\":false}", 200,
+          "rollback default " ID " 0 17 0");
+  reaches(f, "POST /v1/admin/reload", "", NULL, 200, "reload");
+  reaches(f, "POST /v1/admin/reload", "", "{}", 200, "reload");
+}
+
+static void is_alive_and_ready(void **state) {
+  fixture *f = *state;
+  char *got = ask(f, "GET /livez", "", NULL);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+  got = ask(f, "GET /readyz", "", NULL);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+  f->not_ready = "the disk is full";
+  refused(f, "GET /readyz", "", NULL, 503, "host.not_ready", "the disk is full");
+  got = ask(f, "GET /livez", "", NULL);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+}
+
+static void answers_head_like_get(void **state) {
+  fixture *f = *state;
+  char *got = ask(f, "HEAD " BASE, "", NULL);
+  assert_int_equal(raw_status(got), 200);
+  assert_non_null(strstr(got, "Content-Length: 13\r\n"));
+  assert_string_equal(raw_body(got), "");
+  assert_string_equal(f->host.asked, "read default " ID " 0 - 0");
+  free(got);
+}
+
+/* ---- routes that are not there ---- */
+
+static void knows_what_is_not_there(void **state) {
+  fixture *f = *state;
+  static const char *const missing[] = {"GET /",
+                                        "GET /v1",
+                                        "GET /v2/x",
+                                        "GET /v1/conversations/",
+                                        "GET " BASE "/",
+                                        "GET " BASE "/nothing",
+                                        "GET /livez/",
+                                        "GET /livez%00",
+                                        "GET /v1/systems/shop/flows/a/b",
+                                        "GET //v1/conversations",
+                                        "POST " BASE "/messages/1",
+                                        "GET /v1/systems//flows",
+                                        "GET /v1/systems/%ff/flows"};
+  for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
+    refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
+  static const char *const later[] = {"POST " BASE "/fork",
+                                      "POST " BASE "/pause",
+                                      "POST " BASE "/resume",
+                                      "POST " BASE "/cancel",
+                                      "POST " BASE "/approval",
+                                      "POST " BASE "/event",
+                                      "POST " BASE "/migrate",
+                                      "POST " BASE "/takeover",
+                                      "POST " BASE "/handback",
+                                      "GET " BASE "/events",
+                                      "GET /v1/sessions",
+                                      "GET /v1/sessions/a",
+                                      "DELETE /v1/sessions/a",
+                                      "GET /v1/outbox?status=dead",
+                                      "GET /v1/systems/a/flows/b/graph?format=svg",
+                                      "GET /metrics",
+                                      "GET /openapi.json"};
+  for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+    refused(f, later[i], "", NULL, 501, "route.unsupported", "not supported yet");
+  refused(f, "POST " BASE "/messages", "Accept: text/event-stream\r\n", "{\"input\":\"x\"}", 501,
+          "route.unsupported", "text/event-stream");
+}
+
+static void says_which_methods_a_path_has(void **state) {
+  fixture *f = *state;
+  char *got = ask(f, "DELETE /v1/conversations", "", NULL);
+  assert_int_equal(raw_status(got), 405);
+  assert_non_null(strstr(got, "Allow: POST, GET, HEAD\r\n"));
+  free(got);
+  got = ask(f, "PUT /v1/sessions/a", "", "{}");
+  assert_non_null(strstr(got, "Allow: GET, HEAD, DELETE\r\n"));
+  free(got);
+  refused(f, "POST /livez", "", "{}", 405, "route.method", "GET, HEAD only");
+  refused(f, "GET /v1/admin/reload", "", NULL, 405, "route.method", "POST only");
+  refused(f, "OPTIONS " BASE "/messages", "", NULL, 405, "route.method", "POST");
+}
+
+/* ---- who asks ---- */
+
+static void browsers_of_others_stay_out(void **state) {
+  fixture *f = *state;
+  char own[100];
+  refused(f, "GET /livez", "Host: evil.example\r\n", NULL, 403, "request.host", "127.0.0.1");
+  refused(f, "GET /livez", "Host: evil.example:8700\r\n", NULL, 403, "request.host", "loopback");
+  refused(f, "GET /livez", "Host: 10.0.0.1\r\n", NULL, 403, "request.host", "");
+  refused(f, "GET /livez", "Host: localhost.evil.example\r\n", NULL, 403, "request.host", "");
+  refused(f, "GET /livez", "Host: [::2]:80\r\n", NULL, 403, "request.host", "");
+  refused(f, "POST /v1/admin/reload", "Origin: http://evil.example\r\n", NULL, 403,
+          "request.origin", "origin");
+  refused(f, "GET /livez", "Host: localhost:1\r\nOrigin: http://localhost:2\r\n", NULL, 403,
+          "request.origin", "");
+  refused(f, "GET /livez", "Origin: null\r\n", NULL, 403, "request.origin", "");
+  static const char *const fine[] = {"localhost",   "LocalHost:99", "127.0.0.1",
+                                     "127.9.9.9:1", "[::1]",        "[::1]:8700"};
+  for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++) {
+    (void)snprintf(own, sizeof(own), "Host: %s\r\nOrigin: http://%s\r\n", fine[i], fine[i]);
+    char *got = ask(f, "GET /livez", own, NULL);
+    if (raw_status(got) != 200) fail_msg("%s: %s", fine[i], got);
+    free(got);
+  }
+}
+
+static void checks_headers(void **state) {
+  fixture *f = *state;
+  char key[300] = "Idempotency-Key: ";
+  static const char start[] = "{\"system\":\"s\",\"flow_id\":\"f\"}";
+  refused(f, "GET /v1/systems", "X-Tidemill-Tenant: a b\r\n", NULL, 400, "request.tenant",
+          "1 to 64");
+  refused(f, "GET /v1/systems", "X-Tidemill-Tenant: ../x\r\n", NULL, 400, "request.tenant", "");
+  refused(f, "GET /v1/systems", "X-Tidemill-Tenant:\r\n", NULL, 400, "request.tenant", "");
+  refused(
+      f, "GET /v1/systems",
+      "X-Tidemill-Tenant: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+      NULL, 400, "request.tenant", "");
+  refused(f, "GET /v1/systems", "X-Tidemill-Role: <admin>\r\n", NULL, 400, "request.role", "");
+  refused(f, "POST /v1/conversations", "Idempotency-Key: a b\r\n", start, 400,
+          "request.idempotency_key", "200");
+  refused(f, "POST /v1/conversations", "Idempotency-Key:\r\n", start, 400,
+          "request.idempotency_key", "");
+  refused(f, "POST " BASE "/messages", "Idempotency-Key: \xc3\xa9\r\n", "{\"input\":\"x\"}", 400,
+          "request.idempotency_key", "");
+  memset(key + 17, 'k', 201);
+  (void)snprintf(key + 218, 3, "\r\n");
+  refused(f, "POST /v1/conversations", key, start, 400, "request.idempotency_key", "");
+  refused(f, "POST /v1/conversations", "Content-Type: text/plain\r\n", start, 415,
+          "request.content_type", "application/json");
+  refused(f, "POST " BASE "/messages", "Content-Type: application/jsonp\r\n", "{\"input\":1}", 415,
+          "request.content_type", "");
+}
+
+/* ---- bad bodies and queries ---- */
+
+static void refuses_bad_bodies(void **state) {
+  fixture *f = *state;
+  static const struct {
+    const char *body, *code, *text;
+  } cases[] = {
+      {"", "request.member_missing", "\"system\""},
+      {"nonsense", "json.invalid", "line 1"},
+      {"{\"system\":\"s\",", "json.invalid", ""},
+      {"{\"system\":\"s\",\"system\":\"t\",\"flow_id\":\"f\"}", "json.invalid", ""},
+      {"{\"system\":\"\xff\",\"flow_id\":\"f\"}", "json.invalid", ""},
+      {"{} {}", "json.invalid", ""},
+      {"[]", "request.body", "object"},
+      {"\"text\"", "request.body", "object"},
+      {"{\"flow_id\":\"f\"}", "request.member_missing", "\"system\""},
+      {"{\"system\":null,\"flow_id\":\"f\"}", "request.member_missing", "\"system\""},
+      {"{\"system\":\"s\",\"flow_id\":5}", "request.member_type", "\"flow_id\" must be a string"},
+      {"{\"system\":\"s\",\"flow_id\":\"\"}", "request.member_value", "1 to 64"},
+      {"{\"system\":\"s\",\"flow_id\":\"a\\u0000b\"}", "request.member_value", "NUL"},
+      {"{\"system\":\"s\",\"flow_id\":\"f\",\"message\":\"\\u0000\"}", "request.member_value",
+       "NUL"},
+      {"{\"system\":\"s\",\"flow_id\":\"f\",\"message\":{}}", "request.member_type", "\"message\""},
+      {"{\"system\":\"s\",\"flow_id\":\"f\",\"metadata\":[]}", "request.member_type", "an object"},
+      {"{\"system\":\"s\",\"flow\":\"f\"}", "request.member_unknown",
+       "known here: system, flow_id,"},
+      {"{\"system\":\"sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss\","
+       "\"flow_id\":\"f\"}",
+       "request.member_value", "it has 65"},
+      {"{\"system\":\"s\",\"flow_id\":\"f\",\"metadata\":{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+       "[["
+       "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}}",
+       "json.depth", "32"},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    refused(f, "POST /v1/conversations", "", cases[i].body, 400, cases[i].code, cases[i].text);
+}
+
+static void refuses_bad_messages(void **state) {
+  fixture *f = *state;
+  static const struct {
+    const char *body;
+    int status;
+    const char *code, *text;
+  } cases[] = {
+      {"{}", 400, "request.member_missing", "\"input\""},
+      {"{\"input\":null}", 400, "request.member_missing", "\"input\""},
+      {"{\"input\":[1]}", 400, "request.member_type", "\"input\" must be a string"},
+      {"{\"inptu\":\"x\"}", 400, "request.member_unknown", "inptu"},
+      {"{\"command\":\"back\"}", 501, "command.unsupported", "\"back\""},
+      {"{\"command\":\"correct\",\"name\":\"n\",\"input\":\"x\"}", 501, "command.unsupported", ""},
+      {"{\"command\":\"dance\"}", 400, "command.unknown", "back, skip, cancel"},
+      {"{\"command\":7}", 400, "request.member_type", "\"command\""},
+      {"{\"input\":\"x\",\"name\":\"n\"}", 400, "request.member_value", "\"correct\""},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    refused(f, "POST " BASE "/messages", "", cases[i].body, cases[i].status, cases[i].code,
+            cases[i].text);
+  static const char *const rollbacks[][2] = {
+      {"{}", "request.member_value"},
+      {"{\"steps\":1,\"checkpoint_id\":\"1\"}", "request.member_value"},
+      {"{\"steps\":0}", "request.member_value"},
+      {"{\"steps\":10001}", "request.member_value"},
+      {"{\"steps\":1.5}", "request.member_type"},
+      {"{\"steps\":\"1\"}", "request.member_type"},
+      {"{\"checkpoint_id\":\"\"}", "request.member_value"},
+      {"{\"steps\":1,\"force\":1}", "request.member_type"}};
+  for (size_t i = 0; i < sizeof(rollbacks) / sizeof(rollbacks[0]); i++)
+    refused(f, "POST " BASE "/rollback", "", rollbacks[i][0], 400, rollbacks[i][1], "\"");
+  refused(f, "POST /v1/admin/reload", "", "{\"all\":true}", 400, "request.member_unknown", "none");
+}
+
+static void refuses_bad_queries(void **state) {
+  fixture *f = *state;
+  static const char *const bad[] = {
+      "limit=0",
+      "limit=201",
+      "limit=",
+      "limit=1x",
+      "limit=-1",
+      "limit=99999999999",
+      "status=x",
+      "status=",
+      "session_id",
+      "session_id=%ff",
+      "cursor=",
+      "statuss=active",
+      "system=sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss"};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    char line[200];
+    (void)snprintf(line, sizeof(line), "GET /v1/conversations?%s", bad[i]);
+    refused(f, line, "", NULL, 400, "request.query", "");
+  }
+  refused(f, "GET " BASE "/steps?status=active", "", NULL, 400, "request.query", "limit,cursor");
+  refused(f, "GET " BASE "?limit=3", "", NULL, 400, "request.query", "none");
+}
+
+static void ids_that_are_none_do_not_exist(void **state) {
+  fixture *f = *state;
+  static const char *const lines[] = {"GET /v1/conversations/7", "GET /v1/conversations/" ID "0",
+                                      "GET /v1/conversations/x/steps"};
+  for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+    refused(f, lines[i], "", NULL, 404, "conversation.not_found", "there is no conversation");
+  refused(f, "POST /v1/conversations/x/messages", "", "{\"input\":\"x\"}", 404,
+          "conversation.not_found", "\"x\"");
+  refused(f, "POST /v1/conversations/x/rollback", "", "{\"steps\":1}", 404,
+          "conversation.not_found", "\"x\"");
+}
+
+static void bounds_bodies(void **state) {
+  fixture *f = *state;
+  char *body = malloc(5000);
+  memset(body, ' ', 5000);
+  body[4999] = '\0';
+  refused(f, "POST " BASE "/messages", "", body, 413, "body.too_large", "4096 bytes");
+  free(body);
+}
+
+/* ---- what the host answers ---- */
+
+static void shapes_errors(void **state) {
+  fixture *f = *state;
+  f->host.fail = (tm_error){.status = TM_ELIMIT,
+                            .code = "session.limit",
+                            .message = "say \"no\"\n\xc3\xa9",
+                            .conversation_id = ID,
+                            .step_id = "ask",
+                            .retry_after_ms = 1001};
+  char *got = ask(f, "GET " BASE, "", NULL);
+  assert_int_equal(raw_status(got), 429);
+  assert_non_null(strstr(got, "Retry-After: 2\r\n"));
+  assert_string_equal(raw_body(got),
+                      "{\"type\":\"urn:tidemill:error:session.limit\",\"title\":\"Too Many "
+                      "Requests\",\"status\":429,\"code\":\"session.limit\",\"detail\":\"say "
+                      "\\\"no\\\"\\n\xc3\xa9\",\"conversation_id\":\"" ID
+                      "\",\"step_id\":\"ask\",\"retry_after\":2}");
+  free(got);
+}
+
+static void maps_every_status(void **state) {
+  fixture *f = *state;
+  static const struct {
+    tm_status status;
+    int http;
+  } cases[] = {{TM_EINVAL, 400},       {TM_ENOTFOUND, 404},    {TM_ECONFLICT, 409},
+               {TM_ETOOLARGE, 413},    {TM_EREUSED, 422},      {TM_ELIMIT, 429},
+               {TM_EUNAVAILABLE, 503}, {TM_EUNSUPPORTED, 501}, {TM_ENOMEM, 500},
+               {TM_EIO, 500},          {TM_ESCRIPT, 500},      {TM_ECORRUPT, 500},
+               {TM_ECANCELLED, 503}};
+  assert_int_equal(tm__api_http_status(TM_OK), 200);
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    assert_int_equal(tm__api_http_status(cases[i].status), cases[i].http);
+    f->host.fail = (tm_error){.status = cases[i].status, .code = "c", .message = "m"};
+    char *got = ask(f, "POST /v1/conversations", "", "{\"system\":\"s\",\"flow_id\":\"f\"}");
+    assert_int_equal(raw_status(got), cases[i].http);
+    assert_non_null(strstr(got, "application/problem+json"));
+    free(got);
+  }
+}
+
+/* ---- life ---- */
+
+static void *answer_kept(void *arg) {
+  tm_host *h = arg;
+  (void)pthread_mutex_lock(&h->lock);
+  while (h->fn == NULL)
+    (void)pthread_cond_wait(&h->changed, &h->lock);
+  (void)pthread_mutex_unlock(&h->lock);
+  answer(h, h->fn, h->ud);
+  return NULL;
+}
+
+static void stopping_waits_for_answers(void **state) {
+  fixture *f = *state;
+  tm_api_options o = options(f);
+  tm_api *api = NULL;
+  pthread_t thread;
+  assert_int_equal(tm__api_start(&api, &o, NULL), TM_OK);
+  int fd = raw_connect(tm__api_port(api));
+  f->host.later = true;
+  assert_true(raw_say(fd, "GET " BASE " HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  (void)pthread_mutex_lock(&f->host.lock);
+  while (f->host.fn == NULL)
+    (void)pthread_cond_wait(&f->host.changed, &f->host.lock);
+  (void)pthread_mutex_unlock(&f->host.lock);
+  tm__api_quiesce(api);
+  assert_int_equal(pthread_create(&thread, NULL, answer_kept, &f->host), 0);
+  tm__api_stop(api);
+  char *got = raw_answer(fd, false);
+  assert_string_equal(raw_body(got), "{\"fine\":true}");
+  assert_non_null(strstr(got, "Connection: close\r\n"));
+  free(got);
+  (void)pthread_join(thread, NULL);
+  (void)close(fd);
+  f->host.later = false;
+  tm__api_stop(NULL);
+}
+
+static void listens_where_it_can(void **state) {
+  fixture *f = *state;
+  static const char *const wrong[] = {
+      "",           "127.0.0.1",       ":80",          "[::1]",          "[::1:80",  "host:80x",
+      "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "example.org:80", "[::1]x:80"};
+  tm_api_options o = options(f);
+  tm_api *api = NULL;
+  tm_error err;
+  char taken[40];
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+    o.address = wrong[i];
+    assert_int_equal(tm__api_start(&api, &o, &err), TM_EINVAL);
+    assert_string_equal(err.code, "server.address");
+    assert_null(api);
+  }
+  (void)snprintf(taken, sizeof(taken), "localhost:%u", tm__api_port(f->api));
+  o.address = taken;
+  assert_int_equal(tm__api_start(&api, &o, &err), TM_EIO);
+  assert_string_equal(err.code, "server.address_in_use");
+  o.address = "0.0.0.0:0"; /* not loopback: any Host will do, an Origin must still be ours */
+  assert_int_equal(tm__api_start(&api, &o, &err), TM_OK);
+  fixture open = {.api = api, .fd = raw_connect(tm__api_port(api))};
+  char *got = ask(&open, "GET /livez", "Host: mill.example\r\n", NULL);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+  refused(&open, "GET /livez", "Host: mill.example\r\nOrigin: http://evil.example\r\n", NULL, 403,
+          "request.origin", "");
+  tm__api_stop(api);
+  (void)close(open.fd);
+}
+
+#define WITH_API(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      WITH_API(starts_conversations),
+      WITH_API(takes_messages),
+      WITH_API(reads),
+      WITH_API(steers),
+      WITH_API(is_alive_and_ready),
+      WITH_API(answers_head_like_get),
+      WITH_API(knows_what_is_not_there),
+      WITH_API(says_which_methods_a_path_has),
+      WITH_API(browsers_of_others_stay_out),
+      WITH_API(checks_headers),
+      WITH_API(refuses_bad_bodies),
+      WITH_API(refuses_bad_messages),
+      WITH_API(refuses_bad_queries),
+      WITH_API(ids_that_are_none_do_not_exist),
+      WITH_API(bounds_bodies),
+      WITH_API(shapes_errors),
+      WITH_API(maps_every_status),
+      WITH_API(stopping_waits_for_answers),
+      WITH_API(listens_where_it_can),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,598 @@
+/* Turns in Lua: their ends, their operations, failures, loss, reentry, versions, no memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/json.h"
+#include "tests/bind/fake_turns.h"
+
+static char somewhere; /* for pointers that only the fakes get */
+static tm_lua *lua;
+static tm_executor executor;
+static tm_bundle *bundle;
+
+static tm_vm_options options(void) {
+  tm_vm_options o = fixture_options();
+  o.read_file = NULL;
+  o.root = NULL;
+  o.worker = (tm_worker *)(void *)&somewhere;
+  o.client = (tm_http_client *)(void *)&somewhere;
+  return o;
+}
+
+static int set_up(void **state) {
+  (void)state;
+  tm_vm_options o = options();
+  if (tm__lua_new(&lua, &o, NULL) != TM_OK) return -1;
+  executor = tm__lua_executor(lua);
+  bundle = fake_bundle("v1", "");
+  http.refuse = false;
+  http.cancelled = 0;
+  return bundle != NULL ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  tm__lua_free(lua);
+  tm__bundle_unref(bundle);
+  return 0;
+}
+
+static tm_turn *run_turn(const char *code) {
+  tm_turn *t = fake_turn(bundle, code);
+  executor.run(executor.ud, t);
+  return t;
+}
+
+/* The fixture's chunks begin with this. */
+#define BEGIN                                                                                      \
+  "local turn, id, await = ... local journal, timer, http, json, op = require 'host.journal', "    \
+  "require 'host.timer', require 'host.http', require 'host.json', require 'host.op' "             \
+  "local function draft(state) return { status = 'waiting_input', state = state or turn.state, "   \
+  "runtime = turn.runtime } end "
+
+static void expect_end(tm_turn *t, const char *how) {
+  if (strcmp(t->end, how) != 0) print_message("%s: %s\n", t->error.code, t->error.message);
+  assert_string_equal(t->end, how);
+}
+
+static void expect_failure(tm_turn *t, tm_status status, const char *code, const char *text) {
+  expect_end(t, "fail");
+  if (strstr(t->error.message, text) == NULL) print_message("%s\n", t->error.message);
+  assert_int_equal(t->error.status, status);
+  assert_string_equal(t->error.code, code);
+  assert_non_null(strstr(t->error.message, text));
+  assert_string_equal(t->error.conversation_id, t->head.id);
+}
+
+static tm_timer_fn last_timer(void **ud) {
+  size_t i = (timer_count + 63) % 64;
+  *ud = timers[i].ud;
+  return timers[i].fn;
+}
+
+static void fire_timer(void) {
+  void *ud;
+  tm_timer_fn fn = last_timer(&ud);
+  fn(ud);
+}
+
+static void test_commit(void **state) {
+  (void)state;
+  tm_turn *t =
+      run_turn(BEGIN "assert(turn.kind == 'message' and turn.revision == 7 and turn.now == 2000)"
+                     " assert(turn.conversation_id == 'conversation-' .. turn.conversation_id"
+                     ":match '%d+' and turn.created == 1000 and turn.tenant == 'default')"
+                     " assert(turn.status == 'active' and json.is_array(turn.state.list))"
+                     " turn.state.z, turn.state.a = 1.5, { json.null }"
+                     " assert(journal.commit(id, { status = 'waiting_input', step = 'ask',"
+                     " wake_at = 99, checkpoint = true, in_memory = true, steps = {},"
+                     " messages = { { seq = 1, text = 'x' } }, state = turn.state,"
+                     " runtime = turn.runtime, prompt = { text = '?', hint = json.null } }))");
+  expect_end(t, "commit");
+  assert_string_equal(t->text.ptr, "ask|[]|[{\"seq\":1,\"text\":\"x\"}]|{\"a\":[null],\"list\":[],"
+                                   "\"n\":1,\"z\":1.5}|{}|{\"hint\":null,\"text\":\"?\"}|null|");
+  assert_int_equal(t->draft.status, TM_WAITING_INPUT);
+  assert_int_equal(t->draft.wake_at, 99);
+  assert_true(t->draft.checkpoint);
+  assert_true(t->draft.in_memory);
+  free_turn(t);
+}
+
+static void test_suspend_and_fail(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "local d = draft() d.status, d.wake_at = 'active', 5"
+                              " assert(journal.suspend(id, d))");
+  expect_end(t, "suspend");
+  assert_int_equal(t->draft.wake_at, 5);
+  free_turn(t);
+  t = run_turn(BEGIN "assert(journal.fail(id, { code = 'conversation.over', status = 'conflict',"
+                     " message = 'it is over', step_id = 's' }))"
+                     " local ok, e = journal.fail(id, 'again') assert(e.code == 'journal.gone')"
+                     " ok, e = journal.commit(id, draft()) assert(e.code == 'journal.gone')");
+  expect_failure(t, TM_ECONFLICT, "conversation.over", "it is over");
+  assert_string_equal(t->error.step_id, "s");
+  free_turn(t);
+}
+
+static void test_refused_drafts(void **state) {
+  (void)state;
+  static const char *const drafts[][2] = {
+      {"draft { cart = { 1, print or error } }", "state.cart[2]: a function cannot be kept"},
+      {"draft { cart = { price = 0/0 } }", "state.cart.price: NaN cannot be kept"},
+      {"draft { 1 }", "state: must be an object"},
+      {"draft(json.null)", "state: must be an object"},
+      {"draft(json.array())", "state: must be an object"},
+      {"{ status = 'waiting_input', runtime = {} }", "state: must be"},
+      {"{ status = 'waiting', state = {}, runtime = {} }", "status: 'waiting' is none"},
+      {"{ state = {}, runtime = {} }", "status: '' is none"},
+      {"{ status = 'active', state = {}, runtime = {}, steps = { a = 1 } }",
+       "steps: must be an array"},
+      {"{ status = 'active', state = {}, runtime = {}, prompt = 'x' }",
+       "prompt: must be an object"},
+  };
+  for (size_t i = 0; i < sizeof(drafts) / sizeof(drafts[0]); i++) {
+    char code[2048];
+    (void)snprintf(code, sizeof(code),
+                   BEGIN "local d = %s for _, f in ipairs { 'commit', 'suspend', 'begin' } do"
+                         " local ok, e = journal[f](id, d) assert(ok == nil) REFUSED = tostring(e)"
+                         " end journal.fail(id, REFUSED)",
+                   drafts[i][0]);
+    tm_turn *t = run_turn(code);
+    expect_failure(t, TM_ESCRIPT, "script.error", drafts[i][1]);
+    free_turn(t);
+  }
+}
+
+static void test_operations(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(
+      BEGIN "assert(await(journal.begin(id, draft { at = 'begin' })))"
+            " assert(await(timer.start(1500)))"
+            " local ok, r = await(http.request { method = 'POST', url = 'http://x/', body = 'b',"
+            " timeout_ms = 1000, max_bytes = 10, headers = { A = '1' } })"
+            " assert(ok and r.status == 200 and r.body == 'hello' and r.headers['x-a'] == '1, 2')"
+            " assert(r.headers.empty == '' and r.headers.host == 'h:1')"
+            " assert(await(journal.call(id, 'k1', r.body)))"
+            " assert(await(journal.call(id, 'k2')))"
+            " assert(journal.commit(id, draft { ok = true }))");
+  assert_string_equal(t->text.ptr, "|[]|[]|{\"at\":\"begin\"}|{}|null|null|");
+  t->done(t->done_ud, NULL);
+  assert_int_equal(timers[(timer_count + 63) % 64].ms, 1500);
+  fire_timer();
+  assert_string_equal(http.request, "POST http://x/ b 1000 10|A: 1");
+  tm_http_result r = {.status = 200,
+                      .body = TM_S("hello"),
+                      .headers = TM_S("X-A: 1\r\nx-a:2\r\nEmpty:\r\nHost: h:1\r\nnonsense\r\n")};
+  http.fn(http.ud, &r);
+  assert_string_equal(t->call_key, "k1");
+  assert_string_equal(t->text.ptr, "\"hello\"");
+  t->done(t->done_ud, NULL);
+  assert_string_equal(t->text.ptr, "null");
+  t->done(t->done_ud, NULL);
+  expect_end(t, "commit");
+  assert_non_null(strstr(t->text.ptr, "{\"ok\":true}"));
+  free_turn(t);
+}
+
+static void test_failed_operations(void **state) {
+  (void)state;
+  tm_error lost = {0};
+  (void)tm__fail(&lost, TM_EUNAVAILABLE, "store.full", "no room");
+  tm_turn *t = run_turn(BEGIN "local ok, e = await(journal.begin(id, draft()))"
+                              " assert(ok == nil and e.code == 'store.full' and e.retryable)"
+                              " assert(e.status == 'unavailable' and tostring(e) == 'no room')"
+                              " ok, e = await(http.request { method = 'GET', url = 'u',"
+                              " timeout_ms = 1, max_bytes = 1 })"
+                              " assert(e.code == 'http.connect') ok, e = timer.start(77)"
+                              " assert(ok == nil and e.code == 'timer.start') journal.fail(id, e)");
+  t->done(t->done_ud, &lost);
+  (void)tm__fail(&lost, TM_EIO, "http.connect", "nobody there");
+  tm_http_result r = {.error = &lost};
+  http.fn(http.ud, &r);
+  expect_failure(t, TM_EUNAVAILABLE, "timer.start", "no timer");
+  free_turn(t);
+  http.refuse = true;
+  t = run_turn(BEGIN "local ok, e = http.request { method = 'GET', url = 'u', timeout_ms = 1,"
+                     " max_bytes = 1 } assert(ok == nil) journal.fail(id, e)");
+  expect_failure(t, TM_EINVAL, "http.invalid", "a bad URL");
+  free_turn(t);
+}
+
+static void test_wrong_arguments_raise(void **state) {
+  (void)state;
+  static const char *const wrong[] = {
+      "timer.start(-1)",
+      "timer.start(1 << 40)",
+      "timer.start('x')",
+      "http.request 'x'",
+      "http.request { url = 'u', timeout_ms = 1, max_bytes = 1 }",
+      "http.request { method = 'G', url = 'u', timeout_ms = 0, max_bytes = 1 }",
+      "http.request { method = 'G', url = 'u', timeout_ms = 1, max_bytes = 1 << 30 }",
+      "http.request { method = 'G', url = 'u\\n', timeout_ms = 1, max_bytes = 1 }",
+      "http.request { method = 'G\\r', url = 'u', timeout_ms = 1, max_bytes = 1 }",
+      "http.request { method = 'G', url = 'u', timeout_ms = 1, max_bytes = 1, body = 5 }",
+      "http.request { method = 'G', url = 'u', timeout_ms = 1, max_bytes = 1, headers = 5 }",
+      "http.request { method = 'G', url = 'u', timeout_ms = 1, max_bytes = 1, headers = {5} }",
+      "get { headers = { A = '1\\r\\nB: 2' } }",
+      "get { headers = { ['A:b'] = '1' } }",
+      "journal.commit(id)",
+      "journal.commit('x', {})",
+      "journal.fail(id)",
+      "journal.call(id)",
+      "op.cancel()",
+  };
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+    char code[2048];
+    (void)snprintf(
+        code, sizeof(code),
+        BEGIN "local function get(t) t.method, t.url, t.timeout_ms, t.max_bytes = 'G', 'u', 1, 1"
+              " return http.request(t) end assert(get {}) "
+              "local ok, e = pcall(function() %s end) journal.fail(id, { code = tostring"
+              "(ok), message = 'x' })",
+        wrong[i]);
+    tm_turn *t = run_turn(code);
+    if (strcmp(t->error.code, "false") != 0) print_message("%s\n", wrong[i]);
+    assert_string_equal(t->error.code, "false");
+    free_turn(t);
+  }
+}
+
+static void test_answers_at_once(void **state) {
+  (void)state;
+  tm_error err = {0};
+  (void)tm__fail(&err, TM_EIO, "store.io", "broken");
+  tm_turn *t =
+      fake_turn(bundle, BEGIN "local begin = journal.begin(id, draft()) BEGUN = begin"
+                              " assert(await(begin)) assert(await(journal.call(id, 'k', 1)))"
+                              " assert(journal.commit(id, draft()))");
+  t->answer_at_once = true;
+  executor.run(executor.ud, t);
+  expect_end(t, "commit");
+  free_turn(t);
+  t = fake_turn(bundle,
+                BEGIN "local ok, e = await(journal.begin(id, draft())) journal.fail(id, e)");
+  t->answer_at_once = true;
+  t->answer = &err;
+  executor.run(executor.ud, t);
+  expect_failure(t, TM_EIO, "store.io", "broken");
+  free_turn(t);
+}
+
+static void test_cancelled_operations(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(
+      BEGIN
+      "local a, b, c = timer.start(1), journal.begin(id, draft()), http.request { method = 'G',"
+      " url = 'u', timeout_ms = 1, max_bytes = 1 } for _, o in ipairs { a, b, c } do"
+      " assert(op.cancel(o)) assert(not op.cancel(o)) end assert(not op.cancel(id))"
+      " assert(not op.cancel(-1)) assert(not op.cancel(0)) assert(not op.cancel(999))"
+      " await(timer.start(2)) journal.commit(id, draft())");
+  assert_int_equal(timers[(timer_count + 62) % 64].cancelled, timers[(timer_count + 62) % 64].id);
+  assert_int_equal(http.cancelled, 5);
+  t->done(t->done_ud, NULL); /* the journal could not be stopped; nobody hears it */
+  assert_string_equal(t->end, "");
+  fire_timer();
+  expect_end(t, "commit");
+  free_turn(t);
+}
+
+static void test_failures(void **state) {
+  (void)state;
+  tm_turn *t = run_turn("error('boom')");
+  expect_failure(t, TM_ESCRIPT, "script.error", "scripts/test/code.lua:1: boom");
+  free_turn(t);
+  t = run_turn("while true do pcall(function() while true do end end) end");
+  expect_failure(t, TM_ELIMIT, "script.cpu", "scripts/test/code.lua:1");
+  free_turn(t);
+  t = run_turn("local t = {} while true do pcall(function() t[#t + 1] = ('x'):rep(99999) .. #t end)"
+               " end");
+  expect_failure(t, TM_ELIMIT, "script.memory", "limits.step_memory");
+  free_turn(t);
+  t = run_turn("coroutine.yield()");
+  expect_failure(t, TM_ESCRIPT, "script.stuck", "waits for nothing");
+  free_turn(t);
+  t = run_turn("return");
+  expect_failure(t, TM_ESCRIPT, "script.stuck", "waits for nothing");
+  free_turn(t);
+  t = run_turn(BEGIN "await(timer.start(1)) error { code = 'a.b', message = 'later', step_id = 's',"
+                     " status = 'invalid' }");
+  fire_timer();
+  expect_failure(t, TM_EINVAL, "a.b", "later");
+  free_turn(t);
+  t = run_turn(BEGIN "journal.commit(id, draft()) error 'too late'");
+  expect_end(t, "commit");
+  free_turn(t);
+}
+
+static void test_second_chance(void **state) {
+  (void)state;
+  tm_turn *t = run_turn("function on_failed(id, err) FAILED = err.code"
+                        " require 'host.journal'.commit(id, { status = 'failed', state = {},"
+                        " runtime = {}, error = { code = err.code } }) end while true do end");
+  expect_end(t, "commit");
+  assert_int_equal(t->draft.status, TM_FAILED);
+  assert_non_null(strstr(t->text.ptr, "{\"code\":\"script.cpu\"}"));
+  free_turn(t);
+  t = run_turn("function on_failed() while true do end end error 'first'");
+  expect_failure(t, TM_ESCRIPT, "script.error", "first");
+  free_turn(t);
+}
+
+static void test_lost_turns(void **state) {
+  (void)state;
+  tm_turn *t =
+      run_turn(BEGIN "CANCELLED = CANCELLED or 0 timer.start(1) await(journal.begin(id, draft()))"
+                     " error 'nobody wakes it'");
+  executor.cancel(executor.ud, t);
+  assert_int_equal(timers[(timer_count + 63) % 64].cancelled, timers[(timer_count + 63) % 64].id);
+  assert_string_equal(t->end, "");
+  executor.cancel(executor.ud, t); /* unknown by now */
+  executor.run(executor.ud, t);    /* again, on the new record */
+  t->done(t->done_ud, NULL);
+  expect_failure(t, TM_ESCRIPT, "script.error", "nobody wakes it");
+  free_turn(t);
+  t = run_turn(BEGIN "journal.fail(id, { code = tostring(CANCELLED), message = 'x' })");
+  assert_string_equal(t->error.code, "2"); /* the lost one, and the failed one */
+  free_turn(t);
+}
+
+static void test_journal_answers_after_the_end(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "journal.begin(id, draft()) journal.fail(id, 'enough')");
+  expect_failure(t, TM_ESCRIPT, "script.error", "enough");
+  t->done(t->done_ud, NULL);
+  free_turn(t);
+  t = run_turn(BEGIN "journal.begin(id, draft()) journal.fail(id, 'enough')");
+  free_turn(t); /* never answered: freed with the state */
+}
+
+/* ---- the journal goes on within the end of a turn ---- */
+
+static tm_turn *queue[200];
+static size_t queued;
+
+static void run_next(tm_turn *t) {
+  (void)t;
+  if (queued > 0) executor.run(executor.ud, queue[--queued]);
+}
+
+static void run_queue(const char *code, const char *how) {
+  tm_turn *all[200];
+  for (size_t i = 0; i < 200; i++) {
+    all[i] = queue[i] = fake_turn(bundle, code);
+    queue[i]->on_end = run_next;
+  }
+  queued = 199;
+  executor.run(executor.ud, queue[199]);
+  for (size_t i = 0; i < 200; i++) {
+    expect_end(all[i], how);
+    free_turn(all[i]);
+  }
+}
+
+static void test_next_turn_within_the_end(void **state) {
+  (void)state;
+  run_queue(BEGIN "DEPTH = (DEPTH or 0) + 1 assert(DEPTH == 1) journal.commit(id, draft())"
+                  " DEPTH = DEPTH - 1",
+            "commit");
+  run_queue(BEGIN "journal.fail(id, 'no')", "fail");
+  run_queue("error 'no'", "fail");
+}
+
+static tm_turn *victim;
+
+static void cancel_victim(tm_turn *t) {
+  (void)t;
+  executor.cancel(executor.ud, victim);
+}
+
+static void test_lost_within_an_entry(void **state) {
+  (void)state;
+  victim = run_turn(BEGIN "CANCELLED = 0 await(timer.start(1)) journal.commit(id, draft())");
+  tm_turn *t = fake_turn(bundle, BEGIN "journal.commit(id, draft()) assert(CANCELLED == 0)");
+  t->on_end = cancel_victim;
+  executor.run(executor.ud, t);
+  expect_end(t, "commit");
+  assert_string_equal(victim->end, "");
+  assert_int_equal(timers[(timer_count + 63) % 64].cancelled, timers[(timer_count + 63) % 64].id);
+  free_turn(victim);
+  free_turn(t);
+  t = victim = fake_turn(bundle, BEGIN "journal.commit(id, draft())"); /* itself */
+  t->on_end = cancel_victim;
+  executor.run(executor.ud, t);
+  expect_end(t, "commit");
+  free_turn(t);
+}
+
+static void test_interleaved_turns(void **state) {
+  (void)state;
+  tm_turn *t[40];
+  uint64_t first = timer_count;
+  for (size_t i = 0; i < 40; i++)
+    t[i] = run_turn(BEGIN "local n = turn.conversation_id for i = 1, 3 do local o = timer.start(i)"
+                          " SEEN = SEEN or {} assert(not SEEN[o] and not SEEN[id]) SEEN[o] = true"
+                          " await(o) end journal.commit(id, draft { n = n })");
+  while (first < timer_count) {
+    size_t i = first++ % 64;
+    timers[i].fn(timers[i].ud);
+  }
+  for (size_t i = 0; i < 40; i++) {
+    expect_end(t[i], "commit");
+    assert_non_null(strstr(t[i]->text.ptr, t[i]->head.id));
+    free_turn(t[i]);
+  }
+}
+
+static tm_turn *run_in(tm_bundle *b, const char *code) {
+  tm_turn *t = fake_turn(b, code);
+  executor.run(executor.ud, t);
+  return t;
+}
+
+static void test_versions(void **state) {
+  (void)state;
+  tm_bundle *b[14];
+  tm_turn *t[14];
+  b[0] = fake_bundle("w0", "VERSION = 'w0'");
+  tm_turn *waiting = run_in(b[0], BEGIN "KEPT = true await(timer.start(1)) journal.commit(id,"
+                                        " draft { v = VERSION, kept = KEPT })");
+  for (int i = 0; i < 14; i++) {
+    char version[16], init[40];
+    (void)snprintf(version, sizeof(version), "w%d", i);
+    (void)snprintf(init, sizeof(init), "VERSION = 'w%d'", i);
+    if (i > 0) b[i] = fake_bundle(version, init);
+    t[i] = run_in(b[i], BEGIN "COUNT = (COUNT or 0) + 1 journal.commit(id, draft { v = VERSION })");
+    expect_end(t[i], "commit");
+    assert_non_null(strstr(t[i]->text.ptr, version));
+    free_turn(t[i]);
+  }
+  tm_turn *again = run_in(b[13], BEGIN "journal.commit(id, draft { c = COUNT })");
+  assert_non_null(strstr(again->text.ptr, "{\"c\":1}")); /* the same state as before */
+  free_turn(again);
+  again = run_in(b[1], BEGIN "journal.commit(id, draft { c = COUNT, v = VERSION })");
+  assert_non_null(strstr(again->text.ptr, "{\"v\":\"w1\"}")); /* dropped and made anew */
+  free_turn(again);
+  timers[(timer_count + 63) % 64].fn(timers[(timer_count + 63) % 64].ud);
+  expect_end(waiting, "commit"); /* never dropped while a turn runs */
+  assert_non_null(strstr(waiting->text.ptr, "{\"kept\":true,\"v\":\"w0\"}"));
+  free_turn(waiting);
+  for (int i = 0; i < 14; i++)
+    tm__bundle_unref(b[i]);
+}
+
+static void test_bad_bundles(void **state) {
+  (void)state;
+  static const char *const bad[][2] = {
+      {"error('at load')", "init.lua:1: at load"},
+      {"nonsense(", "init.lua:1:"},
+      {"while true do end", "1000 ms"},
+      {"local t = {} while true do t[#t + 1] = {} end", "limits.memory"},
+  };
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    tm_bundle *b = fake_bundle("bad", bad[i][0]);
+    tm_turn *t = run_in(b, "return");
+    expect_end(t, "fail");
+    assert_non_null(strstr(t->error.message, bad[i][1]));
+    free_turn(t);
+    tm__bundle_unref(b);
+  }
+}
+
+static void test_full_state_is_replaced(void **state) {
+  (void)state;
+  const char *hoard = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = { i } end"
+                            " journal.commit(id, draft { n = #KEPT })";
+  tm_turn *waiting = run_turn(BEGIN "await(timer.start(1)) journal.fail(id, 'old one')");
+  uint64_t timer = timer_count - 1;
+  size_t failures = 0;
+  for (int i = 0; i < 60; i++) {
+    tm_turn *t = run_turn(hoard);
+    if (strcmp(t->end, "fail") == 0) {
+      failures++;
+      assert_string_equal(t->error.code, "script.memory");
+    }
+    free_turn(t);
+  }
+  assert_in_range(failures, 1, 8);
+  timers[timer % 64].fn(timers[timer % 64].ud);
+  expect_failure(waiting, TM_ESCRIPT, "script.error", "old one");
+  free_turn(waiting);
+}
+
+/* ---- no memory ---- */
+
+typedef struct memory {
+  long left, blocks;
+} memory;
+
+static void *scarce(void *ud, void *p, size_t old_size, size_t new_size) {
+  memory *m = ud;
+  if (new_size == 0) {
+    m->blocks -= p != NULL;
+    free(p);
+    return NULL;
+  }
+  if (p != NULL && new_size <= old_size) return realloc(p, new_size); /* shrinking never fails */
+  if (m->left == 0) return NULL;
+  if (m->left > 0) m->left--;
+  void *q = realloc(p, new_size);
+  m->blocks += q != NULL && p == NULL;
+  return q;
+}
+
+/* Every allocation fails once, in turn: the turn still ends exactly once, and nothing is left. */
+static void test_out_of_memory(void **state) {
+  (void)state;
+  const char *code = BEGIN "assert(await(journal.begin(id, draft { at = 1 })))"
+                           " assert(await(timer.start(1)))"
+                           " local ok, r = assert(await(http.request { method = 'G', url = 'u',"
+                           " timeout_ms = 1, max_bytes = 1, headers = { A = 'b' } }))"
+                           " assert(await(journal.call(id, 'k', r)))"
+                           " assert(journal.commit(id, draft { r = r }))";
+  long n = 0;
+  for (bool done = false; !done; n++) {
+    memory m = {.left = n};
+    tm_vm_options o = options();
+    o.alloc = scarce;
+    o.alloc_ud = &m;
+    if (tm__lua_new(&lua, &o, NULL) == TM_OK) {
+      executor = tm__lua_executor(lua);
+      http.fn = NULL;
+      timer_count = 0;
+      tm_turn *t = fake_turn(bundle, code);
+      t->answer_at_once = true;
+      executor.run(executor.ud, t);
+      if (timer_count > 0 && t->end[0] == '\0') fire_timer();
+      tm_http_result r = {.status = 200, .body = TM_S("b"), .headers = TM_S("A: b\r\n")};
+      if (http.fn != NULL && t->end[0] == '\0') http.fn(http.ud, &r);
+      done = strcmp(t->end, "commit") == 0;
+      if (!done) expect_end(t, "fail");
+      if (!done && strstr(t->error.message, "memory") == NULL)
+        print_message("%s\n", t->error.message);
+      assert_true(done || strstr(t->error.message, "memory") != NULL);
+      free_turn(t);
+      tm__lua_free(lua);
+    }
+    if (m.blocks != 0) print_message("%ld blocks left after %ld\n", m.blocks, n);
+    assert_int_equal(m.blocks, 0);
+  }
+  assert_in_range(n, 100, 100000);
+  lua = NULL;
+}
+
+static int set_up_bundle(void **state) {
+  (void)state;
+  bundle = fake_bundle("v1", "");
+  return bundle != NULL ? 0 : -1;
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      CASE(test_commit),
+      CASE(test_suspend_and_fail),
+      CASE(test_refused_drafts),
+      CASE(test_operations),
+      CASE(test_failed_operations),
+      CASE(test_wrong_arguments_raise),
+      CASE(test_answers_at_once),
+      CASE(test_cancelled_operations),
+      CASE(test_failures),
+      CASE(test_second_chance),
+      CASE(test_lost_turns),
+      CASE(test_journal_answers_after_the_end),
+      CASE(test_next_turn_within_the_end),
+      CASE(test_lost_within_an_entry),
+      CASE(test_interleaved_turns),
+      CASE(test_versions),
+      CASE(test_bad_bundles),
+      CASE(test_full_state_is_replaced),
+      cmocka_unit_test_setup_teardown(test_out_of_memory, set_up_bundle, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

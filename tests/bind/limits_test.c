@@ -1,0 +1,286 @@
+/* Nothing that a script does outlives its budget, and the state is usable afterwards. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/clock.h"
+#include "tests/bind/fixture.h"
+
+static tm_vm *vm;
+static tm_buf out;
+
+static int set_up(void **state) {
+  (void)state;
+  tm_vm_options o = fixture_options();
+  return tm__vm_new(&vm, &o, NULL) == TM_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  tm__vm_free(vm);
+  tm__buf_free(&out);
+  return 0;
+}
+
+static void expect_result(const char *code, const char *result) {
+  tm_error err = {0};
+  tm_status st = run_code(vm, code, &out, &err);
+  if (st != TM_OK) print_message("%s\n-> %s\n", code, err.message);
+  assert_int_equal(st, TM_OK);
+  assert_string_equal(out.ptr, result);
+}
+
+/* Over a limit, in time, saying so; and the next entry works. */
+static tm_error expect_limit(const char *code, const char *error_code) {
+  tm_error err = {0};
+  int64_t start = tm__clock_thread_cpu_us();
+  tm_status st = run_code(vm, code, &out, &err);
+  int64_t spent = tm__clock_thread_cpu_us() - start;
+  if (st != TM_ELIMIT || strcmp(err.code, error_code) != 0 || spent > 2000000)
+    print_message("%s\n-> %s %s after %lld us\n", code, err.code, err.message, (long long)spent);
+  assert_int_equal(st, TM_ELIMIT);
+  assert_string_equal(err.code, error_code);
+  assert_true(spent < 2000000);
+  expect_result("return 1 + 1", "2");
+  return err;
+}
+
+static void test_cpu(void **state) {
+  (void)state;
+  static const char *const endless[] = {
+      "while true do end",
+      "::a:: goto a",
+      "local function f() return f() end f()",
+      "for i = 1, math.huge do end",
+      "while true do pcall(function() while true do end end) end",
+      "while true do pcall(pcall, pcall, error) end",
+      "while true do xpcall(error, function() while true do end end) end",
+      "local function f() pcall(f) return f() end f()",
+      "while true do pcall(string.rep, 'x', 1 << 30) end",
+      "local co = coroutine.wrap(function() while true do end end) while true do pcall(co) end",
+      "while true do local co = coroutine.create(function() while true do end end)"
+      " coroutine.resume(co) end",
+      "while true do coroutine.wrap(function() local x <close> = setmetatable({}, {__close ="
+      " function() while true do end end}) end)() end",
+      "local function f(n) for i = 1, 100 do local co = coroutine.create(f)"
+      " coroutine.resume(co, n - 1) end end while true do f(90) end",
+      "local function f() for i = 1, 100 do pcall(coroutine.wrap(f)) end end while true do f() end",
+      "local cos = {} for i = 1, 3000 do cos[i] = coroutine.wrap(function() while true do for i = "
+      "1,"
+      " 200 do end coroutine.yield() end end) end while true do for i = 1, 3000 do cos[i]() end "
+      "end",
+      "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end})"
+      " while true do pcall(function() return t[1] end) end",
+      "local t = setmetatable({}, {__add = function() while true do end end}) return t + 1",
+      "table.sort({1, 2, 3}, function() while true do end end)",
+      "string.gsub('aaa', 'a', function() while true do end end)",
+      "return tostring(setmetatable({}, {__tostring = function() while true do end end}))",
+      "while true do pcall(error, setmetatable({}, {__tostring = error})) end",
+      "while true do load('x = 1')() end",
+      "while true do pcall(load, ('('):rep(100000)) end",
+      "local t = {} while true do pcall(setmetatable, t, {__gc = print}) end",
+      "error(setmetatable({}, {__index = function() while true do end end}), (function() while true"
+      " do end end)())",
+  };
+  for (size_t i = 0; i < sizeof(endless) / sizeof(endless[0]); i++)
+    (void)expect_limit(endless[i], "script.cpu");
+}
+
+static void test_cpu_says_where(void **state) {
+  (void)state;
+  tm_error err =
+      expect_limit("local x = 1\nlocal function f()\n  while true do end\nend\nf()", "script.cpu");
+  assert_non_null(strstr(err.message, "50 ms"));
+  assert_non_null(strstr(err.message, "scripts/test/code.lua:3"));
+  err = expect_limit("\n\nlocal co = coroutine.create(function()\n while true do end end)\n"
+                     "while true do coroutine.resume(co) end",
+                     "script.cpu");
+  assert_non_null(strstr(err.message, "scripts/test/code.lua:4"));
+}
+
+static void test_budget_is_per_entry(void **state) {
+  (void)state;
+  expect_result("CO = coroutine.wrap(function() while true do for i = 1, 200000 do end"
+                " coroutine.yield(1) end end) return CO()",
+                "1");
+  for (int i = 0; i < 40; i++)
+    expect_result("return CO()", "1");
+}
+
+static void test_memory(void **state) {
+  (void)state;
+  static const char *const greedy[] = {
+      "local t = {} for i = 1, 1e9 do t[i] = {} end",
+      "local s = 'x' while true do s = s .. s end",
+      "return ('x'):rep(1 << 30)",
+      "return ('x'):rep(1 << 24, 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy')",
+      "local t = {} while true do pcall(function() while true do t[#t + 1] = {} end end) end",
+      "local t = {} while true do t[#t + 1] = coroutine.create(function() end) end",
+      "local t = {} while true do t[#t + 1] = function() return t end end",
+      "local t = {} for i = 1, 2e5 do t[i] = 'abcdefghij' end return table.concat(t, t[1])",
+      "local function f() return 1 + f() end return f()",
+      "local t = {} for i = 1, 1e8 do t['k' .. i] = true end",
+      "coroutine.wrap(function() local t = {} for i = 1, 1e9 do t[i] = i end end)()",
+      "local text = '{' .. ('{},'):rep(1e6) .. '}' return load('return ' .. text)()",
+      "return require('host.json').decode('[' .. ('[],'):rep(200000) .. '1]')",
+  };
+  vm->o.limits.cpu_slice_ms = 1500;
+  for (size_t i = 0; i < sizeof(greedy) / sizeof(greedy[0]); i++)
+    (void)expect_limit(greedy[i], "script.memory");
+}
+
+static void test_state_memory(void **state) {
+  (void)state;
+  tm_error err = {0};
+  const char *hoard =
+      "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = {i} end return #KEPT";
+  tm_status st = TM_OK;
+  for (int i = 0; i < 100 && st == TM_OK; i++)
+    st = run_code(vm, hoard, &out, &err);
+  assert_int_equal(st, TM_ELIMIT);
+  assert_string_equal(err.code, "script.memory");
+  assert_non_null(strstr(err.message, "limits.memory"));
+  tm_slice cleaning = TM_S("KEPT = nil");
+  assert_int_equal(tm__vm_call(vm, "cancel", &cleaning, 1, NULL, &err), TM_OK);
+  expect_result("local t = {} for i = 1, 20000 do t[i] = {i} end return #t", "20000");
+}
+
+static void expect_error(const char *code, const char *text) {
+  tm_error err = {0};
+  tm_status st = run_code(vm, code, &out, &err);
+  if (st != TM_ESCRIPT || strstr(err.message, text) == NULL)
+    print_message("%s\n-> %d %s: %s\n", code, st, err.code, err.message);
+  assert_int_equal(st, TM_ESCRIPT);
+  assert_non_null(strstr(err.message, text));
+  expect_result("return 1 + 1", "2");
+}
+
+static void test_errors(void **state) {
+  (void)state;
+  expect_error("error('boom')", "scripts/test/code.lua:1: boom");
+  expect_error("error('boom')", "stack traceback");
+  expect_error("error()", "a nil instead of an error");
+  expect_error("error(true)", "a boolean instead of an error");
+  expect_error("error(print)", "a nil instead");
+  expect_error("error({})", "an error without a message");
+  expect_error("error(42)", "a number instead of an error");
+  expect_error("error(setmetatable({}, {__index = error, __tostring = error}))",
+               "without a message");
+  expect_error("local function f() string.gsub('a', 'a', f) end f()", "overflow");
+  expect_error(
+      "local function f() local ok, e = coroutine.resume(coroutine.create(f)) error(e, 0) end f()",
+      "overflow");
+  expect_error("local t = setmetatable({}, {}) getmetatable(t).__index = t return t.x", "loop");
+  expect_error("coroutine.yield()", "outside a coroutine");
+  expect_error("coroutine.wrap(function() table.sort({1, 2}, coroutine.yield) end)()",
+               "yield across");
+  expect_error("syntax error", "syntax error");
+}
+
+static void test_error_tables(void **state) {
+  (void)state;
+  tm_error err = {0};
+  tm_status st = run_code(vm,
+                          "error { code = 'a.b', message = 'what, where', status = 'conflict',"
+                          " step_id = 's1' }",
+                          &out, &err);
+  assert_int_equal(st, TM_ECONFLICT);
+  assert_int_equal(err.status, TM_ECONFLICT);
+  assert_string_equal(err.code, "a.b");
+  assert_string_equal(err.message, "what, where");
+  assert_string_equal(err.step_id, "s1");
+  st = run_code(vm, "error { status = 'ok', message = 'no' }", &out, &err);
+  assert_int_equal(st, TM_ESCRIPT);
+}
+
+static void test_coroutines_still_work(void **state) {
+  (void)state;
+  expect_result("local co = coroutine.wrap(function(a) local ok, b = pcall(function() local c ="
+                " coroutine.yield(a + 1) error(c, 0) end) return b end) return co(1) .. co('x')",
+                "2x");
+  expect_result("local co = coroutine.create(function(...) return ... end)"
+                " local r = table.pack(coroutine.resume(co, 1, nil, 3)) return r.n .. r[4]",
+                "43");
+  expect_result(
+      "local co = coroutine.create(error) local ok, e = coroutine.resume(co, 'e')"
+      " return tostring(ok) .. e .. coroutine.status(co) .. tostring(coroutine.close(co))",
+      "falseedeadfalse");
+  expect_result("return select('#', pcall(function() return 1, 2, nil end))", "4");
+  expect_result("return xpcall(error, function(e) return e end, 'x') and 1 or"
+                " select(2, xpcall(error, function(e) return e .. '!' end, 'x'))",
+                "x!");
+  expect_result("return pcall(coroutine.resume, 1) and 1 or 2", "2");
+}
+
+static void test_what_is_missing(void **state) {
+  (void)state;
+  expect_result("local t = {} for _, n in ipairs { 'io', 'os', 'package', 'dofile', 'loadfile',"
+                " 'print', 'collectgarbage', 'warn' } do t[#t + 1] = _G[n] and n end return #t",
+                "0");
+  expect_result("return string.dump == nil and ('').dump == nil", "true");
+  expect_result("local n = 0 for k in pairs(debug) do n = n + 1 end return n .. ' ' .."
+                " type(debug.traceback)",
+                "1 function");
+  expect_result("return load('\\27Lua') == nil and load('\\27Lua', 'x', 'b') == nil", "true");
+  expect_result("return pcall(require, 'io') or pcall(require, 'nothing') or pcall(require, 'x.y')",
+                "false");
+  expect_result("return pcall(setmetatable, {}, { __gc = 1 })", "false");
+  expect_result("return getmetatable(setmetatable({}, { __mode = 'k' })).__mode", "k");
+  expect_result("return require('debug') == debug and require('string') == string", "true");
+}
+
+static void test_load_has_an_environment(void **state) {
+  (void)state;
+  expect_result("return load('return x', 'n', 'b', { x = 5 })()", "5");
+  expect_result("return pcall(load('return x.y', 'n', 't', nil))", "false");
+  expect_result("X = 7 return load('return X')()", "7");
+  expect_result("local f, e = load('return +', '@scripts/a.lua') return e:match('^(.-:%d+)')",
+                "scripts/a.lua:1");
+}
+
+static void test_endless_boot(void **state) {
+  (void)state;
+  tm_vm *other;
+  tm_error err = {0};
+  tm_vm_options o = fixture_options();
+  o.limits.memory = 20000;
+  assert_int_equal(tm__vm_new(&other, &o, &err), TM_ELIMIT);
+  assert_null(other);
+  assert_string_equal(err.code, "script.memory");
+  o = fixture_options();
+  o.read_file = NULL;
+  assert_int_equal(tm__vm_new(&other, &o, &err), TM_ESCRIPT);
+  assert_null(other);
+}
+
+static void test_two_states_share_nothing(void **state) {
+  (void)state;
+  tm_vm *other;
+  tm_vm_options o = fixture_options();
+  assert_int_equal(tm__vm_new(&other, &o, NULL), TM_OK);
+  expect_result("MINE = 1 string.mine = 1 return 'x'", "x");
+  assert_int_equal(run_code(other, "return MINE or string.mine", &out, NULL), TM_OK);
+  assert_string_equal(out.ptr, "nil");
+  tm__vm_free(other);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_cpu, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_cpu_says_where, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_budget_is_per_entry, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_memory, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_state_memory, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_coroutines_still_work, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_is_missing, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_load_has_an_environment, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_endless_boot, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_two_states_share_nothing, set_up, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

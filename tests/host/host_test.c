@@ -1,0 +1,351 @@
+/* The public library as an embedding program uses it: tidemill.h only, real SQLite, real scripts,
+ * a clock that the test turns. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tidemill.h"
+
+static char dir[] = "/tmp/tidemill-host-XXXXXX";
+static _Atomic int64_t now_ms = 1800000000000;
+
+static int64_t turned_clock(void *ud) {
+  (void)ud;
+  return atomic_load(&now_ms);
+}
+
+/* ---- one question, one answer ---- */
+
+typedef struct answer {
+  pthread_mutex_t lock;
+  pthread_cond_t come;
+  int done;
+  tm_status status;
+  char code[48];
+  char *json;
+} answer;
+
+static void on_reply(void *ud, const tm_reply *r) {
+  answer *a = ud;
+  (void)pthread_mutex_lock(&a->lock);
+  assert_int_equal(a->done, 0); /* exactly once */
+  a->done = 1;
+  a->status = r->status;
+  a->json = strdup(r->status == TM_OK ? r->json : r->error->message);
+  (void)snprintf(a->code, sizeof(a->code), "%s", r->status == TM_OK ? "" : r->error->code);
+  (void)pthread_cond_signal(&a->come);
+  (void)pthread_mutex_unlock(&a->lock);
+}
+
+static answer ask_init(void) {
+  return (answer){.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+}
+
+static void ask_wait(answer *a) {
+  (void)pthread_mutex_lock(&a->lock);
+  while (!a->done)
+    (void)pthread_cond_wait(&a->come, &a->lock);
+  (void)pthread_mutex_unlock(&a->lock);
+}
+
+static answer begin(tm_host *h, const char *system) {
+  answer a = ask_init();
+  tm_begin b = TM_BEGIN_INIT;
+  b.system = system;
+  b.flow_id = "talk";
+  tm_conversation_begin(h, &b, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static answer say(tm_host *h, const char *id, const char *json) {
+  answer a = ask_init();
+  tm_message_send(h, NULL, id, json, NULL, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static answer show(tm_host *h, const char *id, tm_read what) {
+  answer a = ask_init();
+  tm_conversation_read(h, NULL, id, what, NULL, 0, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static void id_of(const answer *a, char id[40]) {
+  const char *p = strstr(a->json, "\"conversation_id\":\"");
+  assert_non_null(p);
+  memcpy(id, p + 19, 36);
+  id[36] = '\0';
+}
+
+static void assert_has(const answer *a, const char *text) {
+  if (a->status != TM_OK || strstr(a->json, text) == NULL)
+    fail_msg("no %s in %s %s", text, a->code, a->json);
+}
+
+/* Takes the answer's memory with it. */
+static void expect(answer a, const char *text) {
+  assert_has(&a, text);
+  free(a.json);
+}
+
+static void expect_error(answer a, tm_status status, const char *code) {
+  if (a.status != status || strcmp(a.code, code) != 0)
+    fail_msg("expected %s, got %d %s %s", code, (int)a.status, a.code, a.json);
+  free(a.json);
+}
+
+/* ---- places and hosts ---- */
+
+static void write_file(const char *path, const char *text) {
+  FILE *f = fopen(path, "w");
+  assert_non_null(f);
+  assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+  assert_int_equal(fclose(f), 0);
+}
+
+/* A system `talk` that greets with `word` and echoes; `more` goes into the flow's settings. */
+static void write_system(const char *word, const char *more) {
+  char path[256], text[4096];
+  (void)snprintf(path, sizeof(path), "%s/scripts", dir);
+  (void)mkdir(path, 0700);
+  (void)snprintf(path, sizeof(path), "%s/scripts/talk", dir);
+  (void)mkdir(path, 0700);
+  (void)snprintf(path, sizeof(path), "%s/scripts/talk/init.lua", dir);
+  (void)snprintf(
+      text, sizeof(text),
+      "local tm = require 'tidemill'\n"
+      "local a = { respond = function(ctx) return '%s ' .. (ctx.state.said or 'nobody') end }\n"
+      "return tm.system { name = 'talk', agents = { a = a }, flows = { tm.ConversationFlow {\n"
+      "  flow_id = 'talk', pattern = tm.ConversationPattern.STEP_BY_STEP_PROCESS, start_step = "
+      "'greet',\n"
+      "  settings = { %s }, steps = {\n"
+      "    tm.ConversationStep { step_id = 'greet', step_type = 'agent_response', agent = a,\n"
+      "      prompt = 'greet', next_steps = { 'ask' } },\n"
+      "    tm.ConversationStep { step_id = 'ask', step_type = 'user_input', prompt = 'So?',\n"
+      "      input_schema = { type = 'text', required = true }, save_as = 'said',\n"
+      "      next_steps = { 'greet' } } } } } }\n",
+      word, more);
+  write_file(path, text);
+}
+
+static tm_host *new_host(const char *db) {
+  char config[256], scripts[256], path[256];
+  (void)snprintf(config, sizeof(config), "%s/agent_config.yaml", dir);
+  (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts", dir);
+  (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s/%s", dir, db);
+  const char *set[] = {scripts, path, "server.workers=2", NULL};
+  write_file(config, "log:\n  level: error\n");
+  tm_options o = TM_OPTIONS_INIT;
+  o.config_file = config;
+  o.set = set;
+  o.clock = turned_clock;
+  tm_error err;
+  tm_host *h = NULL;
+  if (tm_host_new(&h, &o, &err) != TM_OK) fail_msg("%s", err.message);
+  return h;
+}
+
+static tm_host *start_host(const char *db) {
+  tm_host *h = new_host(db);
+  tm_error err;
+  if (tm_host_start(h, &err) != TM_OK) fail_msg("%s", err.message);
+  return h;
+}
+
+static int setup(void **state) {
+  (void)state;
+  return mkdtemp(dir) == NULL;
+}
+
+static int teardown(void **state) {
+  char command[128];
+  (void)state;
+  (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
+  return system(command);
+}
+
+/* ---- tests ---- */
+
+static void test_a_conversation(void **state) {
+  (void)state;
+  char id[40];
+  write_system("hello", "");
+  tm_host *h = start_host("plain.db");
+  answer a = begin(h, "talk");
+  assert_has(&a, "hello nobody");
+  assert_has(&a, "\"status\":\"waiting_input\"");
+  id_of(&a, id);
+  free(a.json);
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  expect(show(h, id, TM_READ_CONVERSATION), "\"said\":\"Ann\"");
+  expect(show(h, id, TM_READ_STEPS), "\"step_id\":\"greet\"");
+  expect(show(h, id, TM_READ_MESSAGES), "hello Ann");
+  expect_error(say(h, id, "nonsense"), TM_EINVAL, "json.invalid");
+  expect_error(say(h, "0199aaaa-0000-7000-8000-000000000000", "\"x\""), TM_ENOTFOUND,
+               "conversation.not_found");
+  expect_error(begin(h, "nobody"), TM_ENOTFOUND, "system.not_found");
+  tm_host_stop(h, 1000);
+  expect_error(say(h, id, "\"late\""), TM_EUNAVAILABLE, "host.stopping");
+  tm_host_free(h);
+  h = start_host("plain.db");
+  expect(say(h, id, "\"Bob\""), "hello Bob");
+  tm_host_free(h);
+}
+
+/* Deadlines are found by the real scheduler, so the test looks until they are. */
+static void expect_soon(tm_host *h, const char *id, const char *text) {
+  for (int i = 0; i < 500; i++) {
+    answer a = show(h, id, TM_READ_CONVERSATION);
+    int found = a.status == TM_OK && strstr(a.json, text) != NULL;
+    free(a.json);
+    if (found) return;
+    tm_host_wake(h);
+    (void)usleep(10000);
+  }
+  fail_msg("%s never came", text);
+}
+
+static void test_expiry(void **state) {
+  (void)state;
+  char id[40], other[40];
+  write_system("hello", "interaction_timeout = 600");
+  tm_host *h = start_host("expiry.db");
+  answer a = begin(h, "talk"), b = begin(h, "talk");
+  id_of(&a, id);
+  id_of(&b, other);
+  free(a.json);
+  free(b.json);
+  atomic_fetch_add(&now_ms, 500000);
+  expect(say(h, id, "\"Ann\""), "\"status\":\"waiting_input\""); /* the deadline moves */
+  atomic_fetch_add(&now_ms, 200000);
+  tm_host_wake(h);
+  expect_soon(h, other, "\"status\":\"expired\"");
+  expect(show(h, id, TM_READ_CONVERSATION), "\"status\":\"waiting_input\"");
+  expect_error(say(h, other, "\"late\""), TM_ECONFLICT, "conversation.finished");
+  tm_host_free(h);
+  atomic_fetch_add(&now_ms, 600000); /* while the host is down */
+  h = start_host("expiry.db");
+  expect_soon(h, id, "\"status\":\"expired\"");
+  tm_host_free(h);
+}
+
+static void test_two_hosts_one_store(void **state) {
+  (void)state;
+  char id[40], said[16], hello[32];
+  write_system("hello", "");
+  tm_host *a = start_host("shared.db"), *b = start_host("shared.db");
+  answer begun = begin(a, "talk");
+  id_of(&begun, id);
+  free(begun.json);
+  for (int i = 0; i < 20; i++) { /* each time the other one's hot copy is stale */
+    (void)snprintf(said, sizeof(said), "\"guest %d\"", i);
+    (void)snprintf(hello, sizeof(hello), "hello guest %d", i);
+    expect(say(i % 2 == 0 ? b : a, id, said), hello);
+  }
+  expect(show(a, id, TM_READ_CONVERSATION), "\"revision\":21");
+  tm_host_free(a);
+  expect(say(b, id, "\"Zoe\""), "hello Zoe");
+  tm_host_free(b);
+}
+
+static answer reload(tm_host *h) {
+  answer a = ask_init();
+  tm_host_reload(h, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static void test_reload_keeps_versions(void **state) {
+  (void)state;
+  char old[40], fresh[40];
+  write_system("hello", "");
+  tm_host *h = start_host("reload.db");
+  answer a = begin(h, "talk");
+  id_of(&a, old);
+  free(a.json);
+  write_system("welcome", "");
+  expect(reload(h), "\"previous\":\"");
+  a = begin(h, "talk");
+  assert_has(&a, "welcome nobody");
+  id_of(&a, fresh);
+  free(a.json);
+  expect(say(h, old, "\"Ann\""), "hello Ann"); /* the version it began with */
+  write_system("broken", "no_such_setting = 1");
+  a = reload(h);
+  assert_int_not_equal(a.status, TM_OK);
+  free(a.json);
+  expect(say(h, fresh, "\"Bob\""), "welcome Bob");
+  tm_host_free(h);
+  write_system("third", "");
+  h = start_host("reload.db"); /* also after a restart */
+  expect(say(h, old, "\"Cid\""), "hello Cid");
+  expect(say(h, fresh, "\"Dot\""), "welcome Dot");
+  tm_host_free(h);
+}
+
+static void test_rollback(void **state) {
+  (void)state;
+  char id[40];
+  write_system("hello", "");
+  tm_host *h = start_host("rollback.db");
+  answer a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  expect(say(h, id, "\"Bob\""), "hello Bob");
+  answer back = ask_init();
+  tm_conversation_rollback(h, NULL, id, 1, NULL, 0, on_reply, &back);
+  ask_wait(&back);
+  expect(back, "\"current_step\":\"ask\"");
+  expect(show(h, id, TM_READ_CONVERSATION), "\"said\":\"Ann\"");
+  expect(say(h, id, "\"Cid\""), "hello Cid");
+  answer far = ask_init();
+  tm_conversation_rollback(h, NULL, id, 50, NULL, 0, on_reply, &far);
+  ask_wait(&far);
+  assert_int_equal(far.status, TM_ECONFLICT);
+  free(far.json);
+  tm_host_free(h);
+}
+
+static void test_starting_twice_and_wrong_sizes(void **state) {
+  (void)state;
+  tm_error err;
+  tm_host *h = new_host("twice.db");
+  expect_error(say(h, "0199aaaa-0000-7000-8000-000000000000", "\"x\""), TM_EUNAVAILABLE,
+               "host.stopping");
+  assert_int_equal(tm_host_start(h, &err), TM_OK);
+  assert_int_equal(tm_host_start(h, &err), TM_EINVAL);
+  char url[64];
+  assert_int_equal(tm_host_listen(h, "127.0.0.1:0", url, sizeof(url), &err), TM_OK);
+  assert_memory_equal(url, "http://127.0.0.1:", 17);
+  tm_host_stop(h, 100);
+  tm_host_stop(h, 100);
+  tm_host_free(h);
+  tm_options o = {.size = 3};
+  assert_int_equal(tm_host_new(&h, &o, &err), TM_EINVAL);
+  assert_null(h);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_conversation),
+      cmocka_unit_test(test_expiry),
+      cmocka_unit_test(test_two_hosts_one_store),
+      cmocka_unit_test(test_reload_keeps_versions),
+      cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_starting_twice_and_wrong_sizes),
+  };
+  return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,777 @@
+/* fixture.h - a store, up to two hosts (a worker and a journal each) that share it, a clock that
+ * the test turns, and an executor in C whose turns do what their input says:
+ *
+ *   finish, sleep, expire   end in that status            deadline   waits, for 1000 ms at most
+ *   fail, broken            fail as invalid, as script    suspend    goes on in retry_ms, then
+ * waits call, call2             record one or two calls       checkpoint marks its row hold stops
+ * before anything; the test goes on with release() hold_begun              records a call, then
+ * stops anything else           waits for the next answer
+ */
+#ifndef TM_TESTS_JOURNAL_FIXTURE_H
+#define TM_TESTS_JOURNAL_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "journal/journal.h"
+#include "journal/reader.h"
+
+#define HOSTS     2
+#define LEASE_MS  10000
+#define PATIENCE  (UINT64_C(20) * 1000 * 1000 * 1000) /* ns that a test waits for a reply */
+#define START_NOW INT64_C(1763800000000)
+
+struct fixture;
+
+typedef struct host {
+  struct fixture *fx;
+  tm_worker *worker;
+  tm_journal *journal;
+  tm_scheduler *scheduler;
+  char id[TM_ID_SIZE];
+} host;
+
+typedef struct run { /* a turn that the executor has */
+  host *host;
+  tm_turn *turn;
+  char what[32];
+  int64_t count; /* turns of the conversation, this one included */
+  int calls_wanted, calls_made;
+  bool held, resumed, cancelled;
+  tm_error refused; /* what begin or call answered */
+  struct run *next;
+} run;
+
+typedef struct answer {
+  struct fixture *fx;
+  bool here;
+  tm_status status;
+  char *json; /* NULL when it failed */
+  tm_error error;
+  struct answer *next;
+} answer;
+
+typedef struct fixture {
+  char dir[128], file[160];
+  const char *backend;
+  tm_store_options options;
+  tm_log log;
+  int64_t now; /* atomic */
+  tm_storage *storage;
+  tm_registry *registry;
+  size_t queue_limit, cache_bytes;
+  int64_t lease_ms, retry_ms;
+  host hosts[HOSTS];
+  uv_mutex_t lock; /* of everything below */
+  uv_cond_t changed;
+  answer *answers; /* all, to be freed */
+  run *runs;       /* those that the executor has or had */
+  int turns, outside_calls, cancelled;
+  tm_turn_kind last_kind;
+  char last_input[256], last_calls[256], last_version[33];
+  tm_error last_refused;
+} fixture;
+
+/* ---- waiting ---- */
+
+static inline void wait_change(fixture *fx) {
+  if (uv_cond_timedwait(&fx->changed, &fx->lock, PATIENCE) != 0) {
+    uv_mutex_unlock(&fx->lock);
+    fail_msg("nothing happened any more");
+  }
+}
+
+static inline int64_t fixture_now(void *ud) {
+  return __atomic_load_n(&((fixture *)ud)->now, __ATOMIC_SEQ_CST);
+}
+
+static inline void turn_clock(fixture *fx, int64_t ms) {
+  (void)__atomic_add_fetch(&fx->now, ms, __ATOMIC_SEQ_CST);
+}
+
+/* ---- the executor ---- */
+
+static inline void go_on(run *r);
+
+static inline bool does(const char *what, const char *name) {
+  size_t len = strcspn(what, "#");
+  return len == strlen(name) && strncmp(what, name, len) == 0;
+}
+
+static inline void state_of(const run *r, tm_buf *out) {
+  tm__buf_byte(out, '{');
+  tm__json_member_int(out, "count", r->count);
+  tm__json_member_text(out, "last", r->what);
+  tm__json_member_text(out, "pad",
+                       "a text that stays as it is, so that a delta is smaller than the state");
+  char name[8];
+  (void)snprintf(name, sizeof(name), "slot%d", (int)(r->count % 5));
+  tm__json_member_int(out, name, r->count);
+  tm__buf_byte(out, '}');
+}
+
+typedef struct paper { /* the texts of a draft */
+  tm_buf state, runtime, steps, messages, prompt;
+} paper;
+
+static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
+  state_of(r, &p->state);
+  tm__buf_printf(&p->runtime, "{\"seq\":%d,\"summary\":\"after %d\"}", (int)r->count,
+                 (int)r->count);
+  tm__buf_printf(
+      &p->steps,
+      "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\",\"type\":\"action\"}]",
+      (int)r->count, (int)r->count);
+  tm__buf_printf(&p->messages,
+                 "[{\"agent\":\"bot\",\"provider\":\"offline\",\"role\":\"agent\",\"seq\":%d,"
+                 "\"step_id\":\"step%d\",\"text\":\"%s %d\"},{\"role\":\"prompt\",\"seq\":%d,"
+                 "\"text\":\"?\"}]",
+                 2 * (int)r->count, (int)r->count, r->what, (int)r->count, 2 * (int)r->count + 1);
+  bool asks = status == TM_WAITING_INPUT;
+  if (asks) {
+    tm__buf_printf(&p->prompt, "{\"attempt\":1,\"expires_at\":null,\"step_id\":\"ask%d\"}",
+                   (int)r->count);
+  }
+  *d = (tm_draft){.status = status,
+                  .step = asks ? TM_S("ask") : TM_S(""),
+                  .steps = tm__buf_view(&p->steps),
+                  .messages = tm__buf_view(&p->messages),
+                  .state = tm__buf_view(&p->state),
+                  .runtime = tm__buf_view(&p->runtime),
+                  .prompt = asks ? tm__buf_view(&p->prompt) : (tm_slice){0}};
+}
+
+static inline void free_paper(paper *p) {
+  tm__buf_free(&p->state);
+  tm__buf_free(&p->runtime);
+  tm__buf_free(&p->steps);
+  tm__buf_free(&p->messages);
+  tm__buf_free(&p->prompt);
+}
+
+/* The turn ends: whoever looks for held ones must not find it any more. */
+static inline tm_turn *take_turn(run *r) {
+  uv_mutex_lock(&r->host->fx->lock);
+  tm_turn *t = r->turn;
+  r->turn = NULL;
+  uv_mutex_unlock(&r->host->fx->lock);
+  return t;
+}
+
+static inline void on_durable(void *ud, const tm_error *err) {
+  run *r = ud;
+  if (err != NULL) {
+    r->refused = *err;
+    uv_mutex_lock(&r->host->fx->lock);
+    r->host->fx->last_refused = *err;
+    uv_mutex_unlock(&r->host->fx->lock);
+    tm__turn_fail(take_turn(r), err);
+  } else {
+    go_on(r);
+  }
+}
+
+/* Begins, with the messages of the step before the calls. */
+static inline void begin(run *r) {
+  paper p = {0};
+  tm_draft d;
+  r->count--; /* the state is changed by the step that calls, which is not through yet */
+  write_draft(r, &d, &p, TM_ACTIVE);
+  r->count++;
+  d.steps = TM_S("[]");
+  d.messages = TM_S("[{\"agent\":\"bot\",\"provider\":null,\"role\":\"agent\",\"seq\":1,"
+                    "\"step_id\":\"before\",\"text\":\"one moment\"}]");
+  tm__turn_begin(r->turn, &d, on_durable, r);
+  free_paper(&p);
+}
+
+/* A recorded call gives its result; another one leaves the host. */
+static inline void next_call(run *r) {
+  fixture *fx = r->host->fx;
+  char key[64];
+  int n = r->calls_made++;
+  (void)snprintf(key, sizeof(key), "%d:http:%032d:0", (int)r->count, n);
+  if (tm__json_get(tm__turn_view(r->turn)->calls, key).ptr != NULL) {
+    go_on(r);
+    return;
+  }
+  uv_mutex_lock(&fx->lock);
+  fx->outside_calls++;
+  uv_mutex_unlock(&fx->lock);
+  tm__turn_call(r->turn, tm__slice(key), TM_S("{\"status\":200}"), on_durable, r);
+}
+
+static inline void finish_run(run *r, const char *what) {
+  fixture *fx = r->host->fx;
+  paper p = {0};
+  tm_draft d;
+  tm_conversation_status status = does(what, "finish")   ? TM_COMPLETED
+                                  : does(what, "sleep")  ? TM_SLEEPING
+                                  : does(what, "expire") ? TM_EXPIRED
+                                                         : TM_WAITING_INPUT;
+  write_draft(r, &d, &p, status);
+  d.checkpoint = does(what, "checkpoint");
+  d.in_memory = does(what, "volatile");
+  if (does(what, "deadline") || does(what, "sleep")) {
+    d.wake_at = fixture_now(fx) + 1000;
+  } else if (does(what, "later")) {
+    d.wake_at = fixture_now(fx) + 5000;
+  }
+  tm_turn *t = take_turn(r);
+  if (does(what, "suspend")) {
+    d.wake_at = fixture_now(fx) + fx->retry_ms;
+    tm__turn_suspend(t, &d);
+  } else {
+    tm__turn_commit(t, &d);
+  }
+  free_paper(&p);
+}
+
+static inline void fail_run(run *r, tm_status status, const char *code) {
+  tm_error err;
+  (void)tm__fail(&err, status, code, "the executor said so");
+  tm__turn_fail(take_turn(r), &err);
+}
+
+static inline void hold(run *r) {
+  fixture *fx = r->host->fx;
+  uv_mutex_lock(&fx->lock);
+  r->held = true;
+  uv_cond_broadcast(&fx->changed);
+  uv_mutex_unlock(&fx->lock);
+}
+
+static inline void go_on(run *r) {
+  if (r->calls_made < r->calls_wanted) {
+    next_call(r);
+  } else if (does(r->what, "hold_begun") && !r->held && !r->resumed) {
+    hold(r);
+  } else {
+    finish_run(r, r->what);
+  }
+}
+
+static inline void first_move(run *r, const tm_turn_view *v) {
+  r->resumed = v->kind == TM_TURN_RESUME; /* only the first run is held */
+  if (v->kind == TM_TURN_WAKE) (void)snprintf(r->what, sizeof(r->what), "expire");
+  if ((does(r->what, "call") || does(r->what, "call2")))
+    r->calls_wanted = does(r->what, "call2") ? 2 : 1;
+  if (does(r->what, "hold_begun")) r->calls_wanted = 1;
+  if (r->resumed) {
+    if (does(r->what, "suspend")) (void)memcpy(r->what, "retried", 7);
+    go_on(r);
+  } else if (does(r->what, "fail")) {
+    fail_run(r, TM_EINVAL, "input.invalid");
+  } else if (does(r->what, "broken")) {
+    fail_run(r, TM_ESCRIPT, "script.failed");
+  } else if (does(r->what, "hold")) {
+    hold(r);
+  } else if (r->calls_wanted > 0) {
+    begin(r);
+  } else {
+    finish_run(r, r->what);
+  }
+}
+
+static inline void exec_run(void *ud, tm_turn *t) {
+  host *h = ud;
+  fixture *fx = h->fx;
+  const tm_turn_view *v = tm__turn_view(t);
+  run *r = calloc(1, sizeof(*r));
+  assert_non_null(r);
+  r->host = h;
+  r->turn = t;
+  r->count = tm__json_get_int(v->state, "count", 0) + 1;
+  if (v->input.len > 2 && v->input.ptr[0] == '"') {
+    (void)tm__copy(r->what, sizeof(r->what), (tm_slice){v->input.ptr + 1, v->input.len - 2});
+  } else {
+    tm_buf text = {0};
+    if (tm__json_get_text(v->input, "message", &text)) {
+      (void)tm__copy(r->what, sizeof(r->what), tm__buf_view(&text));
+    }
+    tm__buf_free(&text);
+  }
+  uv_mutex_lock(&fx->lock);
+  r->next = fx->runs;
+  fx->runs = r;
+  fx->turns++;
+  fx->last_kind = v->kind;
+  (void)tm__copy(fx->last_input, sizeof(fx->last_input), v->input);
+  (void)tm__copy(fx->last_calls, sizeof(fx->last_calls), v->calls);
+  (void)tm__copy(fx->last_version, sizeof(fx->last_version), tm__slice(v->bundle->version));
+  uv_cond_broadcast(&fx->changed);
+  uv_mutex_unlock(&fx->lock);
+  first_move(r, v);
+}
+
+static inline void exec_cancel(void *ud, tm_turn *t) {
+  host *h = ud;
+  uv_mutex_lock(&h->fx->lock);
+  for (run *r = h->fx->runs; r != NULL; r = r->next) {
+    if (r->host != h || r->turn != t) continue;
+    r->turn = NULL;
+    r->cancelled = true;
+    h->fx->cancelled++;
+  }
+  uv_cond_broadcast(&h->fx->changed);
+  uv_mutex_unlock(&h->fx->lock);
+}
+
+/* ---- on a worker ---- */
+
+typedef struct errand {
+  tm_message message;
+  fixture *fx;
+  void (*fn)(void *ud);
+  void *ud;
+  bool done;
+} errand;
+
+static inline void run_errand(tm_message *m) {
+  errand *e = (errand *)m;
+  e->fn(e->ud);
+  uv_mutex_lock(&e->fx->lock);
+  e->done = true;
+  uv_cond_broadcast(&e->fx->changed);
+  uv_mutex_unlock(&e->fx->lock);
+}
+
+static inline void on_worker(host *h, void (*fn)(void *ud), void *ud) {
+  errand e = {.message = {.run = run_errand}, .fx = h->fx, .fn = fn, .ud = ud};
+  tm__worker_post(h->worker, &e.message);
+  uv_mutex_lock(&h->fx->lock);
+  while (!e.done)
+    wait_change(h->fx);
+  uv_mutex_unlock(&h->fx->lock);
+}
+
+/* The newest turn that is held on this host. */
+static inline run *held_run(host *h) {
+  fixture *fx = h->fx;
+  run *found = NULL;
+  uv_mutex_lock(&fx->lock);
+  while (found == NULL) {
+    for (run *r = fx->runs; r != NULL && found == NULL; r = r->next) {
+      if (r->held && r->turn != NULL && r->host == h) found = r;
+    }
+    if (found == NULL) wait_change(fx);
+  }
+  uv_mutex_unlock(&fx->lock);
+  return found;
+}
+
+static inline void release_now(void *ud) {
+  run *r = ud;
+  finish_run(r, r->what);
+}
+
+static inline void call_now(void *ud) {
+  run *r = ud;
+  r->calls_wanted++;
+  uv_mutex_lock(&r->host->fx->lock);
+  r->held = false;
+  uv_mutex_unlock(&r->host->fx->lock);
+  go_on(r);
+}
+
+static inline void release(run *r) {
+  on_worker(r->host, release_now, r);
+}
+
+/* ---- requests ---- */
+
+static inline answer *answer_new(fixture *fx) {
+  answer *a = calloc(1, sizeof(*a));
+  assert_non_null(a);
+  a->fx = fx;
+  a->next = fx->answers;
+  fx->answers = a;
+  return a;
+}
+
+static inline void on_reply(void *ud, const tm_reply *reply) {
+  answer *a = ud;
+  uv_mutex_lock(&a->fx->lock);
+  assert_false(a->here);
+  a->status = reply->status;
+  if (reply->status == TM_OK) {
+    assert_int_equal(strlen(reply->json), reply->size);
+    a->json = strdup(reply->json);
+  } else {
+    a->error = *reply->error;
+  }
+  a->here = true;
+  uv_cond_broadcast(&a->fx->changed);
+  uv_mutex_unlock(&a->fx->lock);
+}
+
+static inline answer *await(answer *a) {
+  uv_mutex_lock(&a->fx->lock);
+  while (!a->here)
+    wait_change(a->fx);
+  uv_mutex_unlock(&a->fx->lock);
+  return a;
+}
+
+static inline bool is_here(answer *a) {
+  uv_mutex_lock(&a->fx->lock);
+  bool here = a->here;
+  uv_mutex_unlock(&a->fx->lock);
+  return here;
+}
+
+static inline tm_request *request_new(tm_request_kind kind, const char *conversation) {
+  tm_request *r = tm__request_new(kind);
+  assert_non_null(r);
+  (void)tm__copy(r->conversation, sizeof(r->conversation), tm__slice(conversation));
+  (void)snprintf(r->tenant, sizeof(r->tenant), "t1");
+  return r;
+}
+
+static inline uint64_t digest(const char *text) {
+  return text == NULL ? 0 : tm__digest_u64(&(tm_slice){text, strlen(text)}, 1);
+}
+
+static inline answer *submit(host *h, tm_request *r) {
+  answer *a = answer_new(h->fx);
+  r->reply = on_reply;
+  r->reply_ud = a;
+  tm__journal_submit(h->journal, r);
+  return a;
+}
+
+/* `id` receives the conversation's id; `what` is the message that opens it. */
+static inline answer *start_keyed(host *h, char id[TM_ID_SIZE], const char *what, const char *key) {
+  tm__uuid7(id, fixture_now(h->fx));
+  tm_request *r = request_new(TM_REQUEST_START, id);
+  (void)snprintf(r->system, sizeof(r->system), "shop");
+  (void)snprintf(r->flow, sizeof(r->flow), "orders");
+  (void)snprintf(r->session, sizeof(r->session), "s1");
+  tm_buf input = {0};
+  tm__buf_printf(&input, "{\"message\":\"%s\",\"metadata\":null,\"user_id\":\"u\"}", what);
+  r->input_json = tm__buf_take(&input);
+  r->key = digest(key);
+  r->body = digest(what);
+  return submit(h, r);
+}
+
+static inline answer *start(host *h, char id[TM_ID_SIZE], const char *what) {
+  return start_keyed(h, id, what, NULL);
+}
+
+static inline answer *say_keyed(host *h, const char *id, const char *what, const char *key) {
+  tm_request *r = request_new(TM_REQUEST_MESSAGE, id);
+  tm_buf input = {0};
+  tm__buf_printf(&input, "\"%s\"", what);
+  r->input_json = tm__buf_take(&input);
+  r->key = digest(key);
+  r->body = digest(what);
+  return submit(h, r);
+}
+
+static inline answer *say(host *h, const char *id, const char *what) {
+  return say_keyed(h, id, what, NULL);
+}
+
+static inline answer *undo(host *h, const char *id, int steps, int64_t checkpoint, bool force) {
+  tm_request *r = request_new(TM_REQUEST_UNDO, id);
+  r->steps = steps;
+  r->checkpoint = checkpoint;
+  r->force = force;
+  return submit(h, r);
+}
+
+static inline void wake(host *h, const char *id) {
+  tm__journal_submit(h->journal, request_new(TM_REQUEST_WAKE, id));
+}
+
+static inline answer *read_it(fixture *fx, const char *id, tm_read what, const char *cursor,
+                              int limit) {
+  answer *a = answer_new(fx);
+  tm__reader_conversation(fx->storage, TM_S("t1"), tm__slice(id), what, tm__slice(cursor), limit,
+                          on_reply, a);
+  return await(a);
+}
+
+/* ---- what is stored ---- */
+
+typedef struct head_job {
+  tm_store_job job;
+  fixture *fx;
+  char id[TM_ID_SIZE];
+  tm_head head;
+  bool done;
+} head_job;
+
+static inline tm_status head_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  head_job *h = (head_job *)job;
+  bool in_memory;
+  return tm__access_head(a, tm__slice(h->id), &h->head, &in_memory, err);
+}
+
+static inline void head_done(tm_message *m) {
+  head_job *h = (head_job *)m;
+  uv_mutex_lock(&h->fx->lock);
+  h->done = true;
+  uv_cond_broadcast(&h->fx->changed);
+  uv_mutex_unlock(&h->fx->lock);
+}
+
+static inline tm_head stored_head(fixture *fx, const char *id) {
+  head_job job = {.job = {.message = {.run = head_done}, .work = head_work}, .fx = fx};
+  (void)tm__copy(job.id, sizeof(job.id), tm__slice(id));
+  tm__storage_run(fx->storage, &job.job);
+  uv_mutex_lock(&fx->lock);
+  while (!job.done)
+    wait_change(fx);
+  uv_mutex_unlock(&fx->lock);
+  assert_int_equal(job.job.status, TM_OK);
+  return job.head;
+}
+
+/* ---- looking at answers ---- */
+
+#define assert_answer(a)                                                                           \
+  do {                                                                                             \
+    const answer *answer_ = await(a);                                                              \
+    if (answer_->status != TM_OK) {                                                                \
+      print_error("%s: %s\n", answer_->error.code, answer_->error.message);                        \
+    }                                                                                              \
+    assert_int_equal(answer_->status, TM_OK);                                                      \
+  } while (0)
+
+#define assert_refused(a, expected, code_text)                                                     \
+  do {                                                                                             \
+    const answer *answer_ = await(a);                                                              \
+    assert_int_equal(answer_->status, expected);                                                   \
+    assert_string_equal(answer_->error.code, code_text);                                           \
+    assert_true(strlen(answer_->error.message) > 10);                                              \
+  } while (0)
+
+#define assert_member(a, name, raw)                                                                \
+  do {                                                                                             \
+    tm_slice member_ = tm__json_get(tm__slice((a)->json), name);                                   \
+    if (!tm__slice_is(member_, raw)) {                                                             \
+      print_error("%s is %.*s in %s\n", name, (int)member_.len, member_.ptr, (a)->json);           \
+    }                                                                                              \
+    assert_true(tm__slice_is(member_, raw));                                                       \
+  } while (0)
+
+#define assert_holds(a, text)                                                                      \
+  do {                                                                                             \
+    if (strstr((a)->json, text) == NULL) print_error("no %s in %s\n", text, (a)->json);            \
+    assert_non_null(strstr((a)->json, text));                                                      \
+  } while (0)
+
+/* ---- life ---- */
+
+static inline void fixture_log(void *ud, const char *line, size_t size) {
+  (void)ud;
+  if (getenv("JOURNAL_TEST_LOG") != NULL) print_message("%.*s\n", (int)size, line);
+}
+
+static inline void host_start(fixture *fx, int n) {
+  host *h = &fx->hosts[n];
+  tm_error err;
+  *h = (host){.fx = fx};
+  tm__uuid7(h->id, fx->now + n);
+  assert_int_equal(tm__worker_start(&h->worker, "worker", &err), TM_OK);
+  tm_journal_options o = {.worker = h->worker,
+                          .storage = fx->storage,
+                          .registry = fx->registry,
+                          .log = &fx->log,
+                          .clock = {fixture_now, fx},
+                          .executor = {h, exec_run, exec_cancel},
+                          .lease_ms = fx->lease_ms,
+                          .cache_bytes = fx->cache_bytes,
+                          .queue_limit = fx->queue_limit};
+  (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));
+  assert_int_equal(tm__journal_new(&h->journal, &o, &err), TM_OK);
+}
+
+typedef struct ending {
+  host *host;
+  bool finished;
+} ending;
+
+static inline void on_finished(void *ud) {
+  ending *e = ud;
+  uv_mutex_lock(&e->host->fx->lock);
+  e->finished = true;
+  uv_cond_broadcast(&e->host->fx->changed);
+  uv_mutex_unlock(&e->host->fx->lock);
+}
+
+static inline void abandon_now(void *ud) {
+  ending *e = ud;
+  tm__journal_abandon(e->host->journal, on_finished, e);
+}
+
+static inline void drain_now(void *ud) {
+  ending *e = ud;
+  tm__journal_drain(e->host->journal, on_finished, e);
+}
+
+static inline void await_ending(ending *e) {
+  uv_mutex_lock(&e->host->fx->lock);
+  while (!e->finished)
+    wait_change(e->host->fx);
+  uv_mutex_unlock(&e->host->fx->lock);
+}
+
+static inline void stop_scheduler(void *ud) {
+  tm__scheduler_stop(ud);
+}
+
+static inline void host_stop(host *h) {
+  if (h->worker == NULL) return;
+  ending e = {.host = h};
+  if (h->scheduler != NULL) on_worker(h, stop_scheduler, h->scheduler);
+  on_worker(h, abandon_now, &e);
+  await_ending(&e);
+  tm__worker_stop(h->worker);
+  tm__journal_free(h->journal);
+  tm__scheduler_free(h->scheduler);
+  *h = (host){.fx = h->fx};
+}
+
+static inline void add_system(fixture *fx, const char *version) {
+  tm_error err;
+  tm_bundle *b = tm__bundle_new(TM_S("shop"), tm__slice(version), TM_S("{\"files\":{}}"),
+                                TM_S("{\"name\":\"shop\"}"));
+  assert_non_null(b);
+  assert_int_equal(tm__registry_switch(fx->registry, &b, 1, &err), TM_OK);
+}
+
+typedef struct recovery {
+  tm_store_job job;
+  uv_sem_t done;
+  int64_t now, taken;
+} recovery;
+
+static inline tm_status recover_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  recovery *r = (recovery *)job;
+  return a->backend->recover(a->conn, r->now, &r->taken, err);
+}
+
+static inline void recover_done(tm_message *m) {
+  uv_sem_post(&((recovery *)m)->done);
+}
+
+static inline int64_t recover(fixture *fx) { /* how many turns of dead hosts are due now */
+  recovery r = {.job = {.message = {.run = recover_done}, .write = true, .work = recover_work},
+                .now = fixture_now(fx)};
+  assert_int_equal(uv_sem_init(&r.done, 0), 0);
+  tm__storage_run(fx->storage, &r.job);
+  uv_sem_wait(&r.done);
+  uv_sem_destroy(&r.done);
+  assert_int_equal(r.job.status, TM_OK);
+  return r.taken;
+}
+
+static inline void storage_start(fixture *fx) {
+  tm_error err = {0};
+  tm_status status =
+      tm__storage_open(&fx->storage, tm__slice(fx->backend), &fx->options, &fx->log, &err);
+  if (status != TM_OK) print_error("%s: %s\n", err.code, err.message);
+  assert_int_equal(status, TM_OK);
+  fx->registry = tm__registry_new();
+  assert_non_null(fx->registry);
+  add_system(fx, "v1");
+}
+
+static inline void fixture_init(fixture *fx, const char *backend) {
+  *fx = (fixture){.backend = backend,
+                  .now = START_NOW,
+                  .queue_limit = 8,
+                  .cache_bytes = 1 << 20,
+                  .lease_ms = LEASE_MS,
+                  .retry_ms = 1000};
+  const char *tmp = getenv("TMPDIR");
+  (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");
+  assert_non_null(mkdtemp(fx->dir));
+  (void)snprintf(fx->file, sizeof(fx->file), "%s/store.db", fx->dir);
+  fx->options = (tm_store_options){.location = strcmp(backend, "memory") == 0 ? "" : fx->file,
+                                   .timeout_ms = 200,
+                                   .wal = true,
+                                   .auto_vacuum = true,
+                                   .now_ms = fixture_now,
+                                   .now_ud = fx};
+  fx->log = (tm_log){.sink = fixture_log, .clock = {fixture_now, fx}};
+  assert_int_equal(uv_mutex_init(&fx->lock), 0);
+  assert_int_equal(uv_cond_init(&fx->changed), 0);
+}
+
+static inline void fixture_open(fixture *fx, const char *backend) {
+  fixture_init(fx, backend);
+  storage_start(fx);
+  host_start(fx, 0);
+}
+
+static inline void fixture_stop(fixture *fx) { /* hosts and store; the file stays */
+  for (int i = 0; i < HOSTS; i++)
+    host_stop(&fx->hosts[i]);
+  tm__storage_close(fx->storage);
+  tm__registry_free(fx->registry);
+  fx->storage = NULL;
+  fx->registry = NULL;
+}
+
+static inline void fixture_restart(fixture *fx) {
+  fixture_stop(fx);
+  storage_start(fx);
+  host_start(fx, 0);
+}
+
+static inline int remove_entry(const char *path, const struct stat *st, int flag,
+                               struct FTW *where) {
+  (void)st, (void)flag, (void)where;
+  return remove(path);
+}
+
+static inline void fixture_close(fixture *fx) {
+  fixture_stop(fx);
+  for (answer *a = fx->answers, *next; a != NULL; a = next) {
+    next = a->next;
+    free(a->json);
+    free(a);
+  }
+  for (run *r = fx->runs, *next; r != NULL; r = next) {
+    next = r->next;
+    free(r);
+  }
+  uv_cond_destroy(&fx->changed);
+  uv_mutex_destroy(&fx->lock);
+  assert_int_equal(nftw(fx->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static inline void on_due(void *ud, const tm_head *head) {
+  host *h = ud;
+  wake(h, head->id);
+}
+
+static inline void scheduler_start(host *h, int64_t poll_ms) {
+  tm_error err;
+  assert_int_equal(tm__scheduler_new(&h->scheduler, h->worker, h->fx->storage,
+                                     (tm_clock){fixture_now, h->fx}, &h->fx->log, poll_ms, on_due,
+                                     h, &err),
+                   TM_OK);
+}
+
+#define EACH_BACKEND(fx)                                                                           \
+  fixture fx;                                                                                      \
+  for (size_t backend_ = 0; backend_ < 2; backend_++)                                              \
+    for (bool once_ = (fixture_open(&fx, backend_ == 0 ? "sqlite" : "memory"), true); once_;       \
+         fixture_close(&fx), once_ = false)
+
+#endif

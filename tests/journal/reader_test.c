@@ -1,0 +1,191 @@
+/* Reading: records, pages along the rows, lists; nothing of other tenants or conversations. */
+#include "fixture.h"
+
+static size_t count_items(const char *json, const char *of) {
+  size_t n = 0;
+  for (const char *at = strstr(json, of); at != NULL; at = strstr(at + 1, of))
+    n++;
+  return n;
+}
+
+/* Reads page after page; the number of items, each newer than the one behind it. */
+static int read_all(fixture *fx, const char *id, tm_read what, const char *seq_of, int limit) {
+  char cursor[64] = "";
+  int64_t last = INT64_MAX;
+  int total = 0;
+  do {
+    answer *a = read_it(fx, id, what, cursor, limit);
+    assert_answer(a);
+    tm_json_walk w;
+    tm_slice key;
+    tm_slice item;
+    int on_page = 0;
+    assert_true(tm__json_walk(&w, tm__json_get(tm__slice(a->json), "items")));
+    while (tm__json_next(&w, &key, &item)) {
+      int64_t seq = tm__json_get_int(item, seq_of, -1);
+      assert_true(seq >= 0 && seq < last);
+      last = seq;
+      on_page++;
+    }
+    assert_true(on_page <= limit);
+    total += on_page;
+    tm_buf next = {0};
+    cursor[0] = '\0';
+    if (tm__json_get_text(tm__slice(a->json), "next", &next)) {
+      assert_true(tm__copy(cursor, sizeof(cursor), tm__buf_view(&next)));
+    }
+    tm__buf_free(&next);
+  } while (cursor[0] != '\0');
+  return total;
+}
+
+static void test_pages(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    for (int i = 2; i <= 30; i++) {
+      assert_answer(say(h, id, i % 3 == 0 ? "checkpoint" : "more"));
+    }
+    for (int limit = 1; limit < 9; limit++) {
+      assert_int_equal(read_all(&fx, id, TM_READ_STEPS, "seq", limit), 30);
+      assert_int_equal(read_all(&fx, id, TM_READ_MESSAGES, "seq", limit), 60);
+      assert_int_equal(read_all(&fx, id, TM_READ_CHECKPOINTS, "revision", limit), 10);
+    }
+    assert_int_equal(read_all(&fx, id, TM_READ_STEPS, "seq", 200), 30);
+    answer *a = read_it(&fx, id, TM_READ_STEPS, "", 0); /* 50 at most */
+    assert_member(a, "next", "null");
+    a = read_it(&fx, id, TM_READ_MESSAGES, "", 0);
+    assert_int_equal(count_items(a->json, "\"role\""), 50);
+  }
+}
+
+static void test_cursors_are_checked(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char mine[TM_ID_SIZE];
+    char other[TM_ID_SIZE];
+    assert_answer(start(h, mine, "one"));
+    assert_answer(say(h, mine, "two"));
+    assert_answer(start(h, other, "one"));
+    answer *a = read_it(&fx, mine, TM_READ_STEPS, "", 1);
+    tm_buf next = {0};
+    assert_true(tm__json_get_text(tm__slice(a->json), "next", &next));
+    assert_answer(read_it(&fx, mine, TM_READ_STEPS, next.ptr, 1));
+    const char *bad[] = {next.ptr, "x", "999999-0", "1", "-1-0", "1-0 ", "1-99999999999999999999"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+      assert_refused(read_it(&fx, other, TM_READ_STEPS, bad[i], 1), TM_EINVAL, "cursor.invalid");
+    }
+    tm__buf_free(&next);
+  }
+}
+
+static void test_record(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    char text[64];
+    int64_t created = fx.now;
+    assert_answer(start(h, id, "one"));
+    turn_clock(&fx, 5000);
+    assert_answer(say(h, id, "call"));
+    answer *a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+    assert_answer(a);
+    assert_null(strstr(a->json, "replies"));
+    assert_member(a, "summary", "\"after 2\"");
+    assert_member(a, "feedback", "null");
+    (void)snprintf(text, sizeof(text), "%lld", (long long)created);
+    assert_member(a, "created", text);
+    (void)snprintf(text, sizeof(text), "%lld", (long long)created + 5000);
+    assert_member(a, "updated", text);
+    assert_member(a, "current_step", "\"ask\"");
+    answer *held = say(h, id, "hold_begun"); /* in the middle of a turn */
+    run *r = held_run(h);
+    a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+    assert_answer(a);
+    assert_member(a, "status", "\"active\"");
+    assert_member(a, "prompt", "null");
+    release(r);
+    assert_answer(held);
+  }
+}
+
+static void test_foreign(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    assert_answer(start(&fx.hosts[0], id, "one"));
+    const char *ids[] = {id, "nonsense", "00000000-0000-0000-0000-000000000000", ""};
+    for (size_t i = 0; i < 4; i++) {
+      answer *a = answer_new(&fx);
+      tm__reader_conversation(fx.storage, i == 0 ? TM_S("t2") : TM_S("t1"), tm__slice(ids[i]),
+                              TM_READ_CONVERSATION, (tm_slice){0}, 0, on_reply, a);
+      assert_refused(a, TM_ENOTFOUND, "conversation.not_found");
+    }
+  }
+}
+
+static answer *list(fixture *fx, tm_filter f) {
+  answer *a = answer_new(fx);
+  f.size = sizeof(f);
+  if (f.tenant == NULL) f.tenant = "t1";
+  tm__reader_list(fx->storage, &f, on_reply, a);
+  return await(a);
+}
+
+static void test_list(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char ids[12][TM_ID_SIZE];
+    for (int i = 0; i < 12; i++) {
+      turn_clock(&fx, 1);
+      const char *what = i % 4 == 3 ? "finish" : i % 4 == 2 ? "volatile" : "hello";
+      assert_answer(start(h, ids[i], what));
+    }
+    answer *a = list(&fx, (tm_filter){0});
+    assert_answer(a);
+    assert_int_equal(count_items(a->json, "conversation_id"), 12);
+    assert_member(a, "next", "null");
+    char cursor[TM_ID_SIZE] = "";
+    for (int i = 11; i >= 0; i -= 5) {
+      a = list(&fx, (tm_filter){.limit = 5, .cursor = cursor});
+      assert_answer(a);
+      for (int k = i; k > i - 5 && k >= 0; k--) {
+        assert_holds(a, ids[k]);
+      }
+      assert_int_equal(count_items(a->json, "conversation_id"), i >= 4 ? 5 : i + 1);
+      tm_buf next = {0};
+      assert_int_equal(tm__json_get_text(tm__slice(a->json), "next", &next), i >= 5);
+      (void)tm__copy(cursor, sizeof(cursor), tm__buf_view(&next));
+      tm__buf_free(&next);
+    }
+    a = list(&fx, (tm_filter){.status = "completed"});
+    assert_int_equal(count_items(a->json, "conversation_id"), 3);
+    assert_int_equal(count_items(list(&fx, (tm_filter){.session_id = "s1"})->json, "\"s1\""), 12);
+    const tm_filter none[] = {
+        {.session_id = "s2"}, {.system = "x"}, {.flow_id = "x"}, {.tenant = "t2"}};
+    for (size_t i = 0; i < 4; i++) {
+      assert_string_equal(list(&fx, none[i])->json, "{\"items\":[],\"next\":null}");
+    }
+    char long_name[200];
+    memset(long_name, 'x', sizeof(long_name));
+    long_name[sizeof(long_name) - 1] = '\0';
+    assert_string_equal(list(&fx, (tm_filter){.session_id = long_name})->json,
+                        "{\"items\":[],\"next\":null}");
+    assert_refused(list(&fx, (tm_filter){.status = "nice"}), TM_EINVAL, "filter.status");
+    assert_refused(list(&fx, (tm_filter){.cursor = "nice"}), TM_EINVAL, "cursor.invalid");
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_pages),  cmocka_unit_test(test_cursors_are_checked),
+      cmocka_unit_test(test_record), cmocka_unit_test(test_foreign),
+      cmocka_unit_test(test_list),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,136 @@
+/* The store threads: groups, conflicts within a group, failing and working again, closing. */
+#include <sqlite3.h>
+
+#include "fixture.h"
+
+/* Another process's lock on the file: nothing can be written, as with a full disk. */
+static sqlite3 *block(fixture *fx) {
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open(fx->file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+  return db;
+}
+
+static void unblock(sqlite3 *db) {
+  assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+  (void)sqlite3_close(db);
+}
+
+static void test_store_fails_and_is_mended(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  fx.options.timeout_ms = 20;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  host *h = &fx.hosts[0];
+  char id[TM_ID_SIZE];
+  char other[TM_ID_SIZE];
+  assert_answer(start(h, id, "hello"));
+  assert_answer(start(h, other, "hello"));
+  answer *begun = say(h, other, "hold_begun");
+  run *r = held_run(h);
+  sqlite3 *db = block(&fx);
+  answer *a = say_keyed(h, id, "two", "k");
+  assert_refused(a, TM_EUNAVAILABLE, "store.unavailable");
+  assert_string_equal(a->error.conversation_id, id);
+  assert_false(tm__storage_healthy(fx.storage));
+  assert_refused(say_keyed(h, id, "call", "k2"), TM_EUNAVAILABLE, "store.unavailable");
+  assert_string_equal(fx.last_refused.code, "store.unavailable");
+  release(r); /* a begun turn whose end cannot be written */
+  assert_refused(begun, TM_EUNAVAILABLE, "store.unavailable");
+  unblock(db);
+  a = say_keyed(h, id, "two", "k"); /* the key was not consumed, the conversation goes on */
+  assert_answer(a);
+  assert_holds(a, "two 2");
+  assert_true(tm__storage_healthy(fx.storage));
+  a = say(h, other, "three"); /* the unfinished turn is finished first */
+  assert_answer(a);
+  assert_holds(a, "three 3");
+  assert_int_equal(fx.outside_calls, 1);
+  fixture_close(&fx);
+}
+
+static void test_unknown_backend(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  tm_storage *s;
+  tm_error err;
+  assert_int_equal(tm__storage_open(&s, TM_S("floppy"), &fx.options, &fx.log, &err),
+                   TM_EUNSUPPORTED);
+  assert_null(s);
+  assert_string_equal(err.code, "store.unknown");
+  FILE *f = fopen(fx.file, "w");
+  assert_non_null(f);
+  for (int i = 0; i < 1000; i++)
+    (void)fputs("this is no database", f);
+  (void)fclose(f);
+  assert_int_equal(tm__storage_open(&s, TM_S("sqlite"), &fx.options, &fx.log, &err), TM_ECORRUPT);
+  assert_null(s);
+  tm__storage_close(NULL);
+  fixture_close(&fx);
+}
+
+#define MANY 2000
+
+typedef struct counted_job {
+  tm_commit_job job;
+  tm_row row;
+  int *answered; /* atomic */
+} counted_job;
+
+static void count(tm_message *m) {
+  (void)__atomic_add_fetch(((counted_job *)(void *)m)->answered, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Everything that is queued when the store is closed is still committed and answered. */
+static void test_close_commits_all(void **unused) {
+  (void)unused;
+  static const char *backends[] = {"sqlite", "memory"};
+  for (size_t b = 0; b < 2; b++) {
+    fixture fx;
+    int answered = 0;
+    fixture_init(&fx, backends[b]);
+    storage_start(&fx);
+    counted_job *jobs = calloc(MANY, sizeof(*jobs));
+    assert_non_null(jobs);
+    for (int i = 0; i < MANY; i++) {
+      tm_commit_job *job = &jobs[i].job;
+      tm_head *h = &job->commit.head;
+      jobs[i].answered = &answered;
+      jobs[i].row = (tm_row){.kind = TM_ROW_TURN, .created = fx.now, .body = TM_S("{}")};
+      job->message.run = count;
+      job->commit.row = &jobs[i].row;
+      /* every tenth is a second first commit of the same conversation: it alone conflicts */
+      if (i % 10 == 9) {
+        *h = jobs[i - 1].job.commit.head;
+      } else {
+        tm__uuid7(h->id, fx.now);
+        (void)tm__copy(h->tenant, sizeof(h->tenant), TM_S("t1"));
+      }
+      h->status = TM_WAITING_INPUT;
+      h->revision = 1;
+      job->in_memory = i % 3 == 0 && i % 10 < 8;
+      tm__storage_commit(fx.storage, job);
+    }
+    tm__storage_close(fx.storage);
+    fx.storage = NULL;
+    assert_int_equal(answered, MANY);
+    for (int i = 0; i < MANY; i++) {
+      assert_int_equal(jobs[i].job.commit.status, i % 10 == 9 ? TM_ECONFLICT : TM_OK);
+      assert_string_equal(jobs[i].job.error.code, i % 10 == 9 ? "store.conflict" : "");
+    }
+    free(jobs);
+    fixture_close(&fx);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_store_fails_and_is_mended),
+      cmocka_unit_test(test_unknown_backend),
+      cmocka_unit_test(test_close_commits_all),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,157 @@
+/* Rollback: where it lands, what stands in its way, and what readers see afterwards. */
+#include "fixture.h"
+
+static void test_back_one(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "three"));
+    answer *a = undo(h, id, 1, 0, false);
+    assert_answer(a);
+    assert_member(a, "status", "\"waiting_input\"");
+    assert_member(a, "revision", "4");
+    assert_member(a, "replies", "[]");
+    assert_holds(a, "\"step_id\":\"ask2\"");
+    a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+    assert_holds(a, "\"count\":2");
+    assert_holds(a, "\"last\":\"two\"");
+    a = undo(h, id, 1, 0, false); /* from there one more */
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+    assert_refused(undo(h, id, 1, 0, false), TM_ECONFLICT, "rollback.nothing");
+    a = say(h, id, "other");
+    assert_answer(a);
+    assert_holds(a, "other 2");
+    a = read_it(&fx, id, TM_READ_MESSAGES, "", 0); /* of this branch alone */
+    assert_holds(a, "other 2");
+    assert_holds(a, "one 1");
+    assert_null(strstr(a->json, "two 2"));
+    a = read_it(&fx, id, TM_READ_STEPS, "", 0); /* everything that ran */
+    assert_holds(a, "step3");
+  }
+}
+
+static void test_back_several(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    for (int i = 0; i < 20; i++) {
+      assert_answer(say(h, id, "more"));
+    }
+    answer *a = undo(h, id, 17, 0, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask4\"");
+    a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+    assert_holds(a, "\"count\":4");
+    assert_refused(undo(h, id, 4, 0, false), TM_ECONFLICT, "rollback.nothing");
+    assert_refused(undo(h, id, 1000, 0, false), TM_ECONFLICT, "rollback.limit");
+    assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "rollback.steps");
+    assert_answer(say(h, id, "finish")); /* the prompt that was answered last is asked again */
+    a = undo(h, id, 1, 0, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask4\"");
+    fixture_restart(&fx);
+    if (backend_ == 1) continue;
+    a = say(&fx.hosts[0], id, "again");
+    assert_answer(a);
+    assert_holds(a, "again 5");
+  }
+}
+
+static void test_checkpoint(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(say(h, id, "three"));
+    answer *a = read_it(&fx, id, TM_READ_CHECKPOINTS, "", 0);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask\",\"status\":\"waiting_input\",\"revision\":2");
+    const char *at = strstr(a->json, "\"checkpoint_id\":\"");
+    assert_non_null(at);
+    int64_t checkpoint = strtoll(at + 17, NULL, 10);
+    a = undo(h, id, 0, checkpoint, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask2\"");
+    assert_refused(undo(h, id, 0, checkpoint + 1, false), TM_ENOTFOUND, "checkpoint.not_found");
+    char other[TM_ID_SIZE];
+    assert_answer(start(h, other, "one"));
+    assert_refused(undo(h, other, 0, checkpoint, false), TM_ENOTFOUND, "checkpoint.not_found");
+  }
+}
+
+static void test_irreversible(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "call2"));
+    assert_answer(say(h, id, "call"));
+    assert_answer(say(h, id, "plain"));
+    assert_answer(undo(h, id, 1, 0, false)); /* nothing was called since */
+    answer *a = undo(h, id, 2, 0, false);
+    assert_refused(a, TM_ECONFLICT, "rollback.irreversible");
+    assert_non_null(strstr(a->error.message, "step3, step2"));
+    a = undo(h, id, 2, 0, true);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+  }
+}
+
+/* The prompt is asked again, with its whole time. */
+static void test_deadline_moves(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "deadline"));
+    turn_clock(&fx, 500);
+    assert_answer(say(h, id, "plain"));
+    turn_clock(&fx, 10000);
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_int_equal(stored_head(&fx, id).wake_at, fx.now + 1000);
+  }
+}
+
+/* Between the turns of an unfinished one it waits its turn; a foreign tenant sees nothing. */
+static void test_waits_for_the_turn(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(h, id, "one"));
+    answer *held = say(h, id, "hold_begun");
+    run *r = held_run(h);
+    answer *here = undo(h, id, 1, 0, true);
+    answer *there = undo(&fx.hosts[1], id, 1, 0, true);
+    assert_false(is_here(here));
+    release(r);
+    assert_answer(held);
+    (void)await(here);
+    (void)await(there); /* one lands on the first prompt, the other finds nothing before it */
+    assert_int_equal((here->status == TM_OK) + (there->status == TM_OK), 1);
+    assert_string_equal((here->status == TM_OK ? there : here)->error.code, "rollback.nothing");
+    tm_request *foreign = request_new(TM_REQUEST_UNDO, id);
+    (void)tm__copy(foreign->tenant, sizeof(foreign->tenant), TM_S("t2"));
+    foreign->steps = 1;
+    assert_refused(submit(h, foreign), TM_ENOTFOUND, "conversation.not_found");
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_back_one),       cmocka_unit_test(test_back_several),
+      cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_irreversible),
+      cmocka_unit_test(test_deadline_moves), cmocka_unit_test(test_waits_for_the_turn),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,318 @@
+-- What `tidemill check` finds, each rule by a system that breaks it alone; the guide's own mistakes
+-- in a port of its flows; nothing in what is shipped.
+require "tests.lua.helper"
+
+local folder = {} -- the files of the system that is checked, by path
+package.loaded["host.file"] = {
+  read = function(path)
+    local text = folder[path]
+    if not text then return nil, { code = "script.not_found", message = path } end
+    return text, "@scripts/it/" .. path
+  end,
+}
+local check = require "tidemill.check"
+local json = require "host.json"
+
+local function findings_of(name, files)
+  folder = files
+  return json.decode(check.run(name)).items
+end
+
+local FLOW = [[
+local tm = require "tidemill"
+local S = tm.ConversationStep
+local one = tm.AssistantAgent { user_id = "one" }
+local two = tm.AssistantAgent { user_id = "two" }
+local function ask(id, t)
+  t.step_id, t.step_type, t.prompt = id, "user_input", t.prompt or "?"
+  t.input_schema = t.input_schema or { type = "text", required = true }
+  return S(t)
+end
+local function say(id, t)
+  t.step_id, t.step_type, t.agent = id, "agent_response", t.agent or one
+  t.response = t.response or "Well."
+  return S(t)
+end
+local flow = tm.ConversationFlow {
+  flow_id = "f", start_step = "a", end_steps = { "z" }, variables = %s, steps = { %s } }
+return tm.system { agents = { one = one, two = two }, flows = { flow },
+  config = { currency = "EUR" } }
+]]
+
+--- Findings of a flow of these steps; `two` is used so that no agent is idle.
+local function of(steps, variables)
+  local items = findings_of("it", { ["init.lua"] = FLOW:format(variables or "{}", steps) })
+  local kept = {}
+  for _, item in ipairs(items) do
+    if not item.text:find("agent 'two'", 1, true) then kept[#kept + 1] = item end
+  end
+  return kept
+end
+
+local function shown(items)
+  local lines = {}
+  for i, item in ipairs(items) do
+    lines[i] = ("%d %s %s [%s]"):format(item.line, item.level, item.text, item.rule)
+  end
+  return #lines > 0 and table.concat(lines, "\n") or "nothing"
+end
+
+local function has(items, level, rule, text)
+  for _, item in ipairs(items) do
+    if item.level == level and item.rule == rule and item.text:find(text, 1, true) then
+      assert.is_true(item.line > 0)
+      return
+    end
+  end
+  error(("no %s [%s] with '%s' among:\n%s"):format(level, rule, text, shown(items)), 2)
+end
+
+local function clean(items)
+  assert.equal("nothing", shown(items))
+end
+
+local function only(items, level, rule, text)
+  has(items, level, rule, text)
+  assert.equal(1, #items, shown(items))
+end
+
+describe("a good flow", function()
+  it("has no findings", function()
+    clean(of [[
+      ask("a", { save_as = "name", next_steps = { "b" } }),
+      say("b", { response = "{name} {currency} {user_id} {config.currency} {nick|none}",
+        next_steps = { "z" } }),
+      say("z", {}) ]])
+  end)
+
+  it("is what is shipped", function()
+    local files = {}
+    for _, path in ipairs { "init.lua", "agents.lua", "answers.lua", "flow.lua" } do
+      local file = assert(io.open("scripts/customer_service/" .. path))
+      files[path] = file:read "a"
+      file:close()
+    end
+    clean(findings_of("customer_service", files))
+  end)
+end)
+
+describe("names", function()
+  it("that nothing sets are errors in templates, with the nearest that is set", function()
+    only(of [[
+      ask("a", { save_as = "order_id", next_steps = { "z" } }),
+      say("z", { response = "Order {order_di}." }) ]],
+      "error", "templates", "{order_di}, which nothing sets; did you mean 'order_id'?")
+  end)
+
+  it("are only suspicious where Lua code may set them", function()
+    only(of [[
+      S { step_id = "a", step_type = "action", run = function(ctx) ctx.state.x = 1 end,
+        next_steps = { "z" } },
+      say("z", { response = "{x}" }) ]], "warning", "templates", "{x}, which nothing sets")
+  end)
+
+  it("that are not set on every way are reported with the way", function()
+    only(of [[
+      ask("a", { input_schema = { type = "boolean", required = true }, save_as = "wants",
+        next_steps = { "b", "z" }, conditional_logic = { condition = "wants", ["true"] = "b",
+        ["false"] = "z" } }),
+      ask("b", { save_as = "size", next_steps = { "z" } }),
+      say("z", { response = "{size}" }) ]],
+      "warning", "templates", "{size}, which nothing sets on the way a, z")
+  end)
+
+  it("are set by variables, and by every field of a structured answer", function()
+    clean(of([[
+      ask("a", { prompt = "{greeting}", metadata = { data_collection = { "order" } },
+        input_schema = { type = "structured", fields = { { name = "size", type = "text" } } },
+        next_steps = { "z" } }),
+      say("z", { response = "{size} {order}" }) ]], [[{ greeting = "Hi" }]]))
+  end)
+
+  it("of required_context are looked for too", function()
+    only(of [[ say("a", { metadata = { required_context = { "x" } }, next_steps = { "z" } }),
+      say("z", {}) ]], "error", "context", "asks for 'x', which nothing sets")
+  end)
+
+  it("of conditions must be set, unless the agent chooses", function()
+    local steps = [[ say("a", { next_steps = { "z" }, %s conditional_logic = { %s
+      yes = "z", default = "z" } }), say("z", {}) ]]
+    only(of(steps:format("", [[condition = "mood",]])), "error", "conditions", "'mood'")
+    clean(of(steps:format([[outcome = "yes",]], [[condition = "mood", classify = true,]])))
+  end)
+
+  it("that are declared and never used are reported", function()
+    only(of([[ say("a", { next_steps = { "z" } }), say("z", {}) ]], [[{ left_over = 1 }]]),
+      "warning", "variables", "'left_over'")
+  end)
+end)
+
+describe("branches", function()
+  local steps = [[
+    ask("a", { save_as = "c", next_steps = { "b", "z" }, input_schema = { type = "choice", %s
+      options = { { label = "Yes", value = "y" }, { label = "No", value = "n" } } },
+      conditional_logic = { condition = "c", %s } }),
+    say("b", { next_steps = { "z" } }), say("z", {}) ]]
+  local required = "required = true,"
+
+  it("must be values of the options", function()
+    has(of(steps:format(required, [[yes = "b", n = "z", default = "z"]])), "error", "branches",
+      "the outcome 'yes' never happens: no option has it as value; the values are 'n', 'y'")
+  end)
+
+  it("must cover every value or have a default", function()
+    has(of(steps:format(required, [[y = "b"]])), "error", "branches", "no step is given for 'n'")
+    clean(of(steps:format(required, [[y = "b", n = "z"]])))
+  end)
+
+  it("need a default where other answers are possible", function()
+    local custom = required .. " allow_custom_response = true,"
+    only(of(steps:format(custom, [[y = "b", n = "z"]])), "error", "branches",
+      "no step is given for 'custom'")
+    clean(of(steps:format(custom, [[y = "b", n = "z", custom = "z", default = "z"]])))
+    only(of(steps:format("", [[y = "b", n = "z"]])), "warning", "branches", "no default")
+  end)
+
+  it("are known when an earlier choice set the name", function()
+    local later = [[
+      ask("a", { save_as = "c", next_steps = { "b" }, input_schema = { type = "choice",
+        required = true, options = { "y", "n" } } }),
+      say("b", { next_steps = { "z" }, conditional_logic = { condition = "c", %s } }),
+      say("z", {}) ]]
+    clean(of(later:format [[y = "z", n = "z"]]))
+    only(of(later:format [[y = "z"]]), "error", "branches", "no step is given for 'n'")
+    has(of(later:format [[y = "z", n = "z", custom = "z"]]), "error", "branches", "'custom'")
+  end)
+
+  it("of functions and agents need a default", function()
+    local steps_of = [[ %s, say("z", {}) ]]
+    only(of(steps_of:format [[S { step_id = "a", step_type = "decision",
+      condition = function() return "y" end, next_steps = { "z" },
+      conditional_logic = { y = "z" } }]]), "warning", "branches", "no default")
+    clean(of(steps_of:format [[S { step_id = "a", step_type = "decision",
+      condition = function() return "z" end, next_steps = { "z" } }]]))
+  end)
+end)
+
+describe("ways", function()
+  it("must lead to every step", function()
+    only(of [[ say("a", { next_steps = { "z" } }), say("b", { next_steps = { "z" } }),
+      say("z", {}) ]], "warning", "unreachable", "step 'b'")
+  end)
+
+  it("to a step only by on_error count", function()
+    clean(of [[ say("a", { next_steps = { "z" }, on_error = "b" }),
+      say("b", { next_steps = { "z" } }), say("z", {}) ]])
+  end)
+
+  it("must lead to an end", function()
+    local items = of [[ say("a", { next_steps = { "b" } }), ask("b", { next_steps = { "a" } }),
+      say("z", {}) ]]
+    has(items, "error", "no_end", "step 'a'")
+    has(items, "error", "no_end", "step 'b'")
+    has(items, "warning", "unreachable", "step 'z'")
+  end)
+
+  it("that are never taken are reported", function()
+    has(of [[ say("a", { next_steps = { "z", "b" } }), say("b", { next_steps = { "z" } }),
+      say("z", {}) ]], "warning", "targets", "lists 'b', but without conditional_logic")
+    has(of [[ say("a", { next_steps = { "z", "b" }, outcome = "y",
+      conditional_logic = { classify = true, y = "z", default = "z" } }),
+      say("b", { next_steps = { "z" } }), say("z", {}) ]],
+      "warning", "targets", "no outcome of conditional_logic leads there")
+  end)
+
+  it("do not go on from an end step", function()
+    only(of [[ say("a", { next_steps = { "z" } }), say("z", { next_steps = { "end" } }) ]],
+      "warning", "ends", "never goes on to 'end'")
+  end)
+end)
+
+describe("labels", function()
+  local function labelled(label, more)
+    return of(([[ say("a", { metadata = { %s = true }, next_steps = { "z" }, %s }),
+      say("z", {}) ]]):format(label, more or ""))
+  end
+
+  it("must be true of the flow", function()
+    only(labelled "decision_point", "error", "metadata", "decision_point")
+    only(labelled "requires_specialist", "error", "metadata", "flow's first one")
+    only(labelled "potential_loop_back", "error", "metadata", "leads back")
+    only(labelled "allows_multiple_iterations", "error", "metadata", "on no cycle")
+  end)
+
+  it("are fine when they are", function()
+    clean(of [[
+      say("a", { next_steps = { "b" } }),
+      ask("b", { save_as = "more", next_steps = { "c" },
+        metadata = { allows_multiple_iterations = true },
+        input_schema = { type = "boolean", required = true } }),
+      say("c", { agent = two, next_steps = { "b", "z" }, metadata = { decision_point = true,
+        potential_loop_back = true, requires_specialist = true },
+        conditional_logic = { condition = "more", ["true"] = "b", ["false"] = "z" } }),
+      say("z", {}) ]])
+  end)
+end)
+
+describe("agents", function()
+  it("that no step uses are reported", function()
+    local files = { ["init.lua"] = FLOW:format("{}", [[ say("a", { next_steps = { "z" } }),
+      say("z", {}) ]]) }
+    only(findings_of("it", files), "warning", "agents", "agent 'two': no step uses it")
+  end)
+
+  it("need something to say without a model", function()
+    only(of [[ S { step_id = "a", step_type = "agent_response", agent = one, prompt = "Speak.",
+      next_steps = { "z" } }, say("z", {}) ]], "warning", "offline", "no 'response'")
+    only(of [[ say("a", { next_steps = { "z" }, conditional_logic = { classify = true, y = "z",
+      default = "z" } }), say("z", {}) ]], "warning", "offline", "no 'outcome'")
+  end)
+end)
+
+describe("what cannot be loaded", function()
+  it("is reported with its place, and nothing is guessed about the rest", function()
+    local items = findings_of("it", { ["init.lua"] = "local x = = 1" })
+    only(items, "error", "script", "unexpected symbol")
+    assert.equal("scripts/it/init.lua", items[1].file)
+    only(of [[ say("a", { next_steps = { "b" } }),
+      say("b", { next_stepz = { "z" }, next_steps = { "z" } }), say("z", {}) ]],
+      "error", "fields", "next_stepz")
+  end)
+end)
+
+describe("the guide's own mistakes", function()
+  local function port(name)
+    local file = assert(io.open("tests/fixtures/guide_port/" .. name .. "/init.lua"))
+    local text = file:read "a"
+    file:close()
+    return findings_of(name, { ["init.lua"] = text })
+  end
+
+  it("are found in comprehensive_workflow", function()
+    local items = port "comprehensive"
+    has(items, "error", "targets", "'identify_need' is not among next_steps")
+    for _, name in ipairs { "request_complexity", "satisfaction_level", "user_choice" } do
+      has(items, "error", "conditions", "'" .. name .. "' is a name that nothing sets")
+    end
+    has(items, "error", "templates", "{dynamic_questions}")
+    for _, key in ipairs { "more_questions", "something_else", "satisfied" } do
+      has(items, "error", "branches", "'" .. key .. "' never happens")
+    end
+    has(items, "error", "branches", "no step is given for 'I have one more question'")
+    has(items, "warning", "branches", "step 'analyze_request': conditional_logic has no default")
+    has(items, "warning", "branches", "step 'handle_feedback': conditional_logic has no default")
+    has(items, "warning", "ends", "step 'completion'")
+    has(items, "warning", "agents", "'validator'")
+  end)
+
+  it("are found in customer_support", function()
+    local items = port "ecommerce"
+    for _, target in ipairs { "order_tracking_flow", "product_inquiry_flow", "returns_flow" } do
+      has(items, "error", "targets", "there is no step '" .. target .. "'")
+    end
+    has(items, "error", "conditions", "'issue_type'")
+    has(items, "error", "conditions", "'user_choice'")
+    has(items, "error", "branches", "'another_question' never happens")
+    has(items, "warning", "ends", "step 'completion'")
+  end)
+end)

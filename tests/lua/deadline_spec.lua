@@ -1,0 +1,97 @@
+-- What time decides: expiry, checkpoints; and where a conversation lives.
+local Host = require "tests.lua.fake_host"
+local json = require "host.json"
+local task = require "tidemill.task"
+
+local host
+
+local function load_flow(steps, flow, before, system, config)
+  host = Host.new(Host.script(steps, flow, before, system), config)
+  host:load()
+  return host
+end
+
+after_each(function() assert.equal(0, task.count(), "a task was left behind") end)
+
+describe("deadlines", function()
+  local function waiting(ask, flow, config)
+    load_flow(([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+      input_schema = { type = "text", min_length = 3 }, next_steps = { "end" },
+        %s },]]):format(ask or ""),
+      'start_step = "ask",' .. (flow or ""), nil, nil, config)
+    return host:start()
+  end
+
+  it("come from step, flow, orchestrator or configuration", function()
+    assert.equal(0, waiting().wake_at)
+    assert.equal(json.null, host.ended.prompt.expires_at)
+    assert.equal(host.now + 9000, waiting("", "", { interaction_timeout_ms = 9000 }).wake_at)
+    assert.equal(host.now + 60000, waiting("", 'settings = { interaction_timeout = "1m" },',
+      { interaction_timeout_ms = 9000 }).wake_at)
+    assert.equal(host.now + 5000, waiting("metadata = { timeout = 5 }",
+      "settings = { interaction_timeout = 60 },").wake_at)
+    assert.equal(host.now + 5000, waiting("timeout = 5").prompt.expires_at)
+  end)
+
+  it("expire a silent conversation, durably", function()
+    waiting("timeout = 5")
+    host.now = host.now + 5000
+    local turn = host:wake()
+    assert.same({ "turn", "expired", "", 0 }, { turn.kind, turn.status, turn.step, turn.wake_at })
+    assert.same({ "ask", "failed", "interaction.timeout" },
+      { turn.steps[1].step_id, turn.steps[1].status, turn.steps[1].error.code })
+    assert.is_nil(turn.runtime.expires_at)
+  end)
+
+  it("that are woken too early wait on, with the same prompt", function()
+    waiting("timeout = 5")
+    local asked = host:send "x"
+    host.now = host.now + 4999
+    local turn = host:wake()
+    assert.same({ "waiting_input", "ask", asked.wake_at }, { turn.status, turn.step, turn.wake_at })
+    assert.same(asked.prompt, turn.prompt)
+    assert.same({}, turn.messages)
+  end)
+
+  it("start anew with every answer, and are noticed by a late one", function()
+    waiting("timeout = 5")
+    host.now = host.now + 4000
+    assert.equal(host.now + 5000, host:send("x").wake_at)
+    host.now = host.now + 5000
+    assert.equal("expired", host:send("long enough").status)
+    assert.equal("fail", host:wake().kind)
+  end)
+end)
+
+describe("settings of storage", function()
+  local STEPS = [[
+    ConversationStep { step_id = "note", step_type = "action", run = function() end,
+      next_steps = { "ask" } },
+    ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+      input_schema = { type = "text", min_length = 2 }, next_steps = { "note" } },]]
+
+  local function flags(settings, ...)
+    load_flow(STEPS, ('start_step = "note", settings = { %s },'):format(settings))
+    local list = { tostring(host:start().checkpoint) }
+    for _, given in ipairs { ... } do
+      host.now = host.now + given[1] * 1000
+      list[#list + 1] = tostring(host:send(given[2]).checkpoint)
+    end
+    return table.concat(list, " ")
+  end
+
+  it("mark checkpoints at waits, when steps were completed and the interval has passed", function()
+    assert.equal("true true true", flags("checkpoint_interval = 0", { 0, "ab" }, { 0, "ab" }))
+    assert.equal("true false true", flags("checkpoint_interval = 0", { 0, "a" }, { 0, "ab" }))
+    assert.equal("true false true", flags("checkpoint_interval = 30", { 29, "ab" }, { 1, "ab" }))
+    assert.equal("false false", flags("auto_checkpoint = false", { 99, "ab" }))
+  end)
+
+  it("keep a conversation in memory when asked", function()
+    load_flow(STEPS, 'start_step = "note", settings = { persist_state = false },')
+    assert.is_true(host:start().in_memory)
+    assert.is_false(host:send("ab").in_memory, "only the start says so")
+    load_flow(STEPS, 'start_step = "note",')
+    assert.is_false(host:start().in_memory)
+  end)
+end)

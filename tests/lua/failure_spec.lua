@@ -1,0 +1,153 @@
+-- Steps that fail: attempts, backoff, on_error, limits, loops without end.
+local Host = require "tests.lua.fake_host"
+local task = require "tidemill.task"
+
+local host
+
+local function load_flow(steps, flow, before, system, config)
+  host = Host.new(Host.script(steps, flow, before, system), config)
+  host:load()
+  return host
+end
+
+after_each(function() assert.equal(0, task.count(), "a task was left behind") end)
+
+describe("failures", function()
+  local FAILING = [[
+    ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" }, %s
+      run = function(ctx)
+        ctx.state.tries = (ctx.state.tries or 0) + 1
+        if ctx.step.attempt < %d then error("boom") end
+        return ctx.step.attempt
+      end, save_as = "at" },
+    ConversationStep { step_id = "sorry", step_type = "agent_response", agent = clerk,
+      response = "Sorry.", next_steps = { "end" } },]]
+
+  it("are tried again after a durable wait that grows", function()
+    load_flow(FAILING:format("max_retries = 2, retry_delay = 2,", 3), 'start_step = "act",')
+    local row = host:start()
+    assert.same({ "suspend", "act" }, { row.kind, row.step })
+    local first = row.wake_at - host.now
+    assert.is_true(first >= 2000 and first <= 2500)
+    assert.same({ 1, "failed", 1 }, { row.steps[1].seq, row.steps[1].status, row.steps[1].attempt })
+    assert.equal("script.error", row.steps[1].error.code)
+    assert.matches("^scripts/shop/init.lua:%d+: boom$", row.steps[1].error.message)
+    assert.matches("scripts/shop/init.lua:%d+: in", row.steps[1].error.traceback)
+    assert.is_nil(row.steps[1].error.traceback:find("tidemill", 1, true))
+    assert.matches("^scripts/shop/init.lua:%d+$", row.steps[1].error.source)
+    assert.same({}, row.state)
+    host.now = row.wake_at
+    row = host:resume()
+    local second = row.wake_at - host.now
+    assert.is_true(second >= 4000 and second <= 5000)
+    host.now = row.wake_at
+    row = host:resume()
+    assert.same({ "completed", { tries = 1, at = 3 } }, { row.status, row.state })
+    assert.equal("act! act! act", host:path())
+    assert.same({ 1, 2, 3 }, { host:all("steps")[1].attempt, host:all("steps")[2].attempt,
+      host:all("steps")[3].attempt })
+  end)
+
+  it("wait at most five minutes", function()
+    load_flow(FAILING:format("max_retries = 9, retry_delay = 200,", 99), 'start_step = "act",')
+    host:start()
+    assert.equal(host.now + 300000, host:resume().wake_at)
+  end)
+
+  it("take defaults from flow, orchestrator and configuration", function()
+    local function retries(flow, orchestrator, config)
+      local script = Host.script(FAILING:format("", 99), 'start_step = "act",' .. flow)
+        :gsub("return tm.system {", "%0 orchestrator = { " .. orchestrator .. " },")
+      host = Host.new(script, config)
+      host:load()
+      local count, row = 0, host:start()
+      while row.kind == "suspend" do count, row = count + 1, host:resume() end
+      return count
+    end
+    assert.equal(0, retries("", ""))
+    assert.equal(1, retries("", "", { max_retries = 1 }))
+    assert.equal(2, retries("", "error_config = { max_retries = 2 }", { max_retries = 1 }))
+    assert.equal(3, retries("settings = { max_retries = 3 },",
+      "error_config = { max_retries = 2 }"))
+  end)
+
+  it("end the conversation when attempts are used up, and the turn answers normally", function()
+    load_flow(FAILING:format("max_retries = 0,", 99), 'start_step = "act",')
+    local turn = host:start { message = "hi" }
+    assert.same({ "turn", "failed", "" }, { turn.kind, turn.status, turn.step })
+    assert.same({ "script.error", "act" }, { turn.error.code, turn.error.step_id })
+    assert.equal("error", host.logs[1].level)
+    assert.same({ "c1", "act" }, { host.logs[1].fields.conversation_id,
+      host.logs[1].fields.step_id })
+  end)
+
+  it("lead to on_error when attempts are used up", function()
+    load_flow(FAILING:format('max_retries = 1, on_error = "sorry",', 99), 'start_step = "act",')
+    assert.equal("suspend", host:start().kind)
+    local turn = host:resume()
+    assert.same({ "completed", "Sorry." }, { turn.status, turn.messages[1].text })
+    assert.equal("act! act! sorry", host:path())
+    assert.same({}, turn.state)
+    assert.equal(1, host:all("steps")[3].attempt)
+  end)
+
+  it("keep what a script says about its error", function()
+    for raise, code in pairs {
+      ['error({ code = "stock.empty", message = "none left", retryable = false })'] = "stock.empty",
+      ["return nil, { code = 'x y', message = 'm' }"] = "script.error",
+      ["error(setmetatable({}, { __tostring = function() return 'odd' end }))"] = "script.error",
+      ["error()"] = "script.error", ["error({})"] = "script.error",
+      ["return function() end"] = "step.output", ["return ('x'):rep(1000)"] = "step.too_large",
+    } do
+      load_flow(([[ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+        run = function() %s end },]]):format(raise), 'start_step = "act",', nil, nil,
+        { output_limit = 500 })
+      local turn = host:start()
+      assert.same({ "failed", code }, { turn.status, turn.error.code })
+      assert.is_string(turn.error.message)
+    end
+  end)
+
+  it("of a limit fail the step that ran, and nothing else", function()
+    load_flow([[
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, save_as = "said", next_steps = { "act" } },
+      ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+        max_retries = 5, on_error = "sorry",
+        run = function(ctx) ctx.state.half = 1; return ctx:http { url = "http://x/" } end },
+      ConversationStep { step_id = "sorry", step_type = "agent_response", agent = clerk,
+        response = "Sorry.", next_steps = { "end" } },]], 'start_step = "ask",')
+    host:start()
+    host:send("hi", function(op) return op.kind == "http" end)
+    host.pending = {}
+    task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too long",
+      retryable = false })
+    assert.same({ "completed", { said = "hi" } }, { host.ended.status, host.ended.state })
+    assert.equal("ask act! sorry", host:path())
+    assert.equal("script.cpu", host:all("steps")[2].error.code)
+  end)
+
+  it("of a validate function fail the step, not silently the answer", function()
+    load_flow([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+      input_schema = { type = "text", validate = function(v) return v.x.y end },
+      next_steps = { "end" } },]], 'start_step = "ask", settings = { max_retries = 3 },')
+    host:start()
+    local turn = host:send "hi"
+    assert.same({ "failed", "script.error", "hi" },
+      { turn.status, turn.error.code, turn.steps[1].input })
+    assert.equal("hi", turn.messages[1].text)
+  end)
+
+  it("stop a loop that waits for nobody", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "action", run = function() end,
+        next_steps = { "b" }, on_error = "b" },
+      ConversationStep { step_id = "b", step_type = "action", run = function() end,
+        next_steps = { "a" }, on_error = "a" },]], 'start_step = "a",')
+    local turn = host:start()
+    assert.same({ "failed", "flow.endless" }, { turn.status, turn.error.code })
+    assert.matches("1000 steps ran in one turn without waiting for anybody, in the loop: a, b",
+      turn.error.message, 1, true)
+    assert.equal(1001, #host:all "steps")
+  end)
+end)

@@ -1,0 +1,93 @@
+-- The manual lua/meta/tidemill.lua names exactly what scripts may write and call.
+require "tests.lua.fake_host"
+local fields = require "tidemill.fields"
+local schema = require "tidemill.schema"
+
+local path = "lua/meta/tidemill.lua"
+local text = assert(io.open(path)):read("a")
+
+--- The fields of each class in the manual.
+local function documented_classes()
+  local classes, current = {}, nil
+  for line in text:gmatch("[^\n]*") do
+    local class = line:match("^%-%-%-@class ([%w_.]+)")
+    local field = line:match("^%-%-%-@field ([%w_]+)")
+    if class then
+      classes[class], current = {}, class
+    elseif field then
+      classes[current][field] = true
+    end
+  end
+  return classes
+end
+
+local classes = documented_classes()
+
+local function merged(...)
+  local all = {}
+  for _, t in ipairs { ... } do
+    for name in pairs(t) do all[name] = true end
+  end
+  return all
+end
+
+local function supported(known)
+  local names = {}
+  for name, field in pairs(known) do
+    if not field.unsupported then names[name] = true end
+  end
+  return names
+end
+
+describe("the manual", function()
+  it("names every field that works, and no other", function()
+    for class, known in pairs {
+      ["tm.System"] = fields.system, ["tm.AssistantAgent"] = fields.assistant,
+      ["tm.Flow"] = fields.flow, ["tm.Settings"] = fields.settings, ["tm.Step"] = fields.step,
+      ["tm.Metadata"] = fields.metadata, ["tm.ConditionalLogic"] = fields.conditional_logic,
+      ["tm.OutcomeRule"] = fields.outcome, ["tm.Orchestrator"] = fields.orchestrator,
+      ["tm.Option"] = fields.option, ["tm.PerformanceConfig"] = fields.performance_config,
+      ["tm.PersistenceConfig"] = fields.persistence_config,
+    } do
+      local documented = supported(known)
+      if class == "tm.Metadata" then
+        documented.conversation_summary, documented.satisfaction_survey = nil, nil
+      end
+      assert.same(schema.sorted_keys(documented), schema.sorted_keys(classes[class]), class)
+    end
+    assert.same(schema.sorted_keys(supported(fields.field)),
+      schema.sorted_keys(merged(classes["tm.Input"], classes["tm.Field"])))
+    assert.same(schema.sorted_keys(supported(fields.input_schema)),
+      schema.sorted_keys(merged(classes["tm.Input"], classes["tm.InputSchema"])))
+  end)
+
+  it("names every function and value of `tm`, and no other", function()
+    local documented, real = {}, {}
+    for name in text:gmatch("\nfunction tm%.([%w_]+)%(") do documented[name] = true end
+    for name in text:gmatch("\ntm%.([%w_]+) = ") do documented[name] = true end
+    for name in pairs(require "tidemill") do real[name] = true end
+    assert.same(schema.sorted_keys(real), schema.sorted_keys(documented))
+  end)
+
+  it("names everything of ctx", function()
+    local context = require "tidemill.context"
+    local run = { seq = 1, attempt = 1, started = 5, conversation_id = "c", state = {}, input = "x",
+      session = { id = "s", user_id = "u", metadata = {} }, system = { name = "x",
+        config_view = {} } }
+    local ctx = context.reader(run, { step_id = "a" }, "a test")
+    local real = { output = true }
+    for name in pairs(ctx) do real[name] = true end
+    assert.same(schema.sorted_keys(real), schema.sorted_keys(classes["tm.Context"]))
+    for name in text:gmatch("\nfunction ctx:([%w_]+)%(") do
+      assert.equal("function", type(ctx[name]), name)
+    end
+  end)
+
+  it("names the fields of a request", function()
+    local outside = io.open("lua/tidemill/outside.lua"):read("a")
+    local real = {}
+    local known = outside:match("local REQUEST = (%b{})")
+    for name in known:gmatch("([%w_]+) = 1") do real[name] = true end
+    assert.same(schema.sorted_keys(real), schema.sorted_keys(classes["tm.HttpRequest"]))
+  end)
+end)

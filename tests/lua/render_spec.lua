@@ -1,0 +1,189 @@
+-- What the terminal shows of the answers: nothing lost, nothing dangerous, never too wide.
+package.path = "lua/?.lua;" .. package.path
+package.loaded["host.json"] = package.loaded["host.json"] or {
+  null = setmetatable({}, { __tostring = function() return "null" end }),
+  encode = function(value)
+    local parts = {}
+    for i, item in ipairs(value) do parts[i] = tostring(item) end
+    return "[" .. table.concat(parts, ",") .. "]"
+  end,
+}
+local json = require "host.json"
+local render = require("tidemill.cli.render").render
+local text = require "tidemill.cli.text"
+
+local function lines(s)
+  local out = {}
+  for line in s:gmatch("([^\n]*)\n") do out[#out + 1] = line end
+  return out
+end
+
+local function widest(s)
+  local most = 0
+  for _, line in ipairs(lines(s)) do most = math.max(most, text.width(line)) end
+  return most
+end
+
+describe("text", function()
+  it("takes control characters out, so that stored text cannot steer a terminal", function()
+    assert.equal("a?[2Jb?c?d", text.clean("a\27[2Jb\0c\127d"))
+    assert.equal("x?31my", text.clean("x\xC2\x9B31my"))
+    assert.equal("x?y", text.clean("x\xC2\x80y"))
+    assert.equal("one\ntwo", text.clean("one\r\ntwo"))
+    assert.equal("Äpfel – 7 €", text.clean("Äpfel – 7 €"))
+    assert.equal("a?b", text.clean("a\rb"))
+  end)
+
+  it("wraps by characters, splits words that are too long, keeps paragraphs", function()
+    assert.same({ "ääääää öö", "üü" }, text.wrap("ääääää öö üü", 9))
+    assert.same({ "abcdefgh", "ij" }, text.wrap("abcdefghij", 8))
+    assert.same({ "one", "", "two" }, text.wrap("one\n\ntwo\n\n", 20))
+    assert.same({ "" }, text.wrap("", 20))
+    assert.same({ "a bytes \xff\xfe" }, text.wrap("a bytes \xff\xfe", 20))
+  end)
+
+  it("keeps tables within the columns without losing a character", function()
+    local long = ("x"):rep(70)
+    local shown = text.table({ "KEY", "VALUE" }, { { "workflow", long }, { "b", "c" } }, 40, false)
+    assert.is_true(widest(shown) <= 40)
+    local _, count = shown:gsub("x", "")
+    assert.equal(70, count)
+    assert.equal("KEY       VALUE", lines(shown)[1])
+  end)
+
+  it("breaks tables between words first", function()
+    local name = ("n"):rep(25)
+    assert.equal("A                          B\n" .. name .. "  many words\n" .. (" "):rep(27)
+      .. "that wrap\n", text.table({ "A", "B" }, { { name, "many words that wrap" } }, 38, false))
+  end)
+
+  it("tells times in UTC", function()
+    assert.equal("1970-01-01 00:00:00", text.time(0))
+    assert.equal("2024-02-29 23:59:59", text.time(1709251199999))
+    assert.equal("2024-03-01 00:00:00", text.time(1709251200000))
+    assert.equal("2000-12-31 12:00:00", text.time(978264000000))
+    assert.equal("", text.time(json.null))
+  end)
+end)
+
+local turn = {
+  conversation_id = "0199", status = "waiting_input",
+  replies = { { agent = "primary", provider = "offline", text = "Welcome." } },
+  prompt = { text = "Which one?", hint = json.null, attempt = 1, input_schema = {
+    type = "choice", options = { { label = "The first", value = 1 }, { label = "Another" } } } },
+}
+
+describe("a turn", function()
+  it("shows who spoke, the prompt and the numbered options", function()
+    assert.equal("primary (offline)\n  Welcome.\n\nWhich one?\n  1) The first\n  2) Another\n",
+      render("turn", turn, 80, false))
+  end)
+
+  it("shows the hint of a refused answer before the prompt", function()
+    local prompt = { text = "Name?", hint = "Too short.", input_schema = { type = "text" } }
+    assert.equal("Too short.\nName?\n", render("turn", { prompt = prompt }, 80, false))
+  end)
+
+  it("shows the options of the field that is next", function()
+    local schema = { type = "structured", next = "when", fields = {
+      { name = "what", type = "text", placeholder = "thing" },
+      { name = "when", type = "choice", options = { { label = "Now" } } } } }
+    assert.equal("When?\n  1) Now\n",
+      render("turn", { prompt = { text = "When?", input_schema = schema } }, 80, false))
+  end)
+
+  it("says how the conversation ended", function()
+    local failed = { status = "failed", prompt = json.null, replies = {} }
+    assert.equal("The conversation has failed.\n", render("turn", failed, 80, false))
+    assert.matches("completed", render("turn", { status = "completed" }, 80, false))
+    assert.matches("waiting_event", render("turn", { status = "waiting_event" }, 80, false))
+  end)
+
+  it("has colours only when asked for", function()
+    assert.is_nil(render("turn", turn, 80, false):find("\27", 1, true))
+    assert.is_truthy(render("turn", turn, 80, true):find("\27[1m", 1, true))
+  end)
+end)
+
+describe("findings", function()
+  it("stand one to a line, however long, with a summary", function()
+    local answer = { systems = 1, errors = 1, warnings = 0, items = { { file = "s/init.lua",
+      line = 12, level = "error", text = ("word "):rep(40) .. "end", rule = "targets" } } }
+    local shown = lines(render("check", answer, 40, false))
+    assert.equal("s/init.lua:12: error: " .. ("word "):rep(40) .. "end [targets]", shown[1])
+    assert.equal("1 system, 1 errors, 0 warnings", shown[2])
+  end)
+
+  it("leave out a line that is not known", function()
+    local answer = { errors = 1, warnings = 0, items = { { file = "s", line = 0, level = "error",
+      text = "x", rule = "script" } } }
+    assert.equal("s: error: x [script]", lines(render("check", answer, 80, false))[1])
+  end)
+end)
+
+describe("lists", function()
+  it("show the configuration within 80 columns", function()
+    local key = "workflow_persistence.sqlite.retention.conversation_ttl"
+    local items = { { key = key, value = 2592000,
+      origin = "env AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_SQLITE_RETENTION_CONVERSATION_TTL" } }
+    local shown = render("config", { items = items }, 80, false)
+    assert.is_true(widest(shown) <= 80)
+    assert.matches(key .. " = 2592000", shown, 1, true)
+  end)
+
+  it("show conversations with whole ids, newest first, and how to see more", function()
+    local id = "0199aaaa-0000-7000-8000-00000000000%d"
+    local items = {}
+    for i = 2, 1, -1 do
+      items[#items + 1] = { conversation_id = id:format(i), status = "waiting_input",
+        system = "customer_service", flow_id = "comprehensive_workflow", session_id = "s",
+        current_step = "identify_need", created = 1709251200000 }
+    end
+    local shown = render("conversations", { items = items, next = "abc" }, 80, false)
+    assert.matches(id:format(2), lines(shown)[1], 1, true)
+    assert.is_true(widest(shown) <= 80)
+    assert.equal("more: --cursor abc", lines(shown)[5])
+    assert.equal("no conversations\n", render("conversations", { items = {} }, 80, false))
+  end)
+
+  it("show a transcript in the order it was spoken", function()
+    local items = {
+      { seq = 3, role = "user", text = "hello" }, { seq = 2, role = "prompt", text = "Yes?" },
+      { seq = 1, role = "agent", agent = "primary", provider = "offline", text = "Hi." } }
+    assert.equal("primary (offline)\n  Hi.\nYes?\n> hello\n",
+      render("messages", { items = items, next = json.null }, 80, false))
+  end)
+
+  it("show steps with attempts, times and errors", function()
+    local items = { { seq = 1, step_id = "a", type = "action", attempt = 2, status = "failed",
+      start = 10, ["end"] = 25, error = { code = "http.timeout", message = "too slow" } } }
+    local shown = render("steps", { items = items }, 120, false)
+    assert.matches("15 ms", shown, 1, true)
+    assert.matches("failed (attempt 2): too slow [http.timeout]", shown, 1, true)
+  end)
+
+  it("show systems, flows and checkpoints", function()
+    assert.matches("shop +0123456789ab +2 +sells", render("systems", { items = { { name = "shop",
+      version = "0123456789abcdef", flows = { {}, {} }, description = "sells" } } }, 80, false))
+    assert.matches("shop/returns", render("flows", { items = { { system = "shop",
+      flow_id = "returns", pattern = "step_by_step_process" } } }, 80, false), 1, true)
+    assert.matches("17 +4 +ask +1970", render("checkpoints", { items = { { checkpoint_id = 17,
+      revision = 4, step_id = "ask", created = 0 } } }, 80, false))
+  end)
+
+  it("show a conversation with its state", function()
+    local shown = render("conversation", { conversation_id = "0199", status = "failed",
+      created = 0, prompt = json.null, state = { b = 2, a = "x\27" },
+      error = { code = "c", message = "m" } }, 80, false)
+    assert.matches("state\n  a = x?\n  b = 2\n", shown, 1, true)
+    assert.matches("m [c]", shown, 1, true)
+    assert.matches("1970-01-01", shown, 1, true)
+  end)
+end)
+
+describe("render", function()
+  it("refuses a view that is not there and what is no object", function()
+    assert.error_matches(function() render("nope", {}, 80, false) end, "no view 'nope'")
+    assert.error_matches(function() render("turn", 7, 80, false) end, "JSON object")
+  end)
+end)

@@ -1,0 +1,153 @@
+-- What a script cannot reach or change, tried from inside a script.
+local Host = require "tests.lua.fake_host"
+local system = require "tidemill.system"
+
+--- Runs code while a system loads; returns the first finding, or nil.
+local function load_with(code, files)
+  files = files or {}
+  files["init.lua"] = Host.script([[ConversationStep { step_id = "last",
+    step_type = "agent_response",
+    agent = clerk, response = "Bye", next_steps = { "end" } },]], 'start_step = "last",', code)
+  Host.new(files)
+  local _, findings = system.load "shop"
+  return findings.items[1] and findings.items[1].text
+end
+
+--- Runs code in an action step; returns the step's error, or nil.
+local function act_with(code, before)
+  local host = Host.new(Host.script(([[
+    ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+      run = function(ctx) %s end },]]):format(code), 'start_step = "act",', before))
+  host:load()
+  local ended = host:start()
+  return ended.error and ended.error.message, host
+end
+
+describe("the globals of a script", function()
+  it("are the allow-listed ones only", function()
+    for _, name in ipairs { "io", "os", "debug", "load", "loadstring", "loadfile", "dofile",
+      "package",
+      "coroutine", "collectgarbage", "rawset", "rawget", "print", "warn", "_G", "module" } do
+      assert.is_nil(load_with(("assert(%s == nil)"):format(name)), name)
+    end
+    assert.is_nil(load_with [[assert(math.random == nil and math.randomseed == nil)
+      assert(string.dump == nil and string.pack == nil and ("x").dump == nil)
+      for _, name in ipairs { "assert", "error", "ipairs", "next", "pairs", "pcall", "select",
+        "tonumber", "tostring", "type", "xpcall", "setmetatable", "getmetatable", "rawequal",
+        "rawlen", "require" } do assert(type(_ENV[name]) == "function", name) end
+      for _, name in ipairs { "string", "table", "math", "utf8" } do
+        assert(type(_ENV[name]) == "table", name) end]])
+  end)
+
+  it("cannot be replaced, nor the libraries", function()
+    assert.matches("the global 'pairs' belongs to the host", load_with "pairs = 1")
+    assert.matches("the global 'require' belongs to the host", load_with "require = 1")
+    assert.matches("shared by all scripts", load_with "string.format = 1")
+    assert.matches("shared by all scripts", load_with "math.floor = 1")
+    assert.matches("tidemill.system cannot be set", load_with "tm.system = 1")
+    assert.matches("cannot be set", load_with "tm.AssistantAgent.create_simple = 1")
+    assert.matches("cannot be set", load_with "tm.ConversationPattern.SIMPLE_CHAT = 1")
+  end)
+
+  it("give nobody the tables behind them", function()
+    assert.is_nil(load_with [[
+      assert(getmetatable("") == nil and getmetatable(string) == false)
+      assert(getmetatable(_ENV) == false and getmetatable(tm) == false)
+      local iterate, face = pairs(string)
+      assert(face == string)
+      assert(not pcall(function() face.rep = 1 end))
+      assert(not pcall(setmetatable, string, {}))
+      assert(not pcall(setmetatable, _ENV, {}))]])
+  end)
+
+  it("may be defined while loading and are frozen afterwards", function()
+    assert.is_nil(act_with("assert(limit == 5)", "limit = 5"))
+    local message = act_with("counter = (counter or 0) + 1")
+    assert.matches("scripts/shop/init.lua:%d+: the global 'counter' cannot be set after load",
+      message)
+    assert.matches("keep it in ctx.state", message, 1, true)
+  end)
+end)
+
+describe("require", function()
+  it("finds the system's own folder and tidemill, nothing else", function()
+    for _, name in ipairs { "host.json", "host.journal", "tidemill.task", "cjson", "io" } do
+      assert.matches(("there is no module '%s'"):format(name),
+        load_with(("require %q"):format(name)),
+        1, true)
+    end
+    for _, name in ipairs { "../secret", "/etc/passwd", "a..b", ".a", "", "a/b" } do
+      assert.matches("is no module name", load_with(("require %q"):format(name)), 1, true)
+    end
+    assert.matches("'nil' is no module name", load_with("require(nil)"), 1, true)
+  end)
+
+  it("loads a file once, with the same globals, and notices circles", function()
+    assert.is_nil(load_with("local a = require 'lib'\nassert(a == require 'lib' and shared == 1)",
+      { ["lib.lua"] = "shared = (shared or 0) + 1\nreturn {}" }))
+    assert.matches("requires itself", load_with("require 'a'",
+      { ["a.lua"] = "require 'b'", ["b.lua"] = "require 'a'" }))
+  end)
+
+  it("takes text, never bytecode", function()
+    local code = string.dump(function() return 1 end)
+    assert.matches("binary chunk", load_with("require 'b'", { ["b.lua"] = code }))
+  end)
+end)
+
+describe("the library", function()
+  it("sets no finalizer", function()
+    assert.matches("__gc is not available", load_with "setmetatable({}, { __gc = function() end })")
+  end)
+
+  it("bounds what allocates or loops in one call, by every way to it", function()
+    assert.matches("string.rep: the result would have more than",
+      load_with "string.rep('x', 1 << 30)")
+    assert.matches("string.rep: the result would have more than", load_with ";('x'):rep(1 << 30)")
+    assert.matches("string.rep", load_with ";('x'):rep(2, ('y'):rep(1 << 20))")
+    assert.matches("table.move: more than", load_with "table.move({}, 1, 1e8 // 1 | 0, 2)")
+    assert.is_nil(load_with "assert(('ab'):rep(2, '-') == 'ab-ab' and ('x'):rep(-1) == '')")
+  end)
+end)
+
+describe("ctx", function()
+  it("leads to nothing of the host", function()
+    assert.is_nil(act_with [[
+      assert(getmetatable(ctx) == false)
+      for key, value in pairs(ctx) do
+        assert(type(value) ~= "function" and type(value) ~= "thread", key)
+      end]])
+  end)
+
+  it("has a config that cannot be written, and that cannot be stored by mistake", function()
+    local function with_config(code)
+      local host = Host.new((Host.script(([[
+        ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+          run = function(ctx) %s end },]]):format(code), 'start_step = "act",')
+        :gsub("return tm.system {", "%0 config = { list = { 1, 2 }, deep = { a = { b = 1 } } },")))
+      host:load()
+      return host:start().error, host
+    end
+    assert.is_nil(with_config [[
+      local n = 0
+      for _, v in ipairs(ctx.config.list) do n = n + v end
+      for key in pairs(ctx.config) do n = n + #key end
+      assert(n == 11 and #ctx.config.list == 2 and ctx.config.deep.a.b == 1)
+      assert(next(ctx.config.deep) == "a" and table.concat(ctx.config.list, "-") == "1-2")]])
+    assert.matches("ctx.config.b cannot be written", with_config("ctx.config.deep.a.b = 2").message)
+    assert.matches("%(a read%-only view; copy what you need of it%)",
+      with_config("ctx.state.kept = ctx.config.deep").message)
+  end)
+
+  it("reaches nothing once its step has ended", function()
+    local host = Host.new(Host.script([[
+      ConversationStep { step_id = "one", step_type = "action", next_steps = { "two" },
+        run = function(ctx) keep.ctx = ctx end },
+      ConversationStep { step_id = "two", step_type = "action", next_steps = { "end" },
+        run = function() keep.ctx:http { url = "http://x/" } end },]], 'start_step = "one",',
+      "keep = {}"))
+    host:load()
+    assert.matches("the step of this ctx has ended", host:start().error.message)
+    assert.equal(0, #host.requests)
+  end)
+end)

@@ -1,0 +1,303 @@
+-- Loading a system: every field known, unknown ones with the nearest known one, what is not
+-- supported yet refused, every reference checked, and as many findings at once as can be had.
+local Host = require "tests.lua.fake_host"
+local system = require "tidemill.system"
+
+local function findings_of(files, config)
+  Host.new(files, config)
+  local _, findings = system.load "shop"
+  return findings.items
+end
+
+local function text_of(items)
+  local lines = {}
+  for i, item in ipairs(items) do
+    lines[i] = ("%s:%d: %s: %s [%s]"):format(item.file, item.line, item.level, item.text, item.rule)
+  end
+  return table.concat(lines, "\n")
+end
+
+local END = [[ConversationStep { step_id = "last", step_type = "agent_response", agent = clerk,
+  response = "Bye", next_steps = { "end" } },]]
+
+local function step_findings(step, flow, before, extra)
+  return text_of(findings_of(Host.script(step .. "\n" .. END,
+    flow or 'start_step = "last",', before, extra)))
+end
+
+local function one(expected, ...)
+  local text = step_findings(...)
+  assert.matches(expected, text, 1, true)
+  assert.is_nil(text:find("\n"), "more than one finding:\n" .. text)
+end
+
+local function ask(fields)
+  return ('ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",\n'
+    .. 'input_schema = { type = "text" }, next_steps = { "last" }, %s },'):format(fields)
+end
+
+local function action(fields)
+  return ('ConversationStep { step_id = "act", step_type = "action", next_steps = { "last" },\n'
+    .. 'run = function() end, %s },'):format(fields)
+end
+
+describe("a good system", function()
+  it("has no findings and is described", function()
+    local host = Host.new(Host.script(END, [[start_step = "last", name = "Main", end_steps = {},
+      pattern = tm.ConversationPattern.STEP_BY_STEP_PROCESS,]]))
+    local described = host:load()
+    assert.same({ name = "clerk", user_id = "clerk", type = "assistant", provider = "offline" },
+      described.agents[1])
+    local flow = described.flows[1]
+    assert.same({ "main", "Main", "step_by_step_process", "last" },
+      { flow.flow_id, flow.name, flow.pattern, flow.start_step })
+    assert.same({ step_id = "last", step_type = "agent_response", agent = "clerk",
+      next_steps = { "end" } }, { step_id = flow.steps[1].step_id,
+      step_type = flow.steps[1].step_type, agent = flow.steps[1].agent,
+      next_steps = { flow.steps[1].next_steps[1] } })
+  end)
+
+  it("may be spread over files of its folder", function()
+    local host = Host.new {
+      ["init.lua"] = [[
+        local tm = require "tidemill"
+        return tm.system { agents = require "agents", flows = { require "flows.main" } }]],
+      ["agents.lua"] = [[
+        local tm = require "tidemill"
+        return { clerk = tm.AssistantAgent.create_simple { user_id = "c" } }]],
+      ["flows/main/init.lua"] = [[
+        local tm = require "tidemill"
+        return tm.ConversationFlow { flow_id = "main", start_step = "a", steps = {
+          tm.ConversationStep { step_id = "a", step_type = "agent_response", response = "Hi",
+            agent = require("agents").clerk, next_steps = { "end" } } } }]],
+    }
+    assert.equal("c", host:load().agents[1].user_id)
+    assert.same({ "init.lua", "agents.lua", "flows/main/init.lua" }, system.loaded("shop").files)
+  end)
+
+  it("accepts what means what the host does anyway", function()
+    assert.equal("", step_findings(action [[metadata = { decision_point = true,
+      requires_specialist = true, potential_loop_back = true, allows_multiple_iterations = true,
+      solution_type = "direct", satisfaction_check = true, step_category = "x",
+      custom = { a = { 1, 2 } }, allows_partial_completion = false }]], [[start_step = "last",
+      settings = { enable_rollback = false, allow_step_skipping = false,
+        cache_agent_responses = false, lazy_load_agents = true, compress_state = false,
+        encrypt_sensitive_data = false, parallel_validation = true, resume_on_failure = false,
+        allow_early_termination = false, interaction_timeout = "30m", max_retries = 2,
+        retry_delay = 0.5, persist_state = true, auto_checkpoint = true,
+          checkpoint_interval = 0 },]]))
+  end)
+end)
+
+describe("an unknown field", function()
+  it("is named with its line, its step and the nearest known one", function()
+    one("scripts/shop/init.lua:8: error: flow 'main', step 'ask': step: unknown field 'savs_as'; "
+      .. "did you mean 'save_as'? [fields]", ask 'savs_as = "x"', nil, "\n")
+    one("step 'ask': metadata: unknown field 'step_categry'; did you mean 'step_category'?",
+      ask 'metadata = { step_categry = "x" }')
+    one("settings: unknown field 'max_retry'; did you mean 'max_retries'?", "",
+      'start_step = "last", settings = { max_retry = 3 },')
+    one("flow 'main': flow: unknown field 'end_step'; did you mean 'end_steps'?", "",
+      'start_step = "last", end_step = {},')
+    one("input_schema: input: unknown field 'maxlength'; did you mean 'max_length'?",
+      (ask(""):gsub('type = "text"', '%0, maxlength = 5')))
+  end)
+end)
+
+describe("what is not supported yet", function()
+  it("is refused, field by field", function()
+    for _, field in ipairs { 'extract = {}', 'review = clerk', 'undo = error',
+      'irreversible = true',
+      'sensitive = true', 'on_no_match = {}', 'on_no_input = {}', 'tools = {}', 'query = {}',
+      'seconds = 5', 'branches = {}', 'metadata = { processing_time = 60 }',
+      'metadata = { expected_duration = 30 }', 'metadata = { conversation_summary = true }',
+      'metadata = { satisfaction_survey = true }',
+      'metadata = { allows_partial_completion = true }' } do
+      local text = step_findings(ask(field))
+      assert.matches("not supported yet", text, 1, true, field)
+      assert.matches("[unsupported]", text, 1, true, field)
+    end
+    for _, setting in ipairs { "enable_rollback = true", "max_rollback_steps = 5",
+      "allow_step_skipping = true", "allow_early_termination = true", "resume_on_failure = true",
+      "compress_state = true", "encrypt_sensitive_data = true", "parallel_validation = false",
+      "cache_agent_responses = true" } do
+      one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
+    end
+    for _, kind in ipairs { "approval", "database_query", "parallel", "subflow", "wait" } do
+      assert.matches(("'step_type' = '%s' is not supported yet"):format(kind), step_findings(
+        ('ConversationStep { step_id = "x", step_type = "%s", next_steps = { "last" } },')
+          :format(kind)),
+        1, true)
+    end
+  end)
+
+  it("is refused in agents and the orchestrator", function()
+    one("DatabaseAgent is not supported yet", "", nil, nil,
+      ', orders = tm.DatabaseAgent { user_id = "db", database = "orders" }')
+    one("'temperature' is not supported yet", "", nil, nil,
+      ', other = AssistantAgent { user_id = "x", temperature = 0.5 }')
+    local function orchestrated(fields)
+      return text_of(findings_of((Host.script(END,
+        'start_step = "last",'):gsub("return tm.system {",
+        "%0 orchestrator = tm.ConversationOrchestrator { " .. fields .. " },"))))
+    end
+    assert.equal("", orchestrated [[session_config = { default_timeout = 60,
+      concurrency = "queue" },
+      error_config = { max_retries = 1, retry_delay = 1, auto_recovery = false },
+      persistence_config = { auto_checkpoint = false, checkpoint_interval = 5, auto_save = false },
+      performance_config = { step_timeout = 9, parallel_execution = false }]])
+    for _, field in ipairs { "memory_manager = {}", 'session_config = { session_prefix = "x" }',
+      'session_config = { concurrency = "merge" }', "error_config = { fallback_responses = {} }",
+      "error_config = { auto_recovery = true }", 'persistence_config = { backend = "sqlite" }',
+      "performance_config = { max_workflow_duration = 5 }", "quota_limits = {}",
+      "performance_config = { parallel_execution = true }", "tenant_isolation = true" } do
+      assert.matches("not supported yet", orchestrated(field), 1, true, field)
+    end
+    assert.matches("error_config: unknown field 'max_retry'; did you mean 'max_retries'",
+      orchestrated "error_config = { max_retry = 1 }", 1, true)
+  end)
+
+  it("is refused as a provider of the configuration", function()
+    local items = findings_of(Host.script(END, 'start_step = "last",'),
+      { llm = { provider = "openai" } })
+    assert.matches("the provider 'openai' (llm.provider of agent_config.yaml) is not supported yet",
+      items[1].text, 1, true)
+  end)
+
+  it("is refused as a branch to a flow, and for names that extract would fill", function()
+    one("a target 'flow:returns' is not supported yet", action [[
+      conditional_logic = { condition = "x", default = "flow:returns" }]])
+    one("'budget' would have to be filled by 'extract'",
+      ask 'metadata = { data_collection = { "answer", "budget" } }')
+  end)
+end)
+
+describe("wrong values", function()
+  it("are refused with what was expected", function()
+    one("'max_retries' must be an integer, not 1.5", action "max_retries = 1.5")
+    one("'max_retries' must be at least 0", action "max_retries = -1")
+    one("'retry_delay' must be a duration (seconds, or a text such as \"30m\"), not 'soon'",
+      action 'retry_delay = "soon"')
+    one("'save_as': 'a b' is no name", action 'save_as = "a b"')
+    one("'run' does not belong to 'user_input', only to action", ask "run = error")
+    one("'max_retries' does not belong to 'user_input'", ask "max_retries = 3")
+    one("'prompt': '{' is never closed", ask 'prompt = "Hi {name"')
+    one("'timeout' and 'metadata.timeout' mean the same",
+      ask "timeout = 5, metadata = { timeout = 5 }")
+    one("'step_type' is 'user_inptu', must be one of", [[ConversationStep { step_id = "x",
+      step_type = "user_inptu", next_steps = { "last" } },]])
+    one("must be a ConversationStep", '"text",')
+    one("step_id is reserved", (action(""):gsub('"act"', '"end"')))
+    one("step_id must be made of letters", (action(""):gsub('"act"', '"a b"')))
+    one("this step_id is there twice", (action(""):gsub('"act"', '"last"')))
+    one("'outcome' is used by conditional_logic with classify = true only",
+      [[ConversationStep { step_id = "x", step_type = "agent_response", agent = clerk,
+        next_steps = { "last" }, outcome = "a" },]])
+    one("'response' is what an offline agent answers; 'bot' answers itself",
+      [[ConversationStep { step_id = "x", step_type = "agent_response", agent = "bot",
+        next_steps = { "last" }, response = "a" },]], nil, nil,
+      ", bot = { respond = function() end }")
+  end)
+
+  it("of variables are refused", function()
+    one("variables.n: the default is no integer", "", [[start_step = "last",
+      variables = { n = { type = "integer", default = "one" } },]])
+    one("variables.n: unknown type 'interger'; did you mean 'integer'", "", [[start_step = "last",
+      variables = { n = { type = "interger" } },]])
+    one("variables: f: a function cannot be kept", "",
+      'start_step = "last", variables = { f = print2 },',
+      "local print2 = function() end")
+    one("variables: 'a b' is no name", "", 'start_step = "last", variables = { ["a b"] = 1 },')
+  end)
+end)
+
+describe("references", function()
+  it("to agents must exist", function()
+    one("there is no agent 'clrek'; did you mean 'clerk'? [agents]",
+      [[ConversationStep { step_id = "x", step_type = "agent_response", agent = "clrek",
+        next_steps = { "last" } },]])
+    one("'agent' is not one of the system's agents",
+      [[ConversationStep { step_id = "x", step_type = "agent_response", next_steps = { "last" },
+        agent = AssistantAgent { user_id = "stranger" } },]])
+    one("an agent_response needs an 'agent'",
+      'ConversationStep { step_id = "x", step_type = "agent_response", next_steps = { "last" } },')
+    one("agent 'x': must be an AssistantAgent", "", nil, nil, ", x = {}")
+  end)
+
+  it("to steps must exist, and branches stay within next_steps", function()
+    one("start_step: there is no step 'lst'; did you mean 'last'? [targets]", "",
+      'start_step = "lst",')
+    one("end_steps: there is no step 'lasst'", "", 'start_step = "last", end_steps = { "lasst" },')
+    one("next_steps: there is no step 'lsat'; did you mean 'last'?",
+      (action(""):gsub('"last"', '"lsat"')))
+    one("on_error: there is no step 'nowhere'", action 'on_error = "nowhere"')
+    one("on_error: a step cannot be its own way out", action 'on_error = "act"')
+    one("conditional_logic, 'x': 'act' is not among next_steps",
+      action 'conditional_logic = { condition = "n", x = "act", default = "last" }')
+    one("conditional_logic needs a 'condition'", action 'conditional_logic = { x = "last" }')
+    one("'next_steps' is missing", (action(""):gsub('next_steps = { "last" },', "")))
+    one("a decision needs a 'condition'", [[ConversationStep { step_id = "x",
+      step_type = "decision", next_steps = { "last" } },]])
+    one("outcome: 'lst' is not among the outcomes of conditional_logic; did you mean 'last'",
+      [[ConversationStep { step_id = "x", step_type = "agent_response", agent = clerk,
+        outcome = "lst",
+        next_steps = { "last" }, conditional_logic = { classify = true, last = "last" } },]])
+  end)
+end)
+
+describe("a script that fails", function()
+  it("is one finding with file and line", function()
+    assert.equal("scripts/shop/init.lua:2: error: syntax error near 'is' [script]",
+      text_of(findings_of("local x = 1\nthis is no Lua")))
+    assert.equal("scripts/shop/init.lua:3: error: boom [script]",
+      text_of(findings_of("local x = 1\n\nerror('boom')")))
+    assert.matches("scripts/shop/agents.lua:2: error:", text_of(findings_of {
+      ["init.lua"] = "require 'agents'", ["agents.lua"] = "\nlocal x <" }), 1, true)
+    for _, name in ipairs { "ConversationStep", "AssistantAgent",
+      "AssistantAgent.create_simple" } do
+      assert.matches("^scripts/shop/init.lua:3: error: %w+ needs a table: ", text_of(findings_of(
+        ("local tm = require 'tidemill'\n\nlocal x = tm.%s 'text'"):format(name))))
+    end
+    assert.matches("init.lua must return tm.system", text_of(findings_of("return 5")), 1, true)
+    assert.matches("there is no module 'init'", text_of(findings_of({})), 1, true)
+  end)
+
+  it("raises when it is opened for turns, with the first finding and how many more", function()
+    local host = Host.new(Host.script(ask 'a1 = 1, b2 = 2' .. END, 'start_step = "last",'))
+    local ok, err = pcall(host.load, host)
+    assert.is_false(ok)
+    assert.equal("script.invalid", err.code)
+    assert.matches("^scripts/shop/init.lua:7: flow 'main', step 'ask': step: unknown field 'a1'",
+      err.message)
+    assert.matches("and 1 more; `tidemill check` lists them all", err.message, 1, true)
+  end)
+
+  it("reports many things at once", function()
+    local text = step_findings(ask 'a1 = 1' .. action 'max_retries = "x"',
+      'start_step = "nowhere",')
+    for _, expected in ipairs { "'a1'", "'max_retries'", "start_step" } do
+      assert.matches(expected, text, 1, true)
+    end
+  end)
+
+  it("keeps its file's name however long that is", function()
+    local origin = require "tidemill.origin"
+    local long = "scripts/" .. ("deep/"):rep(20) .. "init.lua"
+    origin.add_chunk(long)
+    local fn = load("error('x')", "@" .. long)
+    local _, message = pcall(fn)
+    assert.equal(long, origin.full_name(message:match("^(.-):1:")))
+    assert.equal("other.lua", origin.full_name("other.lua"))
+  end)
+
+  it("is blamed at the line that makes the system", function()
+    local items = findings_of("local tm = require 'tidemill'\n\nreturn tm.system {\n agentz = {} }")
+    assert.same({ "scripts/shop/init.lua", 3 }, { items[1].file, items[1].line })
+  end)
+
+  it("must be named as its folder", function()
+    local items = findings_of((Host.script(END, 'start_step = "last",')
+      :gsub("return tm.system {", '%0 name = "other",')))
+    assert.matches("its name is 'other' but its folder is 'shop'", items[1].text, 1, true)
+  end)
+end)

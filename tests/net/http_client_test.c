@@ -1,0 +1,627 @@
+/* http_client_test.c - the HTTP client on a worker, against our own server and worse ones. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/http_client.h"
+#include "net/http_server.h"
+#include "net/listen.h"
+
+#define PENDING 32
+
+/* ---- the other side ---- */
+
+typedef struct peer {
+  tm_http_server *server;
+  char base[64];
+  uv_mutex_t lock;
+  tm_http_exchange *silent[PENDING]; /* answered only when the peer goes away */
+  size_t count;
+  bool leaving;
+} peer;
+
+static void echo(tm_http_exchange *x) {
+  tm_buf b = {0};
+  static const char *const shown[] = {"User-Agent", "Content-Type", "X-Test",
+                                      "X-Empty",    "Expect",       "Content-Length"};
+  tm__buf_slice(&b, tm__http_method(x));
+  for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
+    tm_slice v = tm__http_header(x, shown[i]);
+    tm__buf_printf(&b, " %s=%s", shown[i], v.ptr != NULL ? v.ptr : "-");
+  }
+  tm__buf_printf(&b, " body=%.*s", (int)tm__http_body(x).len,
+                 tm__http_body(x).len > 0 ? tm__http_body(x).ptr : "");
+  tm__http_reply(x, 201, "text/plain", tm__buf_view(&b), "X-Answer: yes\n");
+  tm__buf_free(&b);
+}
+
+/* /hops/N goes to /hops/N-1 by redirects; /hops/0 is the end. */
+static void hop(tm_http_exchange *x, const char *path) {
+  char to[64];
+  int left = atoi(path + 6);
+  (void)snprintf(to, sizeof(to), "Location: /hops/%d\n", left - 1);
+  if (left == 0)
+    tm__http_reply(x, 200, "text/plain", TM_S("arrived"), "X-Hop: last\n");
+  else
+    tm__http_reply(x, 302, "text/plain", TM_S("go on"), to);
+}
+
+static void stay_silent(peer *p, tm_http_exchange *x) {
+  uv_mutex_lock(&p->lock);
+  bool leaving = p->leaving;
+  assert_true(p->count < PENDING);
+  if (!leaving) p->silent[p->count++] = x;
+  uv_mutex_unlock(&p->lock);
+  if (leaving) tm__http_reply(x, 200, "text/plain", TM_S(""), NULL);
+}
+
+static void leave(peer *p) {
+  uv_mutex_lock(&p->lock);
+  p->leaving = true;
+  uv_mutex_unlock(&p->lock);
+  for (size_t i = 0; i < p->count; i++)
+    tm__http_reply(p->silent[i], 200, "text/plain", TM_S(""), NULL);
+  tm__http_server_stop(p->server);
+}
+
+static void on_request(void *ud, tm_http_exchange *x) {
+  peer *p = ud;
+  const char *path = tm__http_path(x).ptr;
+  if (strcmp(path, "/silent") == 0) {
+    stay_silent(p, x);
+  } else if (strncmp(path, "/hops/", 6) == 0) {
+    hop(x, path);
+  } else if (strcmp(path, "/elsewhere") == 0) {
+    tm__http_reply(x, 302, "text/plain", TM_S(""), "Location: file:///etc/hostname\n");
+  } else if (strcmp(path, "/loop") == 0) {
+    tm__http_reply(x, 302, "text/plain", TM_S(""), "Location: /loop\n");
+  } else if (strcmp(path, "/large") == 0) {
+    char *big = calloc(1, 1U << 20);
+    tm__http_reply(x, 200, "text/plain", (tm_slice){big, 1U << 20}, NULL);
+    free(big);
+  } else {
+    echo(x);
+  }
+}
+
+static void on_refuse(void *ud, tm_http_exchange *x, int status, const char *code,
+                      const char *detail) {
+  (void)ud;
+  (void)code;
+  tm__http_reply(x, status, "text/plain", tm__slice(detail), NULL);
+}
+
+/* ---- this side: calls are made on the worker, results are awaited here ---- */
+
+typedef struct side {
+  peer peer;
+  tm_worker *worker;
+  tm_http_client *client;
+  uv_mutex_t lock;
+  uv_cond_t changed;
+  size_t open; /* messages and calls that have not come back */
+  bool closed; /* by a callback */
+  size_t back_after_close;
+} side;
+
+typedef struct call {
+  tm_message message;
+  side *s;
+  tm_http_call what;
+  tm_status started;
+  uint64_t id;
+  int times; /* how often the callback came */
+  int status;
+  char code[48], text[700];
+  tm_buf body, headers;
+  void (*then)(struct call *c); /* within the callback */
+  struct call *other;
+} call;
+
+static void come_back(side *s) {
+  uv_mutex_lock(&s->lock);
+  s->open--;
+  if (s->closed) s->back_after_close++;
+  uv_cond_signal(&s->changed);
+  uv_mutex_unlock(&s->lock);
+}
+
+static void await_all(side *s) {
+  uv_mutex_lock(&s->lock);
+  while (s->open > 0)
+    assert_int_equal(uv_cond_timedwait(&s->changed, &s->lock, UINT64_C(20000000000)), 0);
+  uv_mutex_unlock(&s->lock);
+}
+
+static void on_done(void *ud, const tm_http_result *r) {
+  call *c = ud;
+  c->times++;
+  c->status = r->status;
+  if (r->error != NULL) {
+    (void)snprintf(c->code, sizeof(c->code), "%s", r->error->code);
+    (void)snprintf(c->text, sizeof(c->text), "%s", r->error->message);
+  }
+  tm__buf_slice(&c->body, r->body);
+  tm__buf_slice(&c->headers, r->headers);
+  if (c->then != NULL) c->then(c);
+  come_back(c->s);
+}
+
+static void start_call(call *c) {
+  tm_error err = {0};
+  c->started = tm__http_start(c->s->client, &c->what, on_done, c, &c->id, &err);
+  if (c->started == TM_OK) return;
+  (void)snprintf(c->code, sizeof(c->code), "%s", err.code);
+  (void)snprintf(c->text, sizeof(c->text), "%s", err.message);
+  come_back(c->s);
+}
+
+static void run_start(tm_message *m) {
+  start_call((call *)m);
+}
+
+static void post(side *s, call *c, void (*run)(tm_message *m)) {
+  uv_mutex_lock(&s->lock);
+  s->open++;
+  uv_mutex_unlock(&s->lock);
+  c->s = s;
+  c->message.run = run;
+  tm__worker_post(s->worker, &c->message);
+}
+
+static call make(const char *method, const char *url) {
+  return (call){.what = {.method = method, .url = url, .timeout_ms = 10000, .max_response = 65536}};
+}
+
+/* One call from start to end. */
+static void perform(side *s, call *c) {
+  post(s, c, run_start);
+  await_all(s);
+}
+
+static void clear(call *c) {
+  tm__buf_free(&c->body);
+  tm__buf_free(&c->headers);
+}
+
+static const char *url_of(const side *s, const char *path) {
+  static _Thread_local char url[4][200];
+  static _Thread_local unsigned turn;
+  char *out = url[turn++ % 4];
+  (void)snprintf(out, 200, "%s%s", s->peer.base, path);
+  return out;
+}
+
+static void run_open(tm_message *m) {
+  call *c = (call *)m;
+  c->started = tm__http_client_new(&c->s->client, c->s->worker, NULL);
+  come_back(c->s);
+}
+
+static void run_close(tm_message *m) {
+  call *c = (call *)m;
+  tm__http_client_close(c->s->client);
+  come_back(c->s);
+}
+
+static int set_up(void **state) {
+  side *s = calloc(1, sizeof(*s));
+  call c = {0};
+  peer *p = &s->peer;
+  tm_http_options o = {.host = "127.0.0.1",
+                       .body_limit = 4U << 20,
+                       .connection_limit = 100,
+                       .idle_timeout_s = 30,
+                       .request_timeout_s = 30,
+                       .handler = on_request,
+                       .refuse = on_refuse,
+                       .ud = p};
+  (void)uv_mutex_init(&p->lock);
+  (void)uv_mutex_init(&s->lock);
+  (void)uv_cond_init(&s->changed);
+  if (tm__http_server_start(&p->server, &o, NULL) != TM_OK) return -1;
+  (void)snprintf(p->base, sizeof(p->base), "http://127.0.0.1:%u", tm__http_server_port(p->server));
+  if (tm__worker_start(&s->worker, "client", NULL) != TM_OK) return -1;
+  post(s, &c, run_open);
+  await_all(s);
+  *state = s;
+  return c.started == TM_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  side *s = *state;
+  call c = {0};
+  post(s, &c, run_close);
+  await_all(s);
+  tm__worker_stop(s->worker);
+  leave(&s->peer);
+  uv_mutex_destroy(&s->peer.lock);
+  uv_mutex_destroy(&s->lock);
+  uv_cond_destroy(&s->changed);
+  free(s);
+  return 0;
+}
+
+/* ---- answers ---- */
+
+static void sends_what_it_is_told(void **state) {
+  side *s = *state;
+  static const char *const headers[] = {"X-Test: t", "X-Empty:", "Content-Type: text/x", NULL};
+  call c = make("POST", url_of(s, "/a"));
+  c.what.headers = headers;
+  c.what.body = TM_S("some body");
+  perform(s, &c);
+  assert_string_equal(c.code, "");
+  assert_int_equal(c.status, 201);
+  assert_string_equal(c.body.ptr, "POST User-Agent=tidemill/" TM_VERSION
+                                  " Content-Type=text/x X-Test=t X-Empty= Expect=- "
+                                  "Content-Length=9 body=some body");
+  assert_non_null(strstr(c.headers.ptr, "X-Answer: yes\r\n"));
+  assert_null(strstr(c.headers.ptr, "HTTP/1.1"));
+  assert_memory_equal(c.headers.ptr + c.headers.len - 2, "\r\n", 2);
+  assert_int_equal(c.times, 1);
+  clear(&c);
+}
+
+static void knows_the_methods(void **state) {
+  side *s = *state;
+  static const struct {
+    const char *method, *body, *answer;
+  } cases[] = {
+      {"GET", NULL,
+       "GET User-Agent=tidemill/" TM_VERSION " Content-Type=- X-Test=- X-Empty=- "
+       "Expect=- Content-Length=- body="},
+      {"DELETE", NULL, "DELETE User"},
+      {"PUT", "in", "Content-Length=2 body=in"},
+      {"PATCH", "p", "PATCH User"},
+      {"POST", NULL, "Content-Length=0 body="},
+      {"GET", "b", "Content-Length=1 body=b"},
+      {"HEAD", NULL, ""},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    call c = make(cases[i].method, url_of(s, "/a"));
+    c.what.body = tm__slice(cases[i].body);
+    perform(s, &c);
+    assert_string_equal(c.code, "");
+    assert_int_equal(c.status, 201);
+    tm__buf_byte(&c.body, '.');
+    if (strstr(c.body.ptr, cases[i].answer) == NULL)
+      fail_msg("%s: %s", cases[i].method, c.body.ptr);
+    if (strcmp(cases[i].method, "HEAD") == 0) assert_string_equal(c.body.ptr, ".");
+    clear(&c);
+  }
+}
+
+static void sends_large_bodies(void **state) {
+  side *s = *state;
+  char *big = malloc(3U << 20);
+  memset(big, 'x', 3U << 20);
+  call c = make("PUT", url_of(s, "/a"));
+  c.what.body = (tm_slice){big, 3U << 20};
+  c.what.max_response = 4U << 20;
+  post(s, &c, run_start);
+  await_all(s);
+  free(big);
+  assert_string_equal(c.code, "");
+  assert_non_null(strstr(c.body.ptr, "Expect=- Content-Length=3145728 body=xxxx"));
+  clear(&c);
+}
+
+static void follows_some_redirects(void **state) {
+  side *s = *state;
+  call five = make("GET", url_of(s, "/hops/5"));
+  perform(s, &five);
+  assert_int_equal(five.status, 200);
+  assert_string_equal(five.body.ptr, "arrived");
+  assert_non_null(strstr(five.headers.ptr, "X-Hop: last"));
+  assert_null(strstr(five.headers.ptr, "Location"));
+  clear(&five);
+  call six = make("GET", url_of(s, "/hops/6"));
+  perform(s, &six);
+  assert_string_equal(six.code, "http.failed");
+  clear(&six);
+  call loop = make("HEAD", url_of(s, "/loop"));
+  perform(s, &loop);
+  assert_string_equal(loop.code, "http.failed");
+  clear(&loop);
+  call post_call = make("POST", url_of(s, "/hops/1"));
+  perform(s, &post_call);
+  assert_int_equal(post_call.status, 302);
+  assert_string_equal(post_call.body.ptr, "go on");
+  clear(&post_call);
+  call file = make("GET", url_of(s, "/elsewhere"));
+  perform(s, &file);
+  assert_string_equal(file.code, "http.invalid");
+  clear(&file);
+}
+
+/* ---- what goes wrong ---- */
+
+static void gives_up_in_time(void **state) {
+  side *s = *state;
+  call c = make("GET", url_of(s, "/silent"));
+  c.what.timeout_ms = 100;
+  perform(s, &c);
+  assert_string_equal(c.code, "http.timeout");
+  assert_memory_equal(c.text, "GET 127.0.0.1: ", 15);
+  clear(&c);
+}
+
+static void keeps_answers_within_limits(void **state) {
+  side *s = *state;
+  call large = make("GET", url_of(s, "/large"));
+  perform(s, &large);
+  assert_string_equal(large.code, "http.too_large");
+  assert_non_null(strstr(large.text, "65536 bytes"));
+  assert_int_equal(large.body.len, 0);
+  clear(&large);
+  call fits = make("GET", url_of(s, "/large"));
+  fits.what.max_response = 1U << 20;
+  perform(s, &fits);
+  assert_string_equal(fits.code, "");
+  assert_int_equal(fits.body.len, 1U << 20);
+  clear(&fits);
+  call nothing = make("GET", url_of(s, "/hops/0"));
+  nothing.what.max_response = 0;
+  perform(s, &nothing);
+  assert_string_equal(nothing.code, "http.too_large");
+  clear(&nothing);
+}
+
+/* Answers one connection with many headers, by hand. */
+static void *many_headers(void *arg) {
+  int fd = accept(*(int *)arg, NULL, NULL);
+  tm_buf b = {0};
+  char bytes[2048];
+  assert_true(recv(fd, bytes, sizeof(bytes), 0) > 0);
+  tm__buf_text(&b, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
+  for (int i = 0; i < 90; i++)
+    tm__buf_printf(&b, "X-%d: %01000d\r\n", i, i);
+  tm__buf_text(&b, "\r\n");
+  (void)!send(fd, b.ptr, b.len, MSG_NOSIGNAL);
+  tm__buf_free(&b);
+  (void)close(fd);
+  return NULL;
+}
+
+static void bounds_headers(void **state) {
+  side *s = *state;
+  int fd;
+  uint16_t port;
+  pthread_t thread;
+  char url[64];
+  assert_int_equal(tm__listen(&fd, &port, "127.0.0.1", 0, NULL), TM_OK);
+  (void)fcntl(fd, F_SETFL, 0); /* accept may wait */
+  assert_int_equal(pthread_create(&thread, NULL, many_headers, &fd), 0);
+  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", port);
+  call c = make("GET", url);
+  perform(s, &c);
+  assert_string_equal(c.code, "http.too_large");
+  assert_non_null(strstr(c.text, "headers"));
+  clear(&c);
+  (void)pthread_join(thread, NULL);
+  (void)close(fd);
+}
+
+static void says_what_failed(void **state) {
+  side *s = *state;
+  int fd;
+  uint16_t port;
+  char url[64];
+  assert_int_equal(tm__listen(&fd, &port, "127.0.0.1", 0, NULL), TM_OK);
+  (void)close(fd);
+  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/secret?token=1", port);
+  call refused = make("GET", url);
+  perform(s, &refused);
+  assert_string_equal(refused.code, "http.connect");
+  assert_null(strstr(refused.text, "token"));
+  clear(&refused);
+  call lost = make("GET", "http://no-such-host.invalid/");
+  perform(s, &lost);
+  assert_string_equal(lost.code, "http.resolve");
+  clear(&lost);
+  (void)snprintf(url, sizeof(url), "https%s", s->peer.base + 4);
+  call plain = make("GET", url);
+  perform(s, &plain);
+  assert_string_equal(plain.code, "http.tls");
+  clear(&plain);
+}
+
+static void refuses_what_cannot_be_sent(void **state) {
+  side *s = *state;
+  static const struct {
+    const char *method, *url, *header, *why;
+  } cases[] = {
+      {"GET", "", NULL, "http://"},
+      {"GET", NULL, NULL, "url"},
+      {"GET", "ftp://127.0.0.1/", NULL, "http://"},
+      {"GET", "file:///etc/passwd", NULL, "http://"},
+      {"GET", "http://127.0.0.1:99999/", NULL, "url"},
+      {"GET", "http://", NULL, "url"},
+      {"GET", "http://127.0.0.1/a b", NULL, "blank"},
+      {"GET", "http://127.0.0.1/\r\nX: y", NULL, "blank"},
+      {"", "http://127.0.0.1/", NULL, "method"},
+      {"get", "http://127.0.0.1/", NULL, "method"},
+      {"GET /", "http://127.0.0.1/", NULL, "method"},
+      {"CONNECT", "http://127.0.0.1/", NULL, "method"},
+      {"GET", "http://127.0.0.1/", "X-A: b\r\nX-C: d", "line break"},
+      {"GET", "http://127.0.0.1/", "X-A: b\n", "line break"},
+      {"GET", "http://127.0.0.1/", "X A: b", "Name: value"},
+      {"GET", "http://127.0.0.1/", "no colon", "Name: value"},
+      {"GET", "http://127.0.0.1/", ": b", "Name: value"},
+      {"GET", "http://127.0.0.1/", "content-length: 5", "itself"},
+      {"GET", "http://127.0.0.1/", "Transfer-Encoding: chunked", "itself"},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    const char *headers[] = {cases[i].header, NULL};
+    call c = make(cases[i].method, cases[i].url);
+    c.what.headers = headers;
+    perform(s, &c);
+    assert_int_equal(c.started, TM_EINVAL);
+    assert_string_equal(c.code, "http.invalid");
+    if (strstr(c.text, cases[i].why) == NULL) fail_msg("case %zu: %s", i, c.text);
+    assert_int_equal(c.times, 0);
+  }
+  call late = make("GET", "http://127.0.0.1/");
+  late.what.timeout_ms = 0;
+  perform(s, &late);
+  assert_string_equal(late.code, "http.invalid");
+}
+
+static void refuses_too_many_headers(void **state) {
+  side *s = *state;
+  const char *headers[102];
+  for (size_t i = 0; i < 101; i++)
+    headers[i] = "X-Many: yes";
+  headers[101] = NULL;
+  call c = make("GET", url_of(s, "/a"));
+  c.what.headers = headers;
+  perform(s, &c);
+  assert_string_equal(c.code, "http.invalid");
+}
+
+/* ---- cancelling ---- */
+
+static void run_cancel(tm_message *m) {
+  call *c = (call *)m;
+  call *victim = c->other;
+  assert_true(tm__http_cancel(c->s->client, victim->id));
+  assert_false(tm__http_cancel(c->s->client, victim->id));
+  assert_false(tm__http_cancel(c->s->client, 999999));
+  come_back(c->s);
+  come_back(c->s); /* the victim never will */
+}
+
+static void cancels(void **state) {
+  side *s = *state;
+  call victim = make("GET", url_of(s, "/silent")), killer = {.other = &victim};
+  post(s, &victim, run_start);
+  post(s, &killer, run_cancel);
+  await_all(s);
+  assert_int_equal(victim.times, 0);
+  call dns = make("GET", "http://no-such-host.invalid/"), dns_killer = {.other = &dns};
+  post(s, &dns, run_start);
+  post(s, &dns_killer, run_cancel);
+  await_all(s);
+  assert_int_equal(dns.times, 0);
+}
+
+/* Within its own callback a call is unknown; another one can be cancelled and a new one started. */
+static void kill_other(call *c) {
+  assert_false(tm__http_cancel(c->s->client, c->id));
+  if (c->other->times == 0 && tm__http_cancel(c->s->client, c->other->id)) come_back(c->s);
+}
+
+static void cancels_from_a_callback(void **state) {
+  side *s = *state;
+  for (int i = 0; i < 20; i++) { /* both may finish in the same round */
+    call a = make("GET", url_of(s, "/hops/0")), b = make("GET", url_of(s, "/hops/0"));
+    a.then = b.then = kill_other;
+    a.other = &b;
+    b.other = &a;
+    post(s, &a, run_start);
+    post(s, &b, run_start);
+    await_all(s);
+    assert_in_range(a.times + b.times, 1, 2);
+    clear(&a);
+    clear(&b);
+  }
+}
+
+static void start_other(call *c) {
+  uv_mutex_lock(&c->s->lock);
+  c->s->open++;
+  uv_mutex_unlock(&c->s->lock);
+  c->other->s = c->s;
+  start_call(c->other);
+}
+
+static void starts_from_a_callback(void **state) {
+  side *s = *state;
+  call first = make("GET", url_of(s, "/hops/0")), second = make("GET", url_of(s, "/a"));
+  first.then = start_other;
+  first.other = &second;
+  perform(s, &first);
+  assert_int_equal(second.status, 201);
+  clear(&first);
+  clear(&second);
+}
+
+static void close_client(call *c) {
+  tm__http_client_close(c->s->client);
+  c->s->client = NULL;
+  uv_mutex_lock(&c->s->lock);
+  c->s->closed = true;
+  uv_mutex_unlock(&c->s->lock);
+}
+
+/* Others are still under way, one of them asks for a name. */
+static void closes_from_a_callback(void **state) {
+  side *s = *state;
+  call silent = make("GET", url_of(s, "/silent")), dns = make("GET", "http://no-such.invalid/");
+  call last = make("GET", url_of(s, "/hops/0"));
+  last.then = close_client;
+  post(s, &silent, run_start);
+  post(s, &dns, run_start);
+  post(s, &last, run_start);
+  uv_mutex_lock(&s->lock);
+  while (s->back_after_close == 0)
+    assert_int_equal(uv_cond_timedwait(&s->changed, &s->lock, UINT64_C(20000000000)), 0);
+  s->open = 0;
+  uv_mutex_unlock(&s->lock);
+  assert_int_equal(silent.times, 0);
+  assert_int_equal(last.times, 1);
+  clear(&last);
+}
+
+static void many_at_once(void **state) {
+  side *s = *state;
+  static call calls[200];
+  char url[200];
+  (void)snprintf(url, sizeof(url), "%s", url_of(s, "/a"));
+  for (size_t i = 0; i < 200; i++) {
+    calls[i] = make("POST", url);
+    calls[i].what.body = TM_S("x");
+    post(s, &calls[i], run_start);
+  }
+  await_all(s);
+  for (size_t i = 0; i < 200; i++) {
+    assert_int_equal(calls[i].times, 1);
+    assert_int_equal(calls[i].status, 201);
+    clear(&calls[i]);
+  }
+}
+
+#define WITH_BOTH_SIDES(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      WITH_BOTH_SIDES(sends_what_it_is_told),
+      WITH_BOTH_SIDES(knows_the_methods),
+      WITH_BOTH_SIDES(sends_large_bodies),
+      WITH_BOTH_SIDES(follows_some_redirects),
+      WITH_BOTH_SIDES(gives_up_in_time),
+      WITH_BOTH_SIDES(keeps_answers_within_limits),
+      WITH_BOTH_SIDES(bounds_headers),
+      WITH_BOTH_SIDES(says_what_failed),
+      WITH_BOTH_SIDES(refuses_what_cannot_be_sent),
+      WITH_BOTH_SIDES(refuses_too_many_headers),
+      WITH_BOTH_SIDES(cancels),
+      WITH_BOTH_SIDES(cancels_from_a_callback),
+      WITH_BOTH_SIDES(starts_from_a_callback),
+      WITH_BOTH_SIDES(closes_from_a_callback),
+      WITH_BOTH_SIDES(many_at_once),
+  };
+  (void)unsetenv("http_proxy");
+  (void)unsetenv("https_proxy");
+  (void)unsetenv("all_proxy");
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,637 @@
+/* http_server_test.c - the HTTP server over real sockets: limits, deadlines, late answers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <curl/curl.h>
+#include <pthread.h>
+
+#include "core/clock.h"
+#include "net/http_server.h"
+#include "tests/net/raw_client.h"
+
+#define BODY_LIMIT 65536
+#define WAITING    64
+
+/* Exchanges that a path asks to be answered by another thread, or by the test itself. */
+typedef struct fixture {
+  tm_http_server *server;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  tm_http_exchange *waiting[WAITING];
+  size_t count;
+  bool answering; /* threads answer what waits */
+  bool done;
+  pthread_t answerers[2];
+  char refused[64];
+} fixture;
+
+static void answer_text(tm_http_exchange *x, const char *text) {
+  tm__http_reply(x, 200, "text/plain", tm__slice(text), NULL);
+}
+
+static bool list_name(void *ud, tm_slice name) {
+  tm__buf_slice(ud, name);
+  tm__buf_byte(ud, ';');
+  return true;
+}
+
+static void echo(tm_http_exchange *x) {
+  tm_buf b = {0};
+  tm__buf_slice(&b, tm__http_method(x));
+  tm__buf_byte(&b, ' ');
+  tm__buf_slice(&b, tm__http_path(x));
+  tm__buf_printf(&b, " q=%s h=%s names=",
+                 tm__http_query(x, "q").ptr != NULL ? tm__http_query(x, "q").ptr : "-",
+                 tm__http_header(x, "X-Test").ptr != NULL ? tm__http_header(x, "X-Test").ptr : "-");
+  tm__http_query_names(x, list_name, &b);
+  tm__buf_byte(&b, ' ');
+  tm__buf_slice(&b, tm__http_body(x));
+  tm__http_reply(x, 200, "text/plain", tm__buf_view(&b), "X-One: 1\nX-Two: two words\n");
+  tm__buf_free(&b);
+}
+
+static void hold(fixture *f, tm_http_exchange *x) {
+  (void)pthread_mutex_lock(&f->lock);
+  assert_true(f->count < WAITING);
+  f->waiting[f->count++] = x;
+  (void)pthread_cond_broadcast(&f->changed);
+  (void)pthread_mutex_unlock(&f->lock);
+}
+
+static void on_request(void *ud, tm_http_exchange *x) {
+  if (tm__slice_is(tm__http_path(x), "/later"))
+    hold(ud, x);
+  else if (tm__slice_is(tm__http_path(x), "/empty"))
+    tm__http_reply(x, 200, "text/plain", (tm_slice){NULL, 0}, NULL);
+  else if (tm__slice_is(tm__http_path(x), "/large")) {
+    char *big = calloc(1, 8U << 20);
+    tm__http_reply(x, 200, "text/plain", (tm_slice){big, 8U << 20}, NULL);
+    free(big);
+  } else
+    echo(x);
+}
+
+static void on_refuse(void *ud, tm_http_exchange *x, int status, const char *code,
+                      const char *detail) {
+  fixture *f = ud;
+  (void)snprintf(f->refused, sizeof(f->refused), "%s", code);
+  tm__http_reply(x, status, "text/plain", tm__slice(detail), "X-Code: refused\n");
+}
+
+/* The oldest exchange that waits; waits for one. NULL: done. */
+static tm_http_exchange *next_waiting(fixture *f) {
+  (void)pthread_mutex_lock(&f->lock);
+  while (f->count == 0 && !f->done)
+    (void)pthread_cond_wait(&f->changed, &f->lock);
+  tm_http_exchange *x = f->count > 0 ? f->waiting[0] : NULL;
+  if (x != NULL) memmove(f->waiting, f->waiting + 1, --f->count * sizeof(f->waiting[0]));
+  (void)pthread_mutex_unlock(&f->lock);
+  return x;
+}
+
+static void *answer_all(void *arg) {
+  tm_http_exchange *x;
+  while ((x = next_waiting(arg)) != NULL) {
+    char *copy = tm__slice_dup(tm__http_body(x));
+    answer_text(x, copy);
+    free(copy);
+  }
+  return NULL;
+}
+
+static tm_http_options options(fixture *f) {
+  return (tm_http_options){.host = "127.0.0.1",
+                           .body_limit = BODY_LIMIT,
+                           .connection_limit = 100,
+                           .idle_timeout_s = 30,
+                           .request_timeout_s = 30,
+                           .handler = on_request,
+                           .refuse = on_refuse,
+                           .ud = f};
+}
+
+static fixture *fixture_new(const tm_http_options *o) {
+  fixture *f = calloc(1, sizeof(*f));
+  tm_http_options own = o != NULL ? *o : options(f);
+  tm_error err = {0};
+  own.ud = f;
+  (void)pthread_mutex_init(&f->lock, NULL);
+  (void)pthread_cond_init(&f->changed, NULL);
+  if (tm__http_server_start(&f->server, &own, &err) != TM_OK) fail_msg("%s", err.message);
+  return f;
+}
+
+static void start_answerers(fixture *f) {
+  f->answering = true;
+  for (int i = 0; i < 2; i++)
+    assert_int_equal(pthread_create(&f->answerers[i], NULL, answer_all, f), 0);
+}
+
+static void fixture_free(fixture *f) {
+  (void)pthread_mutex_lock(&f->lock);
+  f->done = true;
+  (void)pthread_cond_broadcast(&f->changed);
+  (void)pthread_mutex_unlock(&f->lock);
+  for (int i = 0; f->answering && i < 2; i++)
+    (void)pthread_join(f->answerers[i], NULL);
+  tm__http_server_stop(f->server);
+  (void)pthread_mutex_destroy(&f->lock);
+  (void)pthread_cond_destroy(&f->changed);
+  free(f);
+}
+
+static int dial(const fixture *f) {
+  int fd = raw_connect(tm__http_server_port(f->server));
+  assert_true(fd >= 0);
+  return fd;
+}
+
+/* Sends `request` on `fd`; the answer must have this status and hold `text`. */
+static void expect(int fd, const char *request, int status, const char *text) {
+  assert_true(raw_say(fd, request));
+  char *answer = raw_answer(fd, strncmp(request, "HEAD", 4) == 0);
+  if (raw_status(answer) != status || strstr(answer, text) == NULL)
+    fail_msg("expected %d and \"%s\", got: %s", status, text, answer);
+  free(answer);
+}
+
+/* ---- plain requests ---- */
+
+static void answers_at_once(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "Content-Type: text/plain");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "Content-Length: 22");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "Cache-Control: no-store");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "X-Content-Type-Options: nosniff");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "X-One: 1\r\nX-Two: two words\r\n");
+  expect(fd, "GET /empty HTTP/1.1\r\nHost: h\r\n\r\n", 200, "Content-Length: 0\r\n");
+  expect(fd, "HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "Content-Length: 23");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200, "Connection: close");
+  assert_true(raw_closed(fd));
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void decodes_paths_and_queries(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  expect(fd, "GET /%41b%2fc?q=x%20y+z&r&s=1 HTTP/1.1\r\nHost: h\r\nX-Test: t\r\n\r\n", 200,
+         "GET /Ab/c q=x y z h=t names=q;r;s; ");
+  expect(fd, "GET /a%00b?q=%00%zz% HTTP/1.1\r\nHost: h\r\n\r\n", 200, "GET /a%00b q=%00%zz% h=-");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void takes_bodies(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", 200, " hello");
+  expect(fd,
+         "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n",
+         200, " hello, world");
+  expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 200, "POST /p");
+  expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+         100, "Continue");
+  expect(fd, "ok", 200, " ok");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void answers_pipelined_requests_in_order(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  expect(fd,
+         "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"
+         "POST /3 HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nxrubbish\r\n\r\n",
+         200, "/1");
+  expect(fd, "", 200, "/2");
+  expect(fd, "", 200, "/3 q=- h=- names= x");
+  assert_true(raw_closed(fd));
+  (void)close(fd);
+  fixture_free(f);
+}
+
+/* ---- too much ---- */
+
+static void say_body(int fd, size_t len) {
+  char *body = malloc(len);
+  memset(body, 'x', len);
+  (void)raw_send(fd, body, len); /* the server may have had enough */
+  free(body);
+}
+
+static void takes_a_body_of_the_limit(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  assert_true(raw_say(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 65536\r\n\r\n"));
+  say_body(fd, BODY_LIMIT);
+  expect(fd, "", 200, "xxxxxxxx");
+  assert_true(
+      raw_say(fd, "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"));
+  say_body(fd, BODY_LIMIT);
+  expect(fd, "\r\n0\r\n\r\n", 200, "xxxxxxxx");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void refuses_an_announced_body_before_it_comes(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n", 413,
+         "X-Code: refused");
+  assert_true(raw_closed(fd));
+  assert_string_equal(f->refused, "body.too_large");
+  (void)close(fd);
+  fd = dial(f);
+  expect(fd,
+         "POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+         "Content-Length: 18446744073709551615\r\n\r\n",
+         413, "65536 bytes");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+/* A client that sends everything before it reads must find the answer, not a reset. */
+static void a_client_that_sends_too_much_can_read_why(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  static const char *const heads[] = {
+      "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 4194304\r\n\r\n",
+      "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n400000\r\n"};
+  for (size_t i = 0; i < 2; i++) {
+    int fd = dial(f);
+    assert_true(raw_say(fd, heads[i]));
+    say_body(fd, 4U << 20);
+    expect(fd, "", 413, "larger than 65536 bytes");
+    assert_true(raw_closed(fd));
+    (void)close(fd);
+  }
+  int fd = dial(f);
+  expect(fd, "GET /still HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/still");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void refuses_huge_headers_and_rubbish(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  char *huge = malloc(70000);
+  memset(huge, 'h', 70000);
+  memcpy(huge, "GET / HTTP/1.1\r\nHost: h\r\nX-Huge: ", 33);
+  huge[69999] = '\0';
+  int fd = dial(f);
+  (void)raw_say(fd, huge);
+  char *answer = raw_answer(fd, false);
+  assert_true(raw_status(answer) == 431 || raw_status(answer) == 413 || answer[0] == '\0');
+  free(answer);
+  free(huge);
+  (void)close(fd);
+  static const char *const rubbish[] = {
+      "\x16\x03\x01\x02 tls?\r\n\r\n",
+      "GET / HTTP/1.1\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: many\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+      "GET / HTTP/9.9\r\nHost: h\r\n\r\n"};
+  for (size_t i = 0; i < sizeof(rubbish) / sizeof(rubbish[0]); i++) {
+    fd = dial(f);
+    assert_true(raw_say(fd, rubbish[i]));
+    answer = raw_answer(fd, false);
+    if (raw_status(answer) / 100 == 2 || !raw_closed(fd))
+      fail_msg("%s was taken: %s", rubbish[i], answer);
+    free(answer);
+    (void)close(fd);
+  }
+  assert_string_equal(f->refused, "");
+  fixture_free(f);
+}
+
+/* ---- too slow ---- */
+
+/* Sends `head`, then a byte every 100 ms, until an answer or the end comes; the answer. */
+static char *trickle(int fd, const char *head) {
+  struct timeval pace = {0, 100000}, patience = {10, 0};
+  char c;
+  assert_true(raw_say(fd, head));
+  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &pace, sizeof(pace));
+  for (int i = 0; i < 100 && recv(fd, &c, 1, MSG_PEEK) < 0; i++)
+    if (!raw_say(fd, "x")) break;
+  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  return raw_answer(fd, false);
+}
+
+static void sweeps_requests_that_trickle(void **state) {
+  (void)state;
+  static const char *const heads[] = {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n",
+                                      "GET /p HTTP/1.1\r\nHost: h\r\nX-Slow: "};
+  tm_http_options o = options(NULL);
+  o.request_timeout_s = 1;
+  o.idle_timeout_s = 1;
+  fixture *f = fixture_new(&o);
+  for (size_t i = 0; i < 2; i++) {
+    int fd = dial(f);
+    int64_t before = tm__clock_monotonic_us();
+    char *answer = trickle(fd, heads[i]);
+    int64_t took = tm__clock_monotonic_us() - before;
+    assert_int_equal(raw_status(answer), 408);
+    assert_string_equal(f->refused, "request.timeout");
+    assert_in_range(took, 900000, 4000000);
+    free(answer);
+    (void)close(fd);
+  }
+  int fd = dial(f);
+  char *answer = trickle(fd, "GE"); /* no request line yet: nothing to answer */
+  assert_string_equal(answer, "");
+  free(answer);
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void closes_idle_connections(void **state) {
+  (void)state;
+  tm_http_options o = options(NULL);
+  o.idle_timeout_s = 1;
+  fixture *f = fixture_new(&o);
+  int fd = dial(f);
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  assert_true(raw_closed(fd));
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void waits_when_all_connections_are_taken(void **state) {
+  (void)state;
+  tm_http_options o = options(NULL);
+  o.connection_limit = 2;
+  fixture *f = fixture_new(&o);
+  int a = dial(f), b = dial(f);
+  expect(a, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  expect(b, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/b");
+  int c = dial(f);
+  assert_true(raw_say(c, "GET /c HTTP/1.1\r\nHost: h\r\n\r\n"));
+  expect(a, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  char byte;
+  assert_int_equal(recv(c, &byte, 1, MSG_DONTWAIT), -1);
+  (void)close(a);
+  expect(c, "", 200, "/c");
+  (void)close(b);
+  (void)close(c);
+  fixture_free(f);
+}
+
+/* ---- later ---- */
+
+static void answers_later(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  assert_true(raw_say(fd, "POST /later HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"));
+  tm_http_exchange *x = next_waiting(f);
+  assert_true(tm__slice_is(tm__http_body(x), "hi"));
+  answer_text(x, "at last");
+  expect(fd, "", 200, "at last");
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void a_client_that_left_hurts_nobody(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  for (int i = 0; i < 20; i++) {
+    int fd = dial(f);
+    struct linger reset = {1, 0};
+    assert_true(raw_say(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+    tm_http_exchange *x = next_waiting(f);
+    if (i % 2 == 0) (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    (void)close(fd);
+    answer_text(x, "too late");
+  }
+  for (int i = 0; i < 5; i++) { /* and in the middle of a body */
+    int fd = dial(f);
+    assert_true(raw_say(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf"));
+    (void)close(fd);
+  }
+  int fd = dial(f);
+  expect(fd, "GET /still HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/still");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static void answers_a_client_that_has_said_all(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  assert_true(raw_say(fd, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+  (void)shutdown(fd, SHUT_WR);
+  answer_text(next_waiting(f), "here it is");
+  expect(fd, "", 200, "here it is");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+/* ---- many ---- */
+
+static size_t collect(char *bytes, size_t one, size_t count, void *ud) {
+  tm__buf_add(ud, bytes, one * count);
+  return one * count;
+}
+
+typedef struct load {
+  const fixture *f;
+  const char *path;
+  int requests, connects, wrong;
+} load;
+
+/* POSTs a number each time and wants it back, on one kept connection. */
+static void *run_load(void *arg) {
+  load *l = arg;
+  CURL *e = curl_easy_init();
+  char url[80], body[32];
+  tm_buf got = {0};
+  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", tm__http_server_port(l->f->server),
+                 l->path);
+  curl_easy_setopt(e, CURLOPT_URL, url);
+  curl_easy_setopt(e, CURLOPT_PROXY, "");
+  curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, collect);
+  curl_easy_setopt(e, CURLOPT_WRITEDATA, &got);
+  curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
+  for (int i = 0; i < l->requests; i++) {
+    long connects = 0, status = 0;
+    (void)snprintf(body, sizeof(body), "%p-%d", arg, i);
+    tm__buf_clear(&got);
+    CURLcode code = curl_easy_perform(e);
+    curl_easy_getinfo(e, CURLINFO_NUM_CONNECTS, &connects);
+    curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
+    l->connects += (int)connects;
+    if (code != CURLE_OK || status != 200 || strstr(got.ptr, body) == NULL) l->wrong++;
+  }
+  tm__buf_free(&got);
+  curl_easy_cleanup(e);
+  return NULL;
+}
+
+static void keeps_connections_alive(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  load l = {.f = f, .path = "/p", .requests = 1000};
+  (void)run_load(&l);
+  assert_int_equal(l.wrong, 0);
+  assert_int_equal(l.connects, 1);
+  fixture_free(f);
+}
+
+static void answers_from_many_threads(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  load loads[8];
+  pthread_t threads[8];
+  start_answerers(f);
+  for (int i = 0; i < 8; i++) {
+    loads[i] = (load){.f = f, .path = "/later", .requests = 200};
+    assert_int_equal(pthread_create(&threads[i], NULL, run_load, &loads[i]), 0);
+  }
+  for (int i = 0; i < 8; i++) {
+    (void)pthread_join(threads[i], NULL);
+    assert_int_equal(loads[i].wrong, 0);
+    assert_int_equal(loads[i].connects, 1);
+  }
+  fixture_free(f);
+}
+
+/* ---- life ---- */
+
+static void quiet_servers_take_no_connections(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int kept = dial(f);
+  expect(kept, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  assert_true(raw_say(kept, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+  tm_http_exchange *x = next_waiting(f);
+  tm__http_server_quiesce(f->server);
+  tm__http_server_quiesce(f->server);
+  int fd = raw_connect(tm__http_server_port(f->server));
+  if (fd >= 0) {
+    (void)raw_say(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+    char *answer = raw_answer(fd, false);
+    assert_string_equal(answer, "");
+    free(answer);
+    (void)close(fd);
+  }
+  answer_text(x, "the last");
+  expect(kept, "", 200, "Connection: close");
+  assert_true(raw_closed(kept));
+  (void)close(kept);
+  fixture_free(f);
+}
+
+static void stopping_sends_what_was_answered(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int idle = dial(f), half = dial(f), waiting = dial(f), deaf = dial(f);
+  expect(idle, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  assert_true(raw_say(half, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf"));
+  assert_true(raw_say(deaf, "GET /large HTTP/1.1\r\nHost: h\r\n\r\n"));
+  assert_true(raw_say(waiting, "GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+  answer_text(next_waiting(f), "before the end");
+  int64_t before = tm__clock_monotonic_us();
+  fixture_free(f);
+  assert_in_range(tm__clock_monotonic_us() - before, 0, 5000000);
+  expect(waiting, "", 200, "before the end");
+  assert_true(raw_closed(idle));
+  (void)close(idle);
+  (void)close(half);
+  (void)close(waiting);
+  (void)close(deaf);
+}
+
+static void says_why_it_cannot_listen(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  tm_http_options o = options(f);
+  tm_http_server *s = NULL;
+  tm_error err;
+  o.port = tm__http_server_port(f->server);
+  assert_int_equal(tm__http_server_start(&s, &o, &err), TM_EIO);
+  assert_string_equal(err.code, "server.address_in_use");
+  assert_null(s);
+  o.port = 0;
+  static const char *const wrong[] = {"example.org", "", "300.1.1.1", "[::1]"};
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+    o.host = wrong[i];
+    assert_int_equal(tm__http_server_start(&s, &o, &err), TM_EINVAL);
+    assert_string_equal(err.code, "server.address");
+  }
+  o.host = "192.0.2.1"; /* not of this machine */
+  assert_int_equal(tm__http_server_start(&s, &o, &err), TM_EIO);
+  assert_string_equal(err.code, "server.listen");
+  fixture_free(f);
+}
+
+static void listens_where_it_is_told(void **state) {
+  (void)state;
+  tm_http_options o = options(NULL);
+  o.host = "localhost";
+  fixture *f = fixture_new(&o);
+  int fd = dial(f);
+  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
+  (void)close(fd);
+  fixture_free(f);
+  o.host = "::1";
+  int six = socket(AF_INET6, SOCK_STREAM, 0);
+  struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  if (six < 0 || bind(six, (struct sockaddr *)&to, sizeof(to)) != 0) {
+    (void)close(six); /* a machine without IPv6 */
+    return;
+  }
+  (void)close(six);
+  f = fixture_new(&o);
+  six = socket(AF_INET6, SOCK_STREAM, 0);
+  to.sin6_port = htons(tm__http_server_port(f->server));
+  assert_int_equal(connect(six, (struct sockaddr *)&to, sizeof(to)), 0);
+  expect(six, "GET /six HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/six");
+  (void)close(six);
+  fixture_free(f);
+  tm__http_server_stop(NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(answers_at_once),
+      cmocka_unit_test(decodes_paths_and_queries),
+      cmocka_unit_test(takes_bodies),
+      cmocka_unit_test(answers_pipelined_requests_in_order),
+      cmocka_unit_test(takes_a_body_of_the_limit),
+      cmocka_unit_test(refuses_an_announced_body_before_it_comes),
+      cmocka_unit_test(a_client_that_sends_too_much_can_read_why),
+      cmocka_unit_test(refuses_huge_headers_and_rubbish),
+      cmocka_unit_test(sweeps_requests_that_trickle),
+      cmocka_unit_test(closes_idle_connections),
+      cmocka_unit_test(waits_when_all_connections_are_taken),
+      cmocka_unit_test(answers_later),
+      cmocka_unit_test(a_client_that_left_hurts_nobody),
+      cmocka_unit_test(answers_a_client_that_has_said_all),
+      cmocka_unit_test(keeps_connections_alive),
+      cmocka_unit_test(answers_from_many_threads),
+      cmocka_unit_test(quiet_servers_take_no_connections),
+      cmocka_unit_test(stopping_sends_what_was_answered),
+      cmocka_unit_test(says_why_it_cannot_listen),
+      cmocka_unit_test(listens_where_it_is_told),
+  };
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  curl_global_cleanup();
+  return failed;
+}

@@ -1,0 +1,870 @@
+/* What every backend must do: the same cases over all of backends.def. */
+#include "fixture.h"
+
+#include <pthread.h>
+
+/* ---- heads and rows ---- */
+
+typedef struct seen { /* what a walk gave */
+  char ids[64][TM_ID_SIZE];
+  int64_t rows[64];
+  size_t count, stop_at; /* stop_at 0: never */
+  char body[256];        /* of the newest row */
+} seen;
+
+static tm_status see_head(void *ud, const tm_head *head) {
+  seen *s = ud;
+  assert_true(s->count < 64);
+  memcpy(s->ids[s->count++], head->id, TM_ID_SIZE);
+  return s->count == s->stop_at ? TM_ECANCELLED : TM_OK;
+}
+
+static tm_status see_row(void *ud, const tm_row *row) {
+  seen *s = ud;
+  assert_true(s->count < 64);
+  if (s->count == 0) (void)tm__copy(s->body, sizeof(s->body), row->body);
+  s->rows[s->count++] = row->id;
+  return s->count == s->stop_at ? TM_ECANCELLED : TM_OK;
+}
+
+static void head_comes_back_whole(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit c = commit_of(fx, nth(1).text, 0, &row);
+  memset(c.head.tenant, 't', sizeof(c.head.tenant) - 1);
+  memset(c.head.session, 's', sizeof(c.head.session) - 1);
+  memset(c.head.system, 'y', sizeof(c.head.system) - 1);
+  memset(c.head.flow, 'f', sizeof(c.head.flow) - 1);
+  memset(c.head.version, 'v', sizeof(c.head.version) - 1);
+  set_text(c.head.step, sizeof(c.head.step), "it's \"x\" \xc3\xa9\xe2\x82\xac%;--");
+  set_text(c.head.claim, sizeof(c.head.claim), nth(900).text);
+  c.head.status = TM_ACTIVE;
+  c.head.wake_at = 77;
+  for (size_t i = 0; i < TM_RECENT_KEYS; i++)
+    c.head.recent[i] = (tm_recent_key){UINT64_MAX - i, UINT64_C(1) << 63, TM_THIS_ROW};
+  c.head.recent[5].row = 1234;
+  assert_ok(fx, commit_one(fx, &c));
+  for (size_t i = 0; i < TM_RECENT_KEYS; i++)
+    if (i != 5) c.head.recent[i].row = c.row_id;
+  c.head.tip = c.row_id;
+  tm_head head = head_of(fx, nth(1).text);
+  assert_string_equal(head.tenant, c.head.tenant);
+  assert_string_equal(head.session, c.head.session);
+  assert_string_equal(head.system, c.head.system);
+  assert_string_equal(head.flow, c.head.flow);
+  assert_string_equal(head.version, c.head.version);
+  assert_string_equal(head.step, c.head.step);
+  assert_string_equal(head.claim, c.head.claim);
+  assert_int_equal(head.status, TM_ACTIVE);
+  assert_int_equal(head.revision, 1);
+  assert_int_equal(head.tip, c.row_id);
+  assert_int_equal(head.wake_at, 77);
+  assert_int_equal(head.created, fx->now);
+  assert_memory_equal(head.recent, c.head.recent, sizeof(head.recent));
+}
+
+static void update_changes_what_may_change(void **state) {
+  fixture *fx = *state;
+  int64_t tip = turn(fx, nth(1).text, 0, 0, "{}");
+  tm_commit c = commit_of(fx, nth(1).text, 1, NULL);
+  set_text(c.head.tenant, sizeof(c.head.tenant), "other");
+  set_text(c.head.session, sizeof(c.head.session), "other");
+  set_text(c.head.system, sizeof(c.head.system), "other");
+  set_text(c.head.flow, sizeof(c.head.flow), "flow2");
+  set_text(c.head.version, sizeof(c.head.version), "v2");
+  set_text(c.head.step, sizeof(c.head.step), "step2");
+  set_text(c.head.claim, sizeof(c.head.claim), nth(900).text);
+  c.head.created = 5;
+  c.head.tip = 999;
+  c.head.status = TM_PAUSED;
+  c.head.recent[0] = (tm_recent_key){3, 4, 5};
+  assert_ok(fx, commit_one(fx, &c));
+  assert_int_equal(c.row_id, 0);
+  tm_head head = head_of(fx, nth(1).text);
+  assert_string_equal(head.tenant, "default"); /* where it lives never changes */
+  assert_string_equal(head.session, "s1");
+  assert_string_equal(head.system, "shop");
+  assert_int_equal(head.created, fx->now);
+  assert_int_equal(head.tip, tip); /* no row: the tip stays */
+  assert_string_equal(head.flow, "flow2");
+  assert_string_equal(head.version, "v2");
+  assert_string_equal(head.step, "step2");
+  assert_string_equal(head.claim, nth(900).text);
+  assert_int_equal(head.status, TM_PAUSED);
+  assert_int_equal(head.revision, 2);
+  assert_int_equal(head.recent[0].row, 5);
+}
+
+static void every_status_is_kept(void **state) {
+  fixture *fx = *state;
+  for (int s = TM_ACTIVE; s <= TM_CANCELLED; s++) {
+    tm_commit c = commit_of(fx, nth(1).text, s, NULL);
+    c.head.status = (tm_conversation_status)s;
+    assert_ok(fx, commit_one(fx, &c));
+    assert_int_equal(head_of(fx, nth(1).text).status, s);
+  }
+}
+
+static void unknown_head_is_not_found(void **state) {
+  fixture *fx = *state;
+  tm_head head;
+  assert_int_equal(fx->backend->head(fx->reader, TM_S("none"), &head, &fx->err), TM_ENOTFOUND);
+  assert_string_equal(fx->err.code, "store.not_found");
+  assert_int_equal(fx->backend->head(fx->reader, TM_S(""), &head, NULL), TM_ENOTFOUND);
+}
+
+static void conflict_stops_nobody_else(void **state) {
+  fixture *fx = *state;
+  int64_t tip = turn(fx, nth(1).text, 0, 0, "{\"n\":1}");
+  tm_row row = row_of(fx, tip, "{\"n\":2}");
+  tm_commit good = commit_of(fx, nth(1).text, 1, &row);
+  tm_commit stale = commit_of(fx, nth(1).text, 1, &row);
+  tm_commit exists = commit_of(fx, nth(1).text, 0, &row);
+  tm_commit absent = commit_of(fx, nth(9).text, 4, &row);
+  tm_commit fresh = commit_of(fx, nth(2).text, 0, &row);
+  tm_commit again = commit_of(fx, nth(1).text, 2, &row);
+  tm_commit *items[] = {&good, &stale, &exists, &absent, &fresh, &again};
+  set_text(stale.head.step, sizeof(stale.head.step), "stale");
+  assert_ok(fx, fx->backend->commit(fx->writer, items, 6, &fx->err));
+  assert_int_equal(good.status, TM_OK);
+  assert_int_equal(stale.status, TM_ECONFLICT);
+  assert_int_equal(exists.status, TM_ECONFLICT);
+  assert_int_equal(absent.status, TM_ECONFLICT);
+  assert_int_equal(fresh.status, TM_OK);
+  assert_int_equal(again.status, TM_OK);
+  assert_int_equal(stale.row_id + exists.row_id + absent.row_id, 0);
+  assert_int_equal(fresh.row_id, good.row_id + 1); /* losers left no row */
+  assert_int_equal(again.row_id, good.row_id + 2);
+  tm_head head = head_of(fx, nth(1).text);
+  assert_int_equal(head.revision, 3);
+  assert_int_equal(head.tip, again.row_id);
+  assert_string_equal(head.step, "ask");
+  assert_int_equal(head_of(fx, nth(2).text).revision, 1);
+  assert_int_equal(fx->backend->head(fx->reader, tm__slice(nth(9).text), &head, NULL),
+                   TM_ENOTFOUND);
+}
+
+static void nonsense_is_refused(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit skips = commit_of(fx, nth(1).text, 0, &row);
+  skips.head.revision = 2;
+  assert_int_equal(commit_one(fx, &skips), TM_EINVAL);
+  row.body.len = TM_ROW_MAX + 1; /* refused before it is read */
+  tm_commit huge = commit_of(fx, nth(1).text, 0, &row);
+  assert_int_equal(commit_one(fx, &huge), TM_ETOOLARGE);
+  tm_head head;
+  assert_int_equal(fx->backend->head(fx->reader, tm__slice(nth(1).text), &head, NULL),
+                   TM_ENOTFOUND);
+  assert_ok(fx, fx->backend->commit(fx->writer, NULL, 0, &fx->err));
+}
+
+static void rows_come_back_whole(void **state) {
+  fixture *fx = *state;
+  tm_row row = {.parent = 0,
+                .base = 0,
+                .kind = TM_ROW_CALL,
+                .created = 42,
+                .checkpoint = true,
+                .flags = UINT32_MAX,
+                .body = {"\0\xff{'\"\x80", 6}};
+  tm_commit c = commit_of(fx, nth(1).text, 0, &row);
+  assert_ok(fx, commit_one(fx, &c));
+  seen s = {0};
+  assert_ok(fx, fx->backend->chain(fx->reader, c.row_id, false, see_row, &s, &fx->err));
+  assert_int_equal(s.count, 1);
+  assert_memory_equal(s.body, row.body.ptr, 6);
+}
+
+typedef struct expected {
+  tm_row row;
+  size_t calls;
+} expected;
+
+static tm_status compare_row(void *ud, const tm_row *row) {
+  expected *e = ud;
+  assert_int_equal(row->id, e->row.id);
+  assert_int_equal(row->parent, e->row.parent);
+  assert_int_equal(row->base, e->row.base);
+  assert_string_equal(row->conversation, e->row.conversation);
+  assert_int_equal(row->revision, e->row.revision);
+  assert_int_equal(row->kind, e->row.kind);
+  assert_int_equal(row->created, e->row.created);
+  assert_int_equal(row->checkpoint, e->row.checkpoint);
+  assert_int_equal(row->flags, e->row.flags);
+  assert_int_equal(row->body.len, e->row.body.len);
+  if (row->body.len > 0) assert_memory_equal(row->body.ptr, e->row.body.ptr, row->body.len);
+  e->calls++;
+  return TM_ECANCELLED; /* the walk ends with what the callback says */
+}
+
+static void row_fields_are_kept(void **state) {
+  fixture *fx = *state;
+  int64_t first = turn(fx, nth(1).text, 0, 0, "{}");
+  for (int kind = TM_ROW_BEGIN; kind <= TM_ROW_MIGRATE; kind++) {
+    expected e = {.row = {.parent = first,
+                          .base = kind == TM_ROW_UNDO ? first : 0,
+                          .kind = (tm_row_kind)kind,
+                          .created = INT64_MAX - kind,
+                          .checkpoint = kind % 2 == 0,
+                          .flags = kind % 3 == 0 ? 0x80000001U : 0,
+                          .body = TM_S("{\"a\":\"\xc3\xa9 'q' \\\" \\u0000\"}")}};
+    if (kind == TM_ROW_FORK) e.row.body = (tm_slice){NULL, 0};
+    tm_commit c = commit_of(fx, nth(1).text, kind, &e.row);
+    assert_ok(fx, commit_one(fx, &c));
+    e.row.id = c.row_id;
+    e.row.revision = kind + 1;
+    set_text(e.row.conversation, sizeof(e.row.conversation), nth(1).text);
+    assert_int_equal(fx->backend->chain(fx->reader, c.row_id, false, compare_row, &e, NULL),
+                     TM_ECANCELLED);
+    assert_int_equal(e.calls, 1);
+  }
+}
+
+static void chain_follows_parents_or_bases(void **state) {
+  fixture *fx = *state;
+  int64_t row[6] = {0};
+  for (int i = 1; i <= 4; i++)
+    row[i] = turn(fx, nth(1).text, i - 1, row[i - 1], "{}");
+  turn(fx, nth(2).text, 0, 0, "{}"); /* another one's row in between */
+  tm_row undo = row_of(fx, row[4], "{\"undo\":1}");
+  undo.kind = TM_ROW_UNDO;
+  undo.base = row[2];
+  tm_commit c = commit_of(fx, nth(1).text, 4, &undo);
+  assert_ok(fx, commit_one(fx, &c));
+  seen all = {0}, story = {0}, one = {.stop_at = 1};
+  assert_ok(fx, fx->backend->chain(fx->reader, c.row_id, false, see_row, &all, &fx->err));
+  assert_int_equal(all.count, 5);
+  assert_int_equal(all.rows[0], c.row_id);
+  for (size_t i = 1; i < 5; i++)
+    assert_int_equal(all.rows[i], row[5 - i]);
+  assert_string_equal(all.body, "{\"undo\":1}");
+  assert_ok(fx, fx->backend->chain(fx->reader, c.row_id, true, see_row, &story, &fx->err));
+  assert_int_equal(story.count, 3);
+  assert_int_equal(story.rows[1], row[2]);
+  assert_int_equal(story.rows[2], row[1]);
+  assert_int_equal(fx->backend->chain(fx->reader, c.row_id, true, see_row, &one, NULL),
+                   TM_ECANCELLED);
+  assert_int_equal(one.count, 1);
+}
+
+static void chain_from_nowhere(void **state) {
+  fixture *fx = *state;
+  seen s = {0};
+  assert_ok(fx, fx->backend->chain(fx->reader, 0, false, see_row, &s, &fx->err));
+  assert_int_equal(fx->backend->chain(fx->reader, 12345, false, see_row, &s, &fx->err),
+                   TM_ENOTFOUND);
+  assert_int_equal(fx->backend->chain(fx->reader, -3, false, see_row, &s, NULL), TM_ENOTFOUND);
+  assert_int_equal(s.count, 0);
+}
+
+static void circles_end(void **state) {
+  fixture *fx = *state;
+  int64_t first = turn(fx, nth(1).text, 0, 0, "{}");
+  int64_t circle = turn(fx, nth(1).text, 1, first, "{}");
+  tm_row row = row_of(fx, first, "{}");
+  row.base = circle + 1; /* itself */
+  tm_commit c = commit_of(fx, nth(1).text, 2, &row);
+  assert_ok(fx, commit_one(fx, &c));
+  seen s = {0};
+  assert_int_equal(fx->backend->chain(fx->reader, c.row_id, true, see_row, &s, &fx->err),
+                   TM_ECORRUPT);
+  assert_int_equal(s.count, 1);
+}
+
+typedef struct big {
+  const char *bytes;
+  size_t len, calls;
+} big;
+
+static tm_status compare_big(void *ud, const tm_row *row) {
+  big *b = ud;
+  assert_int_equal(row->body.len, b->len);
+  assert_memory_equal(row->body.ptr, b->bytes, b->len);
+  b->calls++;
+  return TM_OK;
+}
+
+static void big_bodies(void **state) {
+  fixture *fx = *state;
+  const size_t sizes[] = {1, 4000, 4060, 4061, 4062, 70000, 1 << 20};
+  char *bytes = malloc(1 << 20);
+  assert_non_null(bytes);
+  for (size_t i = 0; i < 1 << 20; i++)
+    bytes[i] = (char)('a' + (i * 31 + i / 4096) % 26);
+  for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    big b = {bytes, sizes[i], 0};
+    tm_row row = row_of(fx, 0, "");
+    row.body = (tm_slice){bytes, sizes[i]};
+    tm_commit c = commit_of(fx, nth((int)i).text, 0, &row);
+    assert_ok(fx, commit_one(fx, &c));
+    assert_ok(fx, fx->backend->chain(fx->reader, c.row_id, false, compare_big, &b, &fx->err));
+    assert_int_equal(b.calls, 1);
+  }
+  free(bytes);
+}
+
+/* ---- start keys and sessions ---- */
+
+static tm_commit start_of(fixture *fx, int n, uint64_t key, const tm_row *row) {
+  tm_commit c = commit_of(fx, nth(n).text, 0, row);
+  c.start_key = key;
+  c.start_body = key + 1;
+  return c;
+}
+
+static tm_start_key key_of(fixture *fx, const char *tenant, uint64_t key) {
+  tm_start_key k;
+  assert_ok(fx, fx->backend->start_key(fx->reader, tm__slice(tenant), key, &k, &fx->err));
+  return k;
+}
+
+static tm_status find_key(fixture *fx, const char *tenant, uint64_t key) {
+  tm_start_key k;
+  return fx->backend->start_key(fx->reader, tm__slice(tenant), key, &k, &fx->err);
+}
+
+static void start_key_answered_at_once(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit c = start_of(fx, 1, UINT64_MAX, &row);
+  c.start_answer = true;
+  assert_int_equal(find_key(fx, "default", UINT64_MAX), TM_ENOTFOUND);
+  assert_ok(fx, commit_one(fx, &c));
+  tm_start_key k = key_of(fx, "default", UINT64_MAX);
+  assert_string_equal(k.conversation, nth(1).text);
+  assert_true(k.body == 0);
+  assert_int_equal(k.row, c.row_id);
+  assert_int_equal(k.created, fx->now);
+  assert_int_equal(find_key(fx, "other", UINT64_MAX), TM_ENOTFOUND); /* scope: the tenant */
+}
+
+static void start_key_answered_later(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit c = start_of(fx, 1, 7, &row);
+  assert_ok(fx, commit_one(fx, &c));
+  assert_int_equal(key_of(fx, "default", 7).row, 0);
+  tm_row second = row_of(fx, c.row_id, "{}");
+  tm_commit answer = commit_of(fx, nth(1).text, 1, &second);
+  answer.start_answer = true;
+  assert_ok(fx, commit_one(fx, &answer));
+  assert_int_equal(key_of(fx, "default", 7).row, answer.row_id);
+  tm_commit third = commit_of(fx, nth(1).text, 2, &second);
+  third.start_answer = true;
+  assert_ok(fx, commit_one(fx, &third));
+  assert_int_equal(key_of(fx, "default", 7).row, answer.row_id); /* the first counts */
+}
+
+static void taken_start_key_is_a_conflict(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_session session = {TM_S("u"), {NULL, 0}};
+  tm_commit first = start_of(fx, 1, 7, &row), second = start_of(fx, 2, 7, &row),
+            other = start_of(fx, 3, 7, &row), third = start_of(fx, 4, 8, &row);
+  set_text(other.head.tenant, sizeof(other.head.tenant), "other");
+  set_text(second.head.session, sizeof(second.head.session), "s2");
+  second.session = &session;
+  tm_commit *items[] = {&first, &second, &other, &third};
+  assert_ok(fx, fx->backend->commit(fx->writer, items, 4, &fx->err));
+  assert_int_equal(first.status, TM_OK);
+  assert_int_equal(second.status, TM_ECONFLICT);
+  assert_int_equal(other.status, TM_OK);
+  assert_int_equal(third.status, TM_OK);
+  assert_int_equal(third.row_id, 3);
+  tm_head head;
+  assert_int_equal(fx->backend->head(fx->reader, tm__slice(nth(2).text), &head, NULL),
+                   TM_ENOTFOUND);
+  assert_string_equal(key_of(fx, "default", 7).conversation, nth(1).text);
+  assert_string_equal(key_of(fx, "other", 7).conversation, nth(3).text);
+  assert_int_equal(fx->backend->session(fx->reader, TM_S("default"), TM_S("s2"), NULL, NULL, NULL),
+                   TM_ENOTFOUND);
+}
+
+static void start_key_of_a_conflict_is_free(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  turn(fx, nth(1).text, 0, 0, "{}");
+  tm_commit c = start_of(fx, 1, 7, &row); /* the conversation exists */
+  assert_int_equal(commit_one(fx, &c), TM_ECONFLICT);
+  assert_int_equal(find_key(fx, "default", 7), TM_ENOTFOUND);
+}
+
+static void start_keys_last_a_day(void **state) {
+  fixture *fx = *state;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit c = start_of(fx, 1, 7, &row);
+  assert_ok(fx, commit_one(fx, &c));
+  fx->now += TM_KEY_AGE_MS;
+  assert_int_equal(find_key(fx, "default", 7), TM_OK);
+  tm_commit early = start_of(fx, 2, 7, &row);
+  assert_int_equal(commit_one(fx, &early), TM_ECONFLICT);
+  fx->now += 1;
+  assert_int_equal(find_key(fx, "default", 7), TM_ENOTFOUND);
+  tm_commit late = start_of(fx, 2, 7, &row);
+  late.start_answer = true;
+  assert_ok(fx, commit_one(fx, &late));
+  tm_start_key k = key_of(fx, "default", 7);
+  assert_string_equal(k.conversation, nth(2).text);
+  assert_int_equal(k.row, late.row_id);
+  assert_int_equal(k.created, fx->now);
+  tm_row second = row_of(fx, c.row_id, "{}");
+  tm_commit answer = commit_of(fx, nth(1).text, 1, &second); /* of the one that lost its key */
+  answer.start_answer = true;
+  assert_ok(fx, commit_one(fx, &answer));
+  assert_int_equal(key_of(fx, "default", 7).row, late.row_id);
+}
+
+static void many_old_keys_go_in_batches(void **state) {
+  fixture *fx = *state;
+  for (int i = 0; i < 100; i++) {
+    tm_commit c = start_of(fx, i, (uint64_t)i + 1, NULL);
+    assert_ok(fx, commit_one(fx, &c));
+    fx->now++;
+  }
+  fx->now += TM_KEY_AGE_MS;
+  for (int i = 0; i < 8; i++) {
+    tm_commit c = start_of(fx, 1000 + i, UINT64_C(1000) + (uint64_t)i, NULL);
+    assert_ok(fx, commit_one(fx, &c));
+  }
+  fx->now -= TM_KEY_AGE_MS; /* the clock tells which ones are really gone */
+  for (uint64_t i = 1; i <= 100; i++)
+    assert_int_equal(find_key(fx, "default", i), TM_ENOTFOUND);
+  assert_int_equal(find_key(fx, "default", 1007), TM_OK);
+}
+
+typedef struct session_seen {
+  char user[32], metadata[64];
+  bool has_user, has_metadata;
+} session_seen;
+
+static tm_status see_session(void *ud, const tm_session *s) {
+  session_seen *seen_ = ud;
+  *seen_ =
+      (session_seen){.has_user = s->user_id.ptr != NULL, .has_metadata = s->metadata.ptr != NULL};
+  assert_true(tm__copy(seen_->user, sizeof(seen_->user), s->user_id));
+  assert_true(tm__copy(seen_->metadata, sizeof(seen_->metadata), s->metadata));
+  return TM_OK;
+}
+
+static void start_in_session(fixture *fx, int n, const char *tenant, const char *session,
+                             tm_session kept) {
+  tm_commit c = commit_of(fx, nth(n).text, 0, NULL);
+  set_text(c.head.tenant, sizeof(c.head.tenant), tenant);
+  set_text(c.head.session, sizeof(c.head.session), session);
+  c.session = &kept;
+  assert_ok(fx, commit_one(fx, &c));
+}
+
+static session_seen session_of(fixture *fx, const char *tenant, const char *id) {
+  session_seen s;
+  assert_ok(fx, fx->backend->session(fx->reader, tm__slice(tenant), tm__slice(id), see_session, &s,
+                                     &fx->err));
+  return s;
+}
+
+static void sessions_are_made_once(void **state) {
+  fixture *fx = *state;
+  const tm_session none = {{NULL, 0}, {NULL, 0}};
+  start_in_session(fx, 1, "default", "a", (tm_session){TM_S("ann"), TM_S("{\"x\":\"\xc3\xa9'\"}")});
+  start_in_session(fx, 2, "default", "a", (tm_session){TM_S("bob"), TM_S("{}")});
+  start_in_session(fx, 3, "default", "b", none);
+  start_in_session(fx, 4, "other", "a", (tm_session){TM_S(""), {NULL, 0}});
+  session_seen s = session_of(fx, "default", "a");
+  assert_string_equal(s.user, "ann");
+  assert_string_equal(s.metadata, "{\"x\":\"\xc3\xa9'\"}");
+  s = session_of(fx, "default", "b");
+  assert_false(s.has_user || s.has_metadata);
+  s = session_of(fx, "other", "a");
+  assert_true(s.has_user && !s.has_metadata);
+  assert_int_equal(
+      fx->backend->session(fx->reader, TM_S("other"), TM_S("b"), see_session, &s, &fx->err),
+      TM_ENOTFOUND);
+}
+
+/* ---- lists and deadlines ---- */
+
+static void fill_lists(fixture *fx) {
+  for (int i = 0; i < 24; i++) { /* even ids; the filters cut across each other */
+    tm_commit c = commit_of(fx, nth(2 * i).text, 0, NULL);
+    set_text(c.head.tenant, sizeof(c.head.tenant), i < 20 ? "default" : "other");
+    set_text(c.head.session, sizeof(c.head.session), i % 2 == 0 ? "s1" : "s2");
+    set_text(c.head.system, sizeof(c.head.system), i % 3 == 0 ? "shop" : "clinic");
+    set_text(c.head.flow, sizeof(c.head.flow), i % 5 == 0 ? "returns" : "orders");
+    c.head.status = i % 4 == 0 ? TM_COMPLETED : TM_ACTIVE;
+    assert_ok(fx, commit_one(fx, &c));
+  }
+}
+
+static bool in_list(int i, unsigned mask) {
+  return i < 20 && (!(mask & 1) || i % 2 == 0) && (!(mask & 2) || i % 3 == 0) &&
+         (!(mask & 4) || i % 5 == 0) && (!(mask & 8) || i % 4 == 0);
+}
+
+static tm_list_filter filter_of(unsigned mask, const char *before, size_t limit) {
+  tm_list_filter f = {.tenant = TM_S("default"), .status = -1, .limit = limit};
+  if (mask & 1) f.session = TM_S("s1");
+  if (mask & 2) f.system = TM_S("shop");
+  if (mask & 4) f.flow = TM_S("returns");
+  if (mask & 8) f.status = TM_COMPLETED;
+  set_text(f.before, sizeof(f.before), before);
+  return f;
+}
+
+static void lists_filter_and_page(void **state) {
+  fixture *fx = *state;
+  fill_lists(fx);
+  for (unsigned mask = 0; mask < 16; mask++) {
+    char before[TM_ID_SIZE] = "";
+    int i = 19;
+    for (;;) { /* pages of two */
+      seen s = {0};
+      tm_list_filter f = filter_of(mask, before, 2);
+      assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &s, &fx->err));
+      for (size_t k = 0; k < s.count; k++, i--) {
+        while (!in_list(i, mask))
+          i--;
+        assert_string_equal(s.ids[k], nth(2 * i).text);
+      }
+      if (s.count < 2) break;
+      memcpy(before, s.ids[1], sizeof(before));
+    }
+    while (i >= 0 && !in_list(i, mask))
+      i--;
+    assert_int_equal(i, -1);
+  }
+}
+
+static void lists_have_edges(void **state) {
+  fixture *fx = *state;
+  fill_lists(fx);
+  seen none = {0}, between = {0}, stopped = {.stop_at = 3};
+  tm_list_filter f = filter_of(0, "", 0);
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &none, &fx->err));
+  f = filter_of(0, nth(0).text, 10);
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &none, &fx->err));
+  f.tenant = TM_S("nobody");
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &none, &fx->err));
+  assert_int_equal(none.count, 0);
+  f = filter_of(0, nth(5).text, 10); /* an id that is not there */
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &between, &fx->err));
+  assert_int_equal(between.count, 3);
+  assert_string_equal(between.ids[0], nth(4).text);
+  f = filter_of(0, "", SIZE_MAX);
+  assert_int_equal(fx->backend->list(fx->reader, &f, see_head, &stopped, NULL), TM_ECANCELLED);
+  assert_int_equal(stopped.count, 3);
+}
+
+static void status_lists_follow_changes(void **state) {
+  fixture *fx = *state;
+  fill_lists(fx);
+  tm_commit c = commit_of(fx, nth(0).text, 1, NULL);
+  c.head.status = TM_FAILED;
+  assert_ok(fx, commit_one(fx, &c));
+  seen failed = {0}, completed = {0};
+  tm_list_filter f = filter_of(0, "", 50);
+  f.status = TM_FAILED;
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &failed, &fx->err));
+  assert_int_equal(failed.count, 1);
+  f.status = TM_COMPLETED;
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &completed, &fx->err));
+  assert_int_equal(completed.count, 4);
+}
+
+static void set_wake(fixture *fx, int n, int64_t expect, int64_t wake_at) {
+  tm_commit c = commit_of(fx, nth(n).text, expect, NULL);
+  c.head.wake_at = wake_at;
+  assert_ok(fx, commit_one(fx, &c));
+}
+
+static int64_t next_due(fixture *fx) {
+  int64_t when = -1;
+  assert_ok(fx, fx->backend->next_due(fx->reader, &when, &fx->err));
+  return when;
+}
+
+static void deadlines_come_in_order(void **state) {
+  fixture *fx = *state;
+  assert_int_equal(next_due(fx), 0);
+  const int64_t wakes[] = {300, 100, 0, 200, 100, 900};
+  for (int i = 0; i < 6; i++)
+    set_wake(fx, i, 0, wakes[i]);
+  seen s = {0}, two = {0}, early = {0}, stopped = {.stop_at = 1};
+  assert_int_equal(next_due(fx), 100);
+  assert_ok(fx, fx->backend->due(fx->reader, 300, 10, see_head, &s, &fx->err));
+  assert_int_equal(s.count, 4);
+  const int order[] = {1, 4, 3, 0};
+  for (int i = 0; i < 4; i++)
+    assert_string_equal(s.ids[i], nth(order[i]).text);
+  assert_ok(fx, fx->backend->due(fx->reader, 300, 2, see_head, &two, &fx->err));
+  assert_int_equal(two.count, 2);
+  assert_ok(fx, fx->backend->due(fx->reader, 99, 10, see_head, &early, &fx->err));
+  assert_ok(fx, fx->backend->due(fx->reader, 300, 0, see_head, &early, &fx->err));
+  assert_int_equal(early.count, 0);
+  assert_int_equal(fx->backend->due(fx->reader, 300, 9, see_head, &stopped, NULL), TM_ECANCELLED);
+}
+
+static void deadlines_move(void **state) {
+  fixture *fx = *state;
+  set_wake(fx, 1, 0, 500);
+  set_wake(fx, 2, 0, 600);
+  set_wake(fx, 1, 1, 700);
+  assert_int_equal(next_due(fx), 600);
+  set_wake(fx, 2, 1, 0);
+  assert_int_equal(next_due(fx), 700);
+  tm_commit claimed = commit_of(fx, nth(1).text, 2, NULL); /* deadline and claim at once */
+  set_text(claimed.head.claim, sizeof(claimed.head.claim), nth(900).text);
+  claimed.head.wake_at = 50;
+  assert_ok(fx, commit_one(fx, &claimed));
+  assert_int_equal(next_due(fx), 50);
+  tm_commit done = commit_of(fx, nth(1).text, 3, NULL);
+  done.head.status = TM_COMPLETED;
+  assert_ok(fx, commit_one(fx, &done));
+  assert_int_equal(next_due(fx), 0);
+}
+
+static void living_claims_are_left_alone(void **state) {
+  fixture *fx = *state;
+  tm_commit c = commit_of(fx, nth(1).text, 0, NULL);
+  set_text(c.head.claim, sizeof(c.head.claim), nth(900).text);
+  c.head.wake_at = 5000;
+  assert_ok(fx, commit_one(fx, &c));
+  int64_t taken = -1;
+  assert_ok(fx, fx->backend->recover(fx->writer, 10, &taken, &fx->err));
+  assert_int_equal(taken, 0);
+  assert_int_equal(next_due(fx), 5000);
+}
+
+/* ---- scripts, connections ---- */
+
+static void scripts_are_kept_once(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_buf out = {0};
+  tm_slice name = TM_S("shop");
+  assert_ok(fx,
+            b->script_put(fx->writer, name, TM_S("v1"), TM_S("return 'x' -- \xc3\xa9"), &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, name, TM_S("v2"), TM_S(""), &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, name, TM_S("v1"), TM_S("changed"), &fx->err));
+  tm__buf_text(&out, "> ");
+  assert_ok(fx, b->script_get(fx->reader, name, TM_S("v1"), &out, &fx->err));
+  assert_string_equal(out.ptr, "> return 'x' -- \xc3\xa9");
+  tm__buf_clear(&out);
+  assert_ok(fx, b->script_get(fx->reader, name, TM_S("v2"), &out, &fx->err));
+  assert_int_equal(out.len, 0);
+  assert_int_equal(b->script_get(fx->reader, name, TM_S("v3"), &out, &fx->err), TM_ENOTFOUND);
+  assert_int_equal(b->script_get(fx->reader, TM_S("shopv"), TM_S("1"), &out, NULL), TM_ENOTFOUND);
+  tm__buf_free(&out);
+}
+
+typedef struct racer {
+  fixture *fx;
+  int won;
+} racer;
+
+/* Tries to take conversation 1 from each revision to the next. */
+static void *race(void *ud) {
+  racer *r = ud;
+  tm_store_conn *conn = NULL;
+  const tm_store_backend *b = r->fx->backend;
+  if (b->connect(&conn, r->fx->store, TM_STORE_WRITER, NULL) != TM_OK) return NULL;
+  for (int64_t revision = 1; revision <= 100; revision++) {
+    tm_row row = row_of(r->fx, 0, "{}");
+    tm_commit c = commit_of(r->fx, nth(1).text, revision, &row);
+    tm_commit *items[] = {&c};
+    tm_status status;
+    do
+      status = b->commit(conn, items, 1, NULL);
+    while (status == TM_EUNAVAILABLE); /* the other one's lock */
+    if (status == TM_OK && c.status == TM_OK) r->won++;
+  }
+  b->disconnect(conn);
+  return NULL;
+}
+
+static void two_writers_never_both_win(void **state) {
+  fixture *fx = *state;
+  turn(fx, nth(1).text, 0, 0, "{}");
+  racer racers[2] = {{fx, 0}, {fx, 0}};
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+  for (int i = 0; i < 2; i++)
+    assert_int_equal(pthread_join(threads[i], NULL), 0);
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1 + racers[0].won + racers[1].won);
+  assert_int_equal(racers[0].won + racers[1].won, 100);
+}
+
+static tm_status walk_inside(void *ud, const tm_head *head) {
+  fixture *fx = ud;
+  seen s = {0};
+  tm_head again;
+  assert_ok(fx, fx->backend->head(fx->reader, tm__slice(head->id), &again, &fx->err));
+  assert_ok(fx, fx->backend->chain(fx->reader, head->tip, false, see_row, &s, &fx->err));
+  assert_int_equal(s.count, 1);
+  return TM_OK;
+}
+
+static void reads_nest(void **state) {
+  fixture *fx = *state;
+  turn(fx, nth(1).text, 0, 0, "{}");
+  turn(fx, nth(2).text, 0, 0, "{}");
+  tm_list_filter f = filter_of(0, "", 10);
+  assert_ok(fx, fx->backend->list(fx->reader, &f, walk_inside, fx, &fx->err));
+}
+
+static void thousands_of_conversations(void **state) {
+  fixture *fx = *state;
+  enum { COUNT = 5000, BATCH = 50 };
+  tm_row row = row_of(fx, 0, "{}");
+  for (int i = 0; i < COUNT; i += BATCH) {
+    tm_commit commits[BATCH], *items[BATCH];
+    for (int k = 0; k < BATCH; k++) { /* in an order that is no order */
+      int n = (i + k) * 2333 % COUNT;
+      commits[k] = commit_of(fx, nth(n).text, 0, &row);
+      commits[k].head.wake_at = COUNT - n;
+      items[k] = &commits[k];
+    }
+    assert_ok(fx, fx->backend->commit(fx->writer, items, BATCH, &fx->err));
+  }
+  for (int n = 0; n < COUNT; n += 7)
+    assert_int_equal(head_of(fx, nth(n).text).wake_at, COUNT - n);
+  seen newest = {0}, due = {0};
+  tm_list_filter f = filter_of(0, nth(2500).text, 64);
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_head, &newest, &fx->err));
+  assert_ok(fx, fx->backend->due(fx->reader, COUNT, 64, see_head, &due, &fx->err));
+  for (int i = 0; i < 64; i++) {
+    assert_string_equal(newest.ids[i], nth(2499 - i).text);
+    assert_string_equal(due.ids[i], nth(COUNT - 1 - i).text);
+  }
+}
+
+static void commits_survive_the_connection(void **state) {
+  fixture *fx = *state;
+  turn(fx, nth(1).text, 0, 0, "{}");
+  fx->backend->disconnect(fx->writer);
+  fx->backend->disconnect(fx->reader);
+  if (fx->backend->durable) {
+    fx->backend->close(fx->store);
+    assert_ok(fx, fx->backend->open(&fx->store, &fx->options, &fx->err));
+  }
+  assert_ok(fx, fx->backend->connect(&fx->writer, fx->store, TM_STORE_WRITER, &fx->err));
+  assert_ok(fx, fx->backend->connect(&fx->reader, fx->store, TM_STORE_READER, &fx->err));
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+  turn(fx, nth(1).text, 1, 1, "{}");
+}
+
+/* ---- names ---- */
+
+static void statuses_have_names(void **state) {
+  (void)state;
+  tm_conversation_status parsed;
+  for (int s = TM_ACTIVE; s <= TM_CANCELLED; s++) {
+    const char *name = tm__conversation_status_name((tm_conversation_status)s);
+    assert_true(tm__conversation_status_parse(&parsed, tm__slice(name)));
+    assert_int_equal(parsed, s);
+    assert_int_equal(tm__conversation_is_over((tm_conversation_status)s), s >= TM_COMPLETED);
+  }
+  assert_string_equal(tm__conversation_status_name(TM_WAITING_INPUT), "waiting_input");
+  assert_string_equal(tm__conversation_status_name((tm_conversation_status)99), "unknown");
+  assert_false(tm__conversation_status_parse(&parsed, TM_S("waiting")));
+  assert_false(tm__conversation_status_parse(&parsed, TM_S("")));
+}
+
+static void backends_are_found_by_scheme(void **state) {
+  (void)state;
+  assert_ptr_equal(tm__store_backend(TM_S("memory")), &tm__store_memory);
+  assert_ptr_equal(tm__store_backend(TM_S("sqlite")), &tm__store_sqlite);
+  assert_null(tm__store_backend(TM_S("sqlite3")));
+  assert_null(tm__store_backend(TM_S("")));
+#define BACKEND(name) assert_int_equal(tm__store_##name.abi, TM_STORE_ABI);
+#include "persistence/backends.def"
+#undef BACKEND
+}
+
+static void nothing_may_be_given_back(void **state) {
+  (void)state;
+#define BACKEND(name)                                                                              \
+  tm__store_##name.disconnect(NULL);                                                               \
+  tm__store_##name.close(NULL);
+#include "persistence/backends.def"
+#undef BACKEND
+  assert_true(tm__store_sqlite.durable);
+  assert_false(tm__store_memory.durable);
+}
+
+/* ---- run ---- */
+
+static int set_up(void **state) {
+  fixture *fx = malloc(sizeof(*fx));
+  if (fx == NULL) return -1;
+  const tm_store_backend *backend = *state;
+  fixture_make(fx, backend);
+  fixture_open(fx);
+  *state = fx;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  fixture_remove(*state);
+  free(*state);
+  return 0;
+}
+
+#define CASE(f)                                                                                    \
+  { #f, f, set_up, tear_down, NULL }
+static const struct CMUnitTest cases[] = {
+    CASE(head_comes_back_whole),
+    CASE(update_changes_what_may_change),
+    CASE(every_status_is_kept),
+    CASE(unknown_head_is_not_found),
+    CASE(conflict_stops_nobody_else),
+    CASE(nonsense_is_refused),
+    CASE(rows_come_back_whole),
+    CASE(row_fields_are_kept),
+    CASE(chain_follows_parents_or_bases),
+    CASE(chain_from_nowhere),
+    CASE(circles_end),
+    CASE(big_bodies),
+    CASE(start_key_answered_at_once),
+    CASE(start_key_answered_later),
+    CASE(taken_start_key_is_a_conflict),
+    CASE(start_key_of_a_conflict_is_free),
+    CASE(start_keys_last_a_day),
+    CASE(many_old_keys_go_in_batches),
+    CASE(sessions_are_made_once),
+    CASE(lists_filter_and_page),
+    CASE(lists_have_edges),
+    CASE(status_lists_follow_changes),
+    CASE(deadlines_come_in_order),
+    CASE(deadlines_move),
+    CASE(living_claims_are_left_alone),
+    CASE(scripts_are_kept_once),
+    CASE(two_writers_never_both_win),
+    CASE(reads_nest),
+    CASE(thousands_of_conversations),
+    CASE(commits_survive_the_connection),
+};
+#define CASE_COUNT (sizeof(cases) / sizeof(cases[0]))
+
+static int run_for(const tm_store_backend *backend) {
+  struct CMUnitTest mine[CASE_COUNT];
+  for (size_t i = 0; i < CASE_COUNT; i++) {
+    mine[i] = cases[i];
+    mine[i].initial_state = (void *)(uintptr_t)backend;
+  }
+  return _cmocka_run_group_tests(backend->scheme, mine, CASE_COUNT, NULL, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest names[] = {
+      cmocka_unit_test(statuses_have_names),
+      cmocka_unit_test(backends_are_found_by_scheme),
+      cmocka_unit_test(nothing_may_be_given_back),
+  };
+  int failed = cmocka_run_group_tests_name("names", names, NULL, NULL);
+#define BACKEND(name) failed += run_for(&tm__store_##name);
+#include "persistence/backends.def"
+#undef BACKEND
+  return failed;
+}
