@@ -104,10 +104,16 @@ static void on_turn(void *ud, const tm_reply *r) {
     send_next(s);
 }
 
+/* Every note is another one, so that the state really changes. */
+static void note(char *out, size_t size, unsigned number) {
+  (void)snprintf(out, size, "\"a note of some forty characters, no. %u\"", number);
+}
+
 static void send_next(slot *s) {
+  char text[80];
   int i = s->index + AT_ONCE * (rand_r(&s->seed) % (CONVERSATIONS / AT_ONCE));
-  tm_message_send(s->b->host, NULL, s->b->ids[i], "\"a note of some forty characters, as usual\"",
-                  NULL, on_turn, s);
+  note(text, sizeof(text), (unsigned)rand_r(&s->seed));
+  tm_message_send(s->b->host, NULL, s->b->ids[i], text, NULL, on_turn, s);
 }
 
 static void open_host(bench *b, const char *db) {
@@ -159,9 +165,10 @@ static void throughput(bench *b, double seconds, const char *ids_file) {
 
 static void send_one(bench *b) {
   slot s = {b, 0, 1};
+  char text[80];
   b->running = 1;
-  tm_message_send(b->host, NULL, b->ids[0], "\"a note of some forty characters, as usual\"", NULL,
-                  on_turn, &s);
+  note(text, sizeof(text), (unsigned)atomic_load(&b->turns));
+  tm_message_send(b->host, NULL, b->ids[0], text, NULL, on_turn, &s);
   wait_all(b);
 }
 

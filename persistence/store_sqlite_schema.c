@@ -81,64 +81,59 @@ tm_status tm__sqlite_migrate(sqlite3 *db, const char *path, const tm_sqlite_migr
 
 /* ---- views ---- */
 
-/* A body that is compressed or sealed, or no JSON, shows as NULL. */
-#define PLAIN            "j.flags=0 AND json_valid(j.body)"
-#define STATE            "CASE WHEN " PLAIN " THEN j.body->'$.state' END"
-#define FIELD(name)      "s.value->>'$." name "'"
-#define JSON_FIELD(name) "nullif(s.value->'$." name "','null')"
+/* SQL reads better in its own lines. A body that is compressed or sealed, or no JSON, shows as
+ * NULL; the output of a step that only spoke stands among the messages of its row. */
+/* clang-format off */
+#define PLAIN "j.flags=0 AND json_valid(j.body)"
+#define STATE "CASE WHEN " PLAIN " THEN j.body->'$.state' END"
 
-static void conversations_view(tm_buf *b) {
-  tm__buf_text(b, "SELECT h.id AS conversation_id,h.session AS session_id,h.flow AS flow_id,"
-                  "CASE h.status");
-  for (int i = TM_ACTIVE; i <= TM_CANCELLED; i++)
-    tm__buf_printf(b, " WHEN %d THEN '%s'", i,
-                   tm__conversation_status_name((tm_conversation_status)i));
-  tm__buf_text(b, " END AS status,h.step AS current_step," STATE
-                  " AS state_data,h.created AS created_at,j.created AS updated_at "
-                  "FROM heads h LEFT JOIN journal j ON j.id=h.tip");
-}
+static const char conversations_select[] =
+  "SELECT h.id AS conversation_id, h.session AS session_id, h.flow AS flow_id,"
+  " CASE h.status WHEN 0 THEN 'active' WHEN 1 THEN 'waiting_input' WHEN 2 THEN 'waiting_approval'"
+  "  WHEN 3 THEN 'waiting_event' WHEN 4 THEN 'waiting_agent' WHEN 5 THEN 'sleeping'"
+  "  WHEN 6 THEN 'paused' WHEN 7 THEN 'completed' WHEN 8 THEN 'failed' WHEN 9 THEN 'expired'"
+  "  WHEN 10 THEN 'cancelled' END AS status,"
+  " h.step AS current_step, " STATE " AS state_data,"
+  " h.created AS created_at, j.created AS updated_at "
+  "FROM heads h LEFT JOIN journal j ON j.id=h.tip";
 
-static void steps_view(tm_buf *b) {
-  tm__buf_text(
-      b, "SELECT " FIELD("step_id") " AS step_id,j.conversation AS conversation_id," FIELD("type") " AS step_type," FIELD("agent") " AS agent_id," JSON_FIELD(
-             "input") " AS "
-                      "input_data," JSON_FIELD("output") " AS output_data," FIELD(
-                          "start") " AS "
-                                   "execution_start," FIELD("end") " AS execution_end," FIELD(
-                                       "status") " AS status,"
-                                                 "CASE json_type(s.value,'$.error') WHEN 'object' "
-                                                 "THEN " FIELD("error.message") " ELSE " FIELD(
-                                                     "error") " END AS error_message,j.created AS "
-                                                              "created_at "
-                                                              "FROM journal j LEFT JOIN "
-                                                              "json_each(CASE WHEN " PLAIN
-                                                              " THEN j.body ELSE '{}' END,"
-                                                              "'$.steps') s WHERE s.key IS NOT "
-                                                              "NULL OR j.flags<>0");
-}
+static const char steps_select[] =
+  "SELECT s.value->>'$.step_id' AS step_id, j.conversation AS conversation_id,"
+  " s.value->>'$.type' AS step_type, s.value->>'$.agent' AS agent_id,"
+  " nullif(s.value->'$.input','null') AS input_data,"
+  " ifnull(nullif(s.value->'$.output','null'),"
+  "  (SELECT m.value->'$.text' FROM json_each(j.body,'$.messages') m"
+  "   WHERE m.value->>'$.seq'=s.value->>'$.reply')) AS output_data,"
+  " s.value->>'$.start' AS execution_start, s.value->>'$.end' AS execution_end,"
+  " s.value->>'$.status' AS status,"
+  " CASE json_type(s.value,'$.error') WHEN 'object' THEN s.value->>'$.error.message'"
+  "  ELSE s.value->>'$.error' END AS error_message,"
+  " j.created AS created_at "
+  "FROM journal j LEFT JOIN json_each(CASE WHEN " PLAIN " THEN j.body ELSE '{}' END,'$.steps') s "
+  "WHERE s.key IS NOT NULL OR j.flags<>0";
 
-static void checkpoints_view(tm_buf *b) {
-  tm__buf_text(b,
-               "SELECT j.id AS checkpoint_id,j.conversation AS conversation_id,"
-               "CASE WHEN " PLAIN " THEN j.body->>'$.step' END AS step_id," STATE
-               " AS state_snapshot,j.created AS created_at FROM journal j WHERE j.checkpoint<>0");
-}
+static const char checkpoints_select[] =
+  "SELECT j.id AS checkpoint_id, j.conversation AS conversation_id,"
+  " CASE WHEN " PLAIN " THEN j.body->>'$.step' END AS step_id,"
+  " " STATE " AS state_snapshot, j.created AS created_at "
+  "FROM journal j WHERE j.checkpoint<>0";
 
-static void sessions_view(tm_buf *b) {
-  tm__buf_text(b, "SELECT s.id AS session_id,s.user_id,s.metadata,ifnull((SELECT max(j.created) "
-                  "FROM heads h JOIN journal j ON j.id=h.tip WHERE h.tenant=s.tenant AND "
-                  "h.session=s.id),s.created) AS last_activity,s.created AS created_at "
-                  "FROM sessions s");
-}
+static const char sessions_select[] =
+  "SELECT s.id AS session_id, s.user_id, s.metadata,"
+  " ifnull((SELECT max(j.created) FROM heads h JOIN journal j ON j.id=h.tip"
+  "  WHERE h.tenant=s.tenant AND h.session=s.id),s.created) AS last_activity,"
+  " s.created AS created_at "
+  "FROM sessions s";
+/* clang-format on */
 
 static const struct view {
   const char *name; /* unless the configuration has another */
-  void (*select)(tm_buf *b);
+  const char *select;
 } view_list[TM_SQLITE_VIEWS] = {
-    {"workflow_conversations", conversations_view},
-    {"workflow_steps", steps_view},
-    {"workflow_checkpoints", checkpoints_view},
-    {"workflow_sessions", sessions_view},
+    {"workflow_conversations", conversations_select},
+    {"workflow_steps", steps_select},
+    {"workflow_checkpoints", checkpoints_select},
+    {"workflow_sessions", sessions_select},
 };
 
 static bool is_identifier(const char *name) {
@@ -176,7 +171,7 @@ tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error 
 
 static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
   tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
-  view_list[kind].select(b);
+  tm__buf_text(b, view_list[kind].select);
 }
 
 /* How many of the views are there as they should be. */

@@ -52,7 +52,8 @@ static tm_status read_tip(walk *w, const tm_row *row, const tm_row_fields *f) {
   tm__buf_slice(&tip->prompt, f->prompt);
   tm__buf_slice(&tip->error, f->error);
   if (!tm__row_status(f, &tip->status)) return damaged(w, row, "it has no status");
-  return tm__json_unquote(f->step, &tip->step) ? TM_OK : damaged(w, row, "it has no step");
+  if (tm__json_unquote(f->step, &tip->step) || !tm__buf_ok(&tip->step)) return TM_OK;
+  return damaged(w, row, "it has no step");
 }
 
 /* Rows of the unfinished turn, until the row that ended the turn before. */
@@ -81,6 +82,7 @@ static tm_status read_state(walk *w, const tm_row *row, const tm_row_fields *f) 
   if (f->state.ptr != NULL) {
     w->state_seen = true;
     tm__buf_slice(&w->record->state, f->state);
+    if (!tm__buf_ok(&w->record->state)) w->memory_failed = true;
     return TM_OK;
   }
   w->record->rows_since_full++;
@@ -112,6 +114,7 @@ static bool apply_deltas(walk *w) {
     bool ok = tm__state_apply(&next, tm__buf_view(&r->state), w->deltas.items[i - 1]);
     tm__buf_free(&r->state);
     r->state = next;
+    if (!tm__buf_ok(&next)) w->memory_failed = true;
     if (!ok) return false;
   }
   return true;
@@ -136,6 +139,10 @@ static tm_status finish(walk *w, int64_t row) {
   const tm_buf *made[] = {&r->state, &r->runtime, &r->input, &r->calls};
   for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
     if (!tm__buf_ok(made[i])) w->memory_failed = true;
+  }
+  if (w->tip != NULL &&
+      (!tm__buf_ok(&w->tip->step) || !tm__buf_ok(&w->tip->prompt) || !tm__buf_ok(&w->tip->error))) {
+    w->memory_failed = true;
   }
   if (w->memory_failed) return tm__fail_memory(w->err, "a conversation's record");
   if (applied && w->tip_seen) return TM_OK;

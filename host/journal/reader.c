@@ -106,13 +106,41 @@ static void add_next(tm_buf *out, const cursor *next) {
   }
 }
 
-static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element) {
+static tm_slice message_text(tm_slice messages, int64_t seq) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice message;
+  bool any = tm__json_walk(&w, messages);
+  while (any && tm__json_next(&w, &key, &message)) {
+    if (tm__json_get_int(message, "seq", 0) == seq) return tm__json_get(message, "text");
+  }
+  return (tm_slice){NULL, 0};
+}
+
+/* The output of a step that only spoke stands among the messages of its row. */
+static void write_step(tm_buf *out, tm_slice step, tm_slice messages) {
+  int64_t reply = tm__json_get_int(step, "reply", 0);
+  if (reply == 0) {
+    tm__buf_slice(out, step);
+    return;
+  }
+  tm__buf_add(out, step.ptr, step.len - 1);
+  tm__json_member_raw(out, "output", message_text(messages, reply));
+  tm__buf_byte(out, '}');
+}
+
+static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element,
+                        tm_slice messages) {
   if (job->count == job->limit) {
     job->next = (cursor){row->id, index};
     return false;
   }
   tm__json_comma(&job->out);
-  tm__buf_slice(&job->out, element);
+  if (job->what == TM_READ_STEPS) {
+    write_step(&job->out, element, messages);
+  } else {
+    tm__buf_slice(&job->out, element);
+  }
   job->count++;
   return true;
 }
@@ -130,7 +158,8 @@ static size_t length(tm_slice array) {
 }
 
 /* Elements of a row, the last first, without the `skip` last ones; false: the page is full. */
-static bool add_elements(read_job *job, const tm_row *row, tm_slice array, size_t skip) {
+static bool add_elements(read_job *job, const tm_row *row, const tm_row_fields *f, size_t skip) {
+  tm_slice array = job->what == TM_READ_STEPS ? f->steps : f->messages;
   size_t count = length(array);
   tm_slice *items = calloc(count + 1, sizeof(*items));
   tm_json_walk w;
@@ -143,7 +172,7 @@ static bool add_elements(read_job *job, const tm_row *row, tm_slice array, size_
     }
   }
   for (size_t i = skip; more && i < count; i++) {
-    more = add_element(job, row, i, items[count - 1 - i]);
+    more = add_element(job, row, i, items[count - 1 - i], f->messages);
   }
   free(items);
   return more;
@@ -184,8 +213,8 @@ static tm_status on_row(void *ud, const tm_row *row) {
   size_t skip = row->id == job->from.row ? job->from.index : 0;
   bool more = false;
   switch (job->what) {
-  case TM_READ_STEPS: more = add_elements(job, row, f.steps, skip); break;
-  case TM_READ_MESSAGES: more = add_elements(job, row, f.messages, skip); break;
+  case TM_READ_STEPS:
+  case TM_READ_MESSAGES: more = add_elements(job, row, &f, skip); break;
   case TM_READ_CHECKPOINTS: more = add_checkpoint(job, row, &f); break;
   case TM_READ_CONVERSATION: break;
   }

@@ -9,24 +9,27 @@ local M = {}
 ---@param role "user"|"agent"|"prompt"
 ---@param said string
 ---@param more { step_id: string?, agent: string?, provider: string? }
+---@return integer seq
 function M.message(run, role, said, more)
   local seq = run.runtime.message_seq + 1
   run.runtime.message_seq = seq
   run.messages[#run.messages + 1] = { seq = seq, role = role, text = said, step_id = more.step_id,
     agent = more.agent, provider = more.provider }
+  return seq
 end
 
 ---Records one execution of a step.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
----@param result { input: any, output: any, error: table? }
+---@param result { input: any, output: any, reply: integer?, error: table? }
 function M.step(run, step, result)
   local runtime = run.runtime
   runtime.step_seq = run.seq
   if not result.error then runtime.completed = run.seq end
   run.steps[#run.steps + 1] = {
     seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
-    attempt = run.attempt, input = result.input, output = result.output, start = run.started,
+    attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
+    start = run.started,
     ["end"] = clock.now(), status = result.error and "failed" or "completed", error = result.error,
   }
 end

@@ -169,7 +169,7 @@ function M.check(fields, t, where, report, kind)
   end
   for _, key in ipairs(M.sorted_keys(fields)) do
     local field = fields[key]
-    local needed = field.required and (not field.kinds or not kind or field.kinds[kind])
+    local needed = field.required and (not field.kinds or kind and field.kinds[kind])
     if needed and t[key] == nil then
       fail(("%s: '%s' is missing"):format(where, key), "fields")
     end

@@ -208,12 +208,11 @@ end
 local function complete(run, step, pass, answered)
   local output = pass.raw
   if output == nil then output = pass.output end
-  draft.step(run, step, { input = answered, output = output })
   local said = run.said
-  if said then
-    draft.message(run, "agent", said.text,
-      { step_id = step.step_id, agent = said.agent, provider = said.provider })
-  end
+  local reply = said and draft.message(run, "agent", said.text,
+    { step_id = step.step_id, agent = said.agent, provider = said.provider })
+  if reply then output = nil end -- a row does not hold the text twice
+  draft.step(run, step, { input = answered, output = output, reply = reply })
   forget_wait(run)
   run.current = nil
 end

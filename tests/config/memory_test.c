@@ -86,12 +86,12 @@ static void sweep(void **state) {
   while (load_failing(f, needed, TM_OK)) {
     needed++;
   }
-  assert_true(needed > 100);
+  assert_true(needed > 50);
   write_text(f->file, bad);
   for (needed = 0; load_failing(f, needed, TM_EINVAL);) {
     needed++;
   }
-  assert_true(needed > 100);
+  assert_true(needed > 50);
 }
 
 #else

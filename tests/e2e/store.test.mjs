@@ -94,7 +94,13 @@ test('what a SQL client sees', async () => {
   const place = new Place();
   const server = await new Server(place).start();
   const id = await begin(server);
-  await server.say(id, 'Where is my parcel, please?');
+  const { json: turn } = await server.say(id, 'Where is my parcel, please?');
+  const said = turn.replies.find((r) => r.step_id === 'analyze_request').text;
+  const step = (await server.get(`/v1/conversations/${id}/steps`)).json.items.find(
+    (s) => s.step_id === 'analyze_request');
+  assert.equal(step.output, said);
+  assert.equal(JSON.parse(sqlite(place, `SELECT output_data FROM workflow_steps
+    WHERE conversation_id = '${id}' AND step_id = 'analyze_request'`)), said);
   assert.equal(sqlite(place,
     `SELECT status, current_step FROM workflow_conversations WHERE conversation_id = '${id}'`),
   'waiting_input|get_feedback');

@@ -47,7 +47,7 @@ describe("a conversation", function()
       { seq = 3, role = "prompt", text = "Which colour, ada?", step_id = "ask" },
     }, turn.messages)
     assert.same({ { seq = 1, step_id = "welcome", type = "agent_response", agent = "clerk",
-      attempt = 1, output = "Hello ada!", start = host.now, ["end"] = host.now,
+      attempt = 1, reply = 2, start = host.now, ["end"] = host.now,
       status = "completed" } }, turn.steps)
     assert.same({ step_id = "ask", text = "Which colour, ada?", attempt = 1, hint = json.null,
       expires_at = host.now + 60000, input_schema = { type = "choice", required = true,
