@@ -200,9 +200,10 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   tm_status s = open_storage(h, err);
   if (s != TM_OK) return s;
   h->registry = tm__registry_new();
-  h->worker_count = worker_count(h);
-  h->workers = calloc(h->worker_count, sizeof(*h->workers));
+  size_t count = worker_count(h);
+  h->workers = calloc(count, sizeof(*h->workers));
   if (h->registry == NULL || h->workers == NULL) return tm__fail_memory(err, "workers");
+  h->worker_count = count;
   s = tm__host_load_scripts(h, NULL, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
@@ -307,7 +308,7 @@ static void do_stop_scheduler(tm_message *m) {
 static void on_workers(tm_host *h, stop_step *steps, uv_sem_t *done, void (*run)(tm_message *),
                        bool need_journal, int timeout_ms) {
   size_t posted = 0;
-  for (size_t i = 0; i < h->worker_count; i++) {
+  for (size_t i = 0; h->workers != NULL && i < h->worker_count; i++) {
     tm_host_worker *w = &h->workers[i];
     if (w->worker == NULL || (need_journal && w->journal == NULL)) continue;
     steps[i] = (stop_step){.message.run = run, .host = h, .worker = w, .done = done};
@@ -339,7 +340,7 @@ static void stop_scheduler(tm_host *h) {
 }
 
 static void free_parts(tm_host *h) {
-  for (size_t i = 0; i < h->worker_count && h->workers != NULL; i++) {
+  for (size_t i = 0; h->workers != NULL && i < h->worker_count; i++) {
     tm__worker_stop(h->workers[i].worker);
     tm__journal_free(h->workers[i].journal);
   }

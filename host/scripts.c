@@ -153,9 +153,9 @@ tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err) {
   folder_list l = {0};
   tm_bundle **bundles = NULL;
   tm_status s = configured_systems(h, &l, err);
-  if (s == TM_OK && (bundles = calloc(l.count + 1, sizeof(tm_bundle *))) == NULL)
-    s = tm__fail_memory(err, "systems");
-  if (s == TM_OK) s = load_bundles(h, &l, bundles, err);
+  if (s == TM_OK) bundles = calloc(l.count + 1, sizeof(tm_bundle *));
+  if (s == TM_OK)
+    s = bundles != NULL ? load_bundles(h, &l, bundles, err) : tm__fail_memory(err, "systems");
   if (s == TM_OK) s = put_sources(h, bundles, l.count, err);
   if (s == TM_OK && report != NULL) report_systems(h, bundles, l.count, report);
   if (s == TM_OK) {
@@ -336,8 +336,10 @@ static tm_status check_systems(tm_host *h, const folder_list *l, tm_buf *out, tm
     tm_error failure;
     s = tm__system_check(l->paths[i], &o, &one, &failure);
     bool by_script = s == TM_ESCRIPT || s == TM_ELIMIT;
-    if (by_script) add_failure(out, l->paths[i], &failure);
-    else if (s != TM_OK && err != NULL) *err = failure;
+    if (by_script)
+      add_failure(out, l->paths[i], &failure);
+    else if (s != TM_OK && err != NULL)
+      *err = failure;
     errors += by_script;
     if (by_script) s = TM_OK;
     tm_slice items = tm__json_get(tm__buf_view(&one), "items");

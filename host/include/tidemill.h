@@ -57,16 +57,16 @@ typedef struct tm_error {
 
 /* ---- options ---- */
 
-typedef int64_t (*tm_clock_fn)(void *ud);                               /* ms since 1970 */
-typedef void (*tm_log_fn)(void *ud, const char *line, size_t size);     /* one line, no newline */
+typedef int64_t (*tm_clock_fn)(void *ud);                           /* ms since 1970 */
+typedef void (*tm_log_fn)(void *ud, const char *line, size_t size); /* one line, no newline */
 
 /* Zero-initialise with TM_OPTIONS_INIT; `size` lets the struct grow. */
 typedef struct tm_options {
   size_t size;
-  const char *config_file;  /* NULL: ./agent_config.yaml if it exists, else defaults */
-  const char *env_file;     /* NULL: none; lines NAME=value, weaker than the environment */
-  const char *const *set;   /* NULL-terminated "path.to.key=value", stronger than everything */
-  tm_clock_fn clock;        /* NULL: the system's clock */
+  const char *config_file; /* NULL: ./agent_config.yaml if it exists, else defaults */
+  const char *env_file;    /* NULL: none; lines NAME=value, weaker than the environment */
+  const char *const *set;  /* NULL-terminated "path.to.key=value", stronger than everything */
+  tm_clock_fn clock;       /* NULL: the system's clock */
   void *clock_ud;
   tm_log_fn log; /* NULL: nothing is logged; called from any thread */
   void *log_ud;
