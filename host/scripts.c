@@ -149,23 +149,30 @@ static void log_systems(tm_host *h, tm_bundle *const *bundles, size_t count) {
             bundles[i]->version, NULL);
 }
 
+/* Loads the systems in `l`; `bundles` has room for them. Takes over what it loaded. */
+static tm_status make_current(tm_host *h, const folder_list *l, tm_bundle **bundles, tm_buf *report,
+                              tm_error *err) {
+  tm_status s = load_bundles(h, l, bundles, err);
+  if (s == TM_OK) s = put_sources(h, bundles, l->count, err);
+  if (s != TM_OK) {
+    for (size_t i = 0; i < l->count; i++)
+      tm__bundle_unref(bundles[i]);
+    return s;
+  }
+  if (report != NULL) report_systems(h, bundles, l->count, report);
+  log_systems(h, bundles, l->count);
+  return tm__registry_switch(h->registry, bundles, l->count, err);
+}
+
 tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err) {
   folder_list l = {0};
-  tm_bundle **bundles = NULL;
   tm_status s = configured_systems(h, &l, err);
-  if (s == TM_OK) bundles = calloc(l.count + 1, sizeof(tm_bundle *));
-  if (s == TM_OK)
-    s = bundles != NULL ? load_bundles(h, &l, bundles, err) : tm__fail_memory(err, "systems");
-  if (s == TM_OK) s = put_sources(h, bundles, l.count, err);
-  if (s == TM_OK && report != NULL) report_systems(h, bundles, l.count, report);
   if (s == TM_OK) {
-    log_systems(h, bundles, l.count);
-    s = tm__registry_switch(h->registry, bundles, l.count, err);
-  } else {
-    for (size_t i = 0; bundles != NULL && i < l.count; i++)
-      tm__bundle_unref(bundles[i]);
+    tm_bundle **bundles = calloc(l.count + 1, sizeof(tm_bundle *));
+    s = bundles != NULL ? make_current(h, &l, bundles, report, err)
+                        : tm__fail_memory(err, "systems");
+    free(bundles);
   }
-  free(bundles);
   folders_free(&l);
   return s;
 }

@@ -23,7 +23,7 @@ local notes = tm.ConversationFlow {
     tm.ConversationStep { step_id = "repeat_it", step_type = "agent_response", agent = clerk,
       prompt = "Repeat what the user said.",
       response = "Thank you. I have written down what you said: {answer}. It stands in the file "
-        .. "now, together with what you told us before, and a colleague will read it with care today.",
+        .. "now, with what you told us before, and a colleague will read it with care today.",
       next_steps = { "go_on" } },
     tm.ConversationStep { step_id = "go_on", step_type = "agent_response", agent = clerk,
       prompt = "Say how it goes on.",
