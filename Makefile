@@ -31,7 +31,7 @@ help:
 	@echo "make bench      throughput and latency as ratios against the raw store"
 	@echo "make install    to PREFIX ($(PREFIX))"
 
-# A second make, so that the build runs after the packages are there.
+# A second make here and below, so that the build runs after the packages are there.
 run:
 	@host/tools/install.sh run
 	@$(MAKE) --no-print-directory all
@@ -41,33 +41,43 @@ test:
 	@host/tools/install.sh test
 	@$(MAKE) --no-print-directory check
 
-$(BUILD)/obj/%.o: %.c
+# $(call keep,WORDS) writes them to the target only if they differ from what it holds: what depends on
+# it is made again when the flags or the set of files changed, and only then.
+keep = @mkdir -p $(@D); printf '%s\n' $(1) | cmp -s - $@ || printf '%s\n' $(1) >$@
+FORCE:
+$(BUILD)/flags: FORCE
+	$(call keep,'$(subst ','\'',$(CC) $(ALL_CFLAGS) $(LIBS))')
+$(BUILD)/sources: FORCE
+	$(call keep,$(sort $(LIB_SRC) $(MAIN_SRC)))
+$(BUILD)/modules: FORCE
+	$(call keep,$(sort $(LUA_SRC)))
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-$(BUILD)/embedded.c: $(LUA_SRC) host/tools/embed.lua
+$(BUILD)/embedded.c: $(LUA_SRC) host/tools/embed.lua $(BUILD)/modules
 	@mkdir -p $(@D)
 	lua5.4 host/tools/embed.lua $@ lua/tidemill
 
-$(BUILD)/obj/embedded.o: $(BUILD)/embedded.c
+$(BUILD)/obj/embedded.o: $(BUILD)/embedded.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-$(BUILD)/libtidemill.a: $(LIB_OBJ)
+$(BUILD)/libtidemill.a: $(LIB_OBJ) $(BUILD)/sources
 	rm -f $@
-	ar rcs $@ $^
+	ar rcs $@ $(LIB_OBJ)
 
-$(BUILD)/libtidemill.so: $(LIB_OBJ)
-	$(CC) -shared -Wl,-soname,libtidemill.so.0 $(CFLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/libtidemill.so: $(LIB_OBJ) $(BUILD)/sources
+	$(CC) -shared -Wl,-soname,libtidemill.so.0 $(CFLAGS) $(LIB_OBJ) -o $@ $(LIBS)
 
 $(BUILD)/tidemill: $(MAIN_OBJ) $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
-$(BUILD)/tidemill.pc: Makefile
-	@mkdir -p $(@D)
-	printf '%s\n' 'prefix=$(PREFIX)' 'Name: tidemill' 'Description: Lua-scriptable workflow host' \
+$(BUILD)/tidemill.pc: FORCE
+	$(call keep,'prefix=$(PREFIX)' 'Name: tidemill' 'Description: Lua-scriptable workflow host' \
 	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -ltidemill' \
-	  'Libs.private: $(LIBS)' > $@
+	  'Libs.private: $(LIBS)')
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
@@ -100,23 +110,26 @@ check-e2e: all
 	TIDEMILL=$(BUILD)/tidemill node --test tests/e2e
 
 sanitize:
+	@host/tools/install.sh test
 	$(MAKE) BUILD=build-asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" check-c
 	$(MAKE) BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" check-threads
-THREAD_TESTS = $(filter $(BUILD)/tests/loop/% $(BUILD)/tests/journal/% $(BUILD)/tests/net/%,$(TEST_BIN))
+THREAD_TESTS = $(filter $(addprefix $(BUILD)/tests/,loop/% journal/% net/% persistence/contract_test),$(TEST_BIN))
 check-threads: $(THREAD_TESTS)
 	@host/tools/run_tests.sh $(THREAD_TESTS)
 
-lint: all
+lint:
 	@host/tools/install.sh lint
-	@host/tools/lint.sh
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) host/tools/lint.sh
 
 FUZZ_SECONDS ?= 10
 fuzz:
 	@host/tools/install.sh lint
-	@host/tools/fuzz.sh $(FUZZ_SECONDS)
+	+@host/tools/fuzz.sh $(FUZZ_SECONDS)
 
-bench: all
+bench:
 	@host/tools/install.sh bench
+	@$(MAKE) --no-print-directory all
 	@bench/run.sh $(BUILD)
 
 clean:

@@ -175,7 +175,8 @@ static void recover_done(tm_message *m) {
   uv_sem_post(&((recovery *)(void *)m)->done);
 }
 
-/* Turns that an earlier process left unfinished become due at once. */
+/* Turns that an earlier process left unfinished become due at once; where that cannot be written,
+ * when their leases run out. */
 static tm_status recover(tm_host *h, tm_error *err) {
   recovery r = {.job = {.write = true, .work = recover_work, .message.run = recover_done},
                 .now = tm__clock_now(&h->clock)};
@@ -183,11 +184,13 @@ static tm_status recover(tm_host *h, tm_error *err) {
   tm__storage_run(h->storage, &r.job);
   uv_sem_wait(&r.done);
   uv_sem_destroy(&r.done);
-  if (r.job.status != TM_OK && err != NULL) *err = r.job.error;
-  if (r.job.status != TM_OK || r.taken == 0) return r.job.status;
-  char count[24];
-  (void)snprintf(count, sizeof(count), "%lld", (long long)r.taken);
-  tm__log(&h->log, TM_LOG_INFO, "taking up unfinished turns", "count", count, NULL);
+  if (r.job.status != TM_OK) {
+    tm__log_error(&h->log, TM_LOG_WARNING, "unfinished turns are taken up later", &r.job.error);
+  } else if (r.taken > 0) {
+    char count[24];
+    (void)snprintf(count, sizeof(count), "%lld", (long long)r.taken);
+    tm__log(&h->log, TM_LOG_INFO, "taking up unfinished turns", "count", count, NULL);
+  }
   return TM_OK;
 }
 
@@ -231,7 +234,7 @@ static bool is_ready(void *ud, const char **why_not) {
   uv_rwlock_rdlock(&h->lock);
   bool running = h->state == TM_HOST_RUNNING;
   uv_rwlock_rdunlock(&h->lock);
-  *why_not = !running ? "the host is stopping" : "the store does not answer";
+  *why_not = !running ? "the host is stopping" : "the store cannot be read or written";
   return running && tm__storage_healthy(h->storage);
 }
 

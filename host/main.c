@@ -77,7 +77,7 @@ static const command commands[] = {
     {"systems", NULL, "", 0, 0, FOR_DATA, run_systems, "The systems that are loaded."},
     {"flows", NULL, "[SYSTEM]", 0, 1, FOR_DATA, run_flows, "The flows that are loaded."},
     {"config", NULL, "", 0, 0, FOR_DATA, run_config,
-     "The effective configuration, with the origin of each value, secrets hidden."},
+     "The configuration in force, with the origin of each value; secrets hidden."},
     {"conversations", "list", "", 0, 0, FOR_DATA | FOR_STEER | FOR_LIST | FOR_PAGE,
      run_conversations, "Conversations, newest first."},
     {"conversations", "show", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_conversation,
@@ -208,6 +208,10 @@ static int keep_option(cli *c, const option *o, const char *value) {
   return EXIT_OK;
 }
 
+static bool is_option(const char *word) {
+  return strncmp(word, "--", 2) == 0 || strcmp(word, "-h") == 0;
+}
+
 /* Reads argv[*i], an option, and the value behind it; `given` gets its bit. */
 static int read_option(cli *c, char **argv, int *i, unsigned long *given) {
   const char *word = strcmp(argv[*i], "-h") == 0 ? "help" : argv[*i] + 2;
@@ -217,14 +221,12 @@ static int read_option(cli *c, char **argv, int *i, unsigned long *given) {
   if (o->value == NULL && equals != NULL) return usage("--%s takes no value", o->name);
   if (o->value != NULL) {
     value = equals != NULL ? equals + 1 : argv[++*i];
-    if (value == NULL || value[0] == '\0') return usage("--%s wants %s", o->name, o->value);
+    bool is_next = equals == NULL && value != NULL && is_option(value);
+    if (value == NULL || value[0] == '\0' || is_next)
+      return usage("--%s wants %s", o->name, o->value);
   }
   *given |= 1UL << (o - options);
   return keep_option(c, o, value);
-}
-
-static bool is_option(const char *word) {
-  return strncmp(word, "--", 2) == 0 || strcmp(word, "-h") == 0;
 }
 
 static int read_arguments(cli *c, char **argv, unsigned long *given) {

@@ -37,6 +37,13 @@ static long read_bytes(char *line) {
   return ch == EOF && size == 0 ? -1 : size;
 }
 
+/* Shows an answer that nobody typed here as the transcript does. */
+static void echo(const chat *t, json_t *text) {
+  json_t *said = json_pack("{s:[{s:s,s:O}]}", "items", "role", "user", "text", text);
+  (void)show(t->cli, "messages", said);
+  json_decref(said);
+}
+
 /* The next line as JSON text, or NULL: at the end of input (then `ended`), or because the line is
  * no answer (then it is asked again). */
 static json_t *read_line(chat *t) {
@@ -44,16 +51,13 @@ static json_t *read_line(chat *t) {
   (void)fflush(stdout);
   long size = read_bytes(t->line);
   t->ended = size < 0;
+  if (t->ended && !t->echo) (void)putchar('\n'); /* what follows stands on a line of its own */
   if (size > LINE_LIMIT) (void)printf("(an answer has at most %d bytes)\n", LINE_LIMIT);
   if (size < 0 || size > LINE_LIMIT) return NULL;
   if (size > 0 && t->line[size - 1] == '\r') size--;
   json_t *text = json_stringn(t->line, (size_t)size);
   if (text == NULL) (void)puts("(that is not valid UTF-8)");
-  if (text != NULL && t->echo) {
-    (void)fputs("> ", stdout);
-    (void)fwrite(t->line, 1, (size_t)size, stdout);
-    (void)fputc('\n', stdout);
-  }
+  if (text != NULL && t->echo) echo(t, text);
   return text;
 }
 

@@ -1,5 +1,5 @@
 /* main_io.c - how the program waits for the library's answers and prints them. */
-#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,10 +161,15 @@ void look_at_terminal(cli *c) {
   c->colour = isatty(STDOUT_FILENO) && (plain == NULL || plain[0] == '\0');
 }
 
+/* Has whoever read our output left, as `head` does when it has seen enough? */
+static bool reader_is_gone(void) {
+  struct pollfd p = {.fd = STDOUT_FILENO};
+  return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 int flush_output(int code) {
-  errno = 0;
   if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-  if (errno == EPIPE) return code; /* the reader has seen enough */
+  if (reader_is_gone()) return code;
   (void)fputs("tidemill: standard output could not be written [cli.output]\n", stderr);
   return EXIT_FAILED;
 }

@@ -144,6 +144,9 @@ static void report_systems(tm_host *h, tm_bundle *const *bundles, size_t count, 
 }
 
 static void log_systems(tm_host *h, tm_bundle *const *bundles, size_t count) {
+  if (count == 0)
+    tm__log(&h->log, TM_LOG_WARNING, "no system found: a system is a folder with an init.lua",
+            "key", "scripts", NULL);
   for (size_t i = 0; i < count; i++)
     tm__log(&h->log, TM_LOG_INFO, "system loaded", "system", bundles[i]->system, "version",
             bundles[i]->version, NULL);
@@ -266,7 +269,7 @@ static tm_status describe(tm_host *h, const char *system, const char *flow_id, t
   tm_status s = TM_OK;
   if (b == NULL)
     s = tm__fail(err, TM_ENOTFOUND, "system.not_found",
-                 "there is no system '%.64s'; GET /v1/systems lists what is loaded", system);
+                 "there is no system '%.64s'; `tidemill systems` lists what is loaded", system);
   else if (flow_id == NULL)
     describe_flows(out, b->description);
   else if (!describe_flow(out, b->description, flow_id))
@@ -342,7 +345,7 @@ static tm_status check_systems(tm_host *h, const folder_list *l, tm_buf *out, tm
     tm_buf one = {0};
     tm_error failure;
     s = tm__system_check(l->paths[i], &o, &one, &failure);
-    bool by_script = s == TM_ESCRIPT || s == TM_ELIMIT;
+    bool by_script = s == TM_ESCRIPT || s == TM_ELIMIT || s == TM_EINVAL;
     if (by_script)
       add_failure(out, l->paths[i], &failure);
     else if (s != TM_OK && err != NULL)

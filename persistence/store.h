@@ -95,7 +95,8 @@ typedef struct tm_commit {
   const tm_session *session; /* with expect_revision 0: made unless it exists; NULL: none */
   /* out */
   tm_status status; /* TM_OK; TM_ECONFLICT: revision differs, or the start key is taken; TM_EINVAL;
-                       TM_ETOOLARGE: a body over TM_ROW_MAX; or what commit() itself returned */
+                       TM_ETOOLARGE: a body over TM_ROW_MAX; TM_ELIMIT: no room for a new
+                       conversation; or what commit() itself returned */
   int64_t row_id;   /* of the appended row; 0: none */
 } tm_commit;
 
@@ -124,6 +125,9 @@ typedef struct tm_store_options {
   bool wal;
   const char *tables[4];       /* names of the views: conversations, steps, checkpoints, sessions;
                                   NULL: workflow_<that> */
+  size_t memory_bytes;         /* memory: how much it may hold; beyond that the conversations that
+                                  have ended leave, oldest first, and while none has, new ones are
+                                  refused; 0: no limit */
   int64_t (*now_ms)(void *ud); /* the host's clock */
   void *now_ud;
 } tm_store_options;
@@ -154,6 +158,9 @@ typedef struct tm_store_backend {
   /* Claims of hosts that are certainly dead get wake_at = now (their turns are then taken up at
    * once). A backend that cannot know leaves them to their lease. Writer. */
   tm_status (*recover)(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
+
+  /* Makes something durable that changes nothing: can the store be written (again)? Writer. */
+  tm_status (*probe)(tm_store_conn *c, tm_error *err);
 
   /* One transaction: each item is applied or gets its own status (a conflict stops nobody else);
    * TM_OK when all that was applied is durable; otherwise nothing was applied. Writer. */

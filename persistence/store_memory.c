@@ -1,11 +1,18 @@
 /* store_memory.c - nothing survives the process; the rules are those of every other backend. One
- * lock guards all. Records are never freed before the store is, so rows can be lent without it. */
+ * lock guards all. What a walk lends is not freed while any walk is under way. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "persistence/named_text.h"
 #include "persistence/store.h"
+
+typedef struct row_record {
+  tm_order_node by_id;       /* id, "" */
+  struct row_record *before; /* the conversation's row before it */
+  tm_row row;
+  char body[];
+} row_record;
 
 typedef struct key_record { /* of a start */
   tm_order_node by_key;     /* key, tenant */
@@ -16,23 +23,22 @@ typedef struct key_record { /* of a start */
 } key_record;
 
 typedef struct head_record {
-  tm_order_node by_id;  /* 0, id */
-  tm_order_node by_due; /* wake_at, id; in the set while wake_at > 0 */
-  key_record *key;      /* NULL: started without one, or it is forgotten */
+  tm_order_node by_id;    /* 0, id */
+  tm_order_node by_due;   /* wake_at, id; in the set while wake_at > 0 */
+  tm_order_node by_end;   /* in which order they ended, id; in the set while it is over */
+  key_record *key;        /* NULL: started without one, or it is forgotten */
+  tm_named_text *session; /* NULL: none was given */
+  row_record *newest;
   tm_head head;
 } head_record;
 
-typedef struct row_record {
-  tm_row row;
-  char body[];
-} row_record;
-
 struct tm_store {
   pthread_mutex_t lock;
-  tm_order heads, due, keys, key_ages;
+  tm_order heads, due, over, keys, key_ages, rows;
   tm_order sessions, scripts; /* of tm_named_text */
-  row_record **rows;          /* row n at n - 1 */
-  size_t row_count, row_cap;
+  int64_t newest_row, ended;  /* how many there were */
+  size_t walks;               /* under way, without the lock */
+  size_t bytes, bytes_max;    /* held by conversations; 0: no limit */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
 };
@@ -47,6 +53,69 @@ static tm_status not_found(tm_error *err, const char *what) {
   return tm__fail(err, TM_ENOTFOUND, "store.not_found", "the store has no such %s", what);
 }
 
+/* ---- conversations and what hangs on them; under the lock ---- */
+
+static size_t row_size(const row_record *r) {
+  return sizeof(*r) + r->row.body.len;
+}
+
+static size_t session_size(const tm_named_text *t) {
+  return sizeof(*t) + t->name_len + t->first_len + t->second_len;
+}
+
+static row_record *find_row(const tm_store *s, int64_t id) {
+  tm_order_node *n = tm__order_find(&s->rows, id, TM_S(""));
+  return n != NULL ? RECORD(row_record, by_id, n) : NULL;
+}
+
+static void schedule(tm_store *s, head_record *h, int64_t wake_at) {
+  if (h->head.wake_at > 0) tm__order_remove(&s->due, &h->by_due);
+  h->head.wake_at = wake_at;
+  h->by_due.number = wake_at;
+  if (wake_at > 0) tm__order_insert(&s->due, &h->by_due);
+}
+
+static void forget_key(tm_store *s, key_record *k) {
+  tm__order_remove(&s->keys, &k->by_key);
+  tm__order_remove(&s->key_ages, &k->by_age);
+  k->head->key = NULL;
+  free(k);
+}
+
+static void set_over(tm_store *s, head_record *h, bool over) {
+  if (tm__conversation_is_over(h->head.status)) tm__order_remove(&s->over, &h->by_end);
+  h->by_end.number = ++s->ended;
+  if (over) tm__order_insert(&s->over, &h->by_end);
+}
+
+static void remove_conversation(tm_store *s, head_record *h) {
+  for (row_record *r = h->newest, *before; r != NULL; r = before) {
+    before = r->before;
+    s->bytes -= row_size(r);
+    tm__order_remove(&s->rows, &r->by_id);
+    free(r);
+  }
+  schedule(s, h, 0);
+  set_over(s, h, false);
+  if (h->key != NULL) forget_key(s, h->key);
+  if (h->session != NULL && --h->session->users == 0) {
+    s->bytes -= session_size(h->session);
+    tm__order_remove(&s->sessions, &h->session->node);
+    free(h->session);
+  }
+  s->bytes -= sizeof(*h);
+  tm__order_remove(&s->heads, &h->by_id);
+  free(h);
+}
+
+static void make_room(tm_store *s) {
+  while (s->bytes_max != 0 && s->bytes > s->bytes_max && s->walks == 0) {
+    tm_order_node *n = tm__order_above(&s->over, 0, TM_S(""));
+    if (n == NULL) return;
+    remove_conversation(s, RECORD(head_record, by_end, n));
+  }
+}
+
 /* ---- life ---- */
 
 static tm_status memory_open(tm_store **out, const tm_store_options *o, tm_error *err) {
@@ -57,6 +126,7 @@ static tm_status memory_open(tm_store **out, const tm_store_options *o, tm_error
     free(s);
     return tm__fail_memory(err, "the store's lock");
   }
+  s->bytes_max = o->memory_bytes;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   *out = s;
@@ -65,17 +135,10 @@ static tm_status memory_open(tm_store **out, const tm_store_options *o, tm_error
 
 static void memory_close(tm_store *s) {
   if (s == NULL) return;
-  while (s->heads.root != NULL) {
-    head_record *h = RECORD(head_record, by_id, s->heads.root);
-    tm__order_remove(&s->heads, s->heads.root);
-    free(h->key);
-    free(h);
-  }
+  while (s->heads.root != NULL)
+    remove_conversation(s, RECORD(head_record, by_id, s->heads.root));
   tm__named_text_clear(&s->sessions);
   tm__named_text_clear(&s->scripts);
-  for (size_t i = 0; i < s->row_count; i++)
-    free(s->rows[i]);
-  free(s->rows);
   (void)pthread_mutex_destroy(&s->lock);
   free(s);
 }
@@ -97,6 +160,11 @@ static void memory_disconnect(tm_store_conn *c) {
 static tm_status memory_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err) {
   (void)c, (void)now, (void)err;
   *taken = 0;
+  return TM_OK;
+}
+
+static tm_status memory_probe(tm_store_conn *c, tm_error *err) {
+  (void)c, (void)err;
   return TM_OK;
 }
 
@@ -144,23 +212,6 @@ static bool draft_fill(draft *d, const tm_commit *item) {
          (!session || d->session != NULL);
 }
 
-static bool reserve_rows(tm_store *s, size_t count) {
-  if (s->row_cap - s->row_count >= count) return true;
-  size_t cap = s->row_cap * 2 + count;
-  row_record **rows = realloc(s->rows, cap * sizeof(row_record *));
-  if (rows == NULL) return false;
-  s->rows = rows;
-  s->row_cap = cap;
-  return true;
-}
-
-static void schedule(tm_store *s, head_record *h, int64_t wake_at) {
-  if (h->head.wake_at > 0) tm__order_remove(&s->due, &h->by_due);
-  h->head.wake_at = wake_at;
-  h->by_due.number = wake_at;
-  if (wake_at > 0) tm__order_insert(&s->due, &h->by_due);
-}
-
 static head_record *find_head(const tm_store *s, tm_slice id) {
   tm_order_node *n = tm__order_find(&s->heads, 0, id);
   return n != NULL ? RECORD(head_record, by_id, n) : NULL;
@@ -172,7 +223,9 @@ static head_record *add_head(tm_store *s, const tm_commit *item, draft *d) {
   h->head = item->head;
   h->head.tip = 0;
   h->head.wake_at = 0; /* schedule() sets it */
-  h->by_id.text = h->by_due.text = tm__slice(h->head.id);
+  h->head.status = TM_ACTIVE;
+  h->by_id.text = h->by_due.text = h->by_end.text = tm__slice(h->head.id);
+  s->bytes += sizeof(*h);
   tm__order_insert(&s->heads, &h->by_id);
   return h;
 }
@@ -181,6 +234,7 @@ static void update_head(tm_store *s, head_record *h, const tm_commit *item, int6
   tm_head *have = &h->head;
   const tm_head *will = &item->head;
   schedule(s, h, will->wake_at);
+  set_over(s, h, tm__conversation_is_over(will->status));
   memcpy(have->flow, will->flow, sizeof(have->flow));
   memcpy(have->version, will->version, sizeof(have->version));
   memcpy(have->step, will->step, sizeof(have->step));
@@ -193,19 +247,31 @@ static void update_head(tm_store *s, head_record *h, const tm_commit *item, int6
     if (have->recent[i].row == TM_THIS_ROW) have->recent[i].row = row_id;
 }
 
-static int64_t add_row(tm_store *s, draft *d) {
+static int64_t add_row(tm_store *s, head_record *h, draft *d) {
   row_record *r = d->row;
   d->row = NULL;
-  s->rows[s->row_count++] = r;
-  r->row.id = (int64_t)s->row_count;
+  r->row.id = r->by_id.number = ++s->newest_row;
+  r->by_id.text = TM_S("");
+  r->before = h->newest;
+  h->newest = r;
+  tm__order_insert(&s->rows, &r->by_id);
+  s->bytes += row_size(r);
   return r->row.id;
 }
 
-static void forget_key(tm_store *s, key_record *k) {
-  tm__order_remove(&s->keys, &k->by_key);
-  tm__order_remove(&s->key_ages, &k->by_age);
-  k->head->key = NULL;
-  free(k);
+/* The first conversation of a session says what is kept of it. */
+static void join_session(tm_store *s, head_record *h, draft *d) {
+  tm_named_text *t = d->session;
+  tm_order_node *n = tm__order_find(&s->sessions, 0, t->node.text);
+  if (n == NULL) {
+    tm__order_insert(&s->sessions, &t->node);
+    s->bytes += session_size(t);
+    d->session = NULL;
+  } else {
+    t = RECORD(tm_named_text, node, n);
+  }
+  t->users++;
+  h->session = t;
 }
 
 static key_record *find_key(const tm_store *s, tm_slice tenant, uint64_t key) {
@@ -257,19 +323,26 @@ static tm_status judge(tm_store *s, const tm_commit *item, const draft *d, int64
   return TM_OK;
 }
 
+/* Those that have ended leave at the next commit. */
+static bool is_full(const tm_store *s) {
+  return s->bytes_max != 0 && s->bytes > s->bytes_max && s->over.root == NULL;
+}
+
 static void apply(tm_store *s, tm_commit *item, draft *d, int64_t now) {
   head_record *h;
   item->row_id = 0;
   if ((item->status = judge(s, item, d, now, &h)) != TM_OK) return;
+  if (h == NULL && is_full(s)) item->status = TM_ELIMIT;
+  if (item->status != TM_OK) return;
   if (h == NULL) h = add_head(s, item, d);
-  if (d->row != NULL) item->row_id = add_row(s, d);
+  if (d->row != NULL) item->row_id = add_row(s, h, d);
   update_head(s, h, item, item->row_id);
   if (d->key != NULL) {
     add_key(s, h, item, d, now);
     forget_old_keys(s, now);
   }
   if (item->start_answer && h->key != NULL && h->key->answer == 0) h->key->answer = item->row_id;
-  if (d->session != NULL && tm__named_text_insert(&s->sessions, d->session)) d->session = NULL;
+  if (d->session != NULL) join_session(s, h, d);
 }
 
 static tm_status memory_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
@@ -281,7 +354,7 @@ static tm_status memory_commit(tm_store_conn *c, tm_commit *const *items, size_t
   for (size_t i = 0; ok && i < count; i++)
     ok = draft_fill(&drafts[i], items[i]);
   (void)pthread_mutex_lock(&s->lock);
-  ok = ok && reserve_rows(s, count);
+  make_room(s);
   for (size_t i = 0; ok && i < count; i++)
     apply(s, items[i], &drafts[i], now);
   (void)pthread_mutex_unlock(&s->lock);
@@ -306,18 +379,31 @@ static tm_status memory_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_err
   return h != NULL ? TM_OK : not_found(err, "conversation");
 }
 
-static const row_record *find_row(tm_store *s, int64_t id) {
+/* What is lent between the two stays as it is. */
+static void begin_walk(tm_store *s) {
   (void)pthread_mutex_lock(&s->lock);
-  const row_record *r = id > 0 && (uint64_t)id <= s->row_count ? s->rows[id - 1] : NULL;
+  s->walks++;
+  (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void end_walk(tm_store *s) {
+  (void)pthread_mutex_lock(&s->lock);
+  s->walks--;
+  (void)pthread_mutex_unlock(&s->lock);
+}
+
+static const row_record *lend_row(tm_store *s, int64_t id) {
+  (void)pthread_mutex_lock(&s->lock);
+  const row_record *r = find_row(s, id);
   (void)pthread_mutex_unlock(&s->lock);
   return r;
 }
 
-static tm_status memory_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn,
-                              void *ud, tm_error *err) {
+static tm_status walk_chain(tm_store *s, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
+                            tm_error *err) {
   for (int64_t at = row, next; at != 0; at = next) {
-    const row_record *r = find_row(c->store, at);
-    if (r == NULL) return not_found(err, "journal row");
+    const row_record *r = lend_row(s, at);
+    if (r == NULL) return at == row ? not_found(err, "journal row") : TM_OK;
     tm_status status = fn(ud, &r->row);
     if (status != TM_OK) return status;
     next = follow_base && r->row.base != 0 ? r->row.base : r->row.parent;
@@ -326,6 +412,14 @@ static tm_status memory_chain(tm_store_conn *c, int64_t row, bool follow_base, t
                       "the journal turns in a circle at row %lld", (long long)at);
   }
   return TM_OK;
+}
+
+static tm_status memory_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn,
+                              void *ud, tm_error *err) {
+  begin_walk(c->store);
+  tm_status status = walk_chain(c->store, row, follow_base, fn, ud, err);
+  end_walk(c->store);
+  return status;
 }
 
 static bool matches(const tm_head *h, const tm_list_filter *f) {
@@ -420,10 +514,14 @@ static tm_status find_text(tm_store *s, const tm_order *set, tm_slice a, tm_slic
 static tm_status memory_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
                                 void *ud, tm_error *err) {
   const tm_named_text *t;
+  begin_walk(c->store);
   tm_status status = find_text(c->store, &c->store->sessions, tenant, id, &t, "session", err);
-  if (status != TM_OK) return status;
-  tm_session session = {tm__named_text_first(t), tm__named_text_second(t)};
-  return fn(ud, &session);
+  if (status == TM_OK) {
+    tm_session session = {tm__named_text_first(t), tm__named_text_second(t)};
+    status = fn(ud, &session);
+  }
+  end_walk(c->store);
+  return status;
 }
 
 static tm_status memory_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
@@ -456,6 +554,7 @@ const tm_store_backend tm__store_memory = {
     .connect = memory_connect,
     .disconnect = memory_disconnect,
     .recover = memory_recover,
+    .probe = memory_probe,
     .commit = memory_commit,
     .head = memory_head,
     .chain = memory_chain,

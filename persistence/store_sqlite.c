@@ -134,6 +134,7 @@ const tm_store_backend tm__store_sqlite = {
     .connect = tm__sqlite_connect,
     .disconnect = tm__sqlite_disconnect,
     .recover = tm__sqlite_recover,
+    .probe = tm__sqlite_probe,
     .commit = tm__sqlite_commit,
     .head = tm__sqlite_head,
     .chain = tm__sqlite_chain,

@@ -111,6 +111,7 @@ tm_status tm__sqlite_views(sqlite3 *db, const tm_store *s, tm_error *err);
 
 /* ---- write ---- */
 tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
+tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err);
 tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
 tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                                 tm_slice sources, tm_error *err);

@@ -231,6 +231,10 @@ tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t co
 
 /* ---- the rest that writes ---- */
 
+tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err) {
+  return run(c, TM_SQL_PROBE, "try to write", err);
+}
+
 static tm_status revive(tm_store_conn *c, const char *claim, int64_t now, int64_t *taken,
                         tm_error *err) {
   sqlite3_stmt *st;

@@ -80,7 +80,7 @@ static void handle(void *ud, tm_http_exchange *x) {
   int http_status = 0;
   if (tm__guard_origin(&a->guard, x, &err) != TM_OK)
     http_status = 403;
-  else if (tm__guard_tenant(r.tenant, x, &err) != TM_OK)
+  else if (tm__guard_single(x, &err) != TM_OK || tm__guard_tenant(r.tenant, x, &err) != TM_OK)
     http_status = 400;
   else
     http_status = tm__route(&r, allow, &err);
@@ -97,6 +97,15 @@ static void refuse(void *ud, tm_http_exchange *x, int status, const char *code,
 
 /* ---- life ---- */
 
+/* Headers say who asks, and everybody who reaches the address may send them. */
+static void warn_if_open(const tm_api *a) {
+  if (a->guard.loopback) return;
+  tm__log(a->o.log, TM_LOG_WARNING,
+          "there is no authentication: whoever reaches this address may act for every tenant; "
+          "listen on 127.0.0.1 behind a proxy that authenticates",
+          "listen", a->o.address, NULL);
+}
+
 static tm_status start_server(tm_api *a, tm_error *err) {
   tm_http_options http = {
       .host = a->guard.host,
@@ -110,7 +119,9 @@ static tm_status start_server(tm_api *a, tm_error *err) {
       .ud = a,
   };
   tm_status st = tm__guard_init(&a->guard, &http.port, a->o.address, err);
-  return st == TM_OK ? tm__http_server_start(&a->server, &http, err) : st;
+  if (st == TM_OK) st = tm__http_server_start(&a->server, &http, err);
+  if (st == TM_OK) warn_if_open(a);
+  return st;
 }
 
 static void release(tm_api *a) {

@@ -53,6 +53,19 @@ tm_status tm__guard_init(tm_guard *g, uint16_t *port, const char *address, tm_er
   return TM_OK;
 }
 
+tm_status tm__guard_single(const tm_http_exchange *x, tm_error *err) {
+  static const char *const single[] = {"Origin",
+                                       "X-Tidemill-Tenant",
+                                       "X-Tidemill-Role",
+                                       "Idempotency-Key",
+                                       "Content-Type",
+                                       "Content-Encoding",
+                                       NULL};
+  const char *twice = tm__http_header_twice(x, single);
+  if (twice == NULL) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.header", "the header %s stands there twice", twice);
+}
+
 /* ---- browsers ---- */
 
 static tm_status check_host(const tm_guard *g, const char *given, tm_error *err) {
@@ -122,7 +135,11 @@ tm_status tm__guard_key(char key[TM_KEY_SIZE], const tm_http_exchange *x, tm_err
 tm_status tm__guard_content_type(const tm_http_exchange *x, tm_error *err) {
   static const char json[] = "application/json";
   tm_slice type = tm__http_header(x, "Content-Type");
+  tm_slice coding = tm__http_header(x, "Content-Encoding");
   size_t len = sizeof(json) - 1;
+  if (coding.ptr != NULL && strcasecmp(coding.ptr, "identity") != 0)
+    return tm__fail(err, TM_EINVAL, "request.content_encoding",
+                    "the body must not be compressed: send it without Content-Encoding");
   if (type.ptr == NULL) return TM_OK;
   if (strncasecmp(type.ptr, json, len) == 0 && strchr("; \t", type.ptr[len]) != NULL) return TM_OK;
   return tm__fail(err, TM_EINVAL, "request.content_type",

@@ -10,14 +10,21 @@
 
 typedef struct search {
   const char *known;
+  uint32_t seen;    /* bit n: the n-th known name */
   tm_slice unknown; /* ptr NULL: none */
+  tm_slice twice;   /* ptr NULL: none */
 } search;
 
 static bool is_known(void *ud, tm_slice name) {
   search *s = ud;
-  for (const char *at = s->known; *at != '\0';) {
+  uint32_t bit = 1;
+  for (const char *at = s->known; *at != '\0'; bit <<= 1) {
     size_t len = strcspn(at, ",");
-    if (tm__slice_eq(name, (tm_slice){at, len})) return true;
+    if (tm__slice_eq(name, (tm_slice){at, len})) {
+      if ((s->seen & bit) != 0) s->twice = name;
+      s->seen |= bit;
+      return s->twice.ptr == NULL;
+    }
     at += len + (at[len] == ',');
   }
   s->unknown = name;
@@ -25,8 +32,11 @@ static bool is_known(void *ud, tm_slice name) {
 }
 
 tm_status tm__query_known(const tm_http_exchange *x, const char *known, tm_error *err) {
-  search s = {known, {NULL, 0}};
+  search s = {.known = known};
   tm__http_query_names(x, is_known, &s);
+  if (s.twice.ptr != NULL)
+    return tm__fail(err, TM_EINVAL, "request.query", "the query says %s= twice; say it once",
+                    s.twice.ptr);
   if (s.unknown.ptr == NULL) return TM_OK;
   return tm__fail(err, TM_EINVAL, "request.query",
                   "the query has the unknown name \"%.64s\"; known here: %s", s.unknown.ptr,

@@ -4,7 +4,8 @@
 
 #include "net/http_server.h"
 
-/* Every name must be among `known` ("limit,cursor"): TM_EINVAL "request.query". */
+/* Every name must be among `known` ("limit,cursor"), and stand there once: TM_EINVAL
+ * "request.query". */
 tm_status tm__query_known(const tm_http_exchange *x, const char *known, tm_error *err);
 /* *out: NULL when absent, else 1 to `max` bytes of UTF-8, borrowed until the reply. */
 tm_status tm__query_text(const char **out, const tm_http_exchange *x, const char *name, size_t max,

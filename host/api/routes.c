@@ -107,7 +107,7 @@ static const route *find(tm_api_request *r, tm_slice method, tm_slice path,
 
 static int status_of(tm_status st, const tm_error *err) {
   if (st == TM_OK) return 0;
-  if (strcmp(err->code, "request.content_type") == 0) return 415;
+  if (strncmp(err->code, "request.content_", 16) == 0) return 415;
   return tm__api_http_status(st);
 }
 

@@ -102,18 +102,30 @@ typedef struct shape {
   size_t keys, list_keys; /* all, and integers from 1 */
   lua_Integer highest;
   bool marked;
+  bool seems; /* its metatable shows what raw access does not find: a view, an object of a class */
 } shape;
 
-static bool has_mark(encoder *e, int idx) {
-  if (!lua_getmetatable(e->L, idx)) return false;
-  bool marked = lua_topointer(e->L, -1) == e->vm->json.array_mark;
-  lua_pop(e->L, 1);
-  return marked;
+static bool has_meta_field(lua_State *L, int metatable, const char *name) {
+  lua_pushstring(L, name);
+  bool found = lua_rawget(L, metatable) != LUA_TNIL;
+  lua_pop(L, 1);
+  return found;
+}
+
+static void look_at_metatable(encoder *e, int idx, shape *s) {
+  lua_State *L = e->L;
+  if (!lua_getmetatable(L, idx)) return;
+  int metatable = lua_gettop(L);
+  s->marked = lua_topointer(L, metatable) == e->vm->json.array_mark;
+  s->seems = !s->marked &&
+             (has_meta_field(L, metatable, "__index") || has_meta_field(L, metatable, "__pairs"));
+  lua_pop(L, 1);
 }
 
 static shape look_at(encoder *e, int idx) {
   lua_State *L = e->L;
-  shape s = {.marked = has_mark(e, idx)};
+  shape s = {0};
+  look_at_metatable(e, idx, &s);
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     lua_pop(L, 1);
@@ -237,6 +249,10 @@ static bool encode_table(encoder *e, int idx, const place *at, bool list) {
                   "cannot be kept");
   if (!lua_checkstack(e->L, 8)) return refuse_value(e, at, "the stack is too small to keep this");
   shape s = look_at(e, idx);
+  if (s.seems)
+    return refuse_value(e, at,
+                        "a table whose metatable has __index or __pairs, such as an object or a "
+                        "read-only view, cannot be kept; copy what you need of it");
   bool dense = s.list_keys == s.keys && (size_t)s.highest == s.keys;
   if (s.keys == 0) {
     tm__buf_text(e->out, s.marked || list ? "[]" : "{}");

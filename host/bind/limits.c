@@ -40,15 +40,15 @@ static void look(tm_vm *vm) {
     vm->tripped = TM_TRIP_CPU;
 }
 
+/* The runtime's own lines say nothing to a script writer. */
 void tm__limits_place(tm_vm *vm, lua_State *L) {
   static const char runtime[] = "lua/tidemill/";
   lua_Debug ar;
   for (int level = 0; level < 20 && lua_getstack(L, level, &ar); level++) {
     if (lua_getinfo(L, "Sl", &ar) == 0 || ar.currentline <= 0) continue;
-    bool script = strncmp(ar.short_src, runtime, sizeof(runtime) - 1) != 0;
-    if (!script && vm->where[0] != '\0') continue;
+    if (strncmp(ar.short_src, runtime, sizeof(runtime) - 1) == 0) continue;
     (void)snprintf(vm->where, sizeof(vm->where), "%s:%d", ar.short_src, ar.currentline);
-    if (script) return;
+    return;
   }
 }
 

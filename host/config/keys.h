@@ -53,7 +53,8 @@ void tm__key_variable(const tm_key *key, char out[TM_VARIABLE_SIZE]);
 bool tm__key_choice(const char **at, tm_slice *word, bool *works);
 
 /* ---- did you mean ---- */
-size_t tm__edit_distance(tm_slice a, tm_slice b); /* looks at the first 96 bytes of each */
+size_t tm__edit_distance(tm_slice a,
+                         tm_slice b); /* in letters of either case; looks at the first 96 bytes */
 /* The known path nearest to the unknown `name` below section `parent` ("" at the top). */
 tm_slice tm__key_nearest(tm_slice parent, tm_slice name);
 tm_slice tm__key_nearest_path(tm_slice path);   /* for a whole unknown path */

@@ -10,6 +10,10 @@ static size_t least(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
+static char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 size_t tm__edit_distance(tm_slice a, tm_slice b) {
   size_t row[LOOKED_AT + 1];
   size_t rows = least(a.len, LOOKED_AT), cols = least(b.len, LOOKED_AT);
@@ -20,7 +24,7 @@ size_t tm__edit_distance(tm_slice a, tm_slice b) {
     size_t diagonal = row[0];
     row[0] = i;
     for (size_t j = 1; j <= cols; j++) {
-      size_t replace = diagonal + (a.ptr[i - 1] == b.ptr[j - 1] ? 0 : 1);
+      size_t replace = diagonal + (lower(a.ptr[i - 1]) == lower(b.ptr[j - 1]) ? 0 : 1);
       diagonal = row[j];
       row[j] = least(replace, least(row[j], row[j - 1]) + 1);
     }

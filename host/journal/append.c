@@ -138,7 +138,8 @@ static void keep_claim(tm_turn *t, tm_head *h) {
   const tm_journal *j = t->slot->journal;
   int64_t now = tm__journal_now(j);
   bool ours = strcmp(h->claim, j->o.host_id) == 0;
-  if (ours && h->wake_at > now + j->o.lease_ms / 2) return;
+  int64_t left = h->wake_at - now; /* more than a lease: the clock was turned back */
+  if (ours && left > j->o.lease_ms / 2 && left <= j->o.lease_ms) return;
   memcpy(h->claim, j->o.host_id, sizeof(h->claim));
   h->wake_at = now + j->o.lease_ms;
 }

@@ -105,8 +105,8 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
   const tm_head *h = &s->record.head;
   if (strcmp(r->tenant, h->tenant) != 0) {
     refuse_unknown(s);
-  } else if (r->floor > 0 && h->status != TM_ACTIVE) {
-    tm__answer_lost(s);
+  } else if (r->floor > 0 && (h->status != TM_ACTIVE || s->record.begun > r->floor)) {
+    tm__answer_lost(s); /* its turn has ended, whatever turn is unfinished now */
   } else if (answered_before(s, r)) {
     return;
   } else if (h->status == TM_ACTIVE) {

@@ -68,6 +68,7 @@ static void read_unfinished(walk *w, const tm_row *row, const tm_row_fields *f) 
     tm__buf_free(&call);
   } else if (row->kind == TM_ROW_BEGIN) {
     w->begin_seen = true;
+    r->begun = row->revision;
     if (!tm__texts_add(&r->rows, row->body)) w->memory_failed = true;
     tm__buf_clear(&r->input);
     tm__buf_slice(&r->input, f->input);
@@ -94,11 +95,9 @@ static tm_status read_state(walk *w, const tm_row *row, const tm_row_fields *f) 
 
 static tm_status on_row(void *ud, const tm_row *row) {
   walk *w = ud;
-  if (row->flags != 0) return damaged(w, row, "it was written by a newer version");
   tm_row_fields f;
-  tm__row_fields(&f, row->body);
-  tm_status status = TM_OK;
-  if (!w->tip_seen && row->kind != TM_ROW_CALL) status = read_tip(w, row, &f);
+  tm_status status = tm__row_read(&f, row, w->err);
+  if (status == TM_OK && !w->tip_seen && row->kind != TM_ROW_CALL) status = read_tip(w, row, &f);
   if (status == TM_OK && w->unfinished) read_unfinished(w, row, &f);
   if (status == TM_OK && !w->state_seen) status = read_state(w, row, &f);
   if (status != TM_OK) return status;

@@ -67,7 +67,7 @@ static void on_hint(tm_message *m) {
   (void)__atomic_exchange_n(&s->hinted, false, __ATOMIC_ACQ_REL);
   if (s->stopped || s->reading) return; /* what is out looks at `wanted` when it comes back */
   int64_t left = __atomic_load_n(&s->next, __ATOMIC_RELAXED) - tm__clock_now(&s->clock);
-  arm(s, left);
+  arm(s, left < s->poll_ms ? left : s->poll_ms); /* more: the clock was turned back */
 }
 
 void tm__scheduler_poke(tm_scheduler *s) {

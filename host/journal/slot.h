@@ -23,6 +23,8 @@ typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
       steps, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
+/* Likewise, of a stored row; TM_ECORRUPT when its body is not plain JSON. */
+tm_status tm__row_read(tm_row_fields *out, const tm_row *row, tm_error *err);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
 bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body); /* false: none */
 
@@ -60,6 +62,7 @@ typedef struct tm_record {
   /* of the unfinished turn, when it was read with status `active` */
   bool start;
   uint64_t key, body;
+  int64_t begun; /* revision of its first row */
   tm_buf input, calls;
   tm_texts rows; /* bodies of its begin rows, oldest first */
 } tm_record;

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READERS   2
-#define GROUP_MAX 256 /* commits in one transaction */
+#define READERS      2
+#define GROUP_MAX    256                 /* commits in one transaction */
+#define MEMORY_BYTES ((size_t)256 << 20) /* of conversations that live in memory only */
+#define PROBE_MS     500                 /* between attempts to write while writing fails */
 
 typedef struct list {
   tm_message *first, *last;
@@ -32,7 +34,7 @@ struct tm_storage {
   const tm_log *log;
   lane writes, reads;
   store_thread threads[1 + READERS]; /* the first is the writer */
-  bool healthy;                      /* atomic */
+  bool reads_fail, writes_fail;      /* atomic: what the newest ones did */
 };
 
 /* ---- lanes ---- */
@@ -86,12 +88,19 @@ static void lane_close(lane *l) {
   uv_mutex_unlock(&l->lock);
 }
 
-/* Under the lock; false: the lane is closed and empty. */
-static bool lane_wait(lane *l) {
-  while (l->commits.first == NULL && l->jobs.first == NULL && !l->closing) {
-    uv_cond_wait(&l->wake, &l->lock);
+typedef enum lane_news { LANE_CLOSED, LANE_WORK, LANE_IDLE } lane_news;
+
+/* Under the lock. LANE_IDLE: nothing came for `ms`; 0: waits for ever. */
+static lane_news lane_wait(lane *l, int64_t ms) {
+  while (l->commits.first == NULL && l->jobs.first == NULL) {
+    if (l->closing) return LANE_CLOSED;
+    if (ms == 0) {
+      uv_cond_wait(&l->wake, &l->lock);
+    } else if (uv_cond_timedwait(&l->wake, &l->lock, (uint64_t)ms * 1000000) != 0) {
+      return LANE_IDLE;
+    }
   }
-  return l->commits.first != NULL || l->jobs.first != NULL;
+  return LANE_WORK;
 }
 
 /* ---- work ---- */
@@ -104,17 +113,17 @@ static void answer(tm_worker *reply_to, tm_message *m) {
   }
 }
 
-static bool is_store_failure(tm_status status) {
-  return status == TM_EUNAVAILABLE || status == TM_EIO || status == TM_ECORRUPT;
-}
-
-static void note_health(tm_storage *s, tm_status status, const tm_error *err) {
-  bool healthy = !is_store_failure(status);
-  if (__atomic_exchange_n(&s->healthy, healthy, __ATOMIC_RELAXED) == healthy) return;
-  if (healthy) {
-    tm__log(s->log, TM_LOG_INFO, "the store works again", NULL);
+/* Reading and writing fail and are mended each on its own: a full disk is still readable. */
+static void note_health(tm_storage *s, bool write, tm_status status, const tm_error *err) {
+  bool *which = write ? &s->writes_fail : &s->reads_fail;
+  bool fails = status == TM_EUNAVAILABLE || status == TM_EIO || status == TM_ECORRUPT;
+  if (__atomic_exchange_n(which, fails, __ATOMIC_RELAXED) == fails) return;
+  if (fails) {
+    tm__log_error(s->log, TM_LOG_ERROR,
+                  write ? "the store cannot be written" : "the store cannot be read", err);
   } else {
-    tm__log_error(s->log, TM_LOG_ERROR, "the store failed", err);
+    tm__log(s->log, TM_LOG_INFO,
+            write ? "the store can be written again" : "the store can be read again", NULL);
   }
 }
 
@@ -130,6 +139,11 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
   } else if (status == TM_ECONFLICT) {
     (void)tm__fail(&job->error, status, "store.conflict",
                    "conversation %s was changed by another process meanwhile", id);
+  } else if (status == TM_ELIMIT) {
+    (void)tm__fail(&job->error, status, "store.no_room",
+                   "there is no room for another conversation in memory until one of those that "
+                   "live there has ended; try again later");
+    job->error.retry_after_ms = 1000;
   } else {
     (void)tm__fail(&job->error, status, "store.refused",
                    "the store refused a commit of conversation %s: %s", id, tm_status_name(status));
@@ -149,7 +163,7 @@ static void commit_group(store_thread *t, tm_commit_job **jobs, size_t count, bo
   tm_error err = {0};
   tm_status status = in_memory ? a->memory_backend->commit(a->memory_conn, items, n, &err)
                                : a->backend->commit(a->conn, items, n, &err);
-  if (!in_memory) note_health(t->storage, status, &err);
+  if (!in_memory) note_health(t->storage, true, status, &err);
   for (size_t i = 0; i < count; i++) {
     if (jobs[i]->in_memory == in_memory) set_error(jobs[i], status, &err);
   }
@@ -166,7 +180,7 @@ static void run_commits(store_thread *t, tm_commit_job **jobs, size_t count) {
 static void run_job(store_thread *t, tm_store_job *job) {
   job->error = (tm_error){0};
   job->status = job->work(job, &t->access, &job->error);
-  note_health(t->storage, job->status, &job->error);
+  note_health(t->storage, job->write, job->status, &job->error);
   answer(job->reply_to, &job->message);
 }
 
@@ -178,18 +192,27 @@ static tm_store_job *job_of(tm_message *m) {
   return (tm_store_job *)((char *)m - offsetof(tm_store_job, message));
 }
 
+/* Who is told that the host is not ready sends nothing that could show that it is again. */
+static void probe(store_thread *t) {
+  tm_error err;
+  tm_status status = t->access.backend->probe(t->access.conn, &err);
+  note_health(t->storage, true, status, &err);
+}
+
 static void writer_main(void *arg) {
   store_thread *t = arg;
   lane *l = &t->storage->writes;
   tm_commit_job *group[GROUP_MAX];
+  lane_news news;
   uv_mutex_lock(&l->lock);
-  while (lane_wait(l)) {
+  while ((news = lane_wait(l, t->storage->writes_fail ? PROBE_MS : 0)) != LANE_CLOSED) {
     size_t n = 0;
     while (n < GROUP_MAX && l->commits.first != NULL) {
       group[n++] = commit_of(list_pop(&l->commits));
     }
     tm_message *job = list_pop(&l->jobs);
     uv_mutex_unlock(&l->lock);
+    if (news == LANE_IDLE) probe(t);
     if (job != NULL) run_job(t, job_of(job)); /* may be the script that a commit's version means */
     if (n > 0) run_commits(t, group, n);
     uv_mutex_lock(&l->lock);
@@ -201,7 +224,7 @@ static void reader_main(void *arg) {
   store_thread *t = arg;
   lane *l = &t->storage->reads;
   uv_mutex_lock(&l->lock);
-  while (lane_wait(l)) {
+  while (lane_wait(l, 0) != LANE_CLOSED) {
     tm_message *job = list_pop(&l->jobs);
     uv_mutex_unlock(&l->lock);
     run_job(t, job_of(job));
@@ -270,9 +293,9 @@ tm_status tm__storage_open(tm_storage **out, tm_slice backend, const tm_store_op
   s->backend = b;
   s->memory_backend = memory;
   s->log = log;
-  s->healthy = true;
   tm_store_options o = *options;
   if (o.now_ms == NULL) o.now_ms = system_now;
+  if (o.memory_bytes == 0) o.memory_bytes = MEMORY_BYTES;
   tm_status status = start(s, &o, err);
   if (status == TM_OK) {
     *out = s;
@@ -303,7 +326,8 @@ void tm__storage_close(tm_storage *s) {
 /* ---- the doors ---- */
 
 bool tm__storage_healthy(tm_storage *s) {
-  return __atomic_load_n(&s->healthy, __ATOMIC_RELAXED);
+  return !__atomic_load_n(&s->reads_fail, __ATOMIC_RELAXED) &&
+         !__atomic_load_n(&s->writes_fail, __ATOMIC_RELAXED);
 }
 
 bool tm__storage_durable(const tm_storage *s, bool in_memory) {

@@ -17,7 +17,9 @@ tm_status tm__storage_open(tm_storage **out, tm_slice backend, const tm_store_op
                            const tm_log *log, tm_error *err);
 /* Commits and answers what is queued, then stops the threads. NULL is allowed. */
 void tm__storage_close(tm_storage *s);
-bool tm__storage_healthy(tm_storage *s); /* did the newest commit or read work? any thread */
+/* Did the newest write and the newest read work? While writing fails it is tried again by itself.
+ * Any thread. */
+bool tm__storage_healthy(tm_storage *s);
 bool tm__storage_durable(const tm_storage *s, bool in_memory); /* does a commit survive the host? */
 
 /* ---- commits: any thread ---- */

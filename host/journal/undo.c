@@ -73,7 +73,8 @@ static bool keep_executions(undo_job *job, const tm_row_fields *f) {
 static tm_status on_row(void *ud, const tm_row *row) {
   undo_job *job = ud;
   tm_row_fields f;
-  tm__row_fields(&f, row->body);
+  tm_status status = tm__row_read(&f, row, &job->base.job.error);
+  if (status != TM_OK) return status;
   if (is_target(job, row, &f)) {
     job->target = row->id;
     job->target_created = row->created;

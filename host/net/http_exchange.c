@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,32 @@ tm_slice tm__http_body(const tm_http_exchange *x) {
 tm_slice tm__http_header(const tm_http_exchange *x, const char *name) {
   return tm__slice(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name));
 }
+
+typedef struct search {
+  const char *const *names;
+  uint32_t seen;
+  const char *twice;
+} search;
+
+static enum MHD_Result visit_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                    const char *value) {
+  search *s = cls;
+  (void)kind;
+  (void)value;
+  for (unsigned i = 0; s->names[i] != NULL; i++) {
+    if (strcasecmp(s->names[i], key) != 0) continue;
+    if ((s->seen & (UINT32_C(1) << i)) != 0) s->twice = s->names[i];
+    s->seen |= UINT32_C(1) << i;
+  }
+  return s->twice == NULL ? MHD_YES : MHD_NO;
+}
+
+const char *tm__http_header_twice(const tm_http_exchange *x, const char *const *names) {
+  search s = {names, 0, NULL};
+  (void)MHD_get_connection_values(x->connection, MHD_HEADER_KIND, visit_header, &s);
+  return s.twice;
+}
+
 tm_slice tm__http_query(const tm_http_exchange *x, const char *name) {
   const char *value = NULL;
   size_t len = 0;
@@ -89,7 +116,7 @@ static struct MHD_Response *make_response(const tm_http_exchange *x, const char 
   if (MHD_add_response_header(r, "Content-Type", content_type) == MHD_YES &&
       MHD_add_response_header(r, "Cache-Control", "no-store") == MHD_YES &&
       MHD_add_response_header(r, "X-Content-Type-Options", "nosniff") == MHD_YES &&
-      (!atomic_load_explicit(x->last, memory_order_relaxed) ||
+      ((!x->final && !atomic_load_explicit(x->last, memory_order_relaxed)) ||
        MHD_add_response_header(r, "Connection", "close") == MHD_YES) &&
       add_extra(r, extra))
     return r;

@@ -31,11 +31,14 @@ struct tm_http_exchange {
   struct MHD_Connection *connection;
   tm_connection *link;
   const char *method, *path; /* of libmicrohttpd; NULL before the headers are there */
+  const char *target;        /* where the path will stand, decoded; within the request line only */
+  bool bad_target;           /* the address is malformed */
   tm_buf body;
   tm_http_step step;
   bool raw;                   /* reply by writing to the socket at once */
   bool yielded;               /* libmicrohttpd was given one more round before suspension */
-  const atomic_bool *last;    /* true: the connection is closed after this answer */
+  bool final;                 /* the connection is closed after this answer */
+  const atomic_bool *last;    /* true: so it is, because the server stops */
   tm_http_answered *answered; /* where to go when answered while suspended */
   tm_http_exchange *next;
   struct MHD_Response *response; /* written before `state` becomes ANSWERED; NULL: out of memory */

@@ -17,12 +17,14 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "net/http_exchange.h"
+#include "net/http_framing.h"
 #include "net/listen.h"
 
 #define TICK_MS          1000
 #define LINGER_TICK_MS   10
 #define FLUSH_US         INT64_C(2000000)
+#define IDLE_ROUNDS      16
+#define PACE_MS          10
 #define CONNECTION_BYTES (32U << 10) /* request line, headers and read buffer: more is 431 */
 #define GROW_BYTES       4096U
 
@@ -37,6 +39,8 @@ struct tm_http_server {
   tm_connections connections; /* HTTP thread */
   bool listening;             /* the daemon still has the listening socket; HTTP thread */
   size_t handed;              /* exchanges between handler and completion; HTTP thread */
+  bool busy;                  /* something happened in this round; HTTP thread */
+  unsigned idle_rounds;       /* rounds since something happened; HTTP thread */
   int64_t next_sweep_us;      /* HTTP thread */
   atomic_bool quiesced, stopping;
 };
@@ -72,14 +76,20 @@ static void late(void *ud, tm_connection *c) {
 
 /* ---- a request, step by step ---- */
 
-static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *connection) {
-  tm_http_server *s = cls;
-  (void)uri;
+static tm_connection *link_of(struct MHD_Connection *connection) {
   const union MHD_ConnectionInfo *info =
       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-  tm_connection *link = info != NULL ? info->socket_context : NULL;
+  return info != NULL ? info->socket_context : NULL;
+}
+
+static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *connection) {
+  tm_http_server *s = cls;
+  tm_connection *link = link_of(connection);
   tm_http_exchange *x = link != NULL ? calloc(1, sizeof(*x)) : NULL;
+  s->busy = true;
   if (x == NULL) return NULL;
+  x->target = uri;
+  x->bad_target = uri == NULL || strchr(uri, ' ') != NULL;
   x->server = s;
   x->connection = connection;
   x->link = link;
@@ -138,11 +148,20 @@ static enum MHD_Result too_large(tm_http_exchange *x, bool amidst) {
   return MHD_NO;
 }
 
-static enum MHD_Result on_headers(tm_http_exchange *x, const char *method, const char *path) {
+static enum MHD_Result malformed(tm_http_exchange *x, const tm_http_flaw *flaw) {
+  x->final = true;
+  x->link->linger = true;
+  return refuse(x, flaw->status, flaw->code, flaw->detail);
+}
+
+static enum MHD_Result on_headers(tm_http_exchange *x, const char *method, const char *path,
+                                  const char *version) {
   tm_http_server *s = x->server;
+  tm_http_flaw flaw;
   x->method = method;
   x->path = path;
   x->step = TM_HTTP_BODY;
+  if (!tm__http_framing(&flaw, x, version)) return malformed(x, &flaw);
   if (atomic_load_explicit(&s->stopping, memory_order_relaxed))
     return refuse(x, 503, "server.stopping", "the server is stopping; try again later");
   tm_slice length = tm__http_header(x, "Content-Length");
@@ -163,16 +182,16 @@ static enum MHD_Result on_body(tm_http_exchange *x, const char *data, size_t *si
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *size, void **request) {
+  tm_http_server *s = cls;
   tm_http_exchange *x = *request;
-  (void)cls;
   (void)connection;
-  (void)version;
+  s->busy = true;
   if (x == NULL || x->step == TM_HTTP_DROPPED) return MHD_NO;
-  if (x->step == TM_HTTP_HEAD) return on_headers(x, method, url);
+  if (x->step == TM_HTTP_HEAD) return on_headers(x, method, url, version);
   if (x->step == TM_HTTP_HANDED) return settle(x);
   if (*size > 0) return on_body(x, data, size);
   hand(x);
-  x->server->o.handler(x->server->o.ud, x);
+  s->o.handler(s->o.ud, x);
   return settle(x);
 }
 
@@ -182,6 +201,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
   tm_http_exchange *x = *request;
   (void)connection;
   (void)code;
+  s->busy = true;
   if (x == NULL) return;
   if (x->step == TM_HTTP_HANDED) s->handed--;
   if (x->response != NULL) MHD_destroy_response(x->response);
@@ -195,6 +215,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
 static void on_connection(void *cls, struct MHD_Connection *connection, void **link,
                           enum MHD_ConnectionNotificationCode code) {
   tm_http_server *s = cls;
+  s->busy = true;
   if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
     if (*link != NULL) tm__connections_closed(&s->connections, *link, tm__clock_monotonic_us());
     *link = NULL;
@@ -213,16 +234,21 @@ static int hex(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* %HH in place; what is no escape, and %00, stays as it is. */
+/* %HH in place, for the path and for each part of the query. What is no escape, %00, and in a path
+ * %2F, stays as it is: a slash that was encoded parts nothing. */
 static size_t unescape(void *cls, struct MHD_Connection *connection, char *text) {
   char *to = text;
+  const tm_connection *link = link_of(connection);
+  tm_http_exchange *x = link != NULL ? link->request : NULL;
+  bool path = x != NULL && text == x->target;
   (void)cls;
-  (void)connection;
   for (const char *from = text; *from != '\0';) {
     int high = from[0] == '%' ? hex(from[1]) : -1;
     int low = high >= 0 ? hex(from[2]) : -1;
-    bool escape = low >= 0 && high * 16 + low != 0;
-    *to++ = escape ? (char)(high * 16 + low) : *from;
+    int c = low >= 0 ? high * 16 + low : 0;
+    bool escape = c != 0 && !(path && c == '/');
+    if (from[0] == '%' && c == 0 && x != NULL) x->bad_target = true;
+    *to++ = escape ? (char)c : *from;
     from += escape ? 3 : 1;
   }
   *to = '\0';
@@ -245,7 +271,7 @@ static bool start_daemon(tm_http_server *s) {
   const unsigned flags = MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
   s->daemon = MHD_start_daemon(
       flags, s->port, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, log_line, s,
-      MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+      MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_STRICT_FOR_CLIENT, 0,
       MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o.connection_limit, MHD_OPTION_CONNECTION_TIMEOUT,
       (unsigned)s->o.idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
       MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)GROW_BYTES, MHD_OPTION_URI_LOG_CALLBACK,
@@ -259,11 +285,14 @@ static bool start_daemon(tm_http_server *s) {
   return s->epoll_fd >= 0 && s->answered.wake_fd >= 0;
 }
 
-/* Milliseconds until something must be done even if nothing happens. */
+/* Milliseconds until something must be done even if nothing happens. libmicrohttpd asks to be
+ * called again at once for as long as a request fills its buffer and cannot go on: that gets a
+ * pace, not the processor. */
 static int wait_ms(const tm_http_server *s) {
   unsigned long long left;
   int tick = s->connections.lingering > 0 ? LINGER_TICK_MS : TICK_MS;
   bool limited = MHD_get_timeout(s->daemon, &left) == MHD_YES;
+  if (limited && left == 0 && s->idle_rounds > IDLE_ROUNDS) return PACE_MS;
   return limited && left < (unsigned long long)tick ? (int)left : tick;
 }
 
@@ -276,6 +305,7 @@ static void wait_for_events(const tm_http_server *s, int timeout_ms) {
 
 static void resume_answered(tm_http_server *s) {
   tm_http_exchange *x = atomic_exchange(&s->answered.first, NULL);
+  if (x != NULL) s->busy = true;
   for (tm_http_exchange *next; x != NULL; x = next) {
     next = x->next;
     MHD_resume_connection(x->connection);
@@ -295,6 +325,8 @@ static void turn(tm_http_server *s) {
   wait_for_events(s, wait_ms(s));
   resume_answered(s);
   (void)MHD_run(s->daemon);
+  s->idle_rounds = s->busy ? 0 : s->idle_rounds + 1;
+  s->busy = false;
   int64_t now = tm__clock_monotonic_us();
   if (s->connections.lingering > 0) tm__connections_linger(&s->connections, now);
   if (now < s->next_sweep_us) return;

@@ -23,9 +23,10 @@ typedef struct tm_http_options {
   const tm_log *log;     /* must outlive the server */
   /* HTTP thread. Must see to it that tm__http_reply is called exactly once. */
   void (*handler)(void *ud, tm_http_exchange *x);
-  /* HTTP thread, for a request that is not passed on: 413 "body.too_large", 408 "request.timeout",
-   * 503 "server.stopping" or "server.memory". Must reply, in the application's own shape, before
-   * it returns; only method, path and headers may be asked for. */
+  /* HTTP thread, for a request that is not passed on: 400 "request.target", "request.header",
+   * 400 or 501 "request.framing", 413 "body.too_large", 408 "request.timeout", 503
+   * "server.stopping" or "server.memory". Must reply, in the application's own shape, before it
+   * returns; only method, path and headers may be asked for. */
   void (*refuse)(void *ud, tm_http_exchange *x, int status, const char *code, const char *detail);
   void *ud;
 } tm_http_options;
@@ -42,9 +43,12 @@ void tm__http_server_stop(tm_http_server *s);
 
 /* ---- within the handler (all borrowed until the reply) ---- */
 tm_slice tm__http_method(const tm_http_exchange *x);
-tm_slice tm__http_path(const tm_http_exchange *x); /* decoded, without query; never holds a NUL */
+/* Decoded, without query, and without a NUL; %2F stays, a slash always parts. */
+tm_slice tm__http_path(const tm_http_exchange *x);
 tm_slice tm__http_body(const tm_http_exchange *x);
 tm_slice tm__http_header(const tm_http_exchange *x, const char *name); /* ptr NULL: absent */
+/* The first of up to 32 `names`, ended by NULL, that stands twice; NULL: none does. */
+const char *tm__http_header_twice(const tm_http_exchange *x, const char *const *names);
 tm_slice tm__http_query(const tm_http_exchange *x,
                         const char *name); /* decoded; ptr NULL: absent */
 /* Calls fn for every name of the query, in order, until it returns false. */

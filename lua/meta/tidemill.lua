@@ -93,7 +93,7 @@ function tm.ConversationFlow(flow) end
 ---@field persist_state? boolean false: lives in memory only
 ---@field auto_checkpoint? boolean list rows as checkpoints
 ---@field checkpoint_interval? tm.Duration between two checkpoints at least; 0: at every wait
----@field lazy_load_agents? boolean
+---@field lazy_load_agents? false
 ---@field enable_rollback? false
 ---@field allow_step_skipping? false
 ---@field allow_early_termination? false
@@ -190,7 +190,8 @@ function tm.ConversationStep(step) end
 ---@field potential_loop_back? boolean `check` verifies: a path leads back
 ---@field allows_multiple_iterations? boolean `check` verifies: it is on a cycle
 ---@field solution_type? string label
----@field satisfaction_check? boolean label
+--- (user_input) the answer is the conversation's `feedback`
+---@field satisfaction_check? boolean
 ---@field custom? table plain values, returned untouched with the flow's description
 ---@field allows_partial_completion? false
 
@@ -204,7 +205,7 @@ function tm.ConversationStep(step) end
 
 --- An empty answer that is not required is "" for text and tm.null for other types.
 ---@class tm.Input
----@field required? boolean
+---@field required? boolean of a structured input: at least one field
 ---@field min_length? integer characters (text, custom answers)
 ---@field max_length? integer
 ---@field pattern? string Lua pattern
@@ -215,7 +216,8 @@ function tm.ConversationStep(step) end
 ---@field allow_custom_response? boolean (choice) any other text is accepted
 ---@field placeholder? string passed to the client
 ---@field validation_hints? string[]|table<string, string>
---- false or nil refuses, with a reason
+--- false or nil refuses, with a reason; of a structured input it gets the whole object, and what
+--- it refuses is asked for anew from the first field on
 ---@field validate? fun(value: any, ctx: tm.Context): boolean?, string?
 
 ---@class tm.Field: tm.Input
@@ -252,7 +254,9 @@ tm.null = nil
 
 --- What a script's function sees. Conditions, validate and outcome functions see the state
 --- read-only and cannot call the outside. Plain data only is kept in state: no functions, no NaN,
---- no lists with holes. A failed attempt leaves no trace in state.
+--- no lists with holes, no objects of a class; what a step left there is a copy for the next one.
+--- Globals, and the tables that they hold, cannot be written after load. A failed attempt leaves no
+--- trace in state.
 ---@class tm.Context
 ---@field state table the conversation's state; what is written here is kept
 ---@field input any what the user said in this turn; at a start the initial message

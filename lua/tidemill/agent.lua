@@ -26,7 +26,8 @@ local function compile_assistant(name, given, config, report)
 end
 
 local function compile_custom(name, given, report)
-  if given.user_id ~= nil and type(given.user_id) ~= "string" then
+  local id = given.user_id
+  if id ~= nil and (type(id) ~= "string" or not text.valid(id)) then
     report("custom agent: 'user_id' must be a text", "fields")
     return nil
   end
@@ -77,7 +78,8 @@ end
 --- A custom agent's answer in the shape of a reply.
 local function checked_reply(step, reply, err, limit)
   if reply == nil and err ~= nil then error(fault.of(err), 0) end
-  if type(reply) ~= "table" then reply = { text = reply } end
+  reply = type(reply) == "table" and { text = reply.text, outcome = reply.outcome }
+    or { text = reply }
   if step.step_type == "agent_response" then check_text(reply.text, limit) end
   if reply.outcome ~= nil and type(reply.outcome) ~= "string" then
     fault.stop("agent.outcome", "the outcome must be a text")
@@ -94,7 +96,7 @@ local function respond_custom(run, step, agent)
   local ctx <close> = context.writer(run, step)
   local reply, err = agent.respond(ctx, {
     prompt = step.prompt and template.render(step.prompt, run) or "",
-    input = run.input, outcomes = outcomes_of(step),
+    input = context.input_of(run), outcomes = outcomes_of(step),
   })
   context.keep(run, ctx)
   return checked_reply(step, reply, err, run.output_limit)

@@ -152,6 +152,19 @@ local function is_whole(flow)
   return flow.steps[flow.start_step] ~= nil
 end
 
+--- A target that is misspelt has its finding; that its step is not reached is only what follows.
+local function has_its_targets(flow)
+  local function is_there(id) return id == nil or id == "end" or flow.steps[id] ~= nil end
+  for _, id in ipairs(flow.step_order) do
+    local step = flow.steps[id]
+    if not is_there(step.on_error) then return false end
+    for _, target in ipairs(paths.targets(step)) do
+      if not is_there(target) then return false end
+    end
+  end
+  return true
+end
+
 local function check_flow(system, flow, findings)
   local function report(step, text, rule, level)
     findings:add(step.source, ("flow '%s', step '%s': %s"):format(flow.flow_id, step.step_id, text),
@@ -160,8 +173,10 @@ local function check_flow(system, flow, findings)
   local names = names_of.of(system, flow)
   names_of.check(names, report)
   branches.check(names, report)
-  check_reachable(flow, report)
-  check_ends(flow, report)
+  if has_its_targets(flow) then
+    check_reachable(flow, report)
+    check_ends(flow, report)
+  end
   check_end_steps(flow, report)
   check_assertions(flow, report)
   check_offline(system, flow, report)
@@ -173,17 +188,28 @@ local function read_sources(files)
   return sources
 end
 
+local GAPS = { fields = true, unsupported = true, agents = true }
+
+--- Was a flow or a step left out, or an agent not found? It may be what uses another agent.
+local function has_gaps(findings)
+  for _, finding in ipairs(findings.items) do
+    if GAPS[finding.rule] then return true end
+  end
+  return false
+end
+
 ---Adds the findings of a system that could be loaded, or of the parts that could.
 ---@param system tidemill.System
 ---@param findings tidemill.Findings
 function M.add(system, findings)
   local sources = read_sources(system.files)
+  local is_complete = not has_gaps(findings)
   for _, id in ipairs(system.flow_order) do
     local flow = system.flows[id]
     if is_whole(flow) then check_flow(system, flow, findings) end
     check_variables(flow, sources, findings)
   end
-  check_agents(system, findings)
+  if is_complete then check_agents(system, findings) end
 end
 
 local function by_place(a, b)

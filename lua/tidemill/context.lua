@@ -50,8 +50,9 @@ local function log_fields(found, given)
   local count = 0
   for key, value in pairs(given or {}) do
     count = count + 1
-    if type(key) ~= "string" or count > OWN_FIELDS then
-      fault.misuse(("ctx:log: fields are at most %d names with values"):format(OWN_FIELDS))
+    if type(key) ~= "string" or shown[key] or count > OWN_FIELDS then
+      fault.misuse(("ctx:log: fields are at most %d names with values; conversation_id, step_id "
+        .. "and system are the host's"):format(OWN_FIELDS))
     end
     shown[key] = fault.printable(template.display(value), 200)
   end
@@ -91,10 +92,18 @@ local Context = {
   __close = function(ctx) behind[ctx] = nil end,
 }
 
+---What the user said, as a script gets it: only ctx.state crosses steps, so this is a copy.
+---@param run tidemill.Run
+---@return any
+function M.input_of(run)
+  local given = run.input
+  return type(given) == "table" and view.copy(given) or given
+end
+
 local function make(run, step, state, reader)
   local session = run.session
   local ctx = setmetatable({
-    state = state, input = run.input, config = run.system.config_view, now = run.started,
+    state = state, input = M.input_of(run), config = run.system.config_view, now = run.started,
     conversation_id = run.conversation_id,
     session = { id = session.id, user_id = session.user_id,
       metadata = view.copy(session.metadata) },

@@ -60,6 +60,9 @@ local function compile_branches(logic, report)
       reserved[key] = target
     elseif type(target) ~= "string" then
       report(("conditional_logic: outcome '%s' must name a step"):format(name), "fields")
+    elseif branches[name] then
+      report(("conditional_logic: outcome '%s' is there twice: as a text, and as a number or "
+        .. "true/false"):format(name), "fields")
     else
       branches[name] = target
     end
@@ -157,6 +160,11 @@ local function add_writes(step, names)
   step.writes, step.collects = writes, names[1]
 end
 
+--- A list of names that no script holds.
+local function copied(names)
+  return table.move(names or {}, 1, #(names or {}), 1, {})
+end
+
 local function check_names(step, given, report)
   if given.save_as ~= nil and not is_state_name(given.save_as) then
     report(("'save_as': '%s' is no name of letters, digits and _"):format(given.save_as), "fields")
@@ -164,7 +172,7 @@ local function check_names(step, given, report)
   local metadata = step.metadata
   check_collection(step, metadata.data_collection or {}, report)
   add_writes(step, metadata.data_collection or {})
-  step.required_context, step.required_paths = metadata.required_context or {}, {}
+  step.required_context, step.required_paths = copied(metadata.required_context), {}
   for i, name in ipairs(step.required_context) do
     step.required_paths[i] = template.path(name)
     if not step.required_paths[i] then
@@ -224,7 +232,7 @@ function M.compile(given, context, report)
     agent = agent_name(given.agent, context.agents, report),
     prompt = compile_template(given.prompt, "prompt", report),
     response = compile_template(given.response, "response", report),
-    next_steps = given.next_steps or {}, metadata = metadata, classify = false,
+    next_steps = copied(given.next_steps), metadata = metadata, classify = false,
     outcome = given.outcome, run = given.run, save_as = given.save_as, on_error = given.on_error,
     max_retries = own.max_retries, retry_delay_ms = own.retry_delay_ms,
     timeout_ms = own.timeout_ms,

@@ -1,6 +1,7 @@
 --- What a turn writes: drafts for the journal, and the records of steps and messages that wait for
 --- the next row.
 local clock = require "host.clock"
+local fault = require "tidemill.fault"
 local json = require "host.json"
 
 local M = {}
@@ -28,15 +29,39 @@ function M.step(run, step, result)
   if not result.error then runtime.completed = run.seq end
   run.steps[#run.steps + 1] = {
     seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
+    step_category = step.metadata.step_category, solution_type = step.metadata.solution_type,
     attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
     start = run.started,
     ["end"] = clock.now(), status = result.error and "failed" or "completed", error = result.error,
   }
 end
 
+--- What the steps of one row may bring: well below the 8 MiB that a part of a row may have.
+local ROW_BYTES = 6 << 20
+
+---Bytes that a text takes in a row, at most.
+---@param said string
+---@return integer
+function M.text_bytes(said)
+  if #said < 1024 then return #said * 6 end -- every byte as \u00xx
+  local encoded = json.encode(said)
+  return encoded and #encoded or math.maxinteger // 2
+end
+
+---Counts what a step brings; raises when the row could not hold it.
+---@param run tidemill.Run
+---@param bytes integer
+function M.reserve(run, bytes)
+  run.bytes = run.bytes + bytes
+  if run.bytes <= ROW_BYTES then return end
+  fault.stop("turn.too_large", ("the steps since the last wait or call brought more than %d bytes; "
+    .. "let them return less, or let one of them ask"):format(ROW_BYTES))
+end
+
 ---Forgets what a row has taken over.
 ---@param run tidemill.Run
 function M.written(run)
+  run.bytes = 0
   run.steps, run.messages = json.array {}, json.array {}
 end
 

@@ -13,7 +13,7 @@ local known = setmetatable({}, { __mode = "k" }) ---@type table<table, true>
 
 local Fault = { __metatable = false }
 function Fault.__tostring(fault)
-  return fault.code .. ": " .. fault.message
+  return ("%s: %s"):format(fault.code, fault.message)
 end
 
 ---@class tidemill.Fault
@@ -35,6 +35,15 @@ function M.new(code, message, more)
   fault.code, fault.message = code, message
   known[fault] = true
   return setmetatable(fault, Fault)
+end
+
+---A fault that a script gets into its hands. It may change it; whatever of it comes back is looked
+---at as any error of a script is.
+---@param fault tidemill.Fault
+---@return table
+function M.given(fault)
+  return setmetatable({ code = fault.code, message = fault.message, retryable = fault.retryable },
+    Fault)
 end
 
 ---Raises what a script did wrong, at the line where it did it. That line is not known when the call
@@ -82,10 +91,14 @@ local function script_trace(trace)
   return #lines > 0 and M.printable(table.concat(lines, "\n"), 2000) or nil
 end
 
+local UNTOLD = "a %s was raised as error; raise a text, or a table { code = …, message = … }"
+
+--- What a value says of itself; an address says nothing.
 local function raised_text(value)
   if type(value) == "string" then return value end
   local ok, s = pcall(tostring, value)
-  return ok and type(s) == "string" and s or "an error that is a " .. type(value)
+  local told = ok and value ~= nil and not s:find("^%a+: 0x%x+$")
+  return told and s or UNTOLD:format(type(value))
 end
 
 --- A table that a script raised or returned as an error: { code, message, retryable }.
@@ -113,12 +126,18 @@ function M.of(value)
   return M.new("script.error", M.printable(message))
 end
 
----The handler for xpcall: `of`, with the traceback of the place where a text was raised.
+---The handler for xpcall: `of`, with the traceback of the place where it was raised.
 ---@param value any
 ---@return tidemill.Fault
 function M.caught(value)
-  local fault = M.of(value)
-  if type(value) == "string" then fault.traceback = script_trace(debug.traceback("", 2)) end
+  if type(value) == "table" and known[value] then return value end
+  local fault, trace = M.of(value), script_trace(debug.traceback("", 2))
+  fault.traceback = trace
+  local told = type(value) == "string"
+    or type(value) == "table" and type(rawget(value, "message")) == "string"
+  if trace and not told then
+    fault.message = ("%s (raised at %s)"):format(fault.message, trace:match("^(.-:%d+):"))
+  end
   return fault
 end
 

@@ -35,7 +35,7 @@ M.assistant = {
   user_id = needed "string", system_message = of "string",
   provider = of("string", { among = { "offline" } }),
   model = LATER, temperature = LATER, max_tokens = LATER, timeout = LATER, tools = LATER,
-  memory = LATER, guard = LATER, context = LATER,
+  memory = LATER, guard = LATER, context = LATER, shared_memory = LATER,
 }
 
 M.flow = {
@@ -51,7 +51,7 @@ M.flow = {
 M.settings = {
   interaction_timeout = of "duration", max_retries = of("integer", { min = 0, max = 100 }),
   retry_delay = of "duration", persist_state = of "boolean", auto_checkpoint = of "boolean",
-  checkpoint_interval = of "duration", lazy_load_agents = of "boolean",
+  checkpoint_interval = of "duration", lazy_load_agents = only(false),
   enable_rollback = only(false), max_rollback_steps = LATER, allow_step_skipping = only(false),
   allow_early_termination = only(false), resume_on_failure = only(false),
   compress_state = only(false), encrypt_sensitive_data = only(false),
@@ -86,7 +86,8 @@ M.metadata = {
   timeout = for_types("duration", "user_input", "agent_response"),
   decision_point = of "boolean", requires_specialist = of "boolean",
   potential_loop_back = of "boolean", allows_multiple_iterations = of "boolean",
-  solution_type = of "string", satisfaction_check = of "boolean", custom = of "plain",
+  solution_type = of "string", satisfaction_check = for_types("boolean", "user_input"),
+  custom = of "plain",
   expected_duration = LATER, processing_time = LATER, allows_partial_completion = only(false),
   conversation_summary = only(false), satisfaction_survey = only(false),
 }
@@ -100,7 +101,7 @@ local INPUT_TYPES = { "text", "choice", "number", "integer", "boolean", "date", 
 
 M.field = {
   type = needed("string", { among = INPUT_TYPES, later = set "structured" }),
-  required = of "boolean", placeholder = of "string", validation_hints = of "table",
+  required = of "boolean", placeholder = of "string", validation_hints = of "hints",
   validate = of "function", prompt = of "string", name = needed "string",
   min_length = { type = "integer", min = 0, kinds = set("text", "choice") },
   max_length = { type = "integer", min = 1, kinds = set("text", "choice") },
@@ -118,7 +119,7 @@ M.input_schema.type = needed("string", { among = { "text", "choice", "structured
   "integer", "boolean", "date", "email", "phone" } })
 M.input_schema.fields = needed("list", { kinds = set "structured" })
 
-M.option = { label = needed "string", value = of "any" }
+M.option = { label = needed "string", value = of "option" }
 
 --- One rule of an offline `outcome`.
 M.outcome = {
@@ -128,7 +129,8 @@ M.outcome = {
 
 M.orchestrator = {
   session_config = of "table", error_config = of "table", performance_config = of "table",
-  persistence_config = of "table", memory_manager = LATER, registered_flows = LATER,
+  persistence_config = of "table", memory_manager = LATER, shared_memory = LATER,
+  registered_flows = LATER,
   tenant_id = LATER, tenant_isolation = only(false), encryption = only(false),
   encryption_key = LATER, quota_limits = LATER,
 }

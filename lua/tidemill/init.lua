@@ -1,12 +1,26 @@
 --- What a script gets from `require "tidemill"`. The constructors only note what was written and
 --- where; everything is checked when the whole system is loaded (tidemill.system).
+local fault = require "tidemill.fault"
 local json = require "host.json"
 local origin = require "tidemill.origin"
+local schema = require "tidemill.schema"
 local view = require "tidemill.view"
 
 local LOCKED = "tidemill.%s cannot be set"
 
+--- Known names of `tm` that an issue has not reached yet.
+local LATER = { pattern = true }
+
 local M = {}
+
+--- A name that is not there is a mistake at the script's line, not a nil that is taken for nothing.
+local function strict(t, what)
+  return setmetatable(t, { __index = function(_, name)
+    if LATER[name] then fault.misuse(("%s.%s is not supported yet"):format(what, name)) end
+    fault.misuse(("%s has no '%s'%s"):format(what, tostring(name),
+      schema.hint(tostring(name), t)))
+  end })
+end
 
 local function constructor(name)
   return function(t)
@@ -30,7 +44,7 @@ M.system = constructor "system"
 M.array = json.array
 M.null = json.null
 
-M.ConversationPattern = view.lock({
+M.ConversationPattern = view.lock(strict({
   STEP_BY_STEP_PROCESS = "step_by_step_process",
   SIMPLE_CHAT = "simple_chat",
   INFORMATION_GATHERING = "information_gathering",
@@ -38,6 +52,8 @@ M.ConversationPattern = view.lock({
   APPROVAL_WORKFLOW = "approval_workflow",
   MULTI_AGENT_COLLABORATION = "multi_agent_collaboration",
   DATABASE_INTERACTION = "database_interaction",
-}, "ConversationPattern.%s cannot be set")
+}, "ConversationPattern"), "ConversationPattern.%s cannot be set")
+
+strict(M, "tidemill")
 
 return view.lock(M, LOCKED)

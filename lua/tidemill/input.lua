@@ -4,10 +4,12 @@
 --- A structured input is answered all at once by an object, or field by field by plain answers; the
 --- fields that are filled so far are in `partial`, which the caller keeps.
 local answer = require "tidemill.answer"
+local fault = require "tidemill.fault"
 local fields = require "tidemill.fields"
 local json = require "host.json"
 local schema = require "tidemill.schema"
 local text = require "host.text"
+local view = require "tidemill.view"
 
 local M = {}
 
@@ -39,10 +41,10 @@ local M = {}
 ---@class tidemill.Accepted
 ---@field value any the whole answer; nil while fields are missing
 ---@field outcome string? where it is not the value: "custom"
----@field partial table? fields filled so far, when some are missing
+---@field partial table? fields filled so far, when some are missing, or all are asked for again
 
 local function compile_options(options, report)
-  local compiled, seen = {}, {}
+  local compiled, seen, labels = {}, {}, {}
   for i, option in ipairs(options) do
     if type(option) == "string" then option = { label = option, value = option } end
     local where = ("option %d"):format(i)
@@ -50,14 +52,14 @@ local function compile_options(options, report)
       report(where .. ": must be a text or { label = …, value = … }", "fields")
     elseif schema.check(fields.option, option, where, report) then
       local value = option.value == nil and option.label or option.value
-      if type(value) == "table" or type(value) == "function" then
-        report(where .. ": 'value' must be a text, a number or true/false", "fields")
-      end
-      local key = tostring(value)
+      local key, lower = tostring(value), text.lower(option.label)
       if seen[key] then report(("%s: value '%s' is there twice"):format(where, key), "fields") end
-      seen[key] = true
-      compiled[#compiled + 1] =
-        { label = option.label, value = value, lower = text.lower(option.label) }
+      if labels[lower] then
+        report(("%s: label '%s' is there twice; nobody could tell them apart")
+          :format(where, option.label), "fields")
+      end
+      seen[key], labels[lower] = true, true
+      compiled[#compiled + 1] = { label = option.label, value = value, lower = lower }
     end
   end
   if #options == 0 then report("'options' is empty", "fields") end
@@ -71,8 +73,21 @@ local function check_bound(input, name, report)
     if type(value) ~= "string" or not answer.is_date(value) then
       report(("'%s' must be a date such as \"2025-03-31\""):format(name), "fields")
     end
-  elseif type(value) ~= "number" then
-    report(("'%s' must be a number"):format(name), "fields")
+  elseif not schema.is_number(value) then
+    report(("'%s' must be a finite number"):format(name), "fields")
+  end
+end
+
+local RULES = { required = true, type = true, min_length = true, max_length = true, pattern = true,
+  min = true, max = true, option = true, validate = true, structured = true }
+
+--- Hints are given by rule, or as a list by attempt.
+local function check_hints(hints, report)
+  for _, rule in ipairs(schema.sorted_keys(hints)) do
+    if not RULES[rule] then
+      report(("'validation_hints' names '%s', which is no rule%s"):format(rule,
+        schema.hint(rule, RULES)), "fields")
+    end
   end
 end
 
@@ -88,13 +103,11 @@ local function check_consistency(input, report)
   if input.pattern and not pcall(string.find, "", input.pattern) then
     report(("'pattern' is no Lua pattern: %s"):format(input.pattern), "fields")
   end
-  for _, hint in pairs(input.validation_hints or {}) do
-    if type(hint) ~= "string" then report("'validation_hints' must be texts", "fields") end
-  end
+  check_hints(input.validation_hints or {}, report)
 end
 
 local COPIED = { "type", "name", "prompt", "min_length", "max_length", "pattern", "min", "max",
-  "allow_custom_response", "placeholder", "validation_hints", "validate" }
+  "allow_custom_response", "placeholder", "validate" }
 local PUBLIC = { "type", "name", "prompt", "required", "min_length", "max_length", "min", "max",
   "allow_custom_response", "placeholder" }
 
@@ -159,6 +172,7 @@ function compile(given, report, known)
   if not schema.check(known, given, "input", report, given.type) then return end
   local input = { required = given.required or false }
   for _, key in ipairs(COPIED) do input[key] = given[key] end
+  input.validation_hints = given.validation_hints and view.copy(given.validation_hints)
   check_consistency(input, report)
   if given.options then input.options = compile_options(given.options, report) end
   if map then input.fields, input.by_name = compile_fields(map, report) end
@@ -184,6 +198,16 @@ local function is_blank(raw)
   return raw == nil or raw == json.null or type(raw) == "string" and text.trim(raw) == ""
 end
 
+--- nil, or why the script's validate refuses the value.
+local function refused_by_script(input, value, context)
+  if not input.validate then return nil end
+  local fine, reason = input.validate(value, context())
+  if fine then return nil end
+  if type(reason) ~= "string" then reason = "This answer is not accepted." end
+  local _, refusal = answer.refuse("validate", fault.printable(reason))
+  return refusal
+end
+
 --- `context()` gives the ctx for a validate function.
 local function accept_single(input, raw, context)
   if is_blank(raw) then
@@ -193,13 +217,8 @@ local function accept_single(input, raw, context)
   end
   local value, refusal, outcome = answer[input.type](input, raw)
   if value == nil then return nil, refusal end
-  if input.validate then
-    local fine, reason = input.validate(value, context())
-    if not fine then
-      return answer.refuse("validate", type(reason) == "string" and reason
-        or "This answer is not accepted.")
-    end
-  end
+  refusal = refused_by_script(input, value, context)
+  if refusal then return nil, refusal end
   return value, nil, outcome
 end
 
@@ -238,6 +257,24 @@ local function accept_object(input, raw, partial, context, attempt)
   end
   if #reasons > 0 then return nil, table.concat(reasons, " ") end
   return { value = value }
+end
+
+local function is_empty(value)
+  for _, given in pairs(value) do
+    if not is_blank(given) then return false end
+  end
+  return true
+end
+
+--- All fields are fine by themselves; refused as a whole they are all asked for again.
+local function accept_whole(input, accepted, context, attempt)
+  local refusal
+  if input.required and is_empty(accepted.value) then
+    refusal = select(2, answer.refuse("required", "An answer is needed here."))
+  end
+  refusal = refusal or refused_by_script(input, view.copy(accepted.value), context)
+  if not refusal then return accepted end
+  return { partial = {} }, explain(input, refusal, attempt)
 end
 
 ---The position of the first field that is not filled yet.
@@ -284,6 +321,7 @@ function M.accept(input, raw, partial, attempt, context)
   else
     accepted, hint = accept_field(input, raw, partial or {}, context, attempt)
   end
+  if accepted and accepted.value then return accept_whole(input, accepted, context, attempt) end
   local more = hint and hint_of(input, "structured", attempt)
   return accepted, more and hint .. " " .. more or hint
 end

@@ -1,5 +1,7 @@
 --- What the constructors of a script made and where: kind and source line of each table, and the
 --- list of findings that a load collects.
+local fault = require "tidemill.fault"
+
 local M = {}
 
 ---@type table<table, { kind: string, source: tidemill.Source }>
@@ -44,7 +46,7 @@ end
 ---@param t table
 function M.mark(kind, t)
   if type(t) ~= "table" then
-    error(("%s needs a table: %s { … }"):format(kind, kind), 3)
+    fault.misuse(("%s needs a table: %s { … }"):format(kind, kind))
   end
   made[t] = { kind = kind, source = script_source() }
 end
@@ -84,8 +86,8 @@ function Findings:add(source, message, rule, level)
   level = level or "error"
   if level == "error" then self.errors = self.errors + 1 end
   if #self.items >= MOST then return end
-  self.items[#self.items + 1] =
-    { file = source.file, line = source.line, level = level, text = message, rule = rule }
+  self.items[#self.items + 1] = { file = source.file, line = source.line, level = level,
+    text = fault.printable(message), rule = rule }
 end
 
 ---A function that reports about one thing.

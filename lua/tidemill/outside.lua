@@ -19,7 +19,7 @@ local ANSWER_BYTES, ANSWER_MOST_BYTES = 1 << 20, 16 << 20
 --- Ends the step (or the turn) although a script may catch the error: whoever runs it looks again.
 local function break_run(run, broken)
   run.broken = broken
-  error(broken, 0)
+  error(fault.given(broken), 0)
 end
 
 local function lost_turn(err)
@@ -129,7 +129,7 @@ end
 local function answer_of(result)
   local err = result.error
   if err then
-    return nil, fault.new(err.code, err.message, { retryable = err.retryable })
+    return nil, fault.given(err)
   end
   local answer = { status = result.status, headers = result.headers, body = result.body }
   local kind = answer.headers["content-type"]
@@ -211,7 +211,7 @@ end
 ---@return tidemill.Fault? err
 function M.http(run, given)
   local request = check_request(given)
-  if run.broken then error(run.broken, 0) end
+  if run.broken then error(fault.given(run.broken), 0) end
   if not coroutine.isyieldable() then
     fault.misuse("ctx:http cannot wait here: not in table.sort, string.gsub or the like")
   end

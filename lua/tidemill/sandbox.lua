@@ -5,6 +5,7 @@
 --- bytecode, and keep their real names in errors.
 local fault = require "tidemill.fault"
 local file = require "host.file"
+local json = require "host.json"
 local origin = require "tidemill.origin"
 local view = require "tidemill.view"
 
@@ -16,6 +17,23 @@ local MOVE_MOST = 1000000
 local LOCKED = "%s cannot be set: the libraries are shared by all scripts"
 local FROZEN = "the global '%s' cannot be set after load: conversations share the script's "
   .. "globals; keep it in ctx.state, or in a local variable"
+
+--- insert and remove shift elements in C, as many as __len claims.
+local function truly_long(name)
+  local shift = table[name]
+  return function(t, ...)
+    local metatable
+    if type(t) == "table" then metatable = getmetatable(t) end
+    local own = metatable ~= nil and not json.is_array(t) and view.real(t) == t
+    if own and (type(metatable) ~= "table" or rawget(metatable, "__len") ~= nil) then
+      fault.misuse(("table.%s: not of a table with __len"):format(name))
+    end
+    return shift(t, ...)
+  end
+end
+
+local FROZEN_FIELD = "'%s' cannot be set after load: conversations share the table that a global "
+  .. "holds; keep it in ctx.state, or in a local variable"
 
 local function bounded_repeat(s, n, separator)
   local unit = #tostring(s) + (separator and #tostring(separator) or 0)
@@ -34,17 +52,22 @@ local function bounded_move(from, first, last, at, to)
   return table.move(from, first, last, at, to)
 end
 
+--- A class that is a global may be used as metatable although it is frozen.
 local function safe_setmetatable(t, metatable)
+  metatable = view.real(metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     fault.misuse("setmetatable: __gc is not available to scripts")
   end
   return setmetatable(t, metatable)
 end
 
---- The metatable of texts belongs to the runtime.
+local frozen_faces = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
+
+--- The metatable of texts belongs to the runtime; a class that is a frozen global stays frozen.
 local function safe_getmetatable(value)
   if type(value) ~= "table" then return nil end
-  return getmetatable(value)
+  local metatable = getmetatable(value)
+  return metatable and frozen_faces[metatable] or metatable
 end
 
 local function pick(from, names)
@@ -56,7 +79,8 @@ end
 local safe_string = pick(string,
   "byte char find format gmatch gsub len lower match reverse sub upper")
 safe_string.rep = bounded_repeat
-local safe_table = pick(table, "concat insert pack remove sort unpack")
+local safe_table = pick(table, "concat pack sort unpack")
+safe_table.insert, safe_table.remove = truly_long "insert", truly_long "remove"
 safe_table.move = bounded_move
 local safe_math = pick(math, "abs ceil floor fmod huge max maxinteger min mininteger modf pi sqrt "
   .. "tointeger type ult exp log sin cos tan asin acos atan deg rad")
@@ -88,9 +112,13 @@ local function line_of_system(source)
   return line_feeds + 1
 end
 
+--- nil when there is no such file; one that cannot be read is a mistake, and says why.
 local function read(sandbox, path)
   local source, chunk = file.read(path)
-  if not source then return nil, chunk end
+  if not source then
+    if chunk.code == "file.not_found" then return nil end
+    fault.misuse("require: " .. chunk.message)
+  end
   local name = chunk:gsub("^@", "")
   sandbox.files[#sandbox.files + 1] = path
   if #sandbox.files == 1 then sandbox.main = { file = name, line = line_of_system(source) } end
@@ -127,6 +155,9 @@ local function make_require(sandbox, env, api)
     local fn, problem = load(source, chunk, "t", env)
     if not fn then error(problem, 0) end
     loaded[name] = LOADING
+    local _ <close> = setmetatable({}, { __close = function()
+      if loaded[name] == LOADING then loaded[name] = nil end
+    end})
     value = fn(name)
     loaded[name] = value == nil and true or value
     return loaded[name]
@@ -152,7 +183,16 @@ function M.new(api)
   })
   sandbox.require = make_require(sandbox, env, api)
   globals.require = sandbox.require
-  sandbox.freeze = function() frozen = true end
+  sandbox.freeze = function()
+    frozen = true
+    for name, value in pairs(globals) do
+      local own = GLOBALS[name] == nil and type(value) == "table" and getmetatable(value) ~= false
+      if own then
+        globals[name] = view.readonly(value, FROZEN_FIELD)
+        frozen_faces[value] = globals[name]
+      end
+    end
+  end
   return sandbox
 end
 

@@ -1,5 +1,6 @@
 --- Checks tables of a script against the tables of known fields in `tidemill.fields`: types,
 --- unknown names with the nearest known one, and what is known but not supported yet.
+local fault = require "tidemill.fault"
 local json = require "host.json"
 local text = require "host.text"
 
@@ -37,18 +38,36 @@ end
 
 --- A list is a table with the keys 1…n only.
 local function is_list(value)
-  if type(value) ~= "table" then return false end
+  if type(value) ~= "table" or getmetatable(value) ~= nil and not json.is_array(value) then
+    return false
+  end
   local count = 0
   for _ in pairs(value) do count = count + 1 end
   return count == #value
 end
 M.is_list = is_list
 
+---@param value any
+---@return boolean finite
+function M.is_number(value)
+  return type(value) == "number" and value == value and math.abs(value) ~= math.huge
+end
+
 local types = {}
+types.option = { "a text, a finite number or true/false", function(v)
+  return type(v) == "boolean" or types.string[2](v) or types.number[2](v)
+end }
+types.hints = { "a table of texts", function(v)
+  if type(v) ~= "table" then return false end
+  for _, hint in pairs(v) do
+    if not types.string[2](hint) then return false end
+  end
+  return true
+end }
 types.any = { "a value", function(v) return v ~= nil end }
 types.string = { "a text", function(v) return type(v) == "string" and text.valid(v) end }
 types.boolean = { "true or false", function(v) return type(v) == "boolean" end }
-types.number = { "a number", function(v) return type(v) == "number" end }
+types.number = { "a finite number", M.is_number }
 types.integer = { "an integer", function(v) return math.type(v) == "integer" end }
 types.duration = { "a duration (seconds, or a text such as \"30m\")",
   function(v) return M.duration(v) ~= nil end }
@@ -61,7 +80,7 @@ types.condition = { "a name or a function",
   function(v) return type(v) == "function" or type(v) == "string" end }
 types.names = { "a list of texts", function(v)
   if not is_list(v) then return false end
-  for _, item in ipairs(v) do if type(item) ~= "string" then return false end end
+  for _, item in ipairs(v) do if not types.string[2](item) then return false end end
   return true
 end }
 
@@ -99,7 +118,7 @@ function M.hint(name, known)
 end
 
 local function shown(value)
-  if type(value) == "string" then return "'" .. value .. "'" end
+  if type(value) == "string" then return "'" .. fault.printable(value, 100) .. "'" end
   if type(value) == "table" or type(value) == "function" then return "a " .. type(value) end
   return tostring(value)
 end
@@ -127,6 +146,10 @@ local function check_value(field, value, kind)
       table.concat(M.sorted_keys(field.kinds), ", ")), "fields"
   end
   local expected = types[field.type]
+  if field.type == "plain" and type(value) == "table" then
+    local fine, err = json.check(value)
+    if not fine then return "cannot be kept: " .. err.message, "fields" end
+  end
   if not expected[2](value) then
     return ("must be %s, not %s"):format(expected[1], shown(value)), "fields"
   end
@@ -152,6 +175,10 @@ function M.check(fields, t, where, report, kind)
   local function fail(problem, rule)
     ok = false
     report(problem, rule)
+  end
+  if getmetatable(t) ~= nil then
+    fail(("%s: must be a plain table, without a metatable"):format(where), "fields")
+    return false
   end
   for key in pairs(t) do
     if type(key) ~= "string" then

@@ -3,6 +3,7 @@
 local agents = require "tidemill.agent"
 local clock = require "host.clock"
 local context = require "tidemill.context"
+local draft = require "tidemill.draft"
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local outside = require "tidemill.outside"
@@ -16,6 +17,7 @@ local executors = {}
 function executors.agent_response(run, step)
   local reply, agent = agents.respond(run, step)
   run.said = { text = reply.text, agent = agent.name, provider = agent.provider }
+  draft.reserve(run, draft.text_bytes(reply.text))
   return { output = reply.text, outcome = reply.outcome }
 end
 
@@ -34,6 +36,7 @@ local function checked_output(run, value, err)
     fault.stop("step.too_large", ("run returned %d bytes; %d are allowed (limits.output)")
       :format(#encoded, run.output_limit))
   end
+  draft.reserve(run, #encoded)
   return { output = value, raw = json.raw(encoded) }
 end
 

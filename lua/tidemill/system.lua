@@ -7,6 +7,7 @@
 --- only). `tidemill.check` adds what needs the whole picture: unknown names, unreachable steps,
 --- labels that assert something.
 local agents = require "tidemill.agent"
+local definition = require "tidemill.definition"
 local fault = require "tidemill.fault"
 local fields = require "tidemill.fields"
 local flows = require "tidemill.flow"
@@ -43,7 +44,7 @@ local MAIN = "init"
 ---@field flows table<string, tidemill.Flow>
 ---@field flow_order string[] as given
 ---@field orchestrator table as given, or {}
----@field config table as given, or {}
+---@field config table a copy of the given one, or {}
 ---@field config_view table as scripts see it
 ---@field output_limit integer? bytes of one output
 ---@field files string[] the files that were read, in order
@@ -124,8 +125,9 @@ end
 local function compile_agents(system, given, config, findings)
   local by_name, by_value = {}, {}
   for key in pairs(given) do
-    if type(key) ~= "string" then
-      findings:add(system.source, ("agents: the key %s is no name"):format(tostring(key)), "fields")
+    if definition.check_id(key) then
+      findings:add(system.source, ("agents: the key '%s' %s"):format(tostring(key),
+        definition.check_id(key)), "fields")
     end
   end
   for _, name in ipairs(schema.sorted_keys(given)) do
@@ -173,11 +175,12 @@ local function compile(name, given, box, findings)
   settings.check_orchestrator(orchestrator,
     findings:reporter(origin.source(orchestrator, source), ("system '%s'"):format(name)))
   local config = host_config.get()
+  local own_config = view.copy(given.config or {}) -- no script holds it
   local system = {
     name = name, description = given.description, agents = {}, agent_order = {}, flows = {},
-    flow_order = {}, orchestrator = orchestrator, config = given.config or {}, files = box.files,
+    flow_order = {}, orchestrator = orchestrator, config = own_config, files = box.files,
     source = source, output_limit = config.output_limit,
-    config_view = view.readonly(given.config or {},
+    config_view = view.readonly(own_config,
       "ctx.config.%s cannot be written: the config belongs to all conversations"),
   }
   local known = compile_agents(system, given.agents, config, findings)
@@ -207,7 +210,7 @@ end
 local function describe_step(step)
   return { step_id = step.step_id, step_type = step.step_type, agent = step.agent,
     next_steps = json.array(step.next_steps), step_category = step.metadata.step_category,
-    custom = step.metadata.custom }
+    solution_type = step.metadata.solution_type, custom = step.metadata.custom }
 end
 
 local function describe_flow(flow)

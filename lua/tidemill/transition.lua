@@ -3,6 +3,7 @@ local context = require "tidemill.context"
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local template = require "tidemill.template"
+local text = require "host.text"
 
 local M = {}
 
@@ -57,6 +58,8 @@ local function store(run, step, output)
 end
 
 --- A script may have put anything into state: it must be keepable; encoded once, for the row too.
+--- It is read back at once: the next step sees what the next turn would see, shares no table with a
+--- script, and a state too large to be read fails the step that made it.
 local function check_state(run)
   local encoded, err = json.encode(run.state)
   if not encoded then
@@ -67,6 +70,7 @@ local function check_state(run)
     fault.stop("state.invalid", "ctx.state must be a table of names, not a list")
   end
   run.state_text = encoded == "[]" and "{}" or encoded
+  run.state = assert(json.decode(run.state_text))
 end
 
 ---Undoes what the present step did to the state.
@@ -82,13 +86,21 @@ function M.restore(run)
   end
 end
 
+local OUTCOME_BYTES = 256
+local LARGE_BYTES = 65536 -- an answer of that size may make the state too large
+
 local function outcome_text(step, value)
   if value == nil or value == json.null then return nil end
   if type(value) == "table" or type(value) == "function" then
     fault.stop("branch.outcome", ("the condition of '%s' gave a %s; an outcome is a text, a number "
       .. "or true/false"):format(step.step_id, type(value)))
   end
-  return template.display(value)
+  local outcome = template.display(value)
+  if #outcome > OUTCOME_BYTES or not text.valid(outcome) then
+    fault.stop("branch.outcome", ("the outcome of '%s' is no UTF-8 text of at most %d bytes; give "
+      .. "the name of a branch"):format(step.step_id, OUTCOME_BYTES))
+  end
+  return outcome
 end
 
 --- A name means the output of this pass first: a member of it, or what it is saved as; then state.
@@ -154,7 +166,8 @@ end
 ---@return string next_step a step id or "end"
 function M.settle(run, step, pass)
   if step.step_type ~= "decision" then store(run, step, pass.output) end
-  if run.snapshot then check_state(run) end
+  local large = type(pass.output) == "string" and #pass.output > LARGE_BYTES
+  if run.snapshot or large then check_state(run) end
   local next_step = choose(run, step, pass)
   if step.step_type == "decision" then store(run, step, pass.output) end
   if next(run.flow.types) then check_types(run) end

@@ -49,6 +49,7 @@ local BACKOFF_LONGEST_MS = 300000
 ---@field steps table[]
 ---@field messages table[]
 ---@field output_limit integer?
+---@field bytes integer of what the steps brought since the last row
 
 local function present(value)
   if value ~= json.null then return value end
@@ -71,7 +72,7 @@ local function new_run(id, turn)
     state = turn.state, runtime = runtime, config = found.config, input = present(turn.input),
     is_start = turn.kind == "start" or runtime.turn == "start", begun = turn.kind == "resume",
     calls = turn.calls or {}, steps = json.array {}, messages = json.array {},
-    output_limit = found.output_limit, turn = turn,
+    output_limit = found.output_limit, bytes = 0, turn = turn,
   }
   if turn.kind == "start" then
     local given = run.input or {}
@@ -180,7 +181,8 @@ local function suspend(run, step)
   write(run, journal.suspend, made)
 end
 
---- Records the failed attempt; returns the step of on_error, or nil when the turn has ended.
+--- Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
+--- the callers make it a fault. Returns the step of on_error, or nil when the turn has ended.
 local function fail_step(run, step, failure, answered)
   transition.restore(run)
   if failure.turn then return fail_turn(run.id, failure) end
@@ -205,6 +207,13 @@ local function enter(run, step)
   run.undo, run.ordinals, run.deadline = {}, {}, nil
 end
 
+local FEEDBACK_CHARACTERS = 1000
+
+--- The runtime part stays small; the whole answer is in the transcript.
+local function feedback_of(output)
+  return type(output) == "string" and fault.printable(output, FEEDBACK_CHARACTERS) or output
+end
+
 local function complete(run, step, pass, answered)
   local output = pass.raw
   if output == nil then output = pass.output end
@@ -212,6 +221,7 @@ local function complete(run, step, pass, answered)
   local reply = said and draft.message(run, "agent", said.text,
     { step_id = step.step_id, agent = said.agent, provider = said.provider })
   if reply then output = nil end -- a row does not hold the text twice
+  if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
   draft.step(run, step, { input = answered, output = output, reply = reply })
   forget_wait(run)
   run.current = nil
@@ -227,13 +237,13 @@ local function visit(run, step)
   enter(run, step)
   if step.step_type == "user_input" then
     local ok, asked, public = xpcall(begin_prompt, fault.caught, run, step)
-    if not ok then return fail_step(run, step, asked) end
+    if not ok then return fail_step(run, step, fault.of(asked)) end
     run.runtime.attempt, run.runtime.asked = 1, run.started
     return ask(run, step, asked, public)
   end
   if step.timeout_ms > 0 then run.deadline = clock.monotonic() + step.timeout_ms end
   local ok, next_step, pass = xpcall(step_runner.run, fault.caught, run, step)
-  if not ok then return fail_step(run, step, run.broken or next_step) end
+  if not ok then return fail_step(run, step, run.broken or fault.of(next_step)) end
   complete(run, step, pass)
   return next_step
 end
@@ -311,7 +321,7 @@ local function apply_answer(run, step)
     function() return context.reader(run, step, "a validate function") end)
   if not accepted or accepted.partial then
     runtime.hint = hint
-    runtime.attempt = accepted and 1 or run.attempt + 1
+    runtime.attempt = hint and run.attempt + 1 or 1
     if accepted then runtime.partial = accepted.partial end
     return nil, prompt_text(run, step)
   end
@@ -327,7 +337,7 @@ function kinds.message(run)
   enter(run, step)
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
   local ok, next_step, pass, public = xpcall(apply_answer, fault.caught, run, step)
-  if not ok then return go(run, fail_step(run, step, next_step, run.input)) end
+  if not ok then return go(run, fail_step(run, step, fault.of(next_step), run.input)) end
   if not next_step then return ask(run, step, pass, public) end
   complete(run, step, pass, run.input)
   return go(run, next_step)
@@ -351,6 +361,9 @@ local function stopped(run, err)
   if not step then return fail_turn(run.id, err) end
   local failure = fault.of(err)
   failure.retryable = false
+  if not failure.message:find(":%d+") then
+    failure.message = ("%s (the step stands at %s)"):format(failure.message, place_of(step))
+  end
   return go(run, fail_step(run, step, failure))
 end
 

@@ -6,10 +6,6 @@ local json = require "host.json"
 
 local M = {}
 
---- Stands in every view, so that storing one is refused with these words instead of losing what it
---- shows: nothing but raw access meets it.
-local UNKEPT = "(a read-only view; copy what you need of it)"
-
 local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
 
 local readonly
@@ -24,7 +20,7 @@ end
 ---@return table
 function readonly(t, refusal)
   if behind[t] then return t end
-  local face = { [UNKEPT] = M.readonly }
+  local face = {}
   behind[face] = t
   return setmetatable(face, {
     __metatable = false,
@@ -41,6 +37,13 @@ function readonly(t, refusal)
 end
 M.readonly = readonly
 
+---The table behind a view; anything else stays itself.
+---@param value any
+---@return any
+function M.real(value)
+  return type(value) == "table" and behind[value] or value
+end
+
 ---A table whose own fields cannot be changed; what they hold is not touched.
 ---@param t table
 ---@param refusal string
@@ -55,7 +58,10 @@ function M.lock(t, refusal, call)
     __pairs = function()
       return function(_, key) return next(t, key) end, face, nil
     end,
-    __call = call and function(_, ...) return call(...) end,
+    __call = call and function(_, ...)
+      local made = call(...) -- no tail call: errors name lines
+      return made
+    end,
   })
 end
 

@@ -44,7 +44,11 @@ then propose a solution and stay until every question is answered. Three sentenc
       },
     },
     next_steps = { "analyze_request" },
-    metadata = { step_category = "information_gathering", data_collection = { "user_request" } },
+    metadata = {
+      step_category = "information_gathering",
+      data_collection = { "user_request" },
+      timeout = 300,
+    },
   },
 
   ConversationStep {

@@ -285,7 +285,7 @@ static void knows_what_is_not_there(void **state) {
                                         "GET " BASE "/",
                                         "GET " BASE "/nothing",
                                         "GET /livez/",
-                                        "GET /livez%00",
+                                        "GET /v1%2fsystems",
                                         "GET /v1/systems/shop/flows/a/b",
                                         "GET //v1/conversations",
                                         "POST " BASE "/messages/1",
@@ -383,6 +383,30 @@ static void checks_headers(void **state) {
           "request.content_type", "");
 }
 
+/* Whoever checked one of two may have checked the other. */
+static void headers_that_say_who_asks_stand_there_once(void **state) {
+  fixture *f = *state;
+  static const char *const twice[] = {
+      "X-Tidemill-Tenant: a\r\nx-tidemill-tenant: b\r\n",
+      "X-Tidemill-Role: a\r\nX-Tidemill-Role: a\r\n",
+      "Origin: http://localhost\r\nOrigin: http://evil.example\r\n",
+      "Idempotency-Key: a\r\nIdempotency-Key: b\r\n",
+      "Content-Type: application/json\r\nContent-Type: text/plain\r\n",
+      "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"};
+  for (size_t i = 0; i < sizeof(twice) / sizeof(twice[0]); i++)
+    refused(f, "POST " BASE "/messages", twice[i], "{\"input\":\"x\"}", 400, "request.header",
+            "twice");
+  reaches(f, "GET " BASE, "Accept: a/b\r\nAccept: c/d\r\n", NULL, 200, "read default " ID " 0 - 0");
+}
+
+static void takes_no_compressed_bodies(void **state) {
+  fixture *f = *state;
+  refused(f, "POST " BASE "/messages", "Content-Encoding: gzip\r\n", "{\"input\":\"x\"}", 415,
+          "request.content_encoding", "compressed");
+  reaches(f, "POST " BASE "/messages", "Content-Encoding: identity\r\n", "{\"input\":\"x\"}", 200,
+          "message default " ID " \"x\" -");
+}
+
 /* ---- bad bodies and queries ---- */
 
 static void refuses_bad_bodies(void **state) {
@@ -470,6 +494,8 @@ static void refuses_bad_queries(void **state) {
       "session_id=%ff",
       "cursor=",
       "statuss=active",
+      "limit=1&limit=2",
+      "cursor=a&limit=1&%63ursor=a",
       "system=sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss"};
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     char line[200];
@@ -483,7 +509,7 @@ static void refuses_bad_queries(void **state) {
 static void ids_that_are_none_do_not_exist(void **state) {
   fixture *f = *state;
   static const char *const lines[] = {"GET /v1/conversations/7", "GET /v1/conversations/" ID "0",
-                                      "GET /v1/conversations/x/steps"};
+                                      "GET /v1/conversations/x/steps", "GET " BASE "%2Fsteps"};
   for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
     refused(f, lines[i], "", NULL, 404, "conversation.not_found", "there is no conversation");
   refused(f, "POST /v1/conversations/x/messages", "", "{\"input\":\"x\"}", 404,
@@ -581,6 +607,31 @@ static void stopping_waits_for_answers(void **state) {
   tm__api_stop(NULL);
 }
 
+static void keep_line(void *ud, const char *line, size_t size) {
+  tm__buf_add(ud, line, size);
+  tm__buf_byte(ud, '\n');
+}
+
+static void warns_when_everybody_may_come(void **state) {
+  fixture *f = *state;
+  static const char *const addresses[] = {"127.0.0.1:0", "localhost:0", "0.0.0.0:0"};
+  tm_buf lines = {0};
+  tm_log log = {.sink = keep_line, .ud = &lines, .level = TM_LOG_WARNING};
+  for (size_t i = 0; i < 3; i++) {
+    tm_api_options o = options(f);
+    tm_api *api = NULL;
+    tm_error err;
+    o.log = &log;
+    o.address = addresses[i];
+    assert_int_equal(tm__api_start(&api, &o, &err), TM_OK);
+    bool warned = lines.len > 0 && strstr(lines.ptr, "no authentication") != NULL;
+    if (warned != (i == 2)) fail_msg("%s: %s", addresses[i], lines.len > 0 ? lines.ptr : "");
+    tm__api_stop(api);
+  }
+  assert_non_null(strstr(lines.ptr, "listen=0.0.0.0:0"));
+  tm__buf_free(&lines);
+}
+
 static void listens_where_it_can(void **state) {
   fixture *f = *state;
   static const char *const wrong[] = {
@@ -626,6 +677,8 @@ int main(void) {
       WITH_API(says_which_methods_a_path_has),
       WITH_API(browsers_of_others_stay_out),
       WITH_API(checks_headers),
+      WITH_API(headers_that_say_who_asks_stand_there_once),
+      WITH_API(takes_no_compressed_bodies),
       WITH_API(refuses_bad_bodies),
       WITH_API(refuses_bad_messages),
       WITH_API(refuses_bad_queries),
@@ -634,6 +687,7 @@ int main(void) {
       WITH_API(shapes_errors),
       WITH_API(maps_every_status),
       WITH_API(stopping_waits_for_answers),
+      WITH_API(warns_when_everybody_may_come),
       WITH_API(listens_where_it_can),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,7 +95,7 @@ static void test_tables(void **state) {
               "{\"A\":1,\"B\":2,\"C\":3,\"D\":4,\"E\":5,\"F\":6,\"G\":7,\"H\":8,\"I\":9,\"J\":10,"
               "\"K\":11,\"L\":12,\"M\":13,\"N\":14,\"O\":15,\"P\":16,\"Q\":17,\"R\":18,\"S\":19,"
               "\"T\":20}");
-  expect_text("setmetatable({ 1 }, { __index = error, __len = error, __pairs = error })", "[1]");
+  expect_text("setmetatable({ 1 }, { __len = error, __eq = error, __tostring = error })", "[1]");
 }
 
 static void test_refusals(void **state) {
@@ -105,6 +105,12 @@ static void test_refusals(void **state) {
                  "value.a.b: a thread cannot be kept");
   expect_refusal("{ cart = { 1, 2, { price = 0/0 } } }", "json.value",
                  "value.cart[3].price: NaN cannot be kept");
+  expect_refusal("{ a = setmetatable({}, { __index = { b = 1 } }) }", "json.value",
+                 "value.a: a table whose metatable has __index or __pairs, such as an object or a "
+                 "read-only view, cannot be kept; copy what you need of it");
+  expect_refusal("setmetatable({ 1 }, { __pairs = error })", "json.value",
+                 "value: a table whose metatable has __index or __pairs, such as an object or a "
+                 "read-only view, cannot be kept; copy what you need of it");
   expect_refusal("{ 1, -math.huge }", "json.value", "value[2]: an infinite number cannot be kept");
   expect_refusal("{ t = '\\xff' }", "json.value",
                  "value.t: text that is not valid UTF-8 cannot be kept");

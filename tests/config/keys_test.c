@@ -117,6 +117,8 @@ static void distances(void **state) {
   assert_int_equal(tm__edit_distance(TM_S("kitten"), TM_S("sitting")), 3);
   assert_int_equal(tm__edit_distance(TM_S(""), TM_S("abc")), 3);
   assert_int_equal(tm__edit_distance(TM_S("abc"), TM_S("abc")), 0);
+  assert_int_equal(tm__edit_distance(TM_S("ABC"), TM_S("abd")), 1);
+  assert_true(tm__slice_is(tm__key_nearest(TM_S(""), TM_S("SERVER")), "server"));
   assert_true(tm__slice_is(tm__key_nearest(TM_S("log"), TM_S("lvel")), "log.level"));
   assert_true(tm__slice_is(tm__key_nearest(TM_S(""), TM_S("database_path")),
                            "workflow_persistence.sqlite.database_path"));

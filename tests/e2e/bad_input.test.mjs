@@ -1,6 +1,7 @@
 // Bad input of every kind gets a clear error and loses nothing.
 import assert from 'node:assert/strict';
 import { closeSync, ftruncateSync, openSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Place, Server } from './host.mjs';
@@ -63,6 +64,37 @@ describe('HTTP', () => {
     refused(await server.get('/v1/conversations?status=busy'), 400);
     refused(await server.get(`/v1/conversations/${id}/steps?cursor=%25%25`), 400, 'cursor.invalid');
     refused(await server.post(messages(), { input: 'a' }, { 'idempotency-key': 'k'.repeat(900) }), 400);
+    refused(await server.get(`/v1/conversations/${id}%2fsteps`), 404, 'conversation.not_found');
+    refused(await server.get(`/v1/conversations/${id}%00`), 400, 'request.target');
+    refused(await server.get('/v1/conversations?session_id=a%00b'), 400, 'request.target');
+    refused(await server.get('/v1/conversations?limit=1&limit=2'), 400, 'request.query');
+    refused(await server.post(messages(), { input: 'a' }, { 'content-encoding': 'gzip' }), 415,
+      'request.content_encoding');
+  });
+
+  // Sends bytes as they are; everything that comes back until the other side closes.
+  const wire = (text) => new Promise((done, fail) => {
+    let got = '';
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1', () => socket.write(text));
+    socket.on('data', (d) => { got += d; });
+    socket.on('close', () => done(got));
+    socket.on('error', fail);
+    socket.setTimeout(5000, () => { socket.destroy(); fail(new Error(`still open after: ${got}`)); });
+  });
+  test('requests that two readers would read differently', async () => {
+    const hidden = 'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n';
+    for (const headers of ['Content-Length: 0\r\nContent-Length: 44', 'Content-Length : 44',
+      'Transfer-Encoding: chunked\r\nContent-Length: 5', 'Transfer-Encoding: gzip']) {
+      const got = await wire(`POST ${messages()} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n\r\n`
+        + hidden);
+      assert.match(got, /^HTTP\/1\.1 (400|501) /, headers);
+      assert.match(got, /application\/problem\+json/);
+      assert.equal(got.split('HTTP/1.1 ').length, 2, `one answer, not more: ${got}`);
+    }
+    const twice = await wire(`GET /v1/conversations/${id} HTTP/1.1\r\nHost: localhost\r\n`
+      + 'X-Tidemill-Tenant: default\r\nX-Tidemill-Tenant: other\r\nConnection: close\r\n\r\n');
+    assert.match(twice, /^HTTP\/1\.1 400 .*request\.header/s);
+    assert.equal((await server.get('/livez')).status, 200);
   });
 
   test('idempotency keys', async () => {

@@ -1,7 +1,10 @@
 // The command line: exact names, exit codes, piped chats, draining.
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { Outside, Place, Server, wait } from './host.mjs';
+import { Outside, Place, Server, program, wait } from './host.mjs';
 
 let place;
 before(() => { place = new Place(); });
@@ -24,6 +27,46 @@ test('help, version, wrong usage', () => {
   assert.equal(place.run(['systems', '--nope']).code, 2);
 });
 
+test('help fits into 80 columns and names every option', () => {
+  const all = ok(['--help']);
+  const commands = all.match(/^  [a-z]+.*$/gm).map((l) => l.trim().split(' ').filter((w) => /^[a-z]/.test(w)));
+  assert.equal(commands.length, 12, all);
+  for (const text of [all, ok(['conversations', '--help']),
+    ...commands.map((c) => ok([...c, '--help']))])
+    for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
+  const valueless = place.run(['conversations', 'list', '--session', '--json']);
+  assert.equal(valueless.code, 2);
+  assert.match(valueless.err, /--session wants ID/);
+});
+
+test('a reader that leaves is no failure, and the answers are given; a full disk is one', async () => {
+  const args = ['chat', 'customer_service/comprehensive_workflow', '--config', place.config];
+  const chat = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  let errors = '';
+  chat.stderr.on('data', (d) => { errors += d; });
+  const id = String((await once(chat.stdout, 'data'))[0]).split('\n')[0];
+  chat.stdout.destroy();
+  await once(chat.stdout, 'close');
+  chat.stdin.end('How do I change my address?\n2\n');
+  assert.deepEqual(await once(chat, 'close'), [0, null], errors);
+  assert.equal(errors, '');
+  const shown = JSON.parse(ok(['conversations', 'show', id, '--json']));
+  assert.equal(shown.current_step, 'followup_questions');
+  const full = spawnSync(program, args, { stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'],
+    encoding: 'utf8' });
+  assert.equal(full.status, 1);
+  assert.match(full.stderr, /cli\.output/);
+});
+
+test('in a terminal the end of input ends the line', () => {
+  const r = spawnSync('script', ['-qec',
+    `'${program}' chat customer_service/comprehensive_workflow --config '${place.config}'`,
+    '/dev/null'], { input: '', encoding: 'utf8', env: { ...process.env, NO_COLOR: '1' } });
+  assert.equal(r.status, 0, r.stdout);
+  assert.match(r.stdout, /\n> [^\n]*\n$/);
+  assert.doesNotMatch(r.stdout, /\x1b/);
+});
+
 test('what is loaded, what is wrong', () => {
   assert.match(ok(['systems']), /customer_service/);
   assert.match(ok(['flows', 'customer_service']), /comprehensive_workflow/);
@@ -32,6 +75,29 @@ test('what is loaded, what is wrong', () => {
   const config = JSON.parse(ok(['config', '--json'])).items;
   assert.match(config.find((i) => i.key === 'server.listen').origin, /^file/);
   for (const line of ok(['config']).split('\n')) assert.ok(line.length <= 80, line);
+});
+
+test('a folder that cannot be a system is a finding, and hides no other', () => {
+  const own = new Place({ shipped: false });
+  own.script('my shop', 'return 1');
+  own.script('tea', 'return = 1');
+  const r = own.run(['check']);
+  assert.equal(r.code, 1);
+  assert.match(r.out, /my shop\/init\.lua:1: error: .*named by its folder.* \[script\.name\]\n/);
+  assert.match(r.out, /tea\/init\.lua:1: error: .* \[script\]\n2 systems, 2 errors, 0 warnings\n$/);
+  assert.equal(r.err, '');
+  own.remove();
+});
+
+test('a server without any system says so', async () => {
+  const own = new Place({ shipped: false });
+  const server = await new Server(own).start();
+  await server.stop();
+  assert.match(server.errors, /warning no system found/);
+  const none = own.run(['flows', 'nope']);
+  assert.equal(none.code, 1);
+  assert.match(none.err, /no system 'nope'; `tidemill systems` lists/);
+  own.remove();
 });
 
 test('a chat from a pipe, left, resumed, finished', () => {
@@ -50,6 +116,21 @@ test('a chat from a pipe, left, resumed, finished', () => {
   const none = place.run(['conversations', 'show', '0199aaaa-0000-7000-8000-000000000000']);
   assert.equal(none.code, 1);
   assert.match(none.err, /conversation\.not_found/);
+});
+
+test('what is piped cannot steer the terminal, and no line is lost or taken for another', () => {
+  const out = ok(['chat', 'customer_service/comprehensive_workflow'], { input: Buffer.concat([
+    Buffer.from(`${'x'.repeat(70000)}\n\n`), Buffer.from([0xff, 0x0a]),
+    Buffer.from('\x1b[31mHow do I change it?\x1b[0m\r\n6 \u{1F4E6}')]) });
+  assert.doesNotMatch(out, /[\x00-\x09\x0b-\x1f\x7f]/);
+  assert.match(out, /\(an answer has at most 65536 bytes\)\n> \n.*needed/s);
+  assert.match(out, /\(that is not valid UTF-8\)\n> \?\[31mHow do I change it\?\?\[0m\n/);
+  assert.match(out, /\n> 6 \u{1F4E6}\n/u);
+  const id = out.slice(0, 36);
+  const { state } = JSON.parse(ok(['conversations', 'show', id, '--json']));
+  assert.equal(state.user_request, '\x1b[31mHow do I change it?\x1b[0m');
+  assert.equal(state.feedback, '6 \u{1F4E6}');
+  assert.doesNotMatch(ok(['conversations', 'show', id]), /\x1b/);
 });
 
 test('a structured step is asked field by field', () => {

@@ -103,6 +103,29 @@ test('the complex path, every feedback loop, completion', async () => {
   assert.ok((await server.get(`/v1/conversations/${id}/checkpoints`)).json.items.length >= 1);
 });
 
+test('a prompt stays open for as long as its step, else its flow, says', async () => {
+  const open = (turn) => Math.round((turn.prompt.expires_at - Date.now()) / 10000) * 10;
+  const t = await begin();
+  assert.equal(open(t), 300);
+  assert.equal(open(await say(t.conversation_id, 'How do I change my address?')), 600);
+});
+
+test('no reply claims what did not happen', async () => {
+  const answers = ['We must migrate several systems', { specific_requirements: 'no downtime',
+    timeline: 'today' }, 'questions', 'Who pays?', 'something_else', 'Where is my invoice?',
+  'satisfied'];
+  const { conversation_id: id } = await begin();
+  for (const answer of answers) await say(id, answer);
+  const said = (await server.get(`/v1/conversations/${id}/messages?limit=200`)).json.items
+    .filter((m) => m.role === 'agent');
+  const ids = new Set(said.map((m) => m.step_id));
+  for (const step of ['welcome', 'analyze_request', 'process_details', 'present_solution',
+    'provide_solution', 'handle_feedback', 'answer_questions', 'completion'])
+    assert.ok(ids.has(step), `${step} spoke`);
+  const claim = /\bI have (?!to\b)|\bwe have\b|\byour case\b|\byou (will )?(get|receive)\b|confirmation/i;
+  for (const { step_id: step, text } of said) assert.doesNotMatch(text, claim, step);
+});
+
 test('lists and what is loaded', async () => {
   const a = await begin();
   const b = await begin();

@@ -1,10 +1,24 @@
-// A real tidemill process for a test: its own folder, a free port, killed at the end.
+// A real tidemill process for a test: its own folder, a free port. What a failed test leaves keeps
+// no file from ending, and is cleared away when the file ends.
 import { spawn, spawnSync } from 'node:child_process';
-import { createServer } from 'node:http';
+import { Agent, createServer, request } from 'node:http';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+const FILE_LIMIT_MS = 600000, REQUEST_LIMIT_MS = 60000;
+const left = new Set(); // functions that clear away what a test has not
+
+const clear = () => {
+  for (const one of [...left].reverse()) one();
+  left.clear();
+};
+process.on('exit', clear);
+setTimeout(() => {
+  console.error(`not over after ${FILE_LIMIT_MS / 1000} s`);
+  process.exit(1);
+}, FILE_LIMIT_MS).unref();
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = resolve(here, '../..');
@@ -14,6 +28,7 @@ export const program = resolve(root, process.env.TIDEMILL ?? 'build/tidemill');
 export class Place {
   constructor({ shipped = true, config = {} } = {}) {
     this.dir = mkdtempSync(join(tmpdir(), 'tidemill-e2e-'));
+    left.add(this.clear = () => rmSync(this.dir, { recursive: true, force: true }));
     this.config = join(this.dir, 'agent_config.yaml');
     const scripts = [];
     if (shipped) scripts.push(join(root, 'scripts'));
@@ -43,42 +58,64 @@ export class Place {
         timeout, killSignal: 'SIGKILL' });
     return { code: r.status, signal: r.signal, out: r.stdout, err: r.stderr };
   }
-  remove() { rmSync(this.dir, { recursive: true, force: true }); }
+  remove() { this.clear(); left.delete(this.clear); }
 }
 
 export class Server {
   constructor(place) { this.place = place; }
   // Resolves when the process says that it listens; rejects with its errors when it ends before.
   async start(args = [], env = {}) {
-    this.process = spawn(program, ['serve', '--config', this.place.config, ...args],
+    const child = this.process = spawn(program, ['serve', '--config', this.place.config, ...args],
       { cwd: this.place.dir, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const clear = () => child.kill('SIGKILL');
+    left.add(clear);
     this.errors = '';
-    this.process.stderr.on('data', (d) => { this.errors += d; });
-    this.ended = new Promise((done) => {
-      this.process.on('exit', (code, signal) => done({ code, signal }));
+    child.stderr.on('data', (d) => { this.errors += d; });
+    this.end = new Promise((done) => {
+      child.on('exit', (code, signal) => {
+        left.delete(clear);
+        done({ code, signal });
+      });
     });
+    this.agent = new Agent({ keepAlive: true });
     let out = '';
     this.url = await new Promise((ok, fail) => {
-      this.process.stdout.on('data', (d) => {
+      child.stdout.on('data', (d) => {
         out += d;
         const m = out.match(/^listening on (http:\S+)$/m);
         if (m) ok(m[1]);
       });
-      this.ended.then((e) => fail(new Error(`ended ${JSON.stringify(e)}: ${this.errors}`)));
+      this.end.then((e) => fail(new Error(`ended ${JSON.stringify(e)}: ${this.errors}`)));
     });
+    for (const one of [child, child.stdout, child.stderr]) one.unref();
     return this;
   }
+  get ended() { this.process.ref(); return this.end; } // {code, signal}
   async kill() { this.process.kill('SIGKILL'); return this.ended; }
   async stop() { this.process.kill('SIGTERM'); return this.ended; }
+  // By node:http: the fetch of Node 18 never settles when the server dies at the wrong moment.
   async raw(method, path, body, headers = {}) {
     const sent = typeof body === 'string' || body instanceof Uint8Array || body === undefined
       ? body : JSON.stringify(body);
-    const r = await fetch(this.url + path, { method, body: sent, headers:
-      { ...(sent === undefined ? {} : { 'content-type': 'application/json' }), ...headers } });
-    const text = await r.text();
+    const { res, text } = await new Promise((ok, fail) => {
+      const req = request(this.url + path, { method, agent: this.agent, headers: {
+        ...(sent === undefined ? {} : {
+          'content-type': 'application/json', 'content-length': Buffer.byteLength(sent) }),
+        ...headers } });
+      req.setTimeout(REQUEST_LIMIT_MS, () => req.destroy(new Error(`no answer to ${path}`)));
+      req.on('error', fail);
+      req.on('response', (res) => {
+        const parts = [];
+        res.on('data', (d) => parts.push(d));
+        res.on('error', fail);
+        res.on('end', () => ok({ res, text: Buffer.concat(parts).toString() }));
+      });
+      req.end(sent);
+    });
     let json = null;
     try { json = JSON.parse(text); } catch { /* the test looks at text */ }
-    return { status: r.status, type: r.headers.get('content-type'), headers: r.headers, text, json };
+    return { status: res.statusCode, type: res.headers['content-type'] ?? null,
+      headers: res.headers, text, json };
   }
   get(path, headers) { return this.raw('GET', path, undefined, headers); }
   post(path, body, headers) { return this.raw('POST', path, body, headers); }
@@ -107,11 +144,21 @@ export class Outside {
       });
     });
     this.server.keepAliveTimeout = 1000;
+    left.add(this.clear = () => {
+      this.server.closeAllConnections();
+      this.server.close();
+    });
     await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
+    this.server.unref();
     this.url = `http://127.0.0.1:${this.server.address().port}`;
     return this;
   }
-  stop() { this.server.closeAllConnections?.(); return new Promise((d) => this.server.close(d)); }
+  async stop() {
+    const closed = new Promise((done) => this.server.once('close', done));
+    this.clear();
+    left.delete(this.clear);
+    return closed;
+  }
 }
 
 export const wait = (ms) => new Promise((done) => setTimeout(done, ms));

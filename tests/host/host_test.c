@@ -7,10 +7,13 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -338,6 +341,49 @@ static void test_starting_twice_and_wrong_sizes(void **state) {
   assert_null(h);
 }
 
+/* No file may grow beyond `bytes`, as on a full disk; 0: there is room again. */
+static void limit_files(rlim_t bytes) {
+  struct rlimit limit;
+  (void)signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  limit.rlim_cur = bytes != 0 ? bytes : limit.rlim_max;
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A claim of a dead process is left, the disk is full: the host starts, reads, and refuses what it
+ * cannot make durable, until there is room. */
+static void test_starting_on_a_full_disk(void **state) {
+  (void)state;
+  char id[40], path[256], big[60000];
+  write_system("hello", "");
+  tm_host *h = start_host("full.db");
+  answer a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  memset(big, 'x', sizeof(big));
+  big[0] = big[sizeof(big) - 2] = '"';
+  big[sizeof(big) - 1] = '\0';
+  expect(say(h, id, big), "hello xxx");
+  (void)snprintf(path, sizeof(path), "%s/full.db", dir);
+  sqlite3 *db; /* keeps the write-ahead log in place, which is longer than the limit below */
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "SELECT count(*) FROM heads", NULL, NULL, NULL), SQLITE_OK);
+  tm_host_stop(h, 1000);
+  tm_host_free(h);
+  assert_int_equal(sqlite3_exec(db, "UPDATE heads SET claim='dead', wake_at=1", NULL, NULL, NULL),
+                   SQLITE_OK);
+  limit_files(32768);
+  h = start_host("full.db");
+  expect(show(h, id, TM_READ_CONVERSATION), "\"said\":\"xxx");
+  expect_error(say(h, id, "\"Bob\""), TM_EUNAVAILABLE, "store.unavailable");
+  expect_error(begin(h, "talk"), TM_EUNAVAILABLE, "store.unavailable");
+  limit_files(0);
+  expect(say(h, id, "\"Bob\""), "hello Bob");
+  tm_host_stop(h, 1000);
+  tm_host_free(h);
+  (void)sqlite3_close(db);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_conversation),
@@ -345,6 +391,7 @@ int main(void) {
       cmocka_unit_test(test_two_hosts_one_store),
       cmocka_unit_test(test_reload_keeps_versions),
       cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

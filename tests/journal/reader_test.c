@@ -1,4 +1,6 @@
 /* Reading: records, pages along the rows, lists; nothing of other tenants or conversations. */
+#include <sqlite3.h>
+
 #include "fixture.h"
 
 static size_t count_items(const char *json, const char *of) {
@@ -181,11 +183,37 @@ static void test_list(void **unused) {
   }
 }
 
+/* A row that a newer program wrote in its own way is not taken for an empty one. */
+static void test_rows_of_a_newer_program(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_open(&fx, "sqlite");
+  host_start(&fx, 1); /* without a hot copy */
+  char id[TM_ID_SIZE];
+  assert_answer(start_keyed(&fx.hosts[0], id, "hello", "s"));
+  assert_answer(say_keyed(&fx.hosts[0], id, "two", "k"));
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open(fx.file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "UPDATE journal SET flags=1", NULL, NULL, NULL), SQLITE_OK);
+  (void)sqlite3_close(db);
+  static const tm_read all[] = {TM_READ_CONVERSATION, TM_READ_STEPS, TM_READ_MESSAGES,
+                                TM_READ_CHECKPOINTS};
+  for (size_t i = 0; i < 4; i++) {
+    assert_refused(read_it(&fx, id, all[i], "", 0), TM_ECORRUPT, "journal.newer");
+  }
+  assert_refused(say(&fx.hosts[1], id, "three"), TM_ECORRUPT, "journal.newer");
+  char other[TM_ID_SIZE];
+  assert_refused(start_keyed(&fx.hosts[1], other, "hello", "s"), TM_ECORRUPT, "journal.newer");
+  assert_refused(say_keyed(&fx.hosts[0], id, "two", "k"), TM_ECORRUPT, "journal.newer");
+  assert_refused(undo(&fx.hosts[0], id, 1, 0, false), TM_ECORRUPT, "journal.newer");
+  fixture_close(&fx);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_pages),  cmocka_unit_test(test_cursors_are_checked),
       cmocka_unit_test(test_record), cmocka_unit_test(test_foreign),
-      cmocka_unit_test(test_list),
+      cmocka_unit_test(test_list),   cmocka_unit_test(test_rows_of_a_newer_program),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

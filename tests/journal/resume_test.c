@@ -133,7 +133,49 @@ static void test_lease_runs_out(void **unused) {
   }
 }
 
-/* The same, when the stale owner is already about to end the turn. */
+/* The stale owner finds out while the next turn is unfinished already: its client gets the answer
+ * of its own turn, not that of the other. */
+static void test_lease_runs_out_twice(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    answer *first = say(&fx.hosts[0], id, "hold_begun");
+    run *r = held_run(&fx.hosts[0]);
+    turn_clock(&fx, LEASE_MS + 1);
+    answer *elsewhere = say(&fx.hosts[1], id, "suspend");
+    while (stored_head(&fx, id).claim[0] != '\0' || stored_head(&fx, id).status != TM_ACTIVE) {
+    }
+    on_worker(&fx.hosts[0], call_now, r);
+    uv_sleep(50);
+    turn_clock(&fx, 1001);
+    assert_answer(first);
+    assert_holds(first, "hold_begun 2");
+    assert_answer(elsewhere);
+    assert_holds(elsewhere, "retried 4");
+  }
+}
+
+/* A clock that is turned back does not make a lease longer. */
+static void test_lease_with_a_clock_turned_back(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_open(&fx, "sqlite");
+  char id[TM_ID_SIZE];
+  assert_answer(start(&fx.hosts[0], id, "hello"));
+  answer *a = say(&fx.hosts[0], id, "hold_begun");
+  run *r = held_run(&fx.hosts[0]);
+  turn_clock(&fx, -3600000);
+  on_worker(&fx.hosts[0], call_now, r);
+  r = held_run(&fx.hosts[0]);
+  assert_int_equal(stored_head(&fx, id).wake_at, fixture_now(&fx) + LEASE_MS);
+  release(r);
+  assert_answer(a);
+  fixture_close(&fx);
+}
+
+/* As above, when the stale owner is already about to end the turn. */
 static void test_stale_end(void **unused) {
   (void)unused;
   fixture fx;
@@ -281,6 +323,8 @@ int main(void) {
       cmocka_unit_test(test_crash_in_a_start),
       cmocka_unit_test(test_other_body_of_unfinished),
       cmocka_unit_test(test_lease_runs_out),
+      cmocka_unit_test(test_lease_runs_out_twice),
+      cmocka_unit_test(test_lease_with_a_clock_turned_back),
       cmocka_unit_test(test_stale_end),
       cmocka_unit_test(test_lease_is_renewed),
       cmocka_unit_test(test_suspended),

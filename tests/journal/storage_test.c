@@ -16,6 +16,11 @@ static void unblock(sqlite3 *db) {
   (void)sqlite3_close(db);
 }
 
+typedef struct read_probe {
+  tm_store_job job;
+  uv_sem_t *done;
+} read_probe;
+
 static void test_store_fails_and_is_mended(void **unused) {
   (void)unused;
   fixture fx;
@@ -43,11 +48,55 @@ static void test_store_fails_and_is_mended(void **unused) {
   a = say_keyed(h, id, "two", "k"); /* the key was not consumed, the conversation goes on */
   assert_answer(a);
   assert_holds(a, "two 2");
-  assert_true(tm__storage_healthy(fx.storage));
   a = say(h, other, "three"); /* the unfinished turn is finished first */
   assert_answer(a);
   assert_holds(a, "three 3");
   assert_int_equal(fx.outside_calls, 1);
+  fixture_close(&fx);
+}
+
+static tm_status read_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  (void)job;
+  int64_t next;
+  return a->backend->next_due(a->conn, &next, err);
+}
+
+static void read_done(tm_message *m) {
+  uv_sem_post(((read_probe *)(void *)m)->done);
+}
+
+static tm_status read_something(fixture *fx) {
+  uv_sem_t done;
+  assert_int_equal(uv_sem_init(&done, 0), 0);
+  read_probe r = {.job = {.work = read_work, .message.run = read_done}, .done = &done};
+  tm__storage_run(fx->storage, &r.job);
+  uv_sem_wait(&done);
+  uv_sem_destroy(&done);
+  return r.job.status;
+}
+
+/* A read that works says nothing about writing; and nobody has to write for it to be found well. */
+static void test_health_follows_writes(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  fx.options.timeout_ms = 20;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  host *h = &fx.hosts[0];
+  char id[TM_ID_SIZE];
+  assert_answer(start(h, id, "hello"));
+  sqlite3 *db = block(&fx);
+  assert_refused(say(h, id, "two"), TM_EUNAVAILABLE, "store.unavailable");
+  for (int i = 0; i < 5; i++) {
+    assert_int_equal(read_something(&fx), TM_OK);
+    assert_false(tm__storage_healthy(fx.storage));
+    uv_sleep(200);
+  }
+  unblock(db);
+  for (int i = 0; i < 500 && !tm__storage_healthy(fx.storage); i++)
+    uv_sleep(20);
+  assert_true(tm__storage_healthy(fx.storage));
   fixture_close(&fx);
 }
 
@@ -129,6 +178,7 @@ static void test_close_commits_all(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_store_fails_and_is_mended),
+      cmocka_unit_test(test_health_follows_writes),
       cmocka_unit_test(test_unknown_backend),
       cmocka_unit_test(test_close_commits_all),
   };

@@ -278,6 +278,18 @@ describe("what cannot be loaded", function()
       say("b", { next_stepz = { "z" }, next_steps = { "z" } }), say("z", {}) ]],
       "error", "fields", "next_stepz")
   end)
+
+  it("is reported without what only follows from it", function()
+    only(of [[ say("a", { next_steps = { "bb" } }), say("b", { next_steps = { "z" } }),
+      say("z", {}) ]], "error", "targets", "there is no step 'bb'; did you mean 'b'?")
+    only(of [[ say("a", { next_steps = { "z" }, on_error = "bb" }),
+      say("b", { next_steps = { "z" } }), say("z", {}) ]], "error", "targets", "'bb'")
+    local text = FLOW:format("{}", [[ say("a", { agent = "towo", next_steps = { "z" } }),
+      say("z", {}) ]])
+    only(findings_of("it", { ["init.lua"] = text }), "error", "agents", "did you mean 'two'?")
+    only(findings_of("it", { ["init.lua"] = text:gsub('agent = "towo"', 'agnt = two') }), "error",
+      "fields", "'agnt'; did you mean 'agent'?")
+  end)
 end)
 
 describe("the guide's own mistakes", function()

@@ -23,6 +23,42 @@ describe("failures", function()
     ConversationStep { step_id = "sorry", step_type = "agent_response", agent = clerk,
       response = "Sorry.", next_steps = { "end" } },]]
 
+  it("are faults also where memory was too short for a handler", function()
+    load_flow(FAILING:format("", 9), 'start_step = "act",')
+    local real = xpcall
+    _G.xpcall = function() return false, "not enough memory" end -- luacheck: ignore 122
+    local turn = host:start()
+    _G.xpcall = real -- luacheck: ignore 122
+    assert.same({ "failed", "limit.memory" }, { turn.status, turn.error.code })
+  end)
+
+  it("come before a row could not hold what its steps brought", function()
+    load_flow([[
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "loop" } },
+      ConversationStep { step_id = "loop", step_type = "action", next_steps = { "say" },
+        run = function(ctx) return ("\1"):rep(1 << 18) end },
+      ConversationStep { step_id = "say", step_type = "agent_response", agent = "bot",
+        next_steps = { "loop" } },]], 'start_step = "ask",', nil,
+      ', bot = { respond = function() return ("\1"):rep(1 << 18) end }')
+    host:start()
+    local turn = host:send "go"
+    assert.same({ "turn", "failed", "turn.too_large" }, { turn.kind, turn.status, turn.error.code })
+  end)
+
+  it("come when an answer makes the state too large to be kept", function()
+    load_flow([[ConversationStep { step_id = "say", step_type = "agent_response", agent = "bot",
+        next_steps = { "ask" }, save_as = "said" },
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "say" } },]],
+      'start_step = "say", variables = { big = ("x"):rep(1 << 20)'
+      .. (' .. ("x"):rep(1 << 20)'):rep(6) .. ' },', nil,
+      ', bot = { respond = function() return ("x"):rep(1 << 20) end }')
+    local turn = host:start()
+    assert.same({ "turn", "failed", "state.invalid" }, { turn.kind, turn.status,
+      turn.error and turn.error.code })
+  end)
+
   it("are tried again after a durable wait that grows", function()
     load_flow(FAILING:format("max_retries = 2, retry_delay = 2,", 3), 'start_step = "act",')
     local row = host:start()
@@ -124,7 +160,9 @@ describe("failures", function()
       retryable = false })
     assert.same({ "completed", { said = "hi" } }, { host.ended.status, host.ended.state })
     assert.equal("ask act! sorry", host:path())
-    assert.equal("script.cpu", host:all("steps")[2].error.code)
+    local failed = host:all("steps")[2].error
+    assert.equal("script.cpu", failed.code)
+    assert.matches("^too long %(the step stands at scripts/shop/init.lua:%d+%)$", failed.message)
   end)
 
   it("of a validate function fail the step, not silently the answer", function()

@@ -125,7 +125,9 @@ modules.log = {
 }
 modules.file = {
   read = function(path)
-    if current.files[path] then return current.files[path], "@scripts/shop/" .. path end
+    local found = current.files[path]
+    if type(found) == "table" then return nil, found end
+    if found then return current.files[path], "@scripts/shop/" .. path end
     return nil, { code = "file.not_found", message = path }
   end,
 }

@@ -231,6 +231,32 @@ describe("structured", function()
     assert.is_nil(shown.fields[1].validation_hints)
   end)
 
+  it("is looked at as a whole when all fields are fine, and asked for anew when refused", function()
+    local dates = { type = "structured", fields = { { name = "from", type = "date" },
+      { name = "to", type = "date" } },
+      validation_hints = { validate = "Swap them?" },
+      validate = function(value)
+        return value.from == json.null or value.from <= value.to, "It ends before it begins."
+      end }
+    local fine = { from = "2025-01-01", to = "2025-01-02" }
+    assert.same(fine, value_of(dates, fine))
+    local accepted, hint = accept(dates, "2024-01-01", { from = "2025-01-01" })
+    assert.same({ partial = {} }, accepted)
+    assert.equal("It ends before it begins. Swap them?", hint)
+    accepted, hint = accept(dates, { from = "2025-01-03", to = "2025-01-02" })
+    assert.same({ { partial = {} }, "It ends before it begins. Swap them?" }, { accepted, hint })
+  end)
+
+  it("that is required needs at least one field", function()
+    local some = { type = "structured", required = true,
+      fields = { { name = "a", type = "text" } } }
+    assert.same({ a = "x" }, value_of(some, { a = "x" }))
+    local accepted, hint = accept(some, {})
+    assert.same({ { partial = {} }, "An answer is needed here." }, { accepted, hint })
+    some.required = false
+    assert.same({ a = "" }, value_of(some, {}))
+  end)
+
   it("refuses fields without an order, twice, or nested", function()
     assert.matches("must be a list", problem_of { type = "structured",
       fields = { what = { type = "text" } } })
@@ -266,6 +292,8 @@ describe("hints and checks", function()
     assert.equal("Not this one.", hint_of({ type = "text", validate = validate }, "no"))
     assert.equal("This answer is not accepted.", hint_of({ type = "text", validate = validate },
       "never"))
+    assert.equal("?", hint_of({ type = "text",
+      validate = function() return false, "\255" end }, "x"), "what can be stored, always")
   end)
 
   it("refuses contradictions at load", function()
@@ -273,10 +301,25 @@ describe("hints and checks", function()
       max_length = 2 })
     assert.matches("no answer can fit", problem_of { type = "integer", min = 5, max = 2 })
     assert.matches("must be a date", problem_of { type = "date", min = "soon" })
-    assert.matches("must be a number", problem_of { type = "number", min = "1" })
+    assert.matches("must be a finite number", problem_of { type = "number", min = "1" })
     assert.matches("no Lua pattern", problem_of { type = "text", pattern = "[a" })
     assert.matches("'min' does not belong to 'text'", problem_of { type = "text", min = 1 })
     assert.matches("did you mean 'text'", problem_of { type = "txt" })
     assert.matches("'type' is missing", problem_of { required = true })
+    assert.matches("'max' must be a finite number", problem_of { type = "number",
+      max = math.huge })
+    assert.matches("'value' must be a text, a finite number or true/false", problem_of {
+      type = "choice", options = { { label = "a", value = 0 / 0 } } })
+    assert.matches("option 2: label 'YES' is there twice", problem_of { type = "choice",
+      options = { { label = "Yes", value = 1 }, { label = "YES", value = 2 } } })
+    assert.matches("without a metatable", problem_of(setmetatable({ type = "text" },
+      { __index = { nonsense = 1 } })))
+  end)
+
+  it("refuses hints that no refusal would show", function()
+    assert.matches("'min_lenght', which is no rule; did you mean 'min_length'", problem_of {
+      type = "text", validation_hints = { min_lenght = "x" } })
+    assert.matches("must be a table of texts", problem_of { type = "text",
+      validation_hints = { "\255" } })
   end)
 end)

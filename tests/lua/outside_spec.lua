@@ -215,6 +215,36 @@ describe("calls to the outside", function()
     assert.equal("completed", host:send("hi").status)
   end)
 
+  it("give errors that a script may change without changing how the step ends", function()
+    local function failing(code)
+      load_flow(([[ConversationStep { step_id = "call", step_type = "action",
+        next_steps = { "end" }, run = function(ctx)
+          local answer, err = ctx:http { url = "http://x/" }
+          %s
+          return answer, err
+        end },]]):format(code), 'start_step = "call",')
+      host.outside = function() return nil, { code = "http.connect", message = "no" } end
+      return host:start()
+    end
+    for code, message in pairs { ["err.turn = true"] = "no", ["err.message = '\\255'"] = "?",
+      ["err.message = nil"] = "http.connect: nil", ["err.code = {}"] = "no" } do
+      local turn = failing(code)
+      assert.same({ "turn", "failed" }, { turn.kind, turn.status }, code)
+      assert.equal(message, turn.error.message)
+    end
+  end)
+
+  it("break a step however its script handles the error", function()
+    load_flow([[ConversationStep { step_id = "call", step_type = "action", timeout = 1,
+        next_steps = { "end" }, run = function(ctx)
+          local _, err = pcall(ctx.http, ctx, { url = "http://x/", timeout = 60 })
+          err.code, err.message, err.turn = 5, nil, true
+        end },]], 'start_step = "call",')
+    host.outside = function() return nil, { code = "http.timeout", message = "late" } end
+    local turn = host:start()
+    assert.same({ "failed", "step.timeout" }, { turn.status, turn.error.code })
+  end)
+
   it("leave nothing behind when the turn is cancelled", function()
     calling()
     host:send("hi", function(op) return op.kind == "http" end)

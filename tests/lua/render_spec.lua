@@ -32,6 +32,8 @@ describe("text", function()
     assert.equal("one\ntwo", text.clean("one\r\ntwo"))
     assert.equal("Äpfel – 7 €", text.clean("Äpfel – 7 €"))
     assert.equal("a?b", text.clean("a\rb"))
+    assert.equal("pay ?tac eht?", text.clean("pay \u{202E}tac eht\u{202C}"))
+    assert.equal("?x?", text.clean("\u{2066}x\u{2069}"))
   end)
 
   it("wraps by characters, splits words that are too long, keeps paragraphs", function()
@@ -49,6 +51,26 @@ describe("text", function()
     local _, count = shown:gsub("x", "")
     assert.equal(70, count)
     assert.equal("KEY       VALUE", lines(shown)[1])
+  end)
+
+  it("measures what a terminal shows: wide characters, accents, joiners", function()
+    assert.equal(5, text.width("Zoë\u{301} 7"))
+    assert.equal(6, text.width("配送先"))
+    assert.equal(4, text.width("📦📦"))
+    assert.equal(4, text.width("สวัสดี"))
+    assert.equal(2, text.width("\xff\xfe"))
+    assert.same({ "配送先の", "住所" }, text.wrap("配送先の住所", 9))
+    assert.same({ "abcdefge\u{301}", "x" }, text.wrap("abcdefge\u{301}x", 8))
+    assert.equal("配  ", text.pad("配", 4))
+  end)
+
+  it("lists the cells of a table that does not fit beside each other", function()
+    local rows = { { "1", "identify_need", "", "completed" }, { "2", "x", "y", "a b" } }
+    assert.equal("SEQ     1\nSTEP    identify_need\nSTATUS  completed\n\n"
+      .. "SEQ     2\nSTEP    x\nAGENT   y\nSTATUS  a b\n",
+      text.table({ "SEQ", "STEP", "AGENT", "STATUS" }, rows, 30, false))
+    assert.matches("^\27%[1mSEQ   \27%[0m  1\n",
+      text.table({ "SEQ", "STEP", "AGENT", "STATUS" }, rows, 30, true))
   end)
 
   it("breaks tables between words first", function()
@@ -111,7 +133,7 @@ describe("findings", function()
       line = 12, level = "error", text = ("word "):rep(40) .. "end", rule = "targets" } } }
     local shown = lines(render("check", answer, 40, false))
     assert.equal("s/init.lua:12: error: " .. ("word "):rep(40) .. "end [targets]", shown[1])
-    assert.equal("1 system, 1 errors, 0 warnings", shown[2])
+    assert.equal("1 system, 1 error, 0 warnings", shown[2])
   end)
 
   it("leave out a line that is not known", function()
@@ -143,6 +165,10 @@ describe("lists", function()
     assert.matches(id:format(2), lines(shown)[1], 1, true)
     assert.is_true(widest(shown) <= 80)
     assert.equal("more: --cursor abc", lines(shown)[5])
+    local narrow = render("conversations", { items = items }, 40, false)
+    assert.is_true(widest(narrow) <= 40)
+    assert.equal(id:format(2), lines(narrow)[1])
+    assert.equal("    waiting_input identify_need", lines(narrow)[2])
     assert.equal("no conversations\n", render("conversations", { items = {} }, 80, false))
   end)
 

@@ -106,7 +106,38 @@ describe("the library", function()
     assert.matches("string.rep: the result would have more than", load_with ";('x'):rep(1 << 30)")
     assert.matches("string.rep", load_with ";('x'):rep(2, ('y'):rep(1 << 20))")
     assert.matches("table.move: more than", load_with "table.move({}, 1, 1e8 // 1 | 0, 2)")
+    for _, metatable in ipairs { "{ __len = len }", "{ __len = len, __metatable = false }" } do
+      assert.matches("table.insert: not of a table with __len", load_with(
+        "local function len() return 1 << 50 end table.insert(setmetatable({}, " .. metatable
+        .. "), 1, 1)"))
+    end
+    assert.is_nil(load_with "local t = { 1, 2 } table.insert(t, 1, 0) assert(table.remove(t) == 2)")
     assert.is_nil(load_with "assert(('ab'):rep(2, '-') == 'ab-ab' and ('x'):rep(-1) == '')")
+  end)
+end)
+
+describe("globals", function()
+  it("are frozen after load, with all that they hold", function()
+    local globals = [[counter = { n = 0, deep = { list = { 1 } } }
+      Class = {}
+      Class.__index = Class
+      function Class.new() return setmetatable({ v = 1 }, Class) end
+      function Class:get() return self.v + counter.n end]]
+    local function run(code)
+      local host = Host.new(Host.script(([[
+        ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+          save_as = "v", run = function(ctx) %s end },]]):format(code), 'start_step = "act",',
+        globals))
+      host:load()
+      return host:start()
+    end
+    assert.equal(2, run("return Class.new():get() + #counter.deep.list").state.v)
+    for _, code in ipairs { "counter.n = 1", "table.insert(counter.deep.list, 2)",
+      "Class.new = nil", "getmetatable(Class.new()).get = nil" } do
+      local turn = run(code)
+      assert.equal("failed", turn.status, code)
+      assert.matches("cannot be set after load", turn.error.message, 1, true)
+    end
   end)
 end)
 
@@ -135,8 +166,41 @@ describe("ctx", function()
       assert(n == 11 and #ctx.config.list == 2 and ctx.config.deep.a.b == 1)
       assert(next(ctx.config.deep) == "a" and table.concat(ctx.config.list, "-") == "1-2")]])
     assert.matches("ctx.config.b cannot be written", with_config("ctx.config.deep.a.b = 2").message)
-    assert.matches("%(a read%-only view; copy what you need of it%)",
+    assert.matches("ctx.state.kept: a table whose metatable has __index .* copy what you need",
       with_config("ctx.state.kept = ctx.config.deep").message)
+  end)
+
+  it("has a config that no other table of the script changes", function()
+    local host = Host.new((Host.script([[
+      ConversationStep { step_id = "act", step_type = "action", next_steps = next_steps,
+        run = function(ctx)
+          config.url, next_steps[1] = "http://other/", "act"
+          return ctx.config.url
+        end, save_as = "url" },]], 'start_step = "act",',
+      'local config, next_steps = { url = "http://mine/" }, { "end" }')
+      :gsub("return tm.system {", "%0 config = config,")))
+    host:load()
+    local turn = host:start()
+    assert.same({ "completed", { url = "http://mine/" } }, { turn.status, turn.state })
+  end)
+
+  it("has a copy of the input: only state crosses steps", function()
+    local host = Host.new(Host.script([[
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "structured", fields = { { name = "a", type = "text" } } },
+        next_steps = { "one" } },
+      ConversationStep { step_id = "one", step_type = "action", next_steps = { "say" },
+        run = function(ctx) ctx.input.a = "changed" end },
+      ConversationStep { step_id = "say", step_type = "agent_response", next_steps = { "two" },
+        agent = "bot" },
+      ConversationStep { step_id = "two", step_type = "action", next_steps = { "end" },
+        run = function(ctx) return ctx.input.a end, save_as = "seen" },]], 'start_step = "ask",',
+      nil, [[, bot = { respond = function(ctx, request)
+        ctx.input.a, request.input.a = "changed", "changed"
+        return "hi" end }]]))
+    host:load()
+    host:start()
+    assert.equal("said", host:send({ a = "said" }).state.seen)
   end)
 
   it("reaches nothing once its step has ended", function()
@@ -145,7 +209,7 @@ describe("ctx", function()
         run = function(ctx) keep.ctx = ctx end },
       ConversationStep { step_id = "two", step_type = "action", next_steps = { "end" },
         run = function() keep.ctx:http { url = "http://x/" } end },]], 'start_step = "one",',
-      "keep = {}"))
+      "local keep = {}"))
     host:load()
     assert.matches("the step of this ctx has ended", host:start().error.message)
     assert.equal(0, #host.requests)

@@ -78,10 +78,10 @@ describe("a good system", function()
   it("accepts what means what the host does anyway", function()
     assert.equal("", step_findings(action [[metadata = { decision_point = true,
       requires_specialist = true, potential_loop_back = true, allows_multiple_iterations = true,
-      solution_type = "direct", satisfaction_check = true, step_category = "x",
+      solution_type = "direct", step_category = "x",
       custom = { a = { 1, 2 } }, allows_partial_completion = false }]], [[start_step = "last",
       settings = { enable_rollback = false, allow_step_skipping = false,
-        cache_agent_responses = false, lazy_load_agents = true, compress_state = false,
+        cache_agent_responses = false, lazy_load_agents = false, compress_state = false,
         encrypt_sensitive_data = false, parallel_validation = true, resume_on_failure = false,
         allow_early_termination = false, interaction_timeout = "30m", max_retries = 2,
         retry_delay = 0.5, persist_state = true, auto_checkpoint = true,
@@ -120,7 +120,7 @@ describe("what is not supported yet", function()
     for _, setting in ipairs { "enable_rollback = true", "max_rollback_steps = 5",
       "allow_step_skipping = true", "allow_early_termination = true", "resume_on_failure = true",
       "compress_state = true", "encrypt_sensitive_data = true", "parallel_validation = false",
-      "cache_agent_responses = true" } do
+      "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
     for _, kind in ipairs { "approval", "database_query", "parallel", "subflow", "wait" } do
@@ -260,6 +260,47 @@ describe("a script that fails", function()
     end
     assert.matches("init.lua must return tm.system", text_of(findings_of("return 5")), 1, true)
     assert.matches("there is no module 'init'", text_of(findings_of({})), 1, true)
+    assert.matches("^scripts/shop/init.lua:2: error: tidemill has no 'AssistentAgent'; "
+      .. "did you mean 'AssistantAgent'", text_of(findings_of(
+        "local tm = require 'tidemill'\nlocal x = tm.AssistentAgent { }")))
+    assert.matches("init.lua:2: error: ConversationPattern has no 'SIMPLE_CHATS'; did you mean "
+      .. "'SIMPLE_CHAT'", text_of(findings_of(
+        "local tm = require 'tidemill'\nlocal x = tm.ConversationPattern.SIMPLE_CHATS")), 1, true)
+    assert.matches("tidemill.pattern is not supported yet", text_of(findings_of(
+      "local tm = require 'tidemill'\nlocal x = tm.pattern.simple_chat { }")), 1, true)
+  end)
+
+  it("may raise anything, and is told what and where", function()
+    for code, what in pairs { ["error()"] = "a nil was raised",
+      ["error({})"] = "a table was raised", ["error(print2)"] = "a function was raised",
+      ["error(setmetatable({}, { __tostring = function() error 'x' end }))"] = "a table was",
+    } do
+      local text = text_of(findings_of("local print2 = function() end\n\n" .. code))
+      assert.matches("error: " .. what, text, 1, true)
+      assert.matches("raised at scripts/shop/init.lua:3", text, 1, true)
+    end
+  end)
+
+  it("says why a file cannot be read, also when it was tried before", function()
+    assert.matches("init.lua:1: error: require: big.lua has more than 1 MiB",
+      text_of(findings_of { ["init.lua"] = "local x = require 'big'\nreturn x",
+        ["big.lua"] = { code = "file.too_large", message = "big.lua has more than 1 MiB" } }), 1,
+      true)
+    assert.matches("scripts/shop/bad.lua:1: error: ", text_of(findings_of {
+      ["init.lua"] = "pcall(require, 'bad')\nlocal x = require 'bad'\nreturn x",
+      ["bad.lua"] = "error('broken')" }), 1, true)
+  end)
+
+  it("is told about an outcome that is there twice, and what of its data is not plain", function()
+    one("outcome '1' is there twice", action [[conditional_logic = { default = "last",
+      condition = "x", [1] = "last", ["1"] = "last" }]])
+    one("metadata: 'custom' cannot be kept: value.a[1]: a function cannot be kept",
+      action "metadata = { custom = { a = { error } } }")
+  end)
+
+  it("names its agents by words", function()
+    assert.matches("agents: the key '?' must be made of letters", text_of(findings_of((Host.script(
+      END, 'start_step = "last",', nil, ", ['\\255'] = { respond = function() end }")))), 1, true)
   end)
 
   it("raises when it is opened for turns, with the first finding and how many more", function()

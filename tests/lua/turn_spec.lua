@@ -288,6 +288,41 @@ describe("what a step keeps", function()
     assert.is_nil(turn.runtime.partial)
   end)
 
+  it("shares no table with the script", function()
+    load_flow([[ConversationStep { step_id = "a", step_type = "action", next_steps = { "b" },
+        run = function(ctx) ctx.state.cart = empty end },
+      ConversationStep { step_id = "b", step_type = "action", next_steps = { "ask" },
+        run = function(ctx) ctx.state.cart[1] = "boat" ctx.state.other = #empty end },
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "a" } },]], 'start_step = "a",',
+      "local empty = {}")
+    assert.same({ cart = { "boat" }, other = 0 }, host:start().state)
+  end)
+
+  it("of a satisfaction_check is the conversation's feedback, and labels are in the journal",
+    function()
+      load_flow([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "Content?",
+        input_schema = { type = "text" }, next_steps = { "end" },
+        metadata = { satisfaction_check = true, step_category = "c",
+          solution_type = "direct" } },]],
+        'start_step = "ask",')
+      assert.is_nil(host:start().runtime.feedback)
+      local turn = host:send(("ä"):rep(2000))
+      assert.equal(("ä"):rep(1000) .. "…", turn.runtime.feedback)
+      assert.same({ "c", "direct" }, { turn.steps[1].step_category, turn.steps[1].solution_type })
+    end)
+
+  it("that is an outcome must be a short text", function()
+    for _, outcome in ipairs { [["\255"]], [[("x"):rep(1000)]], "{}", "print2" } do
+      load_flow(([[ConversationStep { step_id = "pick", step_type = "decision",
+        next_steps = { "end" }, conditional_logic = { default = "end",
+          condition = function() return %s end } },]]):format(outcome), 'start_step = "pick",',
+        "local print2 = function() end")
+      local turn = host:start()
+      assert.same({ "failed", "branch.outcome" }, { turn.status, turn.error.code })
+    end
+  end)
+
   it("must have the declared type", function()
     load_flow([[ConversationStep { step_id = "act", step_type = "action", save_as = "n",
       run = function() return "many" end, next_steps = { "end" } },]],
@@ -313,6 +348,7 @@ describe("what a step keeps", function()
       ["ctx.state.t = { 1, nil, 3, k = 1 }"] = "ctx.state.t: a table that is both",
       ["ctx.state = 5"] = "ctx.state must stay a table",
       ["ctx.state = { 1, 2 }"] = "ctx.state must be a table of names",
+      ["ctx.state.o = setmetatable({}, { __index = { a = 1 } })"] = "ctx.state.o: a table whose",
       ["ctx.state.s = '\\255'"] = "ctx.state.s: text that is not valid UTF-8",
       ["ctx.state.me = ctx.state"] = "nested deeper than 64 levels, or in a circle",
     } do

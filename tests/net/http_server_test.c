@@ -181,9 +181,10 @@ static void decodes_paths_and_queries(void **state) {
   (void)state;
   fixture *f = fixture_new(NULL);
   int fd = dial(f);
-  expect(fd, "GET /%41b%2fc?q=x%20y+z&r&s=1 HTTP/1.1\r\nHost: h\r\nX-Test: t\r\n\r\n", 200,
-         "GET /Ab/c q=x y z h=t names=q;r;s; ");
-  expect(fd, "GET /a%00b?q=%00%zz% HTTP/1.1\r\nHost: h\r\n\r\n", 200, "GET /a%00b q=%00%zz% h=-");
+  expect(fd, "GET /%41b%c3%a9?q=x%20y+z&r&s=1 HTTP/1.1\r\nHost: h\r\nX-Test: t\r\n\r\n", 200,
+         "GET /Ab\xc3\xa9 q=x y z h=t names=q;r;s; ");
+  expect(fd, "GET /a%2fb%2F%2520?q=c%2fd%2500 HTTP/1.1\r\nHost: h\r\n\r\n", 200,
+         "GET /a%2fb%2F%20 q=c/d%00 h=-");
   (void)close(fd);
   fixture_free(f);
 }
@@ -298,9 +299,7 @@ static void refuses_huge_headers_and_rubbish(void **state) {
   free(huge);
   (void)close(fd);
   static const char *const rubbish[] = {
-      "\x16\x03\x01\x02 tls?\r\n\r\n",
-      "GET / HTTP/1.1\r\n\r\n",
-      "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: many\r\n\r\n",
+      "\x16\x03\x01\x02 tls?\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: many\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
       "GET / HTTP/9.9\r\nHost: h\r\n\r\n"};
@@ -314,6 +313,80 @@ static void refuses_huge_headers_and_rubbish(void **state) {
     (void)close(fd);
   }
   assert_string_equal(f->refused, "");
+  fixture_free(f);
+}
+
+/* What a proxy before us could read as another request, or as two. */
+static void refuses_what_can_be_read_in_two_ways(void **state) {
+  (void)state;
+  static const struct {
+    const char *request, *code;
+    int status;
+  } cases[] = {
+      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
+       "request.header", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+       "0\r\n\r\n",
+       "request.framing", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "request.framing", 501},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+       "request.framing", 501},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+       "transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+       "request.header", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length : 40\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\nX\tY: 1\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nX-Test: t\r\n\r\n", "request.header", 400},
+      {"GET /p q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+      {"GET /p%00q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+      {"GET /p?q=%00 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+      {"GET /p?q=%zz HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+      {"GET /p%2 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400}};
+  fixture *f = fixture_new(NULL);
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    int fd = dial(f);
+    f->refused[0] = '\0';
+    assert_true(raw_say(fd, cases[i].request));
+    assert_true(raw_say(fd, "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"));
+    expect(fd, "", cases[i].status, "Connection: close");
+    char *second = raw_answer(fd, false);
+    if (strcmp(f->refused, cases[i].code) != 0 || second[0] != '\0')
+      fail_msg("%s: %s, then %s", cases[i].request, f->refused, second);
+    free(second);
+    (void)close(fd);
+  }
+  int fd = dial(f);
+  expect(fd, "GET /old HTTP/1.0\r\n\r\n", 200, "/old");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+static double processor_seconds(void) {
+  struct timespec t;
+  assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A chunk whose head never ends fills libmicrohttpd's buffer, which then has nothing to do but is
+ * never done. */
+static void a_chunk_without_end_does_not_keep_the_processor(void **state) {
+  (void)state;
+  tm_http_options o = options(NULL);
+  o.idle_timeout_s = 2;
+  fixture *f = fixture_new(&o);
+  int fd = dial(f);
+  assert_true(raw_say(fd, "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2;"));
+  say_body(fd, 100000);
+  double used = processor_seconds();
+  int other = dial(f);
+  expect(other, "GET /other HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/other");
+  char *answer = raw_answer(fd, false);
+  used = processor_seconds() - used;
+  if (used > 0.3) fail_msg("%.2f seconds of processor time were used", used);
+  free(answer);
+  (void)close(other);
+  (void)close(fd);
   fixture_free(f);
 }
 
@@ -617,6 +690,8 @@ int main(void) {
       cmocka_unit_test(refuses_an_announced_body_before_it_comes),
       cmocka_unit_test(a_client_that_sends_too_much_can_read_why),
       cmocka_unit_test(refuses_huge_headers_and_rubbish),
+      cmocka_unit_test(refuses_what_can_be_read_in_two_ways),
+      cmocka_unit_test(a_chunk_without_end_does_not_keep_the_processor),
       cmocka_unit_test(sweeps_requests_that_trickle),
       cmocka_unit_test(closes_idle_connections),
       cmocka_unit_test(waits_when_all_connections_are_taken),

@@ -124,6 +124,24 @@ static void the_error_says_what_to_do(void **state) {
   assert_true(try_commit(fx, 2, 1, &tip));
 }
 
+/* A probe fails whenever a commit would, and changes nothing. */
+static void a_probe_writes(void **state) {
+  fixture *fx = *state;
+  fixture_open(fx);
+  turn(fx, nth(1).text, 0, 0, body);
+  for (size_t k = 0; k < KINDS; k++) {
+    fault_set(kinds[k].rc, 0, true);
+    assert_int_equal(fx->backend->probe(fx->writer, &fx->err), TM_EUNAVAILABLE);
+    assert_string_equal(fx->err.code, kinds[k].code);
+    assert_true(fault.met > 0);
+    fault_set(0, 0, false);
+    assert_int_equal(fx->backend->probe(fx->writer, &fx->err), TM_OK);
+  }
+  fixture_close(fx);
+  fixture_open(fx);
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+}
+
 static void reads_fail_and_recover(void **state) {
   fixture *fx = *state;
   fixture_open(fx);
@@ -238,10 +256,11 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      CASE(every_operation_fails_once),       CASE(a_failed_commit_never_comes_back),
-      CASE(the_error_says_what_to_do),        CASE(reads_fail_and_recover),
-      CASE(opening_fails_at_every_operation), CASE(checkpoints_fail),
-      CASE(a_file_that_may_not_grow),         CASE(a_file_that_is_away),
+      CASE(every_operation_fails_once), CASE(a_failed_commit_never_comes_back),
+      CASE(the_error_says_what_to_do),  CASE(a_probe_writes),
+      CASE(reads_fail_and_recover),     CASE(opening_fails_at_every_operation),
+      CASE(checkpoints_fail),           CASE(a_file_that_may_not_grow),
+      CASE(a_file_that_is_away),
   };
   fault_install();
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,8 +106,8 @@ function views.check(answer, to)
       text.paint(LEVEL_COLOURS[level] or "bold", level, to.colour),
       (show(item.text):gsub("\n", " ")), show(item.rule))
   end
-  lines[#lines + 1] = ("%s, %d errors, %d warnings"):format(
-    counted(answer.systems or 1, "system"), answer.errors or 0, answer.warnings or 0)
+  lines[#lines + 1] = ("%s, %s, %s"):format(counted(answer.systems or 1, "system"),
+    counted(answer.errors or 0, "error"), counted(answer.warnings or 0, "warning"))
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -118,9 +118,11 @@ function views.conversations(answer, to)
   if #items == 0 then return none "conversations" end
   local lines = {}
   for _, item in ipairs(items) do
-    local stands = given(item.current_step) and "  " .. show(item.current_step) or ""
-    lines[#lines + 1] = ("%s  %s%s"):format(text.paint("bold", show(item.conversation_id),
-      to.colour), show(item.status), stands)
+    local id, stands = show(item.conversation_id), show(item.status)
+    if given(item.current_step) then stands = stands .. "  " .. show(item.current_step) end
+    local fits = text.width(id) + 2 + text.width(stands) <= to.columns
+    lines[#lines + 1] = text.paint("bold", id, to.colour)
+      .. (fits and "  " .. stands or "\n" .. text.block(stands, to.columns, "    "))
     local about = ("%s, %s/%s, session %s"):format(text.time(item.created), show(item.system),
       show(item.flow_id), show(item.session_id))
     lines[#lines + 1] = text.paint("dim", text.block(about, to.columns, "    "), to.colour)
@@ -135,11 +137,7 @@ local ORDER = { "conversation_id", "system", "flow_id", "flow_version", "session
 local function add_member(lines, name, value, to)
   if not given(value) then return end
   local shown = TIMES[name] and text.time(value) or inline(value)
-  local wrapped = text.wrap(shown, to.columns - 18)
-  for i, line in ipairs(wrapped) do
-    local label = text.pad(i == 1 and name or "", 16)
-    lines[#lines + 1] = text.paint("bold", label, to.colour and i == 1) .. "  " .. line
-  end
+  text.add_member(lines, name, shown, 16, to.columns, to.colour)
 end
 
 local function sorted_keys(t)

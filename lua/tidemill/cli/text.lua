@@ -1,10 +1,13 @@
---- Text for a terminal: cleaning, measuring, wrapping, tables, times. Knows nothing of what it
---- shows.
+--- Text for a terminal: cleaning, wrapping, tables, times. Knows nothing of what it shows.
 ---
 --- Everything that is shown came from somebody, so `clean` takes the control characters out: a
 --- stored answer cannot steer the terminal of whoever reads it. Nothing is ever cut off; what is
 --- too wide goes on in the next line.
+local columns_of = require "tidemill.cli.columns"
+
 local M = {}
+
+M.width = columns_of.width
 
 local COLOURS = { bold = "\27[1m", dim = "\27[2m", red = "\27[31m", yellow = "\27[33m" }
 
@@ -16,20 +19,15 @@ function M.paint(name, text, colour)
   return colour and text ~= "" and COLOURS[name] .. text .. "\27[0m" or text
 end
 
----Without control characters; line feeds stay, tabs become blanks.
+---Without control characters, those that turn the direction of writing included; line feeds stay,
+---tabs become blanks.
 ---@param value any
 ---@return string
 function M.clean(value)
   local text = type(value) == "string" and value or tostring(value)
   text = text:gsub("\r\n", "\n"):gsub("\t", "  "):gsub("[\0-\9\11-\31\127]", "?")
-  return (text:gsub("\u{80}", "?"):gsub("\xC2[\x81-\x9F]", "?"))
-end
-
----Characters, which is near enough to columns.
----@param text string
----@return integer
-function M.width(text)
-  return utf8.len(text) or #text
+  text = text:gsub("\xC2[\x80-\x9F]", "?")
+  return (text:gsub("\xE2\x80[\xAA-\xAE]", "?"):gsub("\xE2\x81[\xA6-\xA9]", "?"))
 end
 
 ---@param text string
@@ -39,19 +37,13 @@ function M.pad(text, columns)
   return text .. (" "):rep(columns - M.width(text))
 end
 
----The bytes of the first `columns` characters.
-local function cut(text, columns)
-  local last = utf8.len(text) and utf8.offset(text, columns + 1) or columns + 1
-  return last and last - 1 or #text
-end
-
 ---Puts a word behind a line, or pieces of it into lines of their own.
 local function add_word(lines, line, word, columns)
   local joined = line == "" and word or line .. " " .. word
   if M.width(joined) <= columns then return joined end
   if line ~= "" then lines[#lines + 1] = line end
   while M.width(word) > columns do
-    local size = cut(word, columns)
+    local size = columns_of.fitting(word, columns)
     lines[#lines + 1] = word:sub(1, size)
     word = word:sub(size + 1)
   end
@@ -102,20 +94,23 @@ local function shrink(widths, least, too_much)
   return too_much
 end
 
---- How wide each column is when all together may take `columns`. Lines are broken between words as
---- long as that is enough, and within words only then.
+--- The last column is the one that may hold anything: its words may be broken.
+local LAST_LEAST = 16
+
+--- How wide each column is when all together may take `columns`; nil when they would have to break
+--- the words of any column but the last.
 local function column_widths(rows, columns)
-  local widths, words, least, total = {}, {}, {}, -2
+  local widths, words, total = {}, {}, -2
   for _, row in ipairs(rows) do
     for i, cell in ipairs(row) do
       widths[i] = math.max(widths[i] or 0, M.width(cell))
       words[i] = math.max(words[i] or 0, widest_word(cell))
-      least[i] = 8
     end
   end
   for _, width in ipairs(widths) do total = total + width + 2 end
-  shrink(widths, least, shrink(widths, words, total - columns))
-  return widths
+  local too_much = shrink(widths, words, total - columns)
+  words[#words] = math.min(words[#words], LAST_LEAST)
+  return shrink(widths, words, too_much) <= 0 and widths or nil
 end
 
 local function add_row(out, row, widths)
@@ -131,6 +126,33 @@ local function add_row(out, row, widths)
   end
 end
 
+---A name and its value, which goes on below itself.
+---@param out string[] gets the lines
+---@param name string
+---@param value string clean
+---@param width integer of the longest name
+---@param columns integer
+---@param colour boolean
+function M.add_member(out, name, value, width, columns, colour)
+  for i, line in ipairs(M.wrap(value, columns - width - 2)) do
+    local label = M.pad(i == 1 and name or "", width)
+    out[#out + 1] = M.paint("bold", label, colour and i == 1) .. "  " .. line
+  end
+end
+
+--- For a terminal too narrow for columns: each row as a list of its cells.
+local function listed(head, rows, columns, colour)
+  local out, width = {}, 0
+  for _, name in ipairs(head) do width = math.max(width, M.width(name)) end
+  for n, row in ipairs(rows) do
+    if n > 1 then out[#out + 1] = "" end
+    for i, cell in ipairs(row) do
+      if cell ~= "" then M.add_member(out, head[i], cell, width, columns, colour) end
+    end
+  end
+  return table.concat(out, "\n") .. "\n"
+end
+
 ---Rows of clean texts under a head.
 ---@param head string[]
 ---@param rows string[][]
@@ -140,6 +162,7 @@ end
 function M.table(head, rows, columns, colour)
   local all, out = { head, table.unpack(rows) }, {}
   local widths = column_widths(all, columns)
+  if not widths then return listed(head, rows, columns, colour) end
   for _, row in ipairs(all) do add_row(out, row, widths) end
   out[1] = M.paint("bold", out[1], colour)
   return table.concat(out, "\n") .. "\n"
