@@ -391,7 +391,9 @@ void tm_host_stop(tm_host *h, int timeout_ms) {
   h->state = stop ? TM_HOST_STOPPING : h->state;
   uv_rwlock_wrunlock(&h->lock);
   if (!stop) return;
+  tm__log(&h->log, TM_LOG_INFO, "stopping: running turns may finish", NULL);
   stop_parts(h, timeout_ms);
+  tm__log(&h->log, TM_LOG_INFO, "stopped", NULL);
   uv_rwlock_wrlock(&h->lock);
   h->state = TM_HOST_STOPPED;
   uv_rwlock_wrunlock(&h->lock);

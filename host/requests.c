@@ -240,7 +240,8 @@ static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id
   }
   char *end = NULL;
   r->checkpoint = strtoll(checkpoint_id, &end, 10);
-  if (r->checkpoint > 0 && *end == '\0') return TM_OK;
+  bool digit = checkpoint_id[0] >= '1' && checkpoint_id[0] <= '9';
+  if (digit && r->checkpoint > 0 && *end == '\0') return TM_OK;
   return tm__fail(err, TM_EINVAL, "request.invalid", "'%.40s' is not a checkpoint id",
                   checkpoint_id);
 }

@@ -46,9 +46,9 @@ tm_status tm__query_known(const tm_http_exchange *x, const char *known, tm_error
 tm_status tm__query_text(const char **out, const tm_http_exchange *x, const char *name, size_t max,
                          tm_error *err) {
   tm_slice v = tm__http_query(x, name);
-  *out = v.ptr;
-  if (v.ptr == NULL || (v.len >= 1 && v.len <= max && tm__utf8_valid(v))) return TM_OK;
-  return tm__fail(err, TM_EINVAL, "request.query", "%s= must have 1 to %zu bytes of UTF-8", name,
+  *out = v.len > 0 ? v.ptr : NULL; /* `status=` asks for nothing */
+  if (v.len == 0 || (v.len <= max && tm__utf8_valid(v))) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "request.query", "%s= must have at most %zu bytes of UTF-8", name,
                   max);
 }
 

@@ -110,7 +110,10 @@ static tm_status run(loader *l, const tm_vm_options *o, const char *event, tm_bu
   own.root = l->dir;
   tm_status st = tm__vm_new(&l->vm, &own, err);
   tm_slice name = tm__slice(l->name);
-  return st == TM_OK ? tm__vm_call(l->vm, event, &name, 1, out, err) : st;
+  if (st == TM_OK) st = tm__vm_call(l->vm, event, &name, 1, out, err);
+  if (st == TM_ELIMIT) st = TM_ESCRIPT; /* a fault of the script, not of who asks */
+  if (st != TM_OK && err != NULL) err->status = st;
+  return st;
 }
 
 static tm_status open_and_run(loader **out, const char *dir, const tm_vm_options *o,

@@ -14,7 +14,8 @@
 
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
-#define ROWS_MAX     4096 /* looked at for one page */
+#define ROWS_MAX     4096              /* looked at for one page */
+#define BYTES_MAX    (2 * 1024 * 1024) /* a page that has as many takes nothing more */
 
 typedef struct cursor { /* the first element of the page: the `index`th of that row */
   int64_t row;
@@ -90,20 +91,31 @@ static tm_status cursor_invalid(tm_error *err) {
                   "this cursor does not belong to this list; use the `next` of its last page");
 }
 
-static bool cursor_parse(cursor *c, tm_slice text) {
-  char copy[64];
-  int used = 0;
-  return tm__copy(copy, sizeof(copy), text) &&
-         sscanf(copy, "%16" SCNx64 "-%8zx%n", (uint64_t *)&c->row, &c->index, &used) == 2 &&
-         (size_t)used == text.len && c->row > 0;
+/* "LIST-ROW-INDEX", so that a cursor of one list is refused by another. */
+static void cursor_print(char out[64], tm_read what, const cursor *c) {
+  (void)snprintf(out, 64, "%d-%" PRIx64 "-%zx", (int)what, (uint64_t)c->row, c->index);
 }
 
-static void add_next(tm_buf *out, const cursor *next) {
-  if (next->row == 0) {
-    tm__buf_text(out, "],\"next\":null}");
-  } else {
-    tm__buf_printf(out, "],\"next\":\"%" PRIx64 "-%zx\"}", (uint64_t)next->row, next->index);
+/* Only what cursor_print writes is a cursor. */
+static bool cursor_parse(cursor *c, tm_read what, tm_slice text) {
+  char copy[64];
+  char again[64];
+  uint64_t row = 0;
+  if (!tm__copy(copy, sizeof(copy), text)) return false;
+  if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx", &row, &c->index) != 2) return false;
+  c->row = (int64_t)row;
+  cursor_print(again, what, c);
+  return c->row > 0 && strcmp(copy, again) == 0;
+}
+
+static void add_next(read_job *job) {
+  char text[64];
+  if (job->next.row == 0) {
+    tm__buf_text(&job->out, "],\"next\":null}");
+    return;
   }
+  cursor_print(text, job->what, &job->next);
+  tm__buf_printf(&job->out, "],\"next\":\"%s\"}", text);
 }
 
 static tm_slice message_text(tm_slice messages, int64_t seq) {
@@ -131,7 +143,7 @@ static void write_step(tm_buf *out, tm_slice step, tm_slice messages) {
 
 static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element,
                         tm_slice messages) {
-  if (job->count == job->limit) {
+  if (job->count == job->limit || job->out.len > BYTES_MAX) {
     job->next = (cursor){row->id, index};
     return false;
   }
@@ -230,7 +242,7 @@ static tm_status read_page(read_job *job, const tm_store_backend *b, tm_store_co
   tm_status status = b->chain(c, first, job->what != TM_READ_STEPS, on_row, job, err);
   if (status == TM_ENOTFOUND || job->misplaced) return cursor_invalid(err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
-  add_next(&job->out, &job->next);
+  add_next(job);
   return TM_OK;
 }
 
@@ -284,7 +296,7 @@ void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_rea
       !tm__copy(job->id, sizeof(job->id), id)) {
     status = tm__fail(&err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %.*s",
                       (int)(id.len < 64 ? id.len : 64), id.ptr);
-  } else if (cursor_text.len > 0 && !cursor_parse(&job->from, cursor_text)) {
+  } else if (cursor_text.len > 0 && !cursor_parse(&job->from, what, cursor_text)) {
     status = cursor_invalid(&err);
   }
   if (status != TM_OK) {

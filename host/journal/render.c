@@ -127,6 +127,7 @@ void tm__render_conversation(tm_buf *out, const tm_head *head, const tm_render_r
   tm__json_member_raw(out, "state", r->state);
   tm__json_member_raw(out, "summary", tm__json_get(r->runtime, "summary"));
   tm__json_member_raw(out, "feedback", tm__json_get(r->runtime, "feedback"));
+  tm__json_member_raw(out, "usage", tm__slice(NULL)); /* nothing is measured yet */
   tm__buf_byte(out, '}');
 }
 

@@ -24,6 +24,9 @@ local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate
 local function own(ctx, name)
   local found = behind[ctx]
   if found then return found end
+  if type(ctx) ~= "table" then
+    fault.misuse(("ctx.%s needs a colon: ctx:%s(…)"):format(name, name))
+  end
   fault.misuse(("ctx:%s: the step of this ctx has ended; use the ctx that the function was given")
     :format(name))
 end
@@ -61,6 +64,9 @@ end
 
 function methods.log(ctx, level, message, given)
   local found = own(ctx, "log")
+  if not LEVELS[level] and type(message) == "string" then
+    fault.misuse("ctx:log: the level must be debug, info, warning or error")
+  end
   if not LEVELS[level] or type(message) ~= "string" then
     level, message, given = "info", level, message
   end
@@ -89,6 +95,10 @@ end
 local Context = {
   __metatable = false,
   __index = methods,
+  __newindex = function(_, name)
+    fault.misuse(("ctx.%s cannot be set: only ctx.state crosses steps; set ctx.state.%s"):format(
+      template.display(name), template.display(name)))
+  end,
   __close = function(ctx) behind[ctx] = nil end,
 }
 

@@ -29,16 +29,25 @@ function M.full_name(short)
   return short
 end
 
---- The nearest caller that is a script.
+--- The nearest caller that is a script; `lost` when a tail call (`return ConversationFlow {…}`) has
+--- taken the real one off the stack.
 local function script_source()
+  local lost = false
   for line in debug.traceback("", 3):gmatch("[^\n]+") do
+    lost = lost or line:find("(...tail calls...)", 1, true) ~= nil
     local file, number = line:match("^\t(.-):(%d+): in ")
     local name = file and M.full_name(file)
     if is_chunk[name or 1] then
-      return { file = name, line = math.tointeger(tonumber(number)) }
+      return { file = name, line = math.tointeger(tonumber(number)) }, lost
     end
   end
-  return UNKNOWN
+  return UNKNOWN, true
+end
+
+--- Where something inside `t` was made: its first step, for a flow.
+local function source_inside(t)
+  local first = type(t.steps) == "table" and t.steps[1]
+  return first and made[first] and made[first].source
 end
 
 ---Marks a table as made by a constructor, with the line of the script that called it.
@@ -48,7 +57,8 @@ function M.mark(kind, t)
   if type(t) ~= "table" then
     fault.misuse(("%s needs a table: %s { … }"):format(kind, kind))
   end
-  made[t] = { kind = kind, source = script_source() }
+  local source, lost = script_source()
+  made[t] = { kind = kind, source = lost and source_inside(t) or source }
 end
 
 ---@param t any

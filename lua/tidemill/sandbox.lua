@@ -119,6 +119,7 @@ local function read(sandbox, path)
     if chunk.code == "file.not_found" then return nil end
     fault.misuse("require: " .. chunk.message)
   end
+  source = source:gsub("^\239\187\191", "") -- a byte order mark, as some editors write
   local name = chunk:gsub("^@", "")
   sandbox.files[#sandbox.files + 1] = path
   if #sandbox.files == 1 then sandbox.main = { file = name, line = line_of_system(source) } end

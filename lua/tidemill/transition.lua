@@ -125,7 +125,7 @@ local function outcome_of(run, step, pass)
   if step.classify then return pass.outcome end
   if type(step.condition) == "function" then
     local ctx = context.reader(run, step, "a condition")
-    ctx.output = pass.output
+    rawset(ctx, "output", pass.output)
     return step.condition(ctx)
   end
   return named_outcome(run, step, pass)

@@ -149,9 +149,9 @@ static void test_bad_scripts(void **state) {
   write_text("init.lua", "\n\nerror 'here'");
   expect_failure(dir, TM_ESCRIPT, "script.error", "shop/init.lua:3: here");
   write_text("init.lua", "while true do end");
-  expect_failure(dir, TM_ELIMIT, "script.cpu", "shop/init.lua:1; do less at load");
+  expect_failure(dir, TM_ESCRIPT, "script.cpu", "shop/init.lua:1; do less at load");
   write_text("init.lua", "local t = {} for i = 1, 1e9 do t[i] = { i } end");
-  expect_failure(dir, TM_ELIMIT, "script.memory", "limits.memory");
+  expect_failure(dir, TM_ESCRIPT, "script.memory", "limits.memory");
   write_text("init.lua", "return 'no json'");
   expect_failure(dir, TM_EINVAL, "json.invalid", "line 1");
   write_text("init.lua", "return '[]'");
@@ -189,7 +189,7 @@ static void test_sizes(void **state) {
     write_bytes(name, big, size - 1);
   }
   free(big);
-  expect_failure(dir, TM_ELIMIT, "script.files", "more than 8 MiB");
+  expect_failure(dir, TM_ESCRIPT, "script.files", "more than 8 MiB");
   for (int i = 0; i < 256; i++) {
     char name[24];
     (void)snprintf(name, sizeof(name), "f%d.lua", i);
@@ -197,7 +197,7 @@ static void test_sizes(void **state) {
   }
   write_text("init.lua", "local file = ... for i = 0, 255 do local t, e = file.read('f' .. i .. "
                          "'.lua') if not t then error(e) end end");
-  expect_failure(dir, TM_ELIMIT, "script.files", "more than 256 files");
+  expect_failure(dir, TM_ESCRIPT, "script.files", "more than 256 files");
 }
 
 static void test_names(void **state) {

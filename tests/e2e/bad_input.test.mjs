@@ -62,6 +62,7 @@ describe('HTTP', () => {
     refused(await server.raw('DELETE', '/v1/conversations'), 405);
     refused(await server.get('/v1/conversations?limit=0'), 400);
     refused(await server.get('/v1/conversations?status=busy'), 400);
+    assert.equal((await server.get('/v1/conversations?session_id=&status=&limit=5')).status, 200);
     refused(await server.get(`/v1/conversations/${id}/steps?cursor=%25%25`), 400, 'cursor.invalid');
     refused(await server.post(messages(), { input: 'a' }, { 'idempotency-key': 'k'.repeat(900) }), 400);
     refused(await server.get(`/v1/conversations/${id}%2fsteps`), 404, 'conversation.not_found');

@@ -246,7 +246,7 @@ static void test_expiry(void **state) {
 
 static void test_two_hosts_one_store(void **state) {
   (void)state;
-  char id[40], said[16], hello[32];
+  char id[40], said[32], hello[32];
   write_system("hello", "");
   tm_host *a = start_host("shared.db"), *b = start_host("shared.db");
   answer begun = begin(a, "talk");

@@ -76,7 +76,9 @@ static void test_cursors_are_checked(void **unused) {
     tm_buf next = {0};
     assert_true(tm__json_get_text(tm__slice(a->json), "next", &next));
     assert_answer(read_it(&fx, mine, TM_READ_STEPS, next.ptr, 1));
-    const char *bad[] = {next.ptr, "x", "999999-0", "1", "-1-0", "1-0 ", "1-99999999999999999999"};
+    assert_refused(read_it(&fx, mine, TM_READ_MESSAGES, next.ptr, 1), TM_EINVAL, "cursor.invalid");
+    const char *bad[] = {next.ptr, "x",      "1-999999-0", "1",     "1--1-0",
+                         "1-1-0 ", "1- 1-0", "1-1-00",     "1-A-0", "1-1-99999999999999999999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
       assert_refused(read_it(&fx, other, TM_READ_STEPS, bad[i], 1), TM_EINVAL, "cursor.invalid");
     }

@@ -53,7 +53,7 @@ static void test_conversation(void **unused) {
   assert_string_equal(out.ptr, IDENTITY
                       "\"status\":\"failed\",\"revision\":9,\"current_step\":null,\"prompt\":null,"
                       "\"error\":{\"code\":\"e\"},\"durable\":false,\"created\":5,\"updated\":7,"
-                      "\"state\":{\"a\":1},\"summary\":null,\"feedback\":5}");
+                      "\"state\":{\"a\":1},\"summary\":null,\"feedback\":5,\"usage\":null}");
   tm__buf_free(&out);
 }
 

@@ -152,7 +152,7 @@ static void test_zero_does_not_hold_the_loop(void **state) {
   while (s->count < 51) {
     size_t before = s->count;
     (void)uv_run(&s->loop, UV_RUN_ONCE);
-    assert_true(s->count <= before + 1);
+    assert_true(s->count <= before + 2); /* before and after it polls */
   }
 }
 
