@@ -26,6 +26,19 @@ extern "C" {
 #define TM_NODISCARD
 #endif
 
+/* What the TM_..._INIT macros below are made of. */
+#ifdef __cplusplus
+#define TM_INIT(type)                                                                              \
+  ([] {                                                                                            \
+    type v = {};                                                                                   \
+    v.size = sizeof(v);                                                                            \
+    return v;                                                                                      \
+  }())
+#else
+#define TM_INIT(type)                                                                              \
+  { .size = sizeof(type) }
+#endif
+
 typedef struct tm_host tm_host;
 
 typedef enum tm_status {
@@ -71,8 +84,7 @@ typedef struct tm_options {
   tm_log_fn log; /* NULL: nothing is logged; called from any thread */
   void *log_ud;
 } tm_options;
-#define TM_OPTIONS_INIT                                                                            \
-  { .size = sizeof(tm_options) }
+#define TM_OPTIONS_INIT TM_INIT(tm_options)
 
 /* ---- life ---- */
 
@@ -113,8 +125,7 @@ typedef struct tm_begin {
   const char *metadata_json; /* an object */
   const char *idempotency_key;
 } tm_begin;
-#define TM_BEGIN_INIT                                                                              \
-  { .size = sizeof(tm_begin) }
+#define TM_BEGIN_INIT TM_INIT(tm_begin)
 
 /* Starts a conversation and runs its first turn; answers with the turn. */
 TM_API void tm_conversation_begin(tm_host *host, const tm_begin *begin, tm_reply_fn fn, void *ud);
@@ -142,8 +153,7 @@ typedef struct tm_filter {
   const char *tenant, *session_id, *system, *flow_id, *status, *cursor;
   int limit;
 } tm_filter;
-#define TM_FILTER_INIT                                                                             \
-  { .size = sizeof(tm_filter) }
+#define TM_FILTER_INIT TM_INIT(tm_filter)
 TM_API void tm_conversation_list(tm_host *host, const tm_filter *filter, tm_reply_fn fn, void *ud);
 
 /* Goes back `steps` answered prompts, or to a checkpoint when `checkpoint_id` is not NULL; answers

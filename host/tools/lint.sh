@@ -51,7 +51,7 @@ check_headers() {
         echo "$header: does not compile alone with $compiler"
     done
   done
-  printf '#include "tidemill.h"\nint use(tm_host *h) { tm_host_free(h); return TM_OK; }\n' \
+  printf '#include "tidemill.h"\nint use(tm_host *h);\nint use(tm_host *h) {\n  tm_options o = TM_OPTIONS_INIT;\n  tm_begin b = TM_BEGIN_INIT;\n  tm_filter f = TM_FILTER_INIT;\n  tm_host_free(h);\n  return (int)(o.size + b.size + f.size);\n}\n' \
     >"$scratch/public.cc"
   clang++ -std=c++17 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -Ihost/include \
     "$scratch/public.cc" || echo "tidemill.h: does not compile as C++17"
