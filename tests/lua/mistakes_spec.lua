@@ -32,8 +32,9 @@ end)
 
 describe("a file", function()
   it("may begin with a byte order mark", function()
-    Host.new("\239\187\191" .. Host.script('ConversationStep { step_id = "a", step_type = "action", '
-      .. 'run = function() end, next_steps = { "end" } },', 'start_step = "a",'))
+    local step = [[ConversationStep { step_id = "a", step_type = "action",
+      run = function() end, next_steps = { "end" } },]]
+    Host.new("\239\187\191" .. Host.script(step, 'start_step = "a",'))
     local _, findings = system.load "shop"
     assert.same({}, findings.items)
   end)
