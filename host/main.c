@@ -4,9 +4,12 @@
  * commands that print data are in main_data.c, the conversation in the terminal is in main_chat.c.
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "main.h"
 
@@ -310,13 +313,39 @@ static int listen_and_wait(cli *c, const sigset_t *set) {
   return EXIT_OK;
 }
 
+typedef struct start_watch {
+  sigset_t set;
+  atomic_bool started;
+} start_watch;
+
+/* Until the host has started nothing is acknowledged, so a signal may end the process at once: a
+ * script that never ends its loading cannot keep it. */
+static void *watch_start(void *ud) {
+  start_watch *w = ud;
+  const struct timespec moment = {0, 20 * 1000 * 1000};
+  while (!atomic_load(&w->started))
+    if (sigtimedwait(&w->set, NULL, &moment) > 0) _exit(EXIT_OK);
+  return NULL;
+}
+
+/* Starts the host while signals are looked for. */
+static int start_watched(cli *c, const sigset_t *set) {
+  start_watch w = {.set = *set};
+  pthread_t watcher;
+  bool watched = pthread_create(&watcher, NULL, watch_start, &w) == 0;
+  int code = start_host(c, true);
+  atomic_store(&w.started, true);
+  if (watched) (void)pthread_join(watcher, NULL);
+  return code;
+}
+
 static int run_serve(cli *c) {
   sigset_t set;
   (void)sigemptyset(&set);
   (void)sigaddset(&set, SIGINT);
   (void)sigaddset(&set, SIGTERM);
   (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread exists: all inherit it */
-  int code = start_host(c, true);
+  int code = start_watched(c, &set);
   if (code == EXIT_OK) code = listen_and_wait(c, &set);
   close_host(c);
   return code;

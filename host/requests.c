@@ -205,7 +205,7 @@ static tm_status take_input(tm_request *r, const char *input_json, tm_error *err
   tm_buf b = {0};
   tm_status s = tm__json_parse(&v, tm__slice(input_json != NULL ? input_json : ""), 32, err);
   if (s != TM_OK) return s;
-  if (json_is_array(v) || json_is_null(v))
+  if (!json_is_string(v) && !json_is_object(v))
     s = tm__fail(err, TM_EINVAL, "request.invalid",
                  "input must be a string, or an object for a structured step");
   else
@@ -264,6 +264,11 @@ void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conver
 void tm_conversation_read(tm_host *h, const char *tenant, const char *conversation_id, tm_read what,
                           const char *cursor, int limit, tm_reply_fn fn, void *ud) {
   tm_error err;
+  if (what < TM_READ_CONVERSATION || what > TM_READ_CHECKPOINTS) {
+    (void)tm__fail(&err, TM_EINVAL, "request.invalid", "there is nothing to read as %d", (int)what);
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
   if (!tm__host_enter(h, &err)) {
     tm__host_refuse(fn, ud, &err);
     return;

@@ -8,7 +8,7 @@ static const char *wanted(tm_field_kind kind) {
   case TM_FIELD_ID:
   case TM_FIELD_TEXT: return "a string";
   case TM_FIELD_OBJECT: return "an object";
-  case TM_FIELD_INPUT: return "a string, a number, true, false or an object";
+  case TM_FIELD_INPUT: return "a string, or an object for a structured step";
   case TM_FIELD_COUNT: return "an integer";
   case TM_FIELD_KEY: return "a string or an integer";
   case TM_FIELD_FLAG: return "true or false";
@@ -21,8 +21,7 @@ static bool has_type(tm_field_kind kind, const json_t *v) {
   case TM_FIELD_ID:
   case TM_FIELD_TEXT: return json_is_string(v);
   case TM_FIELD_OBJECT: return json_is_object(v);
-  case TM_FIELD_INPUT:
-    return json_is_string(v) || json_is_number(v) || json_is_boolean(v) || json_is_object(v);
+  case TM_FIELD_INPUT: return json_is_string(v) || json_is_object(v);
   case TM_FIELD_COUNT: return json_is_integer(v);
   case TM_FIELD_KEY: return json_is_string(v) || json_is_integer(v);
   case TM_FIELD_FLAG: return json_is_boolean(v);

@@ -71,9 +71,34 @@ static void step_within_state(tm_loader *l) {
                    step->value.number, state->value.number);
 }
 
+/* A section for another backend is known and has no effect: that is said once. */
+static void warn_if_unused(tm_loader *l, const char *section, const char *selector) {
+  const char *backend = slot(l, selector)->value.text;
+  size_t length = strlen(section);
+  for (size_t i = 0; i < tm__key_count(); i++) {
+    const tm_slot *s = &l->config->slots[i];
+    const char *path = tm__key_at(i)->path;
+    if (s->origin == NULL || strncmp(path, section, length) != 0 || path[length] != '.') continue;
+    char place[PLACE_SIZE];
+    place_of(l, s, place);
+    tm__load_warn(l, "%s: %s.* has no effect: %s is '%s'", place, section, selector, backend);
+    return;
+  }
+}
+
+static void unused_sections(tm_loader *l) {
+  static const char persistence[] = "workflow_persistence.backend";
+  warn_if_unused(l, "workflow_persistence.redis", persistence);
+  warn_if_unused(l, "workflow_persistence.file", persistence);
+  warn_if_unused(l, "memory.redis", "memory.backend");
+  if (strcmp(slot(l, persistence)->value.text, "sqlite") != 0)
+    warn_if_unused(l, "workflow_persistence.sqlite", persistence);
+}
+
 void tm__load_rules(tm_loader *l) {
   if (l->problem_count > 0 || l->no_memory) return;
   agree_on_wal(l);
   different_tables(l);
   step_within_state(l);
+  unused_sections(l);
 }

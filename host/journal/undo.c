@@ -17,6 +17,8 @@ typedef struct undo_job {
   int64_t checkpoint;
   /* while walking */
   int prompts_left; /* prompts to pass before the target */
+  int passed;       /* prompts passed */
+  int allowed;      /* that the flow lets one pass: `rollback` in the runtime part; 0: none */
   int rows;
   tm_texts calls, executions; /* of the rows passed: step seqs of calls, and steps */
   int64_t target, target_created;
@@ -70,16 +72,28 @@ static bool keep_executions(undo_job *job, const tm_row_fields *f) {
   return true;
 }
 
+/* The flow's enable_rollback and max_rollback_steps, as the newest row has them. */
+static bool may_go_back(undo_job *job, const tm_row_fields *f) {
+  job->allowed = (int)tm__json_get_int(f->runtime, "rollback", STEPS_MAX);
+  if (job->allowed > 0) return true;
+  (void)tm__fail(&job->base.job.error, TM_ECONFLICT, "rollback.disabled",
+                 "the flow of conversation %s does not let one go back (enable_rollback)",
+                 job->head.id);
+  return false;
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   undo_job *job = ud;
   tm_row_fields f;
   tm_status status = tm__row_read(&f, row, &job->base.job.error);
   if (status != TM_OK) return status;
+  if (job->rows == 0 && !may_go_back(job, &f)) return TM_ECONFLICT;
   if (is_target(job, row, &f)) {
     job->target = row->id;
     job->target_created = row->created;
     return TM_ECANCELLED;
   }
+  job->passed += ends_waiting(row, &f) && tm__json_get_int(f.prompt, "attempt", 1) <= 1;
   bool kept = row->kind == TM_ROW_CALL ? keep_call(job, &f) : keep_executions(job, &f);
   if (!kept) return TM_ENOMEM;
   return ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
@@ -141,6 +155,11 @@ static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_erro
   if (status == TM_ENOMEM) return tm__fail_memory(err, "a rollback");
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->target == 0) return no_target(job, err);
+  if (job->passed > job->allowed)
+    return tm__fail(err, TM_ECONFLICT, "rollback.limit",
+                    "%d answered prompts back are more than the flow allows: at most %d "
+                    "(max_rollback_steps)",
+                    job->passed, job->allowed);
   if (job->calls.count > 0 && !job->force) return irreversible(job, err);
   return tm__record_rows(&job->record, &job->tip, b, c, job->target, false, err);
 }

@@ -94,7 +94,8 @@ function tm.ConversationFlow(flow) end
 ---@field auto_checkpoint? boolean list rows as checkpoints
 ---@field checkpoint_interval? tm.Duration between two checkpoints at least; 0: at every wait
 ---@field lazy_load_agents? false
----@field enable_rollback? false
+---@field enable_rollback? boolean whether one may go back; false by default
+---@field max_rollback_steps? integer how many answered prompts back at most; needs enable_rollback
 ---@field allow_step_skipping? false
 ---@field allow_early_termination? false
 ---@field resume_on_failure? false

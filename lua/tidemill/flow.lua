@@ -172,6 +172,10 @@ function M.compile(given, context, findings)
   if given.settings and not schema.check(fields.settings, given.settings, "settings", report) then
     return nil
   end
+  local own = given.settings or {}
+  if own.max_rollback_steps and not own.enable_rollback then
+    report("settings: 'max_rollback_steps' needs enable_rollback = true", "fields")
+  end
   local flow = new_flow(given, source, context)
   for _, step_id in ipairs(given.end_steps or {}) do flow.end_steps[step_id] = true end
   compile_variables(flow, report)

@@ -13,6 +13,9 @@ local M = {}
 ---@field auto_checkpoint boolean
 ---@field checkpoint_interval_ms integer
 ---@field persist_state boolean
+---@field rollback integer how many answered prompts one may go back; 0: not at all
+
+local ROLLBACK_MOST = 100
 
 local function first(...)
   for i = 1, select("#", ...) do
@@ -62,6 +65,7 @@ function M.resolve(own, orchestrator, config)
     checkpoint_interval_ms = first(duration(own.checkpoint_interval),
       duration(persistence.checkpoint_interval), config.checkpoint_interval_ms, 0),
     persist_state = first(own.persist_state, persistence.auto_save, true),
+    rollback = own.enable_rollback and (own.max_rollback_steps or ROLLBACK_MOST) or 0,
   }
 end
 

@@ -306,6 +306,8 @@ return ConversationFlow {
   settings = {
     auto_checkpoint = true,
     checkpoint_interval = 30,
+    enable_rollback = true,
+    max_rollback_steps = 5,
     interaction_timeout = 600,
     max_retries = 3,
     retry_delay = 2.0,

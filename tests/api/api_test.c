@@ -205,9 +205,6 @@ static void starts_conversations(void **state) {
 static void takes_messages(void **state) {
   fixture *f = *state;
   static const char *const inputs[][2] = {{"\"yes\"", "\"yes\""},
-                                          {"12345678901234567", "12345678901234567"},
-                                          {"1.5", "1.5"},
-                                          {"true", "true"},
                                           {"\"\"", "\"\""},
                                           {"{\"b\":1,\"a\":[]}", "{\"a\":[],\"b\":1}"},
                                           {"\"a\\u0000b\"", "\"a\\u0000b\""}};
@@ -455,6 +452,8 @@ static void refuses_bad_messages(void **state) {
       {"{}", 400, "request.member_missing", "\"input\""},
       {"{\"input\":null}", 400, "request.member_missing", "\"input\""},
       {"{\"input\":[1]}", 400, "request.member_type", "\"input\" must be a string"},
+      {"{\"input\":1.5}", 400, "request.member_type", "\"input\" must be a string"},
+      {"{\"input\":true}", 400, "request.member_type", "\"input\" must be a string"},
       {"{\"inptu\":\"x\"}", 400, "request.member_unknown", "inptu"},
       {"{\"command\":\"back\"}", 501, "command.unsupported", "\"back\""},
       {"{\"command\":\"correct\",\"name\":\"n\",\"input\":\"x\"}", 501, "command.unsupported", ""},

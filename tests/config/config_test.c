@@ -280,6 +280,19 @@ static void skipped_sections(void **state) {
   assert_refused(f, "server: {docker: 1}\n", NULL, "unknown key 'docker'");
 }
 
+static void unused_sections(void **state) {
+  fixture *f = *state;
+  assert_loads(f, "workflow_persistence:\n  backend: sqlite\n  file: {encryption: true}\n"
+                  "  redis:\n    ssl: true\n    db: 3\n  sqlite: {timeout: 5}\n");
+  assert_int_equal(f->warned, 2);
+  assert_has(f->warnings.ptr, "c.yaml:3: workflow_persistence.file.* has no effect: "
+                              "workflow_persistence.backend is 'sqlite'");
+  assert_has(f->warnings.ptr, "c.yaml:6: workflow_persistence.redis.* has no effect");
+  assert_loads(f, "workflow_persistence: {backend: memory, sqlite: {timeout: 5}}\n");
+  assert_has(f->warnings.ptr, "c.yaml:1: workflow_persistence.sqlite.* has no effect: "
+                              "workflow_persistence.backend is 'memory'");
+}
+
 static void secrets_stay_hidden(void **state) {
   fixture *f = *state;
   assert_loads(f, "workflow_persistence: {redis: {password: hunter2}}\n");
@@ -366,6 +379,7 @@ int main(void) {
       WITH_FIXTURE(not_supported_yet),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),
+      WITH_FIXTURE(unused_sections),
       WITH_FIXTURE(secrets_stay_hidden),
       WITH_FIXTURE(settings),
       WITH_FIXTURE(the_process_environment),

@@ -36,6 +36,8 @@ describe('HTTP', () => {
     refused(await server.post(messages(), `{"input":${'['.repeat(500)}${']'.repeat(500)}}`), 400);
     refused(await server.post(messages(), '[1]'), 400);
     refused(await server.post(messages(), { input: null }), 400);
+    refused(await server.post(messages(), { input: 5 }), 400);
+    refused(await server.post(messages(), { input: true }), 400);
     refused(await server.post(messages(), { input: ['a'] }), 400);
     refused(await server.post(messages(), { imput: 'a' }), 400);
     refused(await server.post(messages(), {}), 400);

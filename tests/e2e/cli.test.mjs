@@ -143,6 +143,20 @@ test('a structured step is asked field by field', () => {
   assert.equal(shown.state.specific_requirements, 'no downtime');
 });
 
+test('SIGTERM ends a server whose scripts do not end loading', async () => {
+  const own = new Place({ shipped: false, config: { limits: { load_time: '60s' } } });
+  own.script('slow', 'while true do end');
+  const server = new Server(own);
+  const started = server.start().catch((e) => e);
+  while (!server.end) await wait(5);
+  await wait(300); // it is loading by now
+  const begun = Date.now();
+  assert.deepEqual(await server.stop(), { code: 0, signal: null });
+  assert.ok(Date.now() - begun < 5000);
+  assert.ok(await started instanceof Error);
+  own.remove();
+});
+
 test('SIGTERM drains: the running turn finishes and is answered', async () => {
   const { crashSystem } = await import('./crash_test_system.mjs');
   const outside = await new Outside(() => 300).start();

@@ -298,27 +298,51 @@ static void test_reload_keeps_versions(void **state) {
   tm_host_free(h);
 }
 
+static answer go_back(tm_host *h, const char *id, int steps) {
+  answer a = ask_init();
+  tm_conversation_rollback(h, NULL, id, steps, NULL, 0, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static void test_rollback_is_the_flows_to_allow(void **state) {
+  (void)state;
+  char id[40];
+  write_system("hello", "enable_rollback = false");
+  tm_host *h = start_host("no_rollback.db");
+  answer a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  expect_error(go_back(h, id, 1), TM_ECONFLICT, "rollback.disabled");
+  tm_host_free(h);
+  write_system("hello", "enable_rollback = true, max_rollback_steps = 2");
+  h = start_host("no_rollback.db");
+  expect_error(go_back(h, id, 1), TM_ECONFLICT, "rollback.disabled"); /* it keeps its version */
+  a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  for (int i = 0; i < 3; i++)
+    expect(say(h, id, "\"Bob\""), "hello Bob");
+  expect_error(go_back(h, id, 3), TM_ECONFLICT, "rollback.limit");
+  expect(go_back(h, id, 2), "\"current_step\":\"ask\"");
+  tm_host_free(h);
+}
+
 static void test_rollback(void **state) {
   (void)state;
   char id[40];
-  write_system("hello", "");
+  write_system("hello", "enable_rollback = true");
   tm_host *h = start_host("rollback.db");
   answer a = begin(h, "talk");
   id_of(&a, id);
   free(a.json);
   expect(say(h, id, "\"Ann\""), "hello Ann");
   expect(say(h, id, "\"Bob\""), "hello Bob");
-  answer back = ask_init();
-  tm_conversation_rollback(h, NULL, id, 1, NULL, 0, on_reply, &back);
-  ask_wait(&back);
-  expect(back, "\"current_step\":\"ask\"");
+  expect(go_back(h, id, 1), "\"current_step\":\"ask\"");
   expect(show(h, id, TM_READ_CONVERSATION), "\"said\":\"Ann\"");
   expect(say(h, id, "\"Cid\""), "hello Cid");
-  answer far = ask_init();
-  tm_conversation_rollback(h, NULL, id, 50, NULL, 0, on_reply, &far);
-  ask_wait(&far);
-  assert_int_equal(far.status, TM_ECONFLICT);
-  free(far.json);
+  expect_error(go_back(h, id, 50), TM_ECONFLICT, "rollback.nothing");
   tm_host_free(h);
 }
 
@@ -391,6 +415,7 @@ int main(void) {
       cmocka_unit_test(test_two_hosts_one_store),
       cmocka_unit_test(test_reload_keeps_versions),
       cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_rollback_is_the_flows_to_allow),
       cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
   };
