@@ -119,7 +119,8 @@ describe("what is not supported yet", function()
     end
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
-    for _, setting in ipairs { "allow_step_skipping = true", "allow_early_termination = true", "resume_on_failure = true",
+    for _, setting in ipairs { "allow_step_skipping = true",
+      "allow_early_termination = true", "resume_on_failure = true",
       "compress_state = true", "encrypt_sensitive_data = true", "parallel_validation = false",
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
