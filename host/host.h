@@ -54,6 +54,9 @@ void tm__host_answer(tm_reply_fn fn, void *ud, const tm_buf *text);
 bool tm__host_enter(tm_host *h, tm_error *err);
 void tm__host_leave(tm_host *h);
 
+/* One flow's description within a bundle's (borrowed); TM_ENOTFOUND names the flows there are. */
+tm_status tm__host_flow(tm_slice *out, const tm_bundle *b, const char *flow_id, tm_error *err);
+
 /* How a system's scripts are run: limits, clock, configuration; nothing asynchronous. */
 tm_vm_options tm__host_vm_options(const tm_host *h);
 

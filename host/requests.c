@@ -69,22 +69,33 @@ static tm_status take_key(tm_request *r, const char *key, const tm_slice *body, 
 
 static tm_status no_flow(const tm_bundle *b, const char *flow_id, tm_error *err) {
   tm_json_walk w;
-  tm_slice key, flow, id = {NULL, 0};
+  tm_slice key, flow;
   tm_buf known = {0};
-  bool found = false;
   bool any = tm__json_walk(&w, tm__json_get(b->description, "flows"));
-  while (any && !found && tm__json_next(&w, &key, &flow)) {
-    id = tm__json_get(flow, "flow_id");
+  while (any && tm__json_next(&w, &key, &flow)) {
     tm__buf_text(&known, known.len > 0 ? ", " : "");
-    if (id.len > 2) tm__buf_add(&known, id.ptr + 1, id.len - 2);
-    found = id.len == strlen(flow_id) + 2 && memcmp(id.ptr + 1, flow_id, id.len - 2) == 0;
+    (void)tm__json_get_text(flow, "flow_id", &known);
   }
-  tm_status s = found ? TM_OK
-                      : tm__fail(err, TM_ENOTFOUND, "flow.not_found",
-                                 "system '%s' has no flow '%s'; it has: %s", b->system, flow_id,
-                                 known.ptr != NULL ? known.ptr : "none");
+  tm_status s =
+      tm__fail(err, TM_ENOTFOUND, "flow.not_found", "system '%s' has no flow '%.64s'; it has: %s",
+               b->system, flow_id, known.len > 0 && tm__buf_ok(&known) ? known.ptr : "none");
   tm__buf_free(&known);
   return s;
+}
+
+tm_status tm__host_flow(tm_slice *out, const tm_bundle *b, const char *flow_id, tm_error *err) {
+  tm_json_walk w;
+  tm_slice key, flow;
+  tm_buf quoted = {0};
+  tm__json_string(&quoted, tm__slice(flow_id));
+  bool found = false;
+  bool any = tm__json_walk(&w, tm__json_get(b->description, "flows"));
+  while (any && !found && tm__json_next(&w, &key, &flow))
+    found = tm__slice_eq(tm__json_get(flow, "flow_id"), tm__buf_view(&quoted));
+  tm__buf_free(&quoted);
+  if (!found) return no_flow(b, flow_id, err);
+  *out = flow;
+  return TM_OK;
 }
 
 static tm_status check_flow(tm_host *h, const tm_request *r, tm_error *err) {
@@ -92,7 +103,8 @@ static tm_status check_flow(tm_host *h, const tm_request *r, tm_error *err) {
   if (b == NULL)
     return tm__fail(err, TM_ENOTFOUND, "system.not_found",
                     "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
-  tm_status s = no_flow(b, r->flow, err);
+  tm_slice flow;
+  tm_status s = tm__host_flow(&flow, b, r->flow, err);
   tm__bundle_unref(b);
   return s;
 }

@@ -244,21 +244,6 @@ static void describe_flows(tm_buf *out, tm_slice description) {
   tm__buf_text(out, "],\"next\":null}");
 }
 
-static bool describe_flow(tm_buf *out, tm_slice description, const char *flow_id) {
-  tm_json_walk w;
-  tm_slice key, flow;
-  tm_buf quoted = {0};
-  bool found = false;
-  tm__json_string(&quoted, tm__slice(flow_id));
-  bool any = tm__json_walk(&w, tm__json_get(description, "flows"));
-  while (any && !found && tm__json_next(&w, &key, &flow)) {
-    found = tm__slice_eq(tm__json_get(flow, "flow_id"), tm__buf_view(&quoted));
-    if (found) tm__buf_slice(out, flow);
-  }
-  tm__buf_free(&quoted);
-  return found;
-}
-
 static tm_status describe(tm_host *h, const char *system, const char *flow_id, tm_buf *out,
                           tm_error *err) {
   if (system == NULL) {
@@ -266,15 +251,15 @@ static tm_status describe(tm_host *h, const char *system, const char *flow_id, t
     return TM_OK;
   }
   tm_bundle *b = tm__registry_current(h->registry, tm__slice(system));
+  tm_slice flow;
   tm_status s = TM_OK;
   if (b == NULL)
     s = tm__fail(err, TM_ENOTFOUND, "system.not_found",
                  "there is no system '%.64s'; `tidemill systems` lists what is loaded", system);
   else if (flow_id == NULL)
     describe_flows(out, b->description);
-  else if (!describe_flow(out, b->description, flow_id))
-    s = tm__fail(err, TM_ENOTFOUND, "flow.not_found", "system '%s' has no flow '%.64s'", system,
-                 flow_id);
+  else if ((s = tm__host_flow(&flow, b, flow_id, err)) == TM_OK)
+    tm__buf_slice(out, flow);
   tm__bundle_unref(b);
   return s;
 }

@@ -119,6 +119,16 @@ describe("what is not supported yet", function()
     end
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
+    for _, field in ipairs { "migrate = error", "interrupts = {}", "phrases = {}",
+      "compensate_on_failure = true" } do
+      one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
+        'start_step = "last", ' .. field .. ",")
+    end
+    for _, field in ipairs { "until_time = 1", "event = 'e'", "flow = 'f'", "question = '?'",
+      "role = 'r'", "default = 'approved'", "join = 'all'", "concurrency = 2", "merge = error",
+      "arguments = {}", "result = 'r'" } do
+      assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
+    end
     for _, setting in ipairs { "allow_step_skipping = true",
       "allow_early_termination = true", "resume_on_failure = true",
       "compress_state = true", "encrypt_sensitive_data = true", "parallel_validation = false",
