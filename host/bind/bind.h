@@ -59,6 +59,7 @@ struct tm_vm {
   bool loads;            /* this entry loads a system */
   int64_t deadline_us;   /* CPU time of the thread; 0: not looked at yet */
   unsigned ticks;
+  size_t work; /* units charged since the last look */
   tm_trip tripped;
   char where[112];  /* the script's line at that moment, or "" */
   tm_error failure; /* filled by the door's message handler */
@@ -98,6 +99,10 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory);
 void tm__limits_install(lua_State *L);                /* the hook, and guards over the library */
 void tm__limits_place(tm_vm *vm, lua_State *L);       /* notes where L stands */
 tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
+/* For C that loops on behalf of a script: no hook runs in there. A unit is about as much work as one
+ * instruction. False: a limit has tripped, stop now; spend raises instead. */
+bool tm__limits_charge(tm_vm *vm, size_t units);
+void tm__limits_spend(lua_State *L, size_t units);
 
 void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */
 

@@ -93,6 +93,22 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
 
 /* ---- guards: the library's function, and the budget before and after it ---- */
 
+bool tm__limits_charge(tm_vm *vm, size_t units) {
+  vm->work += units;
+  if (vm->work >= INSTRUCTIONS_PER_LOOK) {
+    vm->work = 0;
+    look(vm);
+  }
+  return vm->tripped == TM_TRIP_NONE;
+}
+
+void tm__limits_spend(lua_State *L, size_t units) {
+  tm_vm *vm = tm__vm(L);
+  if (tm__limits_charge(vm, units)) return;
+  if (vm->where[0] == '\0') tm__limits_place(vm, L);
+  (void)raise_limit(L);
+}
+
 static void check_before(lua_State *L) {
   tm_vm *vm = tm__vm(L);
   if (++vm->ticks % GUARDS_PER_LOOK == 0) look(vm);
