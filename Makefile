@@ -26,7 +26,7 @@ help:
 	@echo "make test       install what tests need, build, pass all tests"
 	@echo "make            build: $(BUILD)/tidemill, libtidemill.a, libtidemill.so, tidemill.pc"
 	@echo "make lint       format, static analysis, layers, symbols"
-	@echo "make sanitize   the C tests under ASan+UBSan, the threads under TSan"
+	@echo "make sanitize   the C tests under ASan+UBSan, and again under TSan"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (10) seconds"
 	@echo "make bench      throughput and latency as ratios against the raw store"
 	@echo "make install    to PREFIX ($(PREFIX))"
@@ -112,10 +112,8 @@ check-e2e: all
 sanitize:
 	@host/tools/install.sh test
 	$(MAKE) BUILD=build-asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" check-c
-	$(MAKE) BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" check-threads
-THREAD_TESTS = $(filter $(addprefix $(BUILD)/tests/,loop/% journal/% net/% persistence/contract_test),$(TEST_BIN))
-check-threads: $(THREAD_TESTS)
-	@host/tools/run_tests.sh $(THREAD_TESTS)
+	TSAN_OPTIONS=second_deadlock_stack=1 \
+	  $(MAKE) BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" check-c
 
 lint:
 	@host/tools/install.sh lint
@@ -135,6 +133,6 @@ bench:
 clean:
 	rm -rf build build-*
 
-.PHONY: all help run test check check-c check-lua check-e2e check-threads sanitize lint fuzz bench clean install
+.PHONY: all help run test check check-c check-lua check-e2e sanitize lint fuzz bench clean install
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

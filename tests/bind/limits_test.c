@@ -138,6 +138,7 @@ static void test_state_memory(void **state) {
   const char *hoard =
       "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = {i} end return #KEPT";
   tm_status st = TM_OK;
+  vm->o.limits.cpu_slice_ms = 1500;
   for (int i = 0; i < 100 && st == TM_OK; i++)
     st = run_code(vm, hoard, &out, &err);
   assert_int_equal(st, TM_ELIMIT);
