@@ -72,7 +72,7 @@ tm_status tm__json_decode(lua_State *L, tm_slice text, tm_error *err) {
 static bool restore(lua_State *L, tm_slice v, int depth);
 
 static bool restore_string(lua_State *L, tm_slice v) {
-  if (v.len < 2) return false;
+  if (v.len < 2 || v.ptr[v.len - 1] != '"') return false;
   if (memchr(v.ptr, '\\', v.len) == NULL) {
     lua_pushlstring(L, v.ptr + 1, v.len - 2);
     return true;
@@ -149,8 +149,7 @@ static bool restore(lua_State *L, tm_slice v, int depth) {
 tm_status tm__json_restore(lua_State *L, tm_slice text, tm_error *err) {
   int top = lua_gettop(L);
   luaL_checkstack(L, 8, "no room to decode");
-  bool table = text.len > 0 && (text.ptr[0] == '{' || text.ptr[0] == '[');
-  if (table && restore(L, text, 1)) return TM_OK;
+  if (restore(L, text, 1)) return TM_OK;
   lua_settop(L, top);
   return tm__json_decode(L, text, err);
 }

@@ -22,18 +22,11 @@ static void set_integer(lua_State *L, const char *name, int64_t v) {
   lua_setfield(L, -2, name);
 }
 
-/* What the journal wrote itself. */
-static void set_kept(lua_State *L, const char *name, tm_slice json) {
-  tm_error err;
-  if (tm__json_restore(L, json, &err) != TM_OK) (void)tm__raise(L, &err);
-  lua_setfield(L, -2, name);
-}
-
-/* What a client sent. */
-static void set_given(lua_State *L, const char *name, tm_slice json) {
+/* Canonical text: what the journal holds, and what came in, written anew when it was checked. */
+static void set_json(lua_State *L, const char *name, tm_slice json) {
   tm_error err;
   if (json.ptr == NULL) json = TM_S("null");
-  if (tm__json_decode(L, json, &err) != TM_OK) (void)tm__raise(L, &err);
+  if (tm__json_restore(L, json, &err) != TM_OK) (void)tm__raise(L, &err);
   lua_setfield(L, -2, name);
 }
 
@@ -53,9 +46,9 @@ int tm__push_turn(lua_State *L, void *run) {
   set_integer(L, "revision", h->revision);
   set_integer(L, "created", h->created);
   set_integer(L, "now", v->now);
-  set_given(L, "input", v->input);
-  set_kept(L, "state", v->state);
-  set_kept(L, "runtime", v->runtime);
-  set_kept(L, "calls", v->calls);
+  set_json(L, "input", v->input);
+  set_json(L, "state", v->state);
+  set_json(L, "runtime", v->runtime);
+  set_json(L, "calls", v->calls);
   return 1;
 }

@@ -67,11 +67,8 @@ char *tm__buf_room(tm_buf *b, size_t len) {
   return reserve(b, len) ? b->ptr + b->len : NULL;
 }
 
-void tm__buf_add(tm_buf *b, const void *bytes, size_t len) {
-  if (len == 0 || !reserve(b, len)) return;
-  memcpy(b->ptr + b->len, bytes, len);
-  b->len += len;
-  b->ptr[b->len] = '\0';
+void tm__buf_add_slow(tm_buf *b, const void *bytes, size_t len) {
+  if (reserve(b, len)) tm__buf_add(b, bytes, len);
 }
 
 void tm__buf_slice(tm_buf *b, tm_slice s) {
@@ -80,12 +77,6 @@ void tm__buf_slice(tm_buf *b, tm_slice s) {
 
 void tm__buf_text(tm_buf *b, const char *text) {
   tm__buf_add(b, text, strlen(text));
-}
-
-void tm__buf_byte(tm_buf *b, char c) {
-  if (!reserve(b, 1)) return;
-  b->ptr[b->len++] = c;
-  b->ptr[b->len] = '\0';
 }
 
 void tm__buf_printf(tm_buf *b, const char *fmt, ...) {

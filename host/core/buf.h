@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct tm_slice { /* borrowed: valid for the call unless said otherwise */
   const char *ptr;
@@ -27,10 +28,26 @@ typedef struct tm_buf { /* zero-initialise */
   bool failed;
 } tm_buf;
 
-void tm__buf_add(tm_buf *b, const void *bytes, size_t len);
+/* Appending is most of what a turn does in C: what fits is done in place. */
+void tm__buf_add_slow(tm_buf *b, const void *bytes, size_t len);
+
+static inline void tm__buf_add(tm_buf *b, const void *bytes, size_t len) {
+  if (len == 0) return;
+  if (len >= b->cap - b->len || b->failed) {
+    tm__buf_add_slow(b, bytes, len);
+    return;
+  }
+  memcpy(b->ptr + b->len, bytes, len);
+  b->len += len;
+  b->ptr[b->len] = '\0';
+}
+
+static inline void tm__buf_byte(tm_buf *b, char c) {
+  tm__buf_add(b, &c, 1);
+}
+
 void tm__buf_slice(tm_buf *b, tm_slice s);
 void tm__buf_text(tm_buf *b, const char *text);
-void tm__buf_byte(tm_buf *b, char c);
 void tm__buf_printf(tm_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 char *tm__buf_room(tm_buf *b, size_t len); /* len more writable bytes, NULL when out of memory; then
                                               add to b->len what was used (the NUL comes back with

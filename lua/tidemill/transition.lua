@@ -70,14 +70,14 @@ local function check_state(run)
     fault.stop("state.invalid", "ctx.state must be a table of names, not a list")
   end
   run.state_text = encoded == "[]" and "{}" or encoded
-  run.state = assert(json.decode(run.state_text))
+  run.state = json.restore(run.state_text)
 end
 
 ---Undoes what the present step did to the state.
 ---@param run tidemill.Run
 function M.restore(run)
   if run.snapshot then
-    run.state, run.state_text = assert(json.decode(run.snapshot)), run.snapshot
+    run.state, run.state_text = json.restore(run.snapshot), run.snapshot
     return
   end
   for name, before in pairs(run.undo) do

@@ -78,7 +78,7 @@ local function new_run(id, turn)
   if turn.kind == "start" then
     local given = run.input or {}
     runtime.user_id, runtime.metadata = present(given.user_id), present(given.metadata)
-    run.state = json.decode(flow.variables_text)
+    run.state = json.restore(flow.variables_text)
   end
   if run.is_start then run.input = run.input and present(run.input.message) end
   run.session = { id = turn.session_id, user_id = runtime.user_id,

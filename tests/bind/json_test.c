@@ -263,7 +263,10 @@ static const char *const damaged[] = {"",
                                       "{\"a\":1,\"a\":",
                                       "[1e5e5]",
                                       "{\"a\"1}",
-                                      "[\"a]"};
+                                      "[\"a]",
+                                      "\"a",
+                                      "1x",
+                                      "nul"};
 
 static void test_restore(void **state) {
   (void)state;
