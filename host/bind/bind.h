@@ -28,6 +28,8 @@ typedef struct tm_door {
   tm_op *ready, **ready_end; /* operations that ended while an entry was under way */
   /* After an entry that belongs to `run`; may enter again, end the run and free its state. */
   void (*after)(void *ud, tm_run *run, const tm_error *err);
+  /* True: the turn must rest; what it waits for is kept until it is woken. NULL: never. */
+  bool (*rests)(void *ud, tm_run *run);
   void *ud;
 } tm_door;
 
@@ -103,6 +105,7 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words 
  * one instruction. False: a limit has tripped, stop now; spend raises instead. */
 bool tm__limits_charge(tm_vm *vm, size_t units);
 void tm__limits_spend(lua_State *L, size_t units);
+int64_t tm__limits_used_us(const tm_vm *vm); /* CPU time of this entry; 0: a short one */
 
 void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */
 
@@ -135,7 +138,7 @@ struct tm_op {
   uint64_t id;
   uint64_t handle; /* of the timer or the request */
   tm_op_kind kind;
-  bool waits;  /* in the door's list */
+  bool waits;  /* over, but not told yet: in the door's list, or in its run's */
   bool failed; /* waits: with error */
   tm_error *error;
   tm_op *next, **link; /* in run->ops or vm->orphans */
@@ -147,10 +150,16 @@ struct tm_run {
   tm_vm *vm;            /* NULL: not started */
   tm_turn *turn;        /* NULL: ended */
   tm_op *ops;
+  tm_op *parked; /* of those, what is over and is told when the turn has rested */
+  struct tm_lua *lua;
   struct tm_system *system;
-  tm_run *next; /* in the executor's list of what waits for the door */
-  bool waits;   /* is in that list */
-  bool lost;    /* the journal took the turn away */
+  tm_run *next;     /* in the executor's list of what waits for the door */
+  size_t slot;      /* of its conversation, in the executor's pace */
+  uint64_t timer;   /* that ends its rest; 0: it does not rest */
+  bool waits;       /* is in that list */
+  bool lost;        /* the journal took the turn away */
+  bool broken;      /* an entry broke off; the runtime has not dealt with it yet */
+  tm_error failure; /* broken: why */
 };
 int tm__push_turn(lua_State *L, void *run); /* a tm_push_fn: the turn as a fresh table (turn.c) */
 /* For the turn whose entry this is. NULL: outside a turn, no worker, or out of memory; `err` says
@@ -160,8 +169,11 @@ void tm__op_free(tm_op *op); /* it never started, or it is over */
 bool tm__op_cancel(tm_vm *vm, uint64_t id);
 void tm__op_done(tm_op *op, tm_push_fn push, void *ud); /* ends and frees it, tells Lua */
 void tm__op_failed(tm_op *op, const tm_error *err);
+/* Ends it without values; Lua is told when the door is free and the turn may go on. */
+void tm__op_ended(tm_op *op, const tm_error *err);
 void tm__op_journal_done(void *ud, const tm_error *err); /* a tm_turn_done_fn; ud is the tm_op */
 void tm__ops_ready(tm_door *door);                       /* tells Lua what became ready meanwhile */
+void tm__ops_wake(tm_run *run); /* makes ready what was kept while the turn rested */
 /* Ends all operations of a turn: timers and requests are cancelled; what the journal still works at
  * is kept until it answers, or forgotten when the turn is lost. */
 void tm__ops_end(tm_run *run);

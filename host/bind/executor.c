@@ -2,11 +2,14 @@
  *
  * The journal may start or take away turns while an entry is under way (a commit can make room for
  * the next request). Such turns wait until the door is free; then they are started or forgotten.
+ * A conversation that has used up its share of the worker rests before it goes on, and so does
+ * whatever follows on a limit that was reached.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "bind/bind.h"
+#include "bind/pace.h"
 #include "core/json.h"
 
 #define KEEP_OLD 8 /* states of replaced versions that run nothing */
@@ -29,6 +32,7 @@ struct tm_lua {
   tm_run *first, **end;
   bool draining;
   uint64_t uses;
+  tm_pace pace;
 };
 
 /* ---- systems ---- */
@@ -148,6 +152,7 @@ static tm_run *take(tm_lua *l) {
 
 static void forget_run(tm_lua *l, tm_run *run) {
   if (tm__idmap_get(&l->runs, run->view_id) == run) (void)tm__idmap_remove(&l->runs, run->view_id);
+  if (run->timer != 0) (void)tm__timer_cancel(l->o.worker, run->timer);
   if (run->vm != NULL) {
     tm_system *s = run->system;
     tm__ops_end(run);
@@ -193,21 +198,56 @@ static int push_failure(lua_State *L, void *ud) {
   return 1;
 }
 
-/* An entry broke off: its operations are over, and the runtime may end the turn well after all,
- * once and within a fresh budget. */
-static void tell_failure(tm_lua *l, tm_run *run, const tm_error *why) {
-  tm_error first = *why;
-  tm_error err = {0};
-  tm_entry e = {.id = run->id, .event = "failed", .push = push_failure, .ud = &first};
+/* An entry broke off: the runtime may end the turn well after all, once and within a fresh budget.
+ */
+static void tell_failure(tm_run *run) {
+  tm_error why = run->failure;
+  tm_entry e = {.id = run->id, .event = "failed", .push = push_failure, .ud = &why};
+  tm__vm_dispatch(run->vm, run, &e);
+}
+
+/* ---- rest ---- */
+
+static void drain(tm_lua *l);
+
+static void on_rested(void *ud) {
+  tm_run *run = ud;
+  tm_lua *l = run->lua;
+  run->timer = 0;
+  if (run->vm == NULL)
+    put(l, run);
+  else if (run->broken)
+    tell_failure(run);
+  else
+    tm__ops_wake(run);
+  drain(l);
+}
+
+/* False: it need not, or cannot. */
+static bool must_rest(void *ud, tm_run *run) {
+  tm_lua *l = ud;
+  if (run->timer != 0) return true;
+  uint64_t ms = tm__pace_wait_ms(&l->pace, run->slot, l->o.limits.cpu_slice_ms);
+  if (ms == 0 || l->o.worker == NULL) return false;
+  return tm__timer_start(l->o.worker, ms, on_rested, run, &run->timer, NULL) == TM_OK;
+}
+
+static void break_off(tm_lua *l, tm_run *run, const tm_error *why) {
   tm__ops_end(run);
-  run->vm->run = run;
-  tm_status st = tm__vm_enter(run->vm, &e, &err);
-  run->vm->run = NULL;
-  if (st != TM_OK) log_failure(l, "the runtime could not deal with a failed turn", &err);
-  if (run->turn != NULL && (st != TM_OK || run->ops == NULL))
-    fail_run(l, run, &first);
-  else if (run->turn == NULL && !run->lost)
-    forget_run(l, run);
+  run->broken = true;
+  run->failure = *why;
+  if (why->status == TM_ELIMIT) tm__pace_punish(&l->pace, run->slot, l->o.limits.cpu_slice_ms);
+  if (!must_rest(l, run)) tell_failure(run);
+}
+
+/* ---- after an entry ---- */
+
+static void settle_broken(tm_lua *l, tm_run *run, const tm_error *err) {
+  if (err != NULL) log_failure(l, "the runtime could not deal with a failed turn", err);
+  if (err != NULL || run->ops == NULL)
+    fail_run(l, run, &run->failure);
+  else
+    run->broken = false;
 }
 
 static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
@@ -216,8 +256,10 @@ static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
   if (run->turn == NULL) {
     if (err != NULL) log_failure(l, "an error after the end of a turn", err);
     forget_run(l, run);
+  } else if (run->broken) {
+    settle_broken(l, run, err);
   } else if (err != NULL) {
-    tell_failure(l, run, err);
+    break_off(l, run, err);
   } else if (run->ops == NULL) {
     (void)tm__fail(&stuck, TM_ESCRIPT, "script.stuck",
                    "the turn waits for nothing that could go on: a coroutine was yielded outside "
@@ -225,6 +267,8 @@ static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
     fail_run(l, run, &stuck);
   }
 }
+
+/* ---- starting ---- */
 
 static void start_run(tm_lua *l, tm_run *run) {
   tm_error err;
@@ -255,7 +299,7 @@ static void drain(tm_lua *l) {
     if (run == NULL) break;
     if (run->lost)
       cancel_run(l, run);
-    else
+    else if (!must_rest(l, run))
       start_run(l, run);
   }
   l->draining = false;
@@ -263,6 +307,7 @@ static void drain(tm_lua *l) {
 
 static void after_entry(void *ud, tm_run *run, const tm_error *err) {
   tm_lua *l = ud;
+  tm__pace_charge(&l->pace, run->slot, tm__limits_used_us(run->vm));
   if (!run->lost) settle(l, run, err); /* a lost one is in the list */
   drain(l);
 }
@@ -281,7 +326,8 @@ static void lua_run(void *ud, tm_turn *turn) {
     fail_turn(l, turn, &err);
     return;
   }
-  *run = (tm_run){.turn = turn, .view_id = id};
+  *run = (tm_run){.turn = turn, .view_id = id, .lua = l};
+  run->slot = tm__pace_slot(tm__turn_view(turn)->head->id);
   (void)tm__idmap_add(&l->runs, id, run); /* reserved */
   put(l, run);
   drain(l);
@@ -310,6 +356,7 @@ tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err) {
   l->end = &l->first;
   l->door.ready_end = &l->door.ready;
   l->door.after = after_entry;
+  l->door.rests = must_rest;
   l->door.ud = l;
   return TM_OK;
 }

@@ -102,6 +102,11 @@ bool tm__limits_charge(tm_vm *vm, size_t units) {
   return vm->tripped == TM_TRIP_NONE;
 }
 
+int64_t tm__limits_used_us(const tm_vm *vm) {
+  if (vm->deadline_us == 0) return 0;
+  return tm__clock_thread_cpu_us() - (vm->deadline_us - vm->budget_ms * 1000);
+}
+
 void tm__limits_spend(lua_State *L, size_t units) {
   tm_vm *vm = tm__vm(L);
   if (tm__limits_charge(vm, units)) return;

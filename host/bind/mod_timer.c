@@ -4,7 +4,7 @@
 #define LONGEST_MS INT64_C(86400000) /* what is longer is a deadline of the conversation */
 
 static void on_timer(void *ud) {
-  tm__op_done(ud, NULL, NULL);
+  tm__op_ended(ud, NULL);
 }
 
 static int timer_start(lua_State *L) {

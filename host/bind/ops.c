@@ -1,7 +1,8 @@
 /* ops.c - operations in flight: each ends exactly once, by done, failed or cancel.
  *
  * Timers and requests end from the loop. The journal may answer while an entry is still under way;
- * its answer then waits until the door is free.
+ * its answer then waits until the door is free. What goes on with the script's own code (timers and
+ * the journal's answers) waits as well while the turn has to rest.
  */
 #include "bind/bind.h"
 
@@ -98,52 +99,83 @@ void tm__op_failed(tm_op *op, const tm_error *err) {
   finish(op, "failed", push_error, &copy);
 }
 
-static void wait_for_door(tm_op *op, const tm_error *err) {
+static void wait_for_door(tm_op *op) {
   tm_door *door = op->vm->door;
+  op->next_ready = NULL;
+  *door->ready_end = op;
+  door->ready_end = &op->next_ready;
+}
+
+static void note_end(tm_op *op, const tm_error *err) {
   op->waits = true;
   op->failed = err != NULL;
   if (err != NULL && (op->error = tm__xalloc(op->vm, sizeof(*op->error))) != NULL)
     *op->error = *err;
-  *door->ready_end = op;
-  door->ready_end = &op->next_ready;
+}
+
+static void tell_end(tm_op *op) {
+  tm_error err;
+  if (!op->failed) {
+    tm__op_done(op, NULL, NULL);
+    return;
+  }
+  if (op->error != NULL)
+    err = *op->error;
+  else
+    (void)tm__fail_memory(&err, "an error of an operation");
+  tm__op_failed(op, &err);
+}
+
+static void tell_or_park(tm_op *op) {
+  const tm_door *door = op->vm->door;
+  if (op->run == NULL) {
+    tm__op_free(op);
+  } else if (door->rests != NULL && door->rests(door->ud, op->run)) {
+    op->next_ready = op->run->parked;
+    op->run->parked = op;
+  } else {
+    tell_end(op);
+  }
+}
+
+void tm__op_ended(tm_op *op, const tm_error *err) {
+  note_end(op, err);
+  if (op->vm->door->depth > 0)
+    wait_for_door(op);
+  else
+    tell_or_park(op);
 }
 
 void tm__op_journal_done(void *ud, const tm_error *err) {
   tm_op *op = ud;
   if (op->run == NULL)
     tm__op_free(op);
-  else if (op->vm->door->depth > 0)
-    wait_for_door(op, err);
-  else if (err != NULL)
-    tm__op_failed(op, err);
   else
-    tm__op_done(op, NULL, NULL);
-}
-
-static void finish_ready(tm_op *op) {
-  tm_error err;
-  if (op->run == NULL) {
-    tm__op_free(op);
-  } else if (!op->failed) {
-    tm__op_done(op, NULL, NULL);
-  } else {
-    if (op->error != NULL)
-      err = *op->error;
-    else
-      (void)tm__fail_memory(&err, "an error of the journal");
-    tm__op_failed(op, &err);
-  }
+    tm__op_ended(op, err);
 }
 
 void tm__ops_ready(tm_door *door) {
   for (tm_op *op; (op = door->ready) != NULL;) {
     door->ready = op->next_ready;
     if (door->ready == NULL) door->ready_end = &door->ready;
-    finish_ready(op);
+    tell_or_park(op);
   }
 }
 
+static tm_op *unpark(tm_run *run) {
+  tm_op *op = run->parked;
+  if (op != NULL) run->parked = op->next_ready;
+  return op;
+}
+
+void tm__ops_wake(tm_run *run) {
+  for (tm_op *op; (op = unpark(run)) != NULL;)
+    wait_for_door(op);
+}
+
 void tm__ops_end(tm_run *run) {
+  for (tm_op *op; (op = unpark(run)) != NULL;)
+    tm__op_free(op);
   for (tm_op *op; (op = run->ops) != NULL;)
     drop(op);
 }

@@ -15,6 +15,7 @@ local M = {}
 ---@field step tidemill.Step
 ---@field reader string? what it is when it may neither write nor call: "a condition"
 ---@field drawn integer how many random numbers were drawn
+---@field seq integer of the execution that it belongs to
 
 local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, tidemill.Behind>
 
@@ -23,7 +24,7 @@ local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate
 
 local function own(ctx, name)
   local found = behind[ctx]
-  if found then return found end
+  if found and found.seq == found.run.seq and not found.run.dropped then return found end
   if type(ctx) ~= "table" then
     fault.misuse(("ctx.%s needs a colon: ctx:%s(…)"):format(name, name))
   end
@@ -119,7 +120,7 @@ local function make(run, step, state, reader)
       metadata = view.copy(session.metadata) },
     step = { id = step.step_id, attempt = run.attempt, seq = run.seq },
   }, Context)
-  behind[ctx] = { run = run, step = step, reader = reader, drawn = 0 }
+  behind[ctx] = { run = run, step = step, reader = reader, drawn = 0, seq = run.seq }
   return ctx
 end
 

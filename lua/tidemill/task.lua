@@ -4,6 +4,7 @@
 --- number of times and then dispatch(op, "done" | "failed", …) exactly once. Everything else, who
 --- waits and what cancelling means, is decided here; this is the only place that yields.
 local operation = require "host.op"
+local timer = require "host.timer"
 
 local M = {}
 
@@ -37,12 +38,7 @@ local function resume(task, ...)
     coroutine.close(thread)
     return task.crashed(err)
   end
-  if task.cancelled then
-    forget(task)
-    coroutine.close(thread)
-  elseif coroutine.status(thread) == "dead" then
-    forget(task)
-  end
+  if task.cancelled or coroutine.status(thread) == "dead" then forget(task) end
 end
 
 ---Waits for a host operation. Returns what `done` brought (true when it brought nothing), or nil
@@ -76,16 +72,19 @@ function M.spawn(fn, crashed)
   return start { thread = coroutine.create(fn), ops = {}, crashed = crashed }
 end
 
----Drops a task: its operations are cancelled, its coroutine is closed.
+---Drops a task: its operations are cancelled, its coroutine is never resumed again. It is not
+---closed: a script's `__close` functions would run when nobody waits for them any more.
 ---@param task tidemill.Task
 function M.cancel(task)
   local status = coroutine.status(task.thread)
-  if status == "running" or status == "normal" then
-    task.cancelled = true
-  else
-    forget(task)
-    coroutine.close(task.thread)
-  end
+  task.cancelled = true
+  if status ~= "running" and status ~= "normal" then forget(task) end
+  if task.program then task.program.dropped() end
+end
+
+---Lets everything else on this worker go first.
+function M.pause()
+  M.await(timer.start(0))
 end
 
 ---How many tasks exist: for tests that look for leftovers.

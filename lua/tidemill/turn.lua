@@ -14,6 +14,7 @@ local json = require "host.json"
 local log = require "host.log"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
+local task = require "tidemill.task"
 local template = require "tidemill.template"
 local transition = require "tidemill.transition"
 
@@ -50,6 +51,7 @@ local BACKOFF_LONGEST_MS = 300000
 ---@field messages table[]
 ---@field output_limit integer?
 ---@field bytes integer of what the steps brought since the last row
+---@field dropped boolean? nothing may happen in its name any more
 
 local function present(value)
   if value ~= json.null then return value end
@@ -356,7 +358,8 @@ function kinds.wake(run)
   return commit_prompt(run, step, prompt_text(run, step))
 end
 
---- A limit stopped the coroutine: the step that ran has failed, and the turn goes on from there.
+--- A limit stopped the coroutine: the step that ran has failed. Where the turn goes on from there,
+--- that is work of its own, with a budget of its own, and others go first.
 local function stopped(run, err)
   local step = run.current
   if not step then return fail_turn(run.id, err) end
@@ -365,13 +368,16 @@ local function stopped(run, err)
   if not failure.message:find(":%d+") then
     failure.message = ("%s (the step stands at %s)"):format(failure.message, place_of(step))
   end
-  return go(run, fail_step(run, step, failure))
+  local next_step = fail_step(run, step, failure)
+  if next_step then task.pause() end
+  return go(run, next_step)
 end
 
 ---@class tidemill.Program
 ---@field run fun() in a coroutine of its own
 ---@field crashed fun(err: any) it raised: a fault of the runtime, or of what came in
 ---@field stopped fun(err: any) a limit stopped it; in a new coroutine
+---@field dropped fun() its coroutine is not resumed any more
 
 ---@param id integer
 ---@param turn table see docs/protocol.md
@@ -386,7 +392,11 @@ function M.prepare(id, turn)
     crashed = function(err) fail_turn(id, err) end,
     stopped = function(err)
       if not run then return fail_turn(id, err) end
+      run.dropped = nil
       return stopped(run, err)
+    end,
+    dropped = function()
+      if run then run.dropped = true end
     end,
   }
 end

@@ -91,6 +91,13 @@ static void fire_timer(void) {
   fn(ud);
 }
 
+/* The turn has gone too far: what follows does not run in the same breath. */
+static void end_rest(tm_turn *t) {
+  assert_string_equal(t->end, "");
+  assert_in_range(timers[(timer_count + 63) % 64].ms, 1, 1000);
+  fire_timer();
+}
+
 static void test_commit(void **state) {
   (void)state;
   tm_turn *t =
@@ -297,10 +304,12 @@ static void test_failures(void **state) {
   expect_failure(t, TM_ESCRIPT, "script.error", "scripts/test/code.lua:1: boom");
   free_turn(t);
   t = run_turn("while true do pcall(function() while true do end end) end");
+  end_rest(t);
   expect_failure(t, TM_ELIMIT, "script.cpu", "scripts/test/code.lua:1");
   free_turn(t);
   t = run_turn("local s = ('x'):rep(999) local t = {} while true do pcall(function()"
                " t[#t + 1] = s:rep(99) .. #t end) end");
+  end_rest(t);
   expect_failure(t, TM_ELIMIT, "script.memory", "limits.step_memory");
   free_turn(t);
   t = run_turn("coroutine.yield()");
@@ -324,12 +333,87 @@ static void test_second_chance(void **state) {
   tm_turn *t = run_turn("function on_failed(id, err) FAILED = err.code"
                         " require 'host.journal'.commit(id, { status = 'failed', state = {},"
                         " runtime = {}, error = { code = err.code } }) end while true do end");
+  end_rest(t);
   expect_end(t, "commit");
   assert_int_equal(t->draft.status, TM_FAILED);
   assert_non_null(strstr(t->text.ptr, "{\"code\":\"script.cpu\"}"));
   free_turn(t);
   t = run_turn("function on_failed() while true do end end error 'first'");
   expect_failure(t, TM_ESCRIPT, "script.error", "first");
+  free_turn(t);
+}
+
+/* ---- rest ---- */
+
+/* Long enough that a slow machine does not end a rest before it is looked at. */
+static void with_long_slices(void) {
+  tm_vm_options o = options();
+  o.limits.cpu_slice_ms = 400;
+  tm__lua_free(lua);
+  assert_int_equal(tm__lua_new(&lua, &o, NULL), TM_OK);
+  executor = tm__lua_executor(lua);
+}
+
+static void test_others_go_first(void **state) {
+  (void)state;
+  with_long_slices();
+  tm_turn *greedy = run_turn("function on_failed(id, err) require 'host.journal'.fail(id, err) end"
+                             " while true do end");
+  uint64_t rest = timer_count - 1;
+  for (int i = 0; i < 3; i++) {
+    tm_turn *t = run_turn(BEGIN "assert(not CANCELLED) journal.commit(id, draft())");
+    expect_end(t, "commit");
+    free_turn(t);
+  }
+  tm_turn *again = fake_turn(bundle, BEGIN "journal.commit(id, draft())");
+  memcpy(again->head.id, greedy->head.id, sizeof(again->head.id));
+  executor.run(executor.ud, again); /* the next turn of the same conversation rests too */
+  end_rest(again);
+  fire_timer(); /* no time has passed: it goes on resting */
+  expect_end(again, "");
+  timers[rest % 64].fn(timers[rest % 64].ud);
+  expect_failure(greedy, TM_ELIMIT, "script.cpu", "400 ms");
+  executor.cancel(executor.ud, again);
+  assert_int_equal(timers[(timer_count + 63) % 64].cancelled, timer_count);
+  free_turn(greedy);
+  free_turn(again);
+}
+
+/* Answers that come while a turn rests are kept, and wake it once. */
+static void test_answers_while_resting(void **state) {
+  (void)state;
+  with_long_slices();
+  const char *code = BEGIN "function on_failed(id, err) local a, b = timer.start(5), journal.begin"
+                           "(id, draft()) ENDED = 0 end while true do end";
+  for (int how = 0; how < 3; how++) {
+    tm_turn *t = run_turn(code);
+    end_rest(t);
+    size_t work = (timer_count + 63) % 64;
+    uint64_t before = timer_count;
+    assert_int_equal(timers[work].ms, 5);
+    timers[work].fn(timers[work].ud);
+    t->done(t->done_ud, NULL);
+    assert_int_equal(timer_count, before + 1); /* one rest for both */
+    if (how == 0) executor.cancel(executor.ud, t);
+    if (how == 0) assert_int_equal(timers[before % 64].cancelled, before + 1);
+    if (how == 1) fire_timer();
+    assert_string_equal(t->end, "");
+    if (how == 2) { /* freed while it rests */
+      with_long_slices();
+    }
+    free_turn(t);
+  }
+}
+
+static void test_lost_while_broken(void **state) {
+  (void)state;
+  tm_turn *t = run_turn("function on_failed() FAILED = true end while true do end");
+  executor.cancel(executor.ud, t);
+  assert_string_equal(t->end, "");
+  assert_int_equal(timers[(timer_count + 63) % 64].cancelled, timer_count);
+  free_turn(t);
+  t = run_turn(BEGIN "assert(not FAILED and CANCELLED == 1) journal.commit(id, draft())");
+  expect_end(t, "commit");
   free_turn(t);
 }
 
@@ -502,6 +586,7 @@ static void test_full_state_is_replaced(void **state) {
   size_t failures = 0;
   for (int i = 0; i < 60; i++) {
     tm_turn *t = run_turn(hoard);
+    if (t->end[0] == '\0') end_rest(t);
     if (strcmp(t->end, "fail") == 0) {
       failures++;
       assert_string_equal(t->error.code, "script.memory");
@@ -595,6 +680,9 @@ int main(void) {
       CASE(test_cancelled_operations),
       CASE(test_failures),
       CASE(test_second_chance),
+      CASE(test_others_go_first),
+      CASE(test_answers_while_resting),
+      CASE(test_lost_while_broken),
       CASE(test_lost_turns),
       CASE(test_journal_answers_after_the_end),
       CASE(test_next_turn_within_the_end),

@@ -50,7 +50,7 @@ static void defaults(void **state) {
   assert_string_equal(items[0], "./scripts");
   assert_int_equal(tm__config_int(f->config, "limits.memory"), 64 << 20);
   assert_int_equal(tm__config_int(f->config, "limits.step_memory"), 8 << 20);
-  assert_int_equal(tm__config_ms(f->config, "limits.cpu_slice"), 1000);
+  assert_int_equal(tm__config_ms(f->config, "limits.cpu_slice"), 50);
   assert_int_equal(tm__config_ms(f->config, "limits.load_time"), 2000);
   assert_int_equal(tm__config_int(f->config, "limits.output"), 256 << 10);
   assert_int_equal(tm__config_int(f->config, "limits.http_response"), 1 << 20);

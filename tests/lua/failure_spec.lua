@@ -158,6 +158,8 @@ describe("failures", function()
     host.pending = {}
     task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too long",
       retryable = false })
+    assert.same({ "timer", 1 }, { host.pending[1].kind, #host.pending }) -- others go first
+    host:pump()
     assert.same({ "completed", { said = "hi" } }, { host.ended.status, host.ended.state })
     assert.equal("ask act! sorry", host:path())
     local failed = host:all("steps")[2].error

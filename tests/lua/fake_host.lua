@@ -100,6 +100,15 @@ modules.http = {
   end,
 }
 
+modules.timer = {
+  start = function(ms)
+    return operation("timer", function()
+      current.now = current.now + ms
+      return "done"
+    end)
+  end,
+}
+
 modules.op = {
   cancel = function(id)
     for i, op in ipairs(current.pending) do
