@@ -32,6 +32,7 @@ help:
 	@echo "make sanitize   the C tests under ASan+UBSan, and again under TSan"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (10) seconds"
 	@echo "make bench      throughput and latency as ratios against the raw store"
+	@echo "make docs       docs/errors.md from host/core/errors.def and the sources"
 	@echo "make install    to PREFIX ($(PREFIX))"
 
 # A second make here and below, so that the build runs after the packages are there.
@@ -81,6 +82,9 @@ $(BUILD)/tidemill.pc: FORCE
 	$(call keep,'prefix=$(PREFIX)' 'Name: tidemill' 'Description: Lua-scriptable workflow host' \
 	  'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -ltidemill' \
 	  'Libs.private: $(LIBS)')
+
+docs:
+	lua5.4 host/tools/errors.lua docs docs/errors.md
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
@@ -136,6 +140,7 @@ bench:
 clean:
 	rm -rf build build-*
 
-.PHONY: all help run test check check-c check-lua check-e2e sanitize lint fuzz bench clean install
+.PHONY: all help run test check check-c check-lua check-e2e sanitize lint fuzz bench clean docs \
+  install
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

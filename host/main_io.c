@@ -37,7 +37,7 @@ tm_status answer_wait(answer *a) {
   (void)pthread_mutex_unlock(&a->lock);
   if (a->status == TM_OK && a->text == NULL) {
     a->status = TM_ENOMEM;
-    a->error = (tm_error){.status = TM_ENOMEM, .code = "memory", .message = "out of memory"};
+    a->error = (tm_error){.status = TM_ENOMEM, .code = "host.memory", .message = "out of memory"};
   }
   return a->status;
 }
@@ -85,7 +85,7 @@ int usage(const char *fmt, ...) {
 }
 
 static int fail_memory(void) {
-  return fail(&(tm_error){.status = TM_ENOMEM, .code = "memory", .message = "out of memory"});
+  return fail(&(tm_error){.status = TM_ENOMEM, .code = "host.memory", .message = "out of memory"});
 }
 
 /* ---- the host ---- */

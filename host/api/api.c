@@ -40,8 +40,7 @@ tm_status tm__api_owe(void **out, const tm_api_request *r, int http_status, tm_e
   if (o == NULL) return tm__fail_memory(err, "a request");
   if (!count(r->api)) {
     free(o);
-    return tm__fail(err, TM_EUNAVAILABLE, "server.stopping",
-                    "the server is stopping; try again later");
+    return tm__fail(err, TM_EUNAVAILABLE, "host.stopping", "the host is stopping: try again later");
   }
   *o = (owed){r->api, r->x, http_status};
   *out = o;
@@ -61,7 +60,7 @@ void tm__api_answer(void *ud, const tm_reply *reply) {
     tm__http_reply(o->x, o->http_status, "application/json", (tm_slice){reply->json, reply->size},
                    NULL);
   else
-    tm__problem_answer(o->x, reply->error);
+    tm__problem_answer(o->x, reply->error, NULL);
   free(o);
   settle(a); /* last: the server may be stopped after this */
 }
@@ -77,14 +76,11 @@ static void handle(void *ud, tm_http_exchange *x) {
   tm_api_request r = {.api = a, .host = a->o.host, .x = x};
   char allow[TM_ALLOW_SIZE] = "";
   tm_error err;
-  int http_status = 0;
-  if (tm__guard_origin(&a->guard, x, &err) != TM_OK)
-    http_status = 403;
-  else if (tm__guard_single(x, &err) != TM_OK || tm__guard_tenant(r.tenant, x, &err) != TM_OK)
-    http_status = 400;
-  else
-    http_status = tm__route(&r, allow, &err);
-  if (http_status != 0) tm__problem_reply(x, http_status, &err, allow[0] != '\0' ? allow : NULL);
+  tm_status st = tm__guard_origin(&a->guard, x, &err);
+  if (st == TM_OK) st = tm__guard_single(x, &err);
+  if (st == TM_OK) st = tm__guard_tenant(r.tenant, x, &err);
+  if (st == TM_OK) st = tm__route(&r, allow, &err);
+  if (st != TM_OK) tm__problem_answer(x, &err, allow[0] != '\0' ? allow : NULL);
 }
 
 static void refuse(void *ud, tm_http_exchange *x, int status, const char *code,

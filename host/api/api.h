@@ -22,6 +22,7 @@ void tm__api_quiesce(tm_api *a);
 /* Waits for the answers that are still due, then stops. NULL allowed. */
 void tm__api_stop(tm_api *a);
 
-int tm__api_http_status(tm_status s); /* 404 for TM_ENOTFOUND, ... */
+/* What core/errors.def says of err->code, else what belongs to err->status. */
+int tm__api_http_status(const tm_error *err);
 
 #endif

@@ -2,10 +2,24 @@
 #include "api/problem.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "core/json.h"
 
-int tm__api_http_status(tm_status s) {
+static const struct {
+  const char *code;
+  int status;
+} listed[] = {
+#define AREA(area, about)
+#define ERROR(code, http, meaning, remedy) {code, http},
+#define RULE(name, meaning, remedy)
+#include "core/errors.def"
+#undef AREA
+#undef ERROR
+#undef RULE
+};
+
+static int status_of(tm_status s) {
   switch (s) {
   case TM_OK: return 200;
   case TM_EINVAL: return 400;
@@ -16,13 +30,19 @@ int tm__api_http_status(tm_status s) {
   case TM_ELIMIT: return 429;
   case TM_EUNSUPPORTED: return 501;
   case TM_EUNAVAILABLE:
-  case TM_ECANCELLED: return 503;
-  case TM_ENOMEM:
+  case TM_ECANCELLED:
+  case TM_ENOMEM: return 503;
   case TM_EIO:
   case TM_ESCRIPT:
   case TM_ECORRUPT: return 500;
   }
   return 500;
+}
+
+int tm__api_http_status(const tm_error *err) {
+  for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++)
+    if (listed[i].status != 0 && strcmp(listed[i].code, err->code) == 0) return listed[i].status;
+  return status_of(err->status);
 }
 
 static const struct {
@@ -74,13 +94,13 @@ void tm__problem_reply(tm_http_exchange *x, int http_status, const tm_error *err
   if (extra != NULL) tm__buf_text(&lines, extra);
   if (retry_after_s > 0) tm__buf_printf(&lines, "Retry-After: %lld\n", (long long)retry_after_s);
   bool ok = tm__buf_ok(&body) && tm__buf_ok(&lines);
-  tm__http_reply(x, ok ? http_status : 500, "application/problem+json",
-                 ok ? tm__buf_view(&body) : TM_S("{\"status\":500,\"code\":\"memory\"}"),
+  tm__http_reply(x, ok ? http_status : 503, "application/problem+json",
+                 ok ? tm__buf_view(&body) : TM_S("{\"status\":503,\"code\":\"host.memory\"}"),
                  ok ? lines.ptr : NULL);
   tm__buf_free(&body);
   tm__buf_free(&lines);
 }
 
-void tm__problem_answer(tm_http_exchange *x, const tm_error *err) {
-  tm__problem_reply(x, tm__api_http_status(err->status), err, NULL);
+void tm__problem_answer(tm_http_exchange *x, const tm_error *err, const char *extra) {
+  tm__problem_reply(x, tm__api_http_status(err), err, extra);
 }

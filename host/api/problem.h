@@ -8,7 +8,7 @@
 /* Answers `x` with this HTTP status; `extra` as in tm__http_reply. */
 void tm__problem_reply(tm_http_exchange *x, int http_status, const tm_error *err,
                        const char *extra);
-/* The same with the status that belongs to err->status. */
-void tm__problem_answer(tm_http_exchange *x, const tm_error *err);
+/* The same with the status that belongs to the error. */
+void tm__problem_answer(tm_http_exchange *x, const tm_error *err, const char *extra);
 
 #endif

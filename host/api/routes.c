@@ -105,12 +105,6 @@ static const route *find(tm_api_request *r, tm_slice method, tm_slice path,
 
 /* ---- running ---- */
 
-static int status_of(tm_status st, const tm_error *err) {
-  if (st == TM_OK) return 0;
-  if (strncmp(err->code, "request.content_", 16) == 0) return 415;
-  return tm__api_http_status(st);
-}
-
 /* A stream was asked for: answering with something else would be a surprise. */
 static bool wants_stream(const tm_http_exchange *x) {
   const char *accept = tm__http_header(x, "Accept").ptr;
@@ -131,17 +125,14 @@ static tm_status run(const tm_api_request *r, const route *found, tm_error *err)
   return st == TM_OK ? found->run(r, found->argument, err) : st;
 }
 
-int tm__route(tm_api_request *r, char allow[TM_ALLOW_SIZE], tm_error *err) {
+tm_status tm__route(tm_api_request *r, char allow[TM_ALLOW_SIZE], tm_error *err) {
   char methods[METHODS_SIZE];
   tm_slice path = tm__http_path(r->x), method = tm__http_method(r->x);
   allow[0] = '\0';
   const route *found = find(r, method, path, methods);
-  if (found != NULL) return status_of(run(r, found, err), err);
-  if (methods[0] == '\0') {
-    (void)tm__fail(err, TM_ENOTFOUND, "route.not_found", "there is nothing at %.200s", path.ptr);
-    return 404;
-  }
+  if (found != NULL) return run(r, found, err);
+  if (methods[0] == '\0')
+    return tm__fail(err, TM_ENOTFOUND, "route.not_found", "there is nothing at %.200s", path.ptr);
   (void)snprintf(allow, TM_ALLOW_SIZE, "Allow: %s\n", methods);
-  (void)tm__fail(err, TM_EINVAL, "route.method", "%.200s takes %s only", path.ptr, methods);
-  return 405;
+  return tm__fail(err, TM_EINVAL, "route.method", "%.200s takes %s only", path.ptr, methods);
 }

@@ -4,9 +4,9 @@
 
 #include "api/request.h"
 
-/* Finds the route for r->x, fills r->params, and runs it. Returns 0 when an answer was given or is
- * owed, else the HTTP status for *err; `allow` then may hold an Allow line for the answer. */
+/* Finds the route for r->x, fills r->params, and runs it. TM_OK: an answer was given or is owed;
+ * otherwise `allow` may hold an Allow line for the answer that says *err. */
 #define TM_ALLOW_SIZE 64
-int tm__route(tm_api_request *r, char allow[TM_ALLOW_SIZE], tm_error *err);
+tm_status tm__route(tm_api_request *r, char allow[TM_ALLOW_SIZE], tm_error *err);
 
 #endif

@@ -35,7 +35,7 @@ tm_status tm__fail(tm_error *err, tm_status status, const char *code, const char
 }
 
 tm_status tm__fail_memory(tm_error *err, const char *what) {
-  return tm__fail(err, TM_ENOMEM, "memory", "out of memory: no room for %s", what);
+  return tm__fail(err, TM_ENOMEM, "host.memory", "out of memory: no room for %s", what);
 }
 
 static const struct {

@@ -118,7 +118,7 @@ void tm__turn_send(tm_turn *t) {
 static bool is_busy(tm_turn *t, tm_turn_done_fn fn, void *ud) {
   if (!t->append.out && !t->append.held) return false;
   tm_error err;
-  (void)tm__fail(&err, TM_EINVAL, "journal.busy",
+  (void)tm__fail(&err, TM_ESCRIPT, "journal.busy",
                  "the row before is not durable yet; a turn appends one row at a time");
   fn(ud, &err);
   return true;

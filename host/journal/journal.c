@@ -42,7 +42,7 @@ tm_status tm__journal_stopping(tm_error *err) {
 
 static void refuse_busy(tm_slot *s, tm_request *r) {
   tm_error err;
-  (void)tm__fail(&err, TM_ELIMIT, "conversation.busy",
+  (void)tm__fail(&err, TM_ELIMIT, "conversation.queue_full",
                  "%zu requests wait for conversation %s already; try again later", s->waiting,
                  s->id);
   err.retry_after_ms = 1000;

@@ -230,7 +230,7 @@ static void undo_done(tm_slot *s, tm_slot_job *base) {
 static tm_status check_steps(const tm_request *r, tm_error *err) {
   if (r->checkpoint != 0) return TM_OK;
   if (r->steps < 1) {
-    return tm__fail(err, TM_EINVAL, "rollback.steps",
+    return tm__fail(err, TM_EINVAL, "request.invalid",
                     "say how many answered prompts to go back (1 or more), or a checkpoint_id");
   }
   if (r->steps > STEPS_MAX) {

@@ -51,7 +51,7 @@ bool tm__http_framing(tm_http_flaw *flaw, const tm_http_exchange *x, const char 
   if (tm__http_header(x, "Host").ptr == NULL && strcmp(version, "HTTP/1.0") != 0)
     return flawed(flaw, 400, "request.header", "this header is missing: ", "Host");
   if (coding != NULL && strcasecmp(coding, "chunked") != 0)
-    return flawed(flaw, 501, "request.framing",
+    return flawed(flaw, 501, "request.transfer_encoding",
                   "the only Transfer-Encoding that is understood is chunked", "");
   if (coding != NULL && tm__http_header(x, "Content-Length").ptr != NULL)
     return flawed(flaw, 400, "request.framing",

@@ -8,7 +8,7 @@
 
 typedef struct tm_http_flaw {
   int status;
-  const char *code; /* "request.target", "request.header", "request.framing" */
+  const char *code; /* "request.header" */
   char detail[160];
 } tm_http_flaw;
 

@@ -163,7 +163,7 @@ static enum MHD_Result on_headers(tm_http_exchange *x, const char *method, const
   x->step = TM_HTTP_BODY;
   if (!tm__http_framing(&flaw, x, version)) return malformed(x, &flaw);
   if (atomic_load_explicit(&s->stopping, memory_order_relaxed))
-    return refuse(x, 503, "server.stopping", "the server is stopping; try again later");
+    return refuse(x, 503, "host.stopping", "the host is stopping: try again later");
   tm_slice length = tm__http_header(x, "Content-Length");
   if (length.ptr != NULL && strtoull(length.ptr, NULL, 10) > s->o.body_limit)
     return too_large(x, false);
@@ -175,7 +175,7 @@ static enum MHD_Result on_body(tm_http_exchange *x, const char *data, size_t *si
   tm__buf_add(&x->body, data, *size);
   *size = 0;
   if (tm__buf_ok(&x->body)) return MHD_YES;
-  refuse_raw(x, 503, "server.memory", "out of memory: no room for the body; try again later");
+  refuse_raw(x, 503, "host.memory", "out of memory: no room for the body; try again later");
   return MHD_NO;
 }
 

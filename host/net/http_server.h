@@ -24,9 +24,9 @@ typedef struct tm_http_options {
   /* HTTP thread. Must see to it that tm__http_reply is called exactly once. */
   void (*handler)(void *ud, tm_http_exchange *x);
   /* HTTP thread, for a request that is not passed on: 400 "request.target", "request.header",
-   * 400 or 501 "request.framing", 413 "body.too_large", 408 "request.timeout", 503
-   * "server.stopping" or "server.memory". Must reply, in the application's own shape, before it
-   * returns; only method, path and headers may be asked for. */
+   * "request.framing", 501 "request.transfer_encoding", 413 "body.too_large", 408
+   * "request.timeout", 503 "host.stopping" or "host.memory". Must reply, in the application's own
+   * shape, before it returns; only method, path and headers may be asked for. */
   void (*refuse)(void *ud, tm_http_exchange *x, int status, const char *code, const char *detail);
   void *ud;
 } tm_http_options;

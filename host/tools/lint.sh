@@ -11,7 +11,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 
-all="format layers headers exports globals forbidden luacheck cppcheck tidy"
+all="format layers errors headers exports globals forbidden luacheck cppcheck tidy"
 
 # Folders that may not be there yet are no error.
 find_in() {
@@ -40,6 +40,11 @@ check_layers() {
   # shellcheck disable=SC2046 # no file name here has a blank
   lua5.4 host/tools/lint_layers.lua $(find_in '*.[ch]' host persistence) \
     $(find_in '*.lua' lua scripts)
+}
+
+# The list of error codes, the sources and docs/errors.md say the same.
+check_errors() {
+  lua5.4 host/tools/errors.lua check docs/errors.md
 }
 
 # Every header is complete: it compiles as the only thing in a file; the public one in C++ too.

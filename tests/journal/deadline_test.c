@@ -15,7 +15,7 @@ static void await_status(fixture *fx, const char *id, tm_conversation_status sta
 
 /* What was submitted before is decided once a later request is answered. */
 static void settle(host *h, const char *id) {
-  assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "rollback.steps");
+  assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "request.invalid");
 }
 
 static void test_expires(void **unused) {

@@ -180,7 +180,7 @@ static void test_list(void **unused) {
     long_name[sizeof(long_name) - 1] = '\0';
     assert_string_equal(list(&fx, (tm_filter){.session_id = long_name})->json,
                         "{\"items\":[],\"next\":null}");
-    assert_refused(list(&fx, (tm_filter){.status = "nice"}), TM_EINVAL, "filter.status");
+    assert_refused(list(&fx, (tm_filter){.status = "nice"}), TM_EINVAL, "request.invalid");
     assert_refused(list(&fx, (tm_filter){.cursor = "nice"}), TM_EINVAL, "cursor.invalid");
   }
 }

@@ -207,7 +207,7 @@ static void test_order_and_limit(void **unused) {
       waiting[i] = say(h, id, what);
     }
     answer *over = say(h, id, "one too many");
-    assert_refused(over, TM_ELIMIT, "conversation.busy");
+    assert_refused(over, TM_ELIMIT, "conversation.queue_full");
     assert_true(over->error.retry_after_ms > 0);
     assert_false(is_here(waiting[0]));
     release(r);
@@ -470,7 +470,7 @@ static void test_wrong_use_is_an_error(void **unused) {
     answer *a = say(&fx.hosts[0], id, "hold");
     run *r = held_run(&fx.hosts[0]);
     on_worker(&fx.hosts[0], misuse, r);
-    assert_refused(a, TM_EINVAL, "journal.busy");
+    assert_refused(a, TM_ESCRIPT, "journal.busy");
     assert_answer(say(&fx.hosts[0], id, "hello"));
   }
 }

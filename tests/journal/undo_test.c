@@ -50,7 +50,7 @@ static void test_back_several(void **unused) {
     assert_holds(a, "\"count\":4");
     assert_refused(undo(h, id, 4, 0, false), TM_ECONFLICT, "rollback.nothing");
     assert_refused(undo(h, id, 1000, 0, false), TM_ECONFLICT, "rollback.limit");
-    assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "rollback.steps");
+    assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "request.invalid");
     assert_answer(say(h, id, "finish")); /* the prompt that was answered last is asked again */
     a = undo(h, id, 1, 0, false);
     assert_answer(a);

@@ -29,7 +29,7 @@ describe("failures", function()
     _G.xpcall = function() return false, "not enough memory" end -- luacheck: ignore 122
     local turn = host:start()
     _G.xpcall = real -- luacheck: ignore 122
-    assert.same({ "failed", "limit.memory" }, { turn.status, turn.error.code })
+    assert.same({ "failed", "script.memory" }, { turn.status, turn.error.code })
   end)
 
   it("come before a row could not hold what its steps brought", function()

@@ -328,9 +328,10 @@ static void refuses_what_can_be_read_in_two_ways(void **state) {
       {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
        "0\r\n\r\n",
        "request.framing", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "request.framing", 501},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
+       "request.transfer_encoding", 501},
       {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-       "request.framing", 501},
+       "request.transfer_encoding", 501},
       {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
        "transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
        "request.header", 400},
