@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/embedded.h"
+#include "bind/libs.h"
 
 /* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
 static int load_text(lua_State *L) {
@@ -97,6 +98,13 @@ static void open_debug(lua_State *L) {
   lua_pop(L, 3);
 }
 
+/* What loops in Lua's own would run on behalf of a script, out of reach of its limits. */
+static void replace_functions(lua_State *L, const char *table, void (*set)(lua_State *L)) {
+  lua_getglobal(L, table);
+  set(L);
+  lua_pop(L, 1);
+}
+
 void tm__libs_open(lua_State *L) {
   static const luaL_Reg libs[] = {
       {"_G", luaopen_base},
@@ -114,6 +122,7 @@ void tm__libs_open(lua_State *L) {
     luaL_requiref(L, lib->name, lib->func, 1);
     lua_pop(L, 1);
   }
+  replace_functions(L, "string", tm__lib_string);
   open_debug(L);
   remove_fields(L, "_G", no_base);
   remove_fields(L, "string", no_string);

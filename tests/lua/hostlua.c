@@ -1,11 +1,13 @@
 /* hostlua.c - the C modules of the runtime inside a plain lua5.4, for specs.
  *
- * `require "hostlua"` makes every host.* loadable. There is no worker, no turn and no system here:
+ * `require "hostlua"` makes every host.* loadable, and hostlua.string etc., which are the host's
+ * own beside Lua's. There is no worker, no turn and no system here:
  * what needs one answers nil and an error. The context lives as long as the Lua state.
  */
 #include <string.h>
 
 #include "bind/bind.h"
+#include "bind/libs.h"
 
 __attribute__((visibility("default"))) int luaopen_hostlua(lua_State *L);
 
@@ -29,11 +31,18 @@ static void adopt(lua_State *L) {
   lua_setfield(L, LUA_REGISTRYINDEX, "hostlua");
 }
 
+static int open_string(lua_State *L) {
+  lua_newtable(L);
+  tm__lib_string(L);
+  return 1;
+}
+
 int luaopen_hostlua(lua_State *L) {
   static const luaL_Reg modules[] = {
 #define MODULE(name) {"host." #name, tm__open_##name},
 #include "bind/modules.def"
 #undef MODULE
+      {"hostlua.string", open_string},
       {NULL, NULL},
   };
   adopt(L);
