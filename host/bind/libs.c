@@ -39,6 +39,14 @@ static int set_metatable(lua_State *L) {
   return 1;
 }
 
+/* collectgarbage("count"), and nothing else of it: KiB in use. */
+static int count_memory(lua_State *L) {
+  static const char *const options[] = {"count", NULL};
+  (void)luaL_checkoption(L, 1, NULL, options);
+  lua_pushnumber(L, (lua_Number)tm__vm(L)->bytes / 1024);
+  return 1;
+}
+
 static const luaL_Reg host_modules[] = {
 #define MODULE(name) {"host." #name, tm__open_##name},
 #include "bind/modules.def"
@@ -115,8 +123,7 @@ void tm__libs_open(lua_State *L) {
       {"utf8", luaopen_utf8},
       {NULL, NULL},
   };
-  static const char *const no_base[] = {"collectgarbage", "dofile", "loadfile",
-                                        "print",          "warn",   NULL};
+  static const char *const no_base[] = {"dofile", "loadfile", "print", "warn", NULL};
   static const char *const no_string[] = {"dump", NULL};
   for (const luaL_Reg *lib = libs; lib->name != NULL; lib++) {
     luaL_requiref(L, lib->name, lib->func, 1);
@@ -128,6 +135,7 @@ void tm__libs_open(lua_State *L) {
   remove_fields(L, "string", no_string);
   lua_register(L, "load", load_text);
   lua_register(L, "require", require);
+  lua_register(L, "collectgarbage", count_memory);
   lua_getglobal(L, "setmetatable");
   lua_pushcclosure(L, set_metatable, 1);
   lua_setglobal(L, "setmetatable");

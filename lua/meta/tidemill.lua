@@ -258,6 +258,8 @@ tm.null = nil
 --- no lists with holes, no objects of a class; what a step left there is a copy for the next one.
 --- Globals, and the tables that they hold, cannot be written after load. A failed attempt leaves no
 --- trace in state.
+--- `os.time`, `os.date` and `os.clock` go by `ctx.now`, in UTC. A coroutine that a script makes may
+--- call what waits (ctx:http).
 ---@class tm.Context
 ---@field state table the conversation's state; what is written here is kept
 ---@field input any what the user said in this turn; at a start the initial message

@@ -212,7 +212,7 @@ end
 function M.http(run, given)
   local request = check_request(given)
   if run.broken then error(fault.given(run.broken), 0) end
-  if not coroutine.isyieldable() then
+  if not task.can_wait() then
     fault.misuse("ctx:http cannot wait here: not in table.sort, string.gsub or the like")
   end
   local key = next_key(run, "http", digest_of(request))

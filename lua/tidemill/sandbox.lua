@@ -3,6 +3,8 @@
 --- Each system has globals of its own. While it loads, its files may define globals; afterwards
 --- they are frozen, because all conversations of the system share them. Files are text, never
 --- bytecode, and keep their real names in errors.
+local coroutines = require "tidemill.coroutines"
+local date = require "tidemill.date"
 local fault = require "tidemill.fault"
 local file = require "host.file"
 local json = require "host.json"
@@ -61,6 +63,61 @@ local function safe_setmetatable(t, metatable)
   return setmetatable(t, metatable)
 end
 
+--- What the runtime hands out locked stays as it is; arrays are plain tables with a mark.
+local function safe_rawset(t, key, value)
+  if type(t) ~= "table" then fault.misuse("rawset: a table expected, not a " .. type(t)) end
+  if getmetatable(t) == false and not json.is_array(t) then
+    fault.misuse("rawset: this table belongs to the host or is frozen, and cannot be set")
+  end
+  return rawset(t, key, value)
+end
+
+--- How much memory there is to collect is the host's business.
+local function count_garbage(option)
+  if option ~= "count" then
+    fault.misuse("collectgarbage: only collectgarbage(\"count\") is available to scripts; the host "
+      .. "collects in time, and bounds what a step keeps (limits.step_memory)")
+  end
+  return collectgarbage "count"
+end
+
+local CODE = "%s is not available to scripts: code comes from files of the system's folder, by "
+  .. "require"
+local MACHINE = "%s is not available to scripts: they reach the world by ctx:http only"
+local OUTPUT = "%s is not available to scripts: use ctx:log"
+local CHANCE = "%s is not available to scripts: use ctx:random, which gives the same numbers when "
+  .. "the step runs again"
+local LUA = "%s is not available to scripts: %s"
+
+--- Names that somebody who knows Lua will try, and what he is told.
+local REFUSED = {
+  load = CODE, loadstring = CODE, loadfile = CODE, dofile = CODE, package = CODE, module = CODE,
+  io = MACHINE, debug = LUA:format("%s", "error and assert tell where they were raised, and the "
+    .. "host keeps the traceback of a failed step"),
+  print = OUTPUT, warn = OUTPUT,
+  _G = LUA:format("%s", "globals are named directly, and frozen after load"),
+  getfenv = LUA:format("%s", "Lua 5.4 has _ENV"), setfenv = LUA:format("%s", "Lua 5.4 has _ENV"),
+  unpack = LUA:format("%s", "it is table.unpack"),
+}
+
+local MISSING = {
+  string = { dump = CODE, pack = LUA:format("%s", "texts are UTF-8; use json or string.format"),
+    unpack = LUA:format("%s", "texts are UTF-8; use string.match"), packsize = MACHINE },
+  math = { random = CHANCE, randomseed = CHANCE },
+  os = { execute = MACHINE, exit = MACHINE, getenv = LUA:format("%s", "settings come from the "
+    .. "system's config: ctx.config"), remove = MACHINE, rename = MACHINE, tmpname = MACHINE,
+    setlocale = MACHINE },
+}
+
+--- A library: its functions, and for what it lacks an error that says what to use instead.
+local function library(name, functions)
+  local missing = MISSING[name] or {}
+  return view.lock(setmetatable(functions, { __index = function(_, key)
+    local text = missing[key]
+    if text then fault.misuse(text:format(name .. "." .. key)) end
+  end }), LOCKED)
+end
+
 local frozen_faces = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
 
 --- The metatable of texts belongs to the runtime; a class that is a frozen global stays frozen.
@@ -76,6 +133,9 @@ local function pick(from, names)
   return picked
 end
 
+local safe_os = pick(date, "clock date difftime time")
+local safe_coroutine = pick(coroutines,
+  "close create isyieldable resume running status wrap yield")
 local safe_string = pick(string,
   "byte char find format gmatch gsub len lower match reverse sub upper")
 safe_string.rep = bounded_repeat
@@ -87,17 +147,28 @@ local safe_math = pick(math, "abs ceil floor fmod huge max maxinteger min minint
 local safe_utf8 = pick(utf8, "char charpattern codepoint codes len offset")
 
 --- "abc":rep(…) must not find what string.rep hides.
-getmetatable("").__index = view.lock(safe_string, LOCKED)
+local text_library = library("string", safe_string)
+getmetatable("").__index = text_library
 
 local GLOBALS = pick(_G, "assert error ipairs pairs pcall select tonumber tostring type xpcall "
-  .. "rawequal rawlen _VERSION")
+  .. "rawequal rawget rawlen _VERSION")
+GLOBALS.collectgarbage = count_garbage
+GLOBALS.rawset = safe_rawset
 GLOBALS.next = view.next
 GLOBALS.setmetatable = safe_setmetatable
 GLOBALS.getmetatable = safe_getmetatable
-GLOBALS.string = view.lock(safe_string, LOCKED)
-GLOBALS.table = view.lock(safe_table, LOCKED)
-GLOBALS.math = view.lock(safe_math, LOCKED)
-GLOBALS.utf8 = view.lock(safe_utf8, LOCKED)
+GLOBALS.string = text_library
+GLOBALS.table = library("table", safe_table)
+GLOBALS.math = library("math", safe_math)
+GLOBALS.utf8 = library("utf8", safe_utf8)
+GLOBALS.os = library("os", safe_os)
+GLOBALS.coroutine = library("coroutine", safe_coroutine)
+
+--- What lies behind the globals of every system: nothing but explanations.
+local UNKNOWN = { __index = function(_, name)
+  local text = REFUSED[name]
+  if text then fault.misuse(text:format(name)) end
+end }
 
 ---@class tidemill.Sandbox
 ---@field files string[] paths that were read, in order
@@ -171,6 +242,7 @@ end
 function M.new(api)
   local sandbox, globals, frozen = { files = {}, main = { file = "init.lua", line = 1 } }, {}, false
   for name, value in pairs(GLOBALS) do globals[name] = value end
+  setmetatable(globals, UNKNOWN)
   local env = setmetatable({}, {
     __metatable = false,
     __index = globals,

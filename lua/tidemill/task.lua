@@ -20,6 +20,43 @@ local waiting = {} ---@type table<integer, tidemill.Task>
 local tasks = {} ---@type table<thread, tidemill.Task>
 local turns = {} ---@type table<integer, tidemill.Task>
 
+---@class tidemill.Loan a coroutine of a script that runs on behalf of a task
+---@field task tidemill.Task?
+---@field waits boolean whether everything between it and the task can be left and resumed
+
+local lent = setmetatable({}, { __mode = "k" }) ---@type table<thread, tidemill.Loan>
+
+--- What a coroutine yields that waits for the host; scripts never get hold of it.
+M.WAIT = setmetatable({}, { __metatable = false })
+
+---@return tidemill.Task?
+local function current()
+  local thread = coroutine.running()
+  local loan = lent[thread]
+  return tasks[thread] or loan and loan.task
+end
+
+---Whether the function that runs can wait for the host.
+---@return boolean
+function M.can_wait()
+  local loan = lent[coroutine.running()]
+  return coroutine.isyieldable() and (not loan or loan.waits)
+end
+
+---The coroutine is about to be resumed by the one that runs: what it waits for, that one's task
+---waits for.
+---@param co thread
+function M.lend(co)
+  lent[co] = { task = current(), waits = M.can_wait() }
+end
+
+---What time it is in the step that runs: the same when it runs again. nil outside of steps.
+---@return integer? ms
+function M.now()
+  local task = current()
+  return task and task.program and task.program.now()
+end
+
 local function forget(task)
   tasks[task.thread] = nil
   if task.id and turns[task.id] == task then turns[task.id] = nil end
@@ -49,12 +86,12 @@ end
 ---@return any ...
 function M.await(op, err, on_data)
   if not op then return nil, err end
-  local task = tasks[coroutine.running()]
+  local task = current()
   if not task then error("await outside a task", 2) end
   if not task.cancelled then
     waiting[op], task.ops[op] = task, on_data or true
   end
-  return coroutine.yield()
+  return coroutine.yield(M.WAIT)
 end
 
 local function start(task)

@@ -378,6 +378,7 @@ end
 ---@field crashed fun(err: any) it raised: a fault of the runtime, or of what came in
 ---@field stopped fun(err: any) a limit stopped it; in a new coroutine
 ---@field dropped fun() its coroutine is not resumed any more
+---@field now fun(): integer? when the present step began
 
 ---@param id integer
 ---@param turn table see docs/protocol.md
@@ -395,6 +396,7 @@ function M.prepare(id, turn)
       run.dropped = nil
       return stopped(run, err)
     end,
+    now = function() return run and run.started or turn.now end,
     dropped = function()
       if run then run.dropped = true end
     end,

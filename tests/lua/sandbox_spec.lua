@@ -25,18 +25,56 @@ end
 
 describe("the globals of a script", function()
   it("are the allow-listed ones only", function()
-    for _, name in ipairs { "io", "os", "debug", "load", "loadstring", "loadfile", "dofile",
-      "package",
-      "coroutine", "collectgarbage", "rawset", "rawget", "print", "warn", "_G", "module" } do
-      assert.is_nil(load_with(("assert(%s == nil)"):format(name)), name)
+    for name, use in pairs { io = "ctx:http", debug = "traceback", load = "require",
+      loadstring = "require", loadfile = "require", dofile = "require", package = "require",
+      print = "ctx:log", warn = "ctx:log", _G = "frozen", module = "require", setfenv = "_ENV",
+      getfenv = "_ENV", unpack = "table.unpack" } do
+      local text = load_with(("local x = 1\nx = %s.x"):format(name))
+      assert.matches("^" .. name .. " is not available to scripts: ", text)
+      assert.matches(use, text, 1, true)
     end
-    assert.is_nil(load_with [[assert(math.random == nil and math.randomseed == nil)
-      assert(string.dump == nil and string.pack == nil and ("x").dump == nil)
+    for name, use in pairs { ["string.dump"] = "require", ["string.pack"] = "string.format",
+      ["math.random"] = "ctx:random", ["math.randomseed"] = "ctx:random",
+      ["os.execute"] = "ctx:http", ["os.getenv"] = "ctx.config", ["os.exit"] = "ctx:http" } do
+      local text = load_with(name .. "(1)")
+      assert.matches(name .. " is not available to scripts: ", text, 1, true)
+      assert.matches(use, text, 1, true)
+    end
+    assert.matches("^scripts/shop/init.lua:%d+: io is not available", act_with("io.write(1)"))
+    assert.matches("string.dump is not available", load_with ";('').dump(print)", 1, true)
+    assert.is_nil(load_with [[assert(unknown == nil and string.unknown == nil)
       for _, name in ipairs { "assert", "error", "ipairs", "next", "pairs", "pcall", "select",
         "tonumber", "tostring", "type", "xpcall", "setmetatable", "getmetatable", "rawequal",
-        "rawlen", "require" } do assert(type(_ENV[name]) == "function", name) end
-      for _, name in ipairs { "string", "table", "math", "utf8" } do
-        assert(type(_ENV[name]) == "table", name) end]])
+        "rawlen", "rawget", "rawset", "require", "collectgarbage" } do
+        assert(type(_ENV[name]) == "function", name)
+      end
+      for _, name in ipairs { "string", "table", "math", "utf8", "os", "coroutine" } do
+        assert(type(_ENV[name]) == "table", name)
+      end]])
+  end)
+
+  it("may be given to names that the host only explains", function()
+    assert.is_nil(load_with "print = function(x) return x end assert(print(3) == 3)")
+  end)
+
+  it("collect nothing, but say how much there is", function()
+    assert.is_nil(load_with "assert(collectgarbage('count') > 10)")
+    for _, option in ipairs { "", "'collect'", "'step'", "'stop'", "'generational'" } do
+      assert.matches("only collectgarbage(\"count\") is available",
+        load_with("collectgarbage(" .. option .. ")"), 1, true)
+    end
+  end)
+
+  it("set nothing raw that belongs to the host", function()
+    assert.is_nil(load_with [[local t = setmetatable({}, { __newindex = error })
+      assert(rawset(t, "a", 1) == t and rawget(t, "a") == 1)
+      assert(rawset(tm.array {}, 1, 2)[1] == 2)]])
+    for _, target in ipairs { "string", "tm", "_ENV", "tm.AssistantAgent", "os" } do
+      assert.matches("rawset: this table belongs to the host", load_with(("rawset(%s, 'x', 1)")
+        :format(target)), 1, true)
+    end
+    assert.matches("belongs to the host", act_with("rawset(ctx, 'state', {})"), 1, true)
+    assert.matches("is frozen", act_with("rawset(list, 1, 2)", "list = {}"), 1, true)
   end)
 
   it("cannot be replaced, nor the libraries", function()
