@@ -22,7 +22,7 @@ for round in $(seq "$rounds"); do
   "$dir/limit" "$dir/limit.db" "$seconds" | tee "$dir/limit.out"
   "$dir/turns" throughput "$dir/turns.db" "$seconds" "$dir/ids" | tee "$dir/turns.out"
   limit=$(number limit "$dir/limit.out")
-  echo "library / limit: $(ratio "$(number library "$dir/turns.out")" "$limit") (at least 0.2)"
+  echo "library / limit: $(ratio "$(number library "$dir/turns.out")" "$limit") (at least 0.4)"
 
   "$build/tidemill" serve --config bench/agent_config.yaml --set scripts=bench/systems \
     --set "workflow_persistence.sqlite.database_path=$dir/turns.db" --listen 127.0.0.1:0 \
@@ -32,7 +32,7 @@ for round in $(seq "$rounds"); do
   url=$(sed -n 's/^listening on //p' "$dir/serve.out")
   wrk -t1 -c64 -d"${seconds}s" -s bench/http.lua "$url" -- "$dir/ids" | grep '^http:' | tee "$dir/http.out"
   kill "$server"; wait "$server"; server=
-  echo "http / limit: $(ratio "$(number http "$dir/http.out")" "$limit") (at least 0.12)"
+  echo "http / limit: $(ratio "$(number http "$dir/http.out")" "$limit") (at least 0.25)"
 
   rm -f "$dir"/*.db*
   "$dir/limit" --single "$dir/limit.db" | tee "$dir/single.out"
@@ -40,6 +40,12 @@ for round in $(seq "$rounds"); do
   single=$(grep -o 'median [0-9.]*' "$dir/single.out" | cut -d' ' -f2)
   turn=$(grep -o 'median [0-9.]*' "$dir/latency.out" | cut -d' ' -f2)
   echo "one turn / one bare commit: $(ratio "$turn" "$single") (at most 3)"
+  rm -f "$dir"/*.db*
+  "$dir/turns" memory "$dir/turns.db" 1 | tee "$dir/one.out"
+  rm -f "$dir"/*.db*
+  "$dir/turns" memory "$dir/turns.db" 9 | tee "$dir/nine.out"
+  awk -v a="$(number memory "$dir/one.out")" -v b="$(number memory "$dir/nine.out")" \
+    'BEGIN { printf "memory of a worker with its state of one system: %.0f KiB\n", (b - a) / 8 }'
   rm -f "$dir"/*.db*
   "$dir/turns" length "$dir/turns.db"
 done

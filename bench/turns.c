@@ -3,6 +3,7 @@
  *   turns throughput DB SECONDS [IDS]   10,000 conversations, 64 turns at work at once
  *   turns latency DB TURNS              one at a time
  *   turns length DB                     CPU of a turn after 10 and after 10,000 steps
+ *   turns memory DB WORKERS             start, and what the process holds when all workers have run
  *
  * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. */
 #include <pthread.h>
@@ -116,10 +117,11 @@ static void send_next(slot *s) {
   tm_message_send(s->b->host, NULL, s->b->ids[i], text, NULL, on_turn, s);
 }
 
-static void open_host(bench *b, const char *db) {
-  char path[512];
+static void open_host(bench *b, const char *db, const char *workers) {
+  char path[512], count[64];
   (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s", db);
-  const char *set[] = {"scripts=bench/systems", path, NULL};
+  (void)snprintf(count, sizeof(count), "server.workers=%s", workers);
+  const char *set[] = {"scripts=bench/systems", path, count, NULL};
   tm_options o = TM_OPTIONS_INIT;
   tm_error err;
   o.config_file = "bench/agent_config.yaml";
@@ -192,6 +194,30 @@ static void latency(bench *b, int turns) {
   free(us);
 }
 
+static long resident_kib(void) {
+  char line[128];
+  long n = 0;
+  FILE *f = fopen("/proc/self/status", "r");
+  while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+    (void)sscanf(line, "VmRSS: %ld", &n);
+  if (f != NULL) (void)fclose(f);
+  return n;
+}
+
+static void memory(bench *b, const char *db, const char *workers) {
+  double wall = now_us(CLOCK_MONOTONIC);
+  double cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
+  open_host(b, db, workers);
+  cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  wall = now_us(CLOCK_MONOTONIC) - wall;
+  long started = resident_kib();
+  fill(b);
+  printf(
+      "memory: %ld KiB with %s workers after %d starts; %ld KiB after a start of %.1f ms, %.1f ms "
+      "of them CPU\n",
+      resident_kib(), workers, CONVERSATIONS, started, wall / 1e3, cpu / 1e3);
+}
+
 static double cpu_of(bench *b, int turns) {
   double cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
   for (int i = 0; i < turns; i++)
@@ -223,14 +249,18 @@ static void length(bench *b) {
 
 int main(int argc, char **argv) {
   if (argc < 3) {
-    fprintf(stderr, "usage: turns throughput|latency|length DB [SECONDS|TURNS] [IDS]\n");
+    fprintf(stderr,
+            "usage: turns throughput|latency|length|memory DB [SECONDS|TURNS|WORKERS] [IDS]\n");
     return 2;
   }
   bench b = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
   b.ids = calloc(CONVERSATIONS, sizeof(*b.ids));
   if (b.ids == NULL) return 1;
-  open_host(&b, argv[2]);
-  if (strcmp(argv[1], "throughput") == 0)
+  bool holds = strcmp(argv[1], "memory") == 0;
+  if (!holds) open_host(&b, argv[2], "0");
+  if (holds)
+    memory(&b, argv[2], argc > 3 ? argv[3] : "2");
+  else if (strcmp(argv[1], "throughput") == 0)
     throughput(&b, argc > 3 ? atof(argv[3]) : 5, argc > 4 ? argv[4] : NULL);
   else if (strcmp(argv[1], "latency") == 0)
     latency(&b, argc > 3 ? atoi(argv[3]) : 500);
