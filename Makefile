@@ -108,12 +108,21 @@ $(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/libtidemill.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -shared $< $(BUILD)/libtidemill.a -o $@ $(LIBS)
 
+# A disk that fails and forgets, for the end-to-end tests: tests/shim/disk.c.
+SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user
+$(BUILD)/tests/disk.so: tests/shim/disk.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -shared $< -o $@
+$(BUILD)/tests/disk_user: tests/shim/disk_user.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< -o $@
+
 check: check-c check-lua check-e2e
 check-c: $(TEST_BIN)
 	@host/tools/run_tests.sh $(TEST_BIN)
 check-lua: $(BUILD)/hostlua.so
 	BUILD=$(BUILD) $(BUSTED) -o plainTerminal tests/lua
-check-e2e: all
+check-e2e: all $(SHIM)
 	TIDEMILL=$(BUILD)/tidemill node --test tests/e2e
 
 sanitize:
