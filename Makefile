@@ -109,13 +109,19 @@ $(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/libtidemill.a
 	$(CC) $(ALL_CFLAGS) -shared $< $(BUILD)/libtidemill.a -o $@ $(LIBS)
 
 # A disk that fails and forgets, for the end-to-end tests: tests/shim/disk.c.
-SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user
+# The second host copies its write-ahead log into the file after a few turns already.
+SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user $(BUILD)/tests/tidemill_small_log
 $(BUILD)/tests/disk.so: tests/shim/disk.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -shared $< -o $@
 $(BUILD)/tests/disk_user: tests/shim/disk_user.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $< -o $@
+$(BUILD)/tests/small_log.o: persistence/store_sqlite_conn.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DTM_SQLITE_LOG_PAGES=48 -c $< -o $@
+$(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
 check: check-c check-lua check-e2e
 check-c: $(TEST_BIN)

@@ -89,6 +89,7 @@ static tm_status open_file(tm_store *s, tm_error *err) {
   tm_status status = tm__sqlite_is_new(s, &is_new, err);
   if (status == TM_OK && is_new) status = tm__sqlite_create(s, err);
   if (status == TM_OK && !is_new) status = tm__sqlite_check(s, &recover, err);
+  if (status == TM_OK) status = tm__sqlite_settle(s, err);
   if (status == TM_OK) status = tm__sqlite_handle(&s->anchor, s, TM_STORE_WRITER, err);
   if (status == TM_OK && recover) status = tm__sqlite_check_content(s->anchor, s->path, err);
   if (status == TM_OK) status = check_auto_vacuum(s, err);

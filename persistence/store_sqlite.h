@@ -3,6 +3,7 @@
  * store_sqlite.c        opening, closing, the registration table
  * store_sqlite_file.c   the place: directories, the lock that says who is alive, a new file
  * store_sqlite_check.c  is this file ours and undamaged? Looks, never writes
+ * store_sqlite_settle.c what a dead process left is made durable
  * store_sqlite_schema.c tables, migrations, the guide's tables as views
  * store_sqlite_conn.c   one handle: settings, prepared statements, errors, reopening
  * store_sqlite_write.c  commits
@@ -85,6 +86,14 @@ tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err);
  */
 tm_status tm__sqlite_create(const tm_store *s, tm_error *err);
 int64_t tm__sqlite_beside(const char *path, const char *suffix); /* size; 0 when there is none */
+
+/* What was being done to which file, and errno. */
+tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path);
+
+/* ---- settle ---- */
+/* What earlier processes left of a store that exists, and its name, survive a power cut from now
+ * on. */
+tm_status tm__sqlite_settle(const tm_store *s, tm_error *err);
 
 /* ---- check ---- */
 /* Looks at the file without changing it or leaving anything beside it. *recover: it was left in

@@ -13,9 +13,28 @@
 
 #include "persistence/store_sqlite.h"
 
-static tm_status io_fail(tm_error *err, const char *doing, const char *path) {
-  return tm__fail(err, TM_EUNAVAILABLE, "store.io", "store: %s %s: %s", doing, path,
-                  strerror(errno));
+typedef struct remedy {
+  const char *code, *advice;
+} remedy;
+
+static remedy remedy_of(int error) {
+  switch (error) {
+  case ENOSPC:
+  case EDQUOT: return (remedy){"store.full", "free space on the disk and try again"};
+  case EROFS:
+  case EACCES:
+  case EPERM:
+    return (remedy){"store.read_only", "make the file and its folder writable and try again"};
+  case EMFILE:
+  case ENFILE: return (remedy){"store.descriptors", "raise the limit of open files (ulimit -n)"};
+  default: return (remedy){"store.io", "check the disk and the path, then try again"};
+  }
+}
+
+tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path) {
+  remedy r = remedy_of(errno);
+  return tm__fail(err, TM_EUNAVAILABLE, r.code, "store: %s %s: %s; %s", doing, path,
+                  strerror(errno), r.advice);
 }
 
 /* path + suffix, to be freed; NULL when out of memory. */
@@ -33,7 +52,8 @@ static tm_status make_folders(char *path, tm_error *err) {
   for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
     *slash = '\0';
     int rc = mkdir(path, 0700);
-    tm_status status = rc == 0 || errno == EEXIST ? TM_OK : io_fail(err, "make the folder", path);
+    tm_status status =
+        rc == 0 || errno == EEXIST ? TM_OK : tm__sqlite_io_fail(err, "make the folder", path);
     *slash = '/';
     if (status != TM_OK) return status;
   }
@@ -70,7 +90,8 @@ tm_status tm__sqlite_place(tm_store *s, const char *location, tm_error *err) {
   char *path = join(location, "");
   if (path == NULL) return tm__fail_memory(err, "the store's path");
   tm_status status = make_folders(path, err);
-  if (status == TM_OK && (s->path = resolve(path)) == NULL) status = io_fail(err, "find", path);
+  if (status == TM_OK && (s->path = resolve(path)) == NULL)
+    status = tm__sqlite_io_fail(err, "find", path);
   free(path);
   return status;
 }
@@ -98,7 +119,7 @@ static tm_status wait_for_lock(tm_store *s, const char *name, tm_error *err) {
   for (;;) {
     s->alone = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
     if (s->alone || flock(s->lock, LOCK_SH | LOCK_NB) == 0) return TM_OK;
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_fail(err, "lock", name);
+    if (errno != EWOULDBLOCK && errno != EINTR) return tm__sqlite_io_fail(err, "lock", name);
     if (monotonic_ms() >= end)
       return tm__fail(err, TM_EUNAVAILABLE, "store.busy",
                       "store %s: another process has been opening it for %d ms; try again", s->path,
@@ -111,14 +132,15 @@ tm_status tm__sqlite_lock(tm_store *s, tm_error *err) {
   char *name = join(s->path, ".lock");
   if (name == NULL) return tm__fail_memory(err, "the store's lock");
   s->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  tm_status status = s->lock >= 0 ? wait_for_lock(s, name, err) : io_fail(err, "open", name);
+  tm_status status =
+      s->lock >= 0 ? wait_for_lock(s, name, err) : tm__sqlite_io_fail(err, "open", name);
   free(name);
   return status;
 }
 
 tm_status tm__sqlite_lock_share(tm_store *s, tm_error *err) {
   if (!s->alone || flock(s->lock, LOCK_SH) == 0) return TM_OK;
-  return io_fail(err, "share the lock of", s->path);
+  return tm__sqlite_io_fail(err, "share the lock of", s->path);
 }
 
 /* ---- a new file ---- */
@@ -127,7 +149,7 @@ tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err) {
   struct stat st;
   int rc = stat(s->path, &st);
   *is_new = false;
-  if (rc != 0 && errno != ENOENT) return io_fail(err, "look at", s->path);
+  if (rc != 0 && errno != ENOENT) return tm__sqlite_io_fail(err, "look at", s->path);
   if (rc == 0 && !S_ISREG(st.st_mode))
     return tm__fail(err, TM_EINVAL, "store.location", "store: %s is not a file", s->path);
   if (rc == 0 && st.st_size > 0) return TM_OK;
@@ -163,7 +185,7 @@ static tm_status fill(const tm_store *s, const char *draft, sqlite3 *db, tm_erro
 
 static tm_status make_draft(const tm_store *s, const char *draft, tm_error *err) {
   int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return io_fail(err, "make", draft);
+  if (fd < 0) return tm__sqlite_io_fail(err, "make", draft);
   (void)close(fd);
   sqlite3 *db = NULL;
   int rc = sqlite3_open_v2(
@@ -176,18 +198,6 @@ static tm_status make_draft(const tm_store *s, const char *draft, tm_error *err)
              : tm__sqlite_fail(err, draft, NULL, rc, "close the new file");
 }
 
-/* Makes the rename itself durable. */
-static tm_status sync_folder(const char *path, tm_error *err) {
-  const char *slash = strrchr(path, '/'); /* path is absolute */
-  char *folder = tm__slice_dup((tm_slice){path, slash == path ? 1 : (size_t)(slash - path)});
-  if (folder == NULL) return tm__fail_memory(err, "the store's folder");
-  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  tm_status status = fd >= 0 && fsync(fd) == 0 ? TM_OK : io_fail(err, "sync", folder);
-  if (fd >= 0) (void)close(fd);
-  free(folder);
-  return status;
-}
-
 tm_status tm__sqlite_create(const tm_store *s, tm_error *err) {
   char *draft = join(s->path, ".new");
   if (draft == NULL) return tm__fail_memory(err, "the store's path");
@@ -196,8 +206,8 @@ tm_status tm__sqlite_create(const tm_store *s, tm_error *err) {
   if (status == TM_OK && tm__sqlite_beside(draft, "-wal") > 0)
     status = tm__fail(err, TM_EUNAVAILABLE, "store.io",
                       "store %s: the new file could not be written out; check the disk", s->path);
-  if (status == TM_OK && rename(draft, s->path) != 0) status = io_fail(err, "make", s->path);
-  if (status == TM_OK) status = sync_folder(s->path, err);
+  if (status == TM_OK && rename(draft, s->path) != 0)
+    status = tm__sqlite_io_fail(err, "make", s->path);
   remove_draft(draft);
   free(draft);
   return status;

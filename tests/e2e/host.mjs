@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const FILE_LIMIT_MS = 600000, REQUEST_LIMIT_MS = 60000;
+const FILE_LIMIT_MS = Number(process.env.E2E_LIMIT_MS ?? 600000), REQUEST_LIMIT_MS = 60000;
 const left = new Set(); // functions that clear away what a test has not
 
 const clear = () => {
@@ -62,10 +62,13 @@ export class Place {
 }
 
 export class Server {
-  constructor(place) { this.place = place; }
+  constructor(place, binary = program) {
+    this.place = place;
+    this.binary = binary;
+  }
   // Resolves when the process says that it listens; rejects with its errors when it ends before.
   async start(args = [], env = {}) {
-    const child = this.process = spawn(program, ['serve', '--config', this.place.config, ...args],
+    const child = this.process = spawn(this.binary, ['serve', '--config', this.place.config, ...args],
       { cwd: this.place.dir, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     const clear = () => child.kill('SIGKILL');
     left.add(clear);

@@ -159,7 +159,7 @@ static void commits_are_synced(void **state) {
   int64_t mode = 0;
   fixture_open(fx);
   assert_int_equal(tm__sqlite_int(fx->writer->db, "PRAGMA synchronous", &mode), SQLITE_OK);
-  assert_int_equal(mode, 2);
+  assert_int_equal(mode, 3); /* EXTRA */
   assert_int_equal(tm__sqlite_int(fx->reader->db, "PRAGMA query_only", &mode), SQLITE_OK);
   assert_int_equal(mode, 1);
 }

@@ -1,0 +1,96 @@
+/* store_sqlite_settle.c - makes durable what an earlier process left, before anybody builds on it.
+ *
+ * A process that dies leaves its last writes in the system's memory. SQLite takes a transaction in
+ * a log for committed when it can read it, synced or not, and answers given from it must survive a
+ * power cut. A sync alone is not enough: where one has failed before, the system takes what it
+ * could not write for clean, and the next sync succeeds without it. So the log is written again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "persistence/store_sqlite.h"
+
+#define CHUNK 65536
+
+/* ---- logs ---- */
+
+static bool write_all(int fd, const char *bytes, size_t size, off_t at) {
+  while (size > 0) {
+    ssize_t n = pwrite(fd, bytes, size, at);
+    if (n < 0) return false;
+    bytes += n;
+    size -= (size_t)n;
+    at += n;
+  }
+  return true;
+}
+
+/* Every byte of `fd` over itself. */
+static bool rewrite(int fd) {
+  char bytes[CHUNK];
+  ssize_t n;
+  for (off_t at = 0; (n = pread(fd, bytes, sizeof(bytes), at)) > 0; at += n)
+    if (!write_all(fd, bytes, (size_t)n, at)) return false;
+  return n == 0;
+}
+
+/* A file system that puts even the same bytes elsewhere may have no room for them: a host on a full
+ * disk starts all the same, and a sync must do. */
+static bool make_durable(int fd) {
+  return (rewrite(fd) || errno == ENOSPC || errno == EDQUOT || errno == EFBIG) && fsync(fd) == 0;
+}
+
+static tm_status rewrite_log(const tm_store *s, const char *suffix, tm_error *err) {
+  tm_buf b = {0};
+  tm__buf_printf(&b, "%s%s", s->path, suffix);
+  char *name = tm__buf_take(&b);
+  if (name == NULL) return tm__fail_memory(err, "the store's path");
+  int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  bool absent = fd < 0 && errno == ENOENT;
+  tm_status status = absent || (fd >= 0 && make_durable(fd))
+                         ? TM_OK
+                         : tm__sqlite_io_fail(err, "make durable", name);
+  if (fd >= 0) (void)close(fd);
+  free(name);
+  return status;
+}
+
+/* ---- folders ---- */
+
+/* A folder that may not be opened, or is on a file system without such syncs, was not ours to make
+ * names in. */
+static bool sync_folder(const char *folder) {
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno == EACCES || errno == EPERM;
+  bool ok = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+  int error = errno;
+  (void)close(fd);
+  errno = error;
+  return ok;
+}
+
+/* The file's name is durable when its folder and all above are. */
+static tm_status sync_folders(const tm_store *s, tm_error *err) {
+  tm_status status = TM_OK;
+  char *path = tm__slice_dup(tm__slice(s->path));
+  if (path == NULL) return tm__fail_memory(err, "the store's path");
+  for (char *slash = strrchr(path, '/'); status == TM_OK && slash != NULL;
+       slash = strrchr(path, '/')) {
+    *slash = '\0';
+    const char *folder = slash == path ? "/" : path;
+    if (!sync_folder(folder)) status = tm__sqlite_io_fail(err, "sync the folder", folder);
+  }
+  free(path);
+  return status;
+}
+
+/* Others that have the store open write their logs themselves. */
+tm_status tm__sqlite_settle(const tm_store *s, tm_error *err) {
+  tm_status status = sync_folders(s, err);
+  if (status == TM_OK && s->alone) status = rewrite_log(s, "-wal", err);
+  if (status == TM_OK && s->alone) status = rewrite_log(s, "-journal", err);
+  return status;
+}
