@@ -33,7 +33,7 @@ typedef struct tm_door {
   void *ud;
 } tm_door;
 
-/* ---- JSON (encode.c, decode.c) ---- */
+/* ---- JSON (json_encode.c, json_decode.c) ---- */
 typedef struct tm_key {
   const char *ptr;
   size_t len;
@@ -161,7 +161,8 @@ struct tm_run {
   bool broken;      /* an entry broke off; the runtime has not dealt with it yet */
   tm_error failure; /* broken: why */
 };
-int tm__push_turn(lua_State *L, void *run); /* a tm_push_fn: the turn as a fresh table (turn.c) */
+int tm__push_turn(lua_State *L,
+                  void *run); /* a tm_push_fn: the turn as a fresh table (turn_table.c) */
 /* For the turn whose entry this is. NULL: outside a turn, no worker, or out of memory; `err` says
  * which. */
 tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err);

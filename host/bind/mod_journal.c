@@ -1,8 +1,10 @@
 /* host.journal - what a turn makes durable.
  *
- *   journal.begin(id, draft) -> op | nil, err          journal.call(id, key, result) -> op | nil,
- * err journal.commit(id, draft) -> true | nil, err       journal.suspend(id, draft) -> true | nil,
- * err journal.fail(id, err) -> true | nil, err
+ *   journal.begin(id, draft) -> op | nil, err
+ *   journal.call(id, key, result) -> op | nil, err
+ *   journal.commit(id, draft) -> true | nil, err
+ *   journal.suspend(id, draft) -> true | nil, err
+ *   journal.fail(id, err) -> true | nil, err
  *
  * The parts of a draft are encoded straight from the tables into buffers that the state keeps.
  */

@@ -1,4 +1,4 @@
-/* turn.c - a turn as the table that the runtime gets. */
+/* turn_table.c - a turn as the table that the runtime gets. */
 #include "bind/bind.h"
 
 static const char *kind_name(tm_turn_kind kind) {

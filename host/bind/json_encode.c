@@ -1,5 +1,5 @@
-/* encode.c - Lua values as canonical JSON: sorted keys, exact numbers, or a refusal that names the
- * place. Appends to a buffer that the state owns, so raising in the middle loses nothing.
+/* json_encode.c - Lua values as canonical JSON: sorted keys, exact numbers, or a refusal that names
+ * the place. Appends to a buffer that the state owns, so raising in the middle loses nothing.
  */
 #include <inttypes.h>
 #include <math.h>

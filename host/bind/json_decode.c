@@ -1,4 +1,4 @@
-/* decode.c - JSON text as fresh Lua values: arrays are marked, null is null.
+/* json_decode.c - JSON text as fresh Lua values: arrays are marked, null is null.
  *
  * Text from anywhere goes through the strict reader. What the journal kept is canonical and on the
  * path of every turn: it is walked without a tree, and only what does not look as it should is left
