@@ -276,6 +276,7 @@ typedef struct stop_step {
   tm_host *host;
   tm_host_worker *worker;
   uv_sem_t *done;
+  size_t left; /* turns and calls that nobody ended: none, unless there is a fault in the host */
 } stop_step;
 
 static void step_done(void *ud) {
@@ -295,8 +296,11 @@ static void do_abandon(tm_message *m) {
 
 static void do_close(tm_message *m) {
   stop_step *s = (stop_step *)(void *)m;
-  tm__lua_free(s->worker->lua);
-  if (s->worker->client != NULL) tm__http_client_close(s->worker->client);
+  tm_host_worker *w = s->worker;
+  if (w->client != NULL) s->left += tm__http_calls(w->client);
+  if (w->lua != NULL) s->left += tm__lua_turns(w->lua);
+  tm__lua_free(w->lua);
+  tm__http_client_close(w->client);
   step_done(s);
 }
 
@@ -342,12 +346,14 @@ static void stop_scheduler(tm_host *h) {
   uv_sem_destroy(&done);
 }
 
-static void free_parts(tm_host *h) {
+/* Returns how many timers and handles nobody closed. */
+static size_t free_parts(tm_host *h) {
+  size_t left = 0;
   for (size_t i = 0; h->workers != NULL && i < h->worker_count; i++) {
-    tm__worker_stop(h->workers[i].worker);
+    left += tm__worker_stop(h->workers[i].worker);
     tm__journal_free(h->workers[i].journal);
   }
-  tm__worker_stop(h->control);
+  left += tm__worker_stop(h->control);
   tm__scheduler_free(h->scheduler);
   tm__registry_free(h->registry);
   free(h->workers);
@@ -356,6 +362,16 @@ static void free_parts(tm_host *h) {
   h->control = NULL;
   h->scheduler = NULL;
   h->registry = NULL;
+  return left;
+}
+
+static void log_left(const tm_host *h, size_t operations, size_t handles) {
+  char turns[24], open[24];
+  if (operations + handles == 0) return;
+  (void)snprintf(turns, sizeof(turns), "%zu", operations);
+  (void)snprintf(open, sizeof(open), "%zu", handles);
+  tm__log(&h->log, TM_LOG_ERROR, "something was left behind: a fault in the host, report it",
+          "operations", turns, "handles", open, NULL);
 }
 
 /* Order: no new deadlines, no new work; running turns end or are given up; their answers leave; the
@@ -378,7 +394,10 @@ static void stop_parts(tm_host *h, int timeout_ms) {
   tm__storage_close(h->storage);
   h->storage = NULL;
   if (steps != NULL) on_workers(h, steps + 2 * n, &done[CLOSE], do_close, false, -1);
-  free_parts(h);
+  size_t operations = 0;
+  for (size_t i = 0; steps != NULL && i < n; i++)
+    operations += steps[2 * n + i].left;
+  log_left(h, operations, free_parts(h));
   for (int i = 0; i < STAGES; i++)
     uv_sem_destroy(&done[i]);
   free(steps);

@@ -361,6 +361,10 @@ tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err) {
   return TM_OK;
 }
 
+size_t tm__lua_turns(const tm_lua *l) {
+  return l->runs.count;
+}
+
 void tm__lua_free(tm_lua *l) {
   if (l == NULL) return;
   for (tm_run *run; (run = tm__idmap_any(&l->runs)) != NULL;)

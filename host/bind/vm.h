@@ -64,6 +64,7 @@ typedef struct tm_lua tm_lua; /* a state per system version */
 tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o,
                       tm_error *err); /* read_file, root: unused */
 tm_executor tm__lua_executor(tm_lua *l);
-void tm__lua_free(tm_lua *l); /* worker thread; NULL allowed */
+size_t tm__lua_turns(const tm_lua *l); /* how many have not ended; worker thread */
+void tm__lua_free(tm_lua *l);          /* worker thread; NULL allowed */
 
 #endif

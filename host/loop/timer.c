@@ -86,10 +86,13 @@ bool tm__timers_cancel(tm_timers *t, uint64_t id) {
   return true;
 }
 
-void tm__timers_close(tm_timers *t) {
+size_t tm__timers_close(tm_timers *t) {
+  size_t armed = 0;
   for (uint32_t i = 0; i < t->count; i++) {
+    armed += t->all[i]->running;
     uv_close((uv_handle_t *)&t->all[i]->handle, NULL);
   }
+  return armed;
 }
 
 void tm__timers_deinit(tm_timers *t) {

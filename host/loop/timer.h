@@ -15,8 +15,9 @@ void tm__timers_init(tm_timers *t, uv_loop_t *loop);
 tm_status tm__timers_start(tm_timers *t, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
                            tm_error *err);
 bool tm__timers_cancel(tm_timers *t, uint64_t id);
-/* Cancels all and closes the handles; run the loop once more, then deinit. */
-void tm__timers_close(tm_timers *t);
+/* Cancels all, says how many those were, and closes the handles; run the loop once more, then
+ * deinit. */
+size_t tm__timers_close(tm_timers *t);
 void tm__timers_deinit(tm_timers *t);
 
 #endif

@@ -17,6 +17,7 @@ struct tm_worker {
   tm_queue inbox;
   tm_timers timers;
   tm_message stop;
+  size_t left;   /* timers and handles that nobody closed */
   char name[16]; /* as long as the system allows */
 };
 
@@ -47,6 +48,13 @@ static void block_signals(void) {
   (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+static void close_left(uv_handle_t *handle, void *ud) {
+  tm_worker *w = ud;
+  if (uv_is_closing(handle)) return;
+  w->left++;
+  uv_close(handle, NULL);
+}
+
 static void worker_main(void *arg) {
   tm_worker *w = arg;
   block_signals();
@@ -56,8 +64,10 @@ static void worker_main(void *arg) {
   do {
     (void)uv_run(&w->loop, UV_RUN_DEFAULT); /* returns when `stop` has run and no handle is left */
   } while (run_inbox(w) || !tm__queue_close(&w->inbox));
-  tm__timers_close(&w->timers);
+  w->left = tm__timers_close(&w->timers);
   uv_close((uv_handle_t *)&w->wake, NULL);
+  (void)uv_run(&w->loop, UV_RUN_DEFAULT);
+  uv_walk(&w->loop, close_left, w);
   (void)uv_run(&w->loop, UV_RUN_DEFAULT);
 }
 
@@ -129,14 +139,16 @@ void tm__worker_post(tm_worker *w, tm_message *m) {
   uv_mutex_unlock(&w->inbox.lock);
 }
 
-void tm__worker_stop(tm_worker *w) {
-  if (w == NULL) return;
+size_t tm__worker_stop(tm_worker *w) {
+  if (w == NULL) return 0;
   tm__worker_post(w, &w->stop);
   (void)uv_thread_join(&w->thread);
   (void)uv_loop_close(&w->loop);
   tm__timers_deinit(&w->timers);
   tm__queue_deinit(&w->inbox);
+  size_t left = w->left;
   free(w);
+  return left;
 }
 
 tm_status tm__timer_start(tm_worker *w, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,

@@ -45,8 +45,9 @@ void tm__worker_post(tm_worker *w, tm_message *m);
 
 /* Runs what is in the inbox until it stays empty, then ends the thread. Every handle that somebody
  * opened on the loop must have been closed by its owner (in a posted message) before. Call from
- * another thread; frees w. NULL is allowed. */
-void tm__worker_stop(tm_worker *w);
+ * another thread; frees w. NULL is allowed. Returns how many timers were still armed and handles
+ * still open: 0 when everybody has cleaned up. */
+size_t tm__worker_stop(tm_worker *w);
 
 /* One-shot timers on the loop, by id; call on the worker's thread. They do not keep a worker that
  * stops from ending: what has not run by then never runs. */

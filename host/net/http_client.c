@@ -159,6 +159,10 @@ bool tm__http_cancel(tm_http_client *c, uint64_t id) {
   return true;
 }
 
+size_t tm__http_calls(const tm_http_client *c) {
+  return c->transfers.count;
+}
+
 /* ---- life ---- */
 
 static bool set_up_multi(tm_http_client *c) {

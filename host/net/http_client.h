@@ -33,7 +33,8 @@ tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err)
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
                          uint64_t *id, tm_error *err);
 bool tm__http_cancel(tm_http_client *c,
-                     uint64_t id); /* fn is not called any more; false: unknown */
+                     uint64_t id);              /* fn is not called any more; false: unknown */
+size_t tm__http_calls(const tm_http_client *c); /* how many are under way */
 /* Cancels all, closes its handles on the loop; frees itself when the loop has let go. NULL allowed.
  */
 void tm__http_client_close(tm_http_client *c);

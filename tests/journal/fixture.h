@@ -639,7 +639,7 @@ static inline void host_stop(host *h) {
   if (h->scheduler != NULL) on_worker(h, stop_scheduler, h->scheduler);
   on_worker(h, abandon_now, &e);
   await_ending(&e);
-  tm__worker_stop(h->worker);
+  assert_int_equal(tm__worker_stop(h->worker), 0);
   tm__journal_free(h->journal);
   tm__scheduler_free(h->scheduler);
   *h = (host){.fx = h->fx};

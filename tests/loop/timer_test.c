@@ -213,7 +213,7 @@ static void test_worker_stops_with_a_timer(void **state) {
   assert_int_equal(tm__worker_start(&j.worker, "timers", NULL), TM_OK);
   tm__worker_post(j.worker, &j.message);
   uv_sem_wait(&j.ran);
-  tm__worker_stop(j.worker);
+  assert_int_equal(tm__worker_stop(j.worker), 1); /* the hour */
   assert_true(j.on_thread);
   assert_false(j.wrong);
   uv_sem_destroy(&j.ran);

@@ -58,9 +58,9 @@ static void test_start_and_stop(void **state) {
     page p = open_page();
     assert_false(tm__worker_here(p.worker));
     assert_non_null(tm__worker_loop(p.worker));
-    tm__worker_stop(p.worker);
+    assert_int_equal(tm__worker_stop(p.worker), 0);
   }
-  tm__worker_stop(NULL);
+  assert_int_equal(tm__worker_stop(NULL), 0);
 }
 
 static void test_order(void **state) {
@@ -69,7 +69,7 @@ static void test_order(void **state) {
   for (int i = 0; i < EACH; i++) {
     post_note(&p, 0, i);
   }
-  tm__worker_stop(p.worker);
+  (void)tm__worker_stop(p.worker);
   assert_int_equal(p.count, EACH);
   assert_true(p.in_order && p.on_thread);
 }
@@ -99,7 +99,7 @@ static void test_many_writers(void **state) {
   for (int i = 0; i < WRITERS; i++) {
     assert_int_equal(pthread_join(writers[i].thread, NULL), 0);
   }
-  tm__worker_stop(p.worker);
+  (void)tm__worker_stop(p.worker);
   assert_int_equal(p.count, WRITERS * EACH);
   assert_true(p.in_order && p.on_thread);
 }
@@ -131,7 +131,7 @@ static void test_posts_while_stopping(void **state) {
     page p = open_page();
     chain c = {.message.run = pass_on, .here = p.worker, .left = 1000};
     tm__worker_post(p.worker, &c.message);
-    tm__worker_stop(p.worker);
+    (void)tm__worker_stop(p.worker);
     assert_int_equal(c.left, -1);
   }
 }
@@ -148,8 +148,8 @@ static void test_stop_after_last_message(void **state) {
         .message.run = pass_on, .here = a.worker, .there = b.worker, .left = 20, .last = &last};
     tm__worker_post(a.worker, &c.message);
     uv_sem_wait(&last);
-    tm__worker_stop(round % 2 == 0 ? a.worker : b.worker);
-    tm__worker_stop(round % 2 == 0 ? b.worker : a.worker);
+    (void)tm__worker_stop(round % 2 == 0 ? a.worker : b.worker);
+    (void)tm__worker_stop(round % 2 == 0 ? b.worker : a.worker);
     assert_int_equal(c.left, -1);
   }
   uv_sem_destroy(&last);
@@ -193,8 +193,23 @@ static void test_handles_close_while_stopping(void **state) {
   page p = open_page();
   owner o = {.open.run = open_handle, .worker = p.worker};
   tm__worker_post(p.worker, &o.open);
-  tm__worker_stop(p.worker);
+  assert_int_equal(tm__worker_stop(p.worker), 0);
   assert_true(o.closed);
+}
+
+static void forget_handle(tm_message *m) {
+  owner *o = (owner *)m;
+  assert_int_equal(uv_timer_init(tm__worker_loop(o->worker), &o->handle), 0);
+  assert_int_equal(uv_timer_start(&o->handle, never, 3600000, 0), 0);
+  uv_unref((uv_handle_t *)&o->handle);
+}
+
+static void test_forgotten_handles_are_counted(void **state) {
+  (void)state;
+  page p = open_page();
+  owner o = {.open.run = forget_handle, .worker = p.worker};
+  tm__worker_post(p.worker, &o.open);
+  assert_int_equal(tm__worker_stop(p.worker), 1);
 }
 
 /* ---- signals ---- */
@@ -213,7 +228,7 @@ static void test_signals_are_blocked(void **state) {
   page p = open_page();
   mask k = {.message.run = read_mask};
   tm__worker_post(p.worker, &k.message);
-  tm__worker_stop(p.worker);
+  (void)tm__worker_stop(p.worker);
   assert_true(sigismember(&k.blocked, SIGTERM));
   assert_true(sigismember(&k.blocked, SIGPIPE));
   assert_false(sigismember(&k.blocked, SIGSEGV));
@@ -253,6 +268,7 @@ int main(void) {
       cmocka_unit_test(test_posts_while_stopping),
       cmocka_unit_test(test_stop_after_last_message),
       cmocka_unit_test(test_handles_close_while_stopping),
+      cmocka_unit_test(test_forgotten_handles_are_counted),
       cmocka_unit_test(test_signals_are_blocked),
       cmocka_unit_test(test_queue),
   };

@@ -241,7 +241,7 @@ static int tear_down(void **state) {
   call c = {0};
   post(s, &c, run_close);
   await_all(s);
-  tm__worker_stop(s->worker);
+  assert_int_equal(tm__worker_stop(s->worker), 0);
   leave(&s->peer);
   uv_mutex_destroy(&s->peer.lock);
   uv_mutex_destroy(&s->lock);
