@@ -101,8 +101,7 @@ static bool encode_userdata(encoder *e, int idx, const place *at) {
 typedef struct shape {
   size_t keys, list_keys; /* all, and integers from 1 */
   lua_Integer highest;
-  bool marked;
-  bool seems; /* its metatable shows what raw access does not find: a view, an object of a class */
+  char why[96]; /* about a key that is neither */
 } shape;
 
 static bool has_meta_field(lua_State *L, int metatable, const char *name) {
@@ -112,29 +111,34 @@ static bool has_meta_field(lua_State *L, int metatable, const char *name) {
   return found;
 }
 
-static void look_at_metatable(encoder *e, int idx, shape *s) {
+/* False: the metatable shows what raw access does not find, as that of a view or an object does. */
+static bool has_plain_face(encoder *e, int idx, bool *marked) {
   lua_State *L = e->L;
-  if (!lua_getmetatable(L, idx)) return;
+  *marked = false;
+  if (!lua_getmetatable(L, idx)) return true;
   int metatable = lua_gettop(L);
-  s->marked = lua_topointer(L, metatable) == e->vm->json.array_mark;
-  s->seems = !s->marked &&
-             (has_meta_field(L, metatable, "__index") || has_meta_field(L, metatable, "__pairs"));
+  *marked = lua_topointer(L, metatable) == e->vm->json.array_mark;
+  bool plain = *marked || !(has_meta_field(L, metatable, "__index") ||
+                            has_meta_field(L, metatable, "__pairs"));
   lua_pop(L, 1);
+  return plain;
 }
 
 static shape look_at(encoder *e, int idx) {
   lua_State *L = e->L;
   shape s = {0};
-  look_at_metatable(e, idx, &s);
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     lua_pop(L, 1);
     s.keys++;
-    if (!lua_isinteger(L, -1)) continue;
-    lua_Integer i = lua_tointeger(L, -1);
-    if (i < 1) continue;
-    s.list_keys++;
-    if (i > s.highest) s.highest = i;
+    lua_Integer i = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+    if (i >= 1) {
+      s.list_keys++;
+      if (i > s.highest) s.highest = i;
+    } else if (lua_type(L, -1) != LUA_TSTRING) {
+      (void)snprintf(s.why, sizeof(s.why), "a key that is a %s cannot be kept; keys are text",
+                     luaL_typename(L, -1));
+    }
   }
   return s;
 }
@@ -153,12 +157,6 @@ static bool encode_list(encoder *e, int idx, size_t count, const place *at) {
 }
 
 static bool check_key(encoder *e, int idx, const place *at, tm_slice *key) {
-  if (lua_type(e->L, idx) != LUA_TSTRING) {
-    char why[96];
-    (void)snprintf(why, sizeof(why), "a key that is a %s cannot be kept; keys are text",
-                   luaL_typename(e->L, idx));
-    return refuse(e, at, "json.key", why);
-  }
   key->ptr = lua_tolstring(e->L, idx, &key->len);
   if (!tm__utf8_valid(*key))
     return refuse(e, at, "json.key", "a key that is not valid UTF-8 cannot be kept");
@@ -198,48 +196,74 @@ static bool reserve_keys(tm_vm *vm, size_t more) {
   return true;
 }
 
-/* Pushes the keys of the table and notes them, sorted, at json.keys[first]. */
-static bool collect_keys(encoder *e, int idx, size_t count, const place *at) {
+/* Room for one more key, its value, and the key to go on from. */
+static bool reserve_member(encoder *e, const place *at) {
+  if (!lua_checkstack(e->L, 8))
+    return refuse_value(e, at, "a table with so many keys cannot be kept");
+  return reserve_keys(e->vm, 1) || tm__fail_memory(e->err, "the keys of a table") == TM_OK;
+}
+
+/* Pushes the members of a table whose keys are texts, and notes them at the end of json.keys.
+ * *texts is false, and nothing is noted or pushed, when there is another key. */
+static bool collect_members(encoder *e, int idx, const place *at, bool *texts) {
   lua_State *L = e->L;
   tm_json *j = &e->vm->json;
-  if (count > INT32_MAX - 8 || !lua_checkstack(L, (int)count + 8))
-    return refuse_value(e, at, "a table with so many keys cannot be kept");
-  if (!reserve_keys(e->vm, count)) return tm__fail_memory(e->err, "the keys of a table") == TM_OK;
   size_t first = j->key_count;
+  int top = lua_gettop(L);
+  *texts = true;
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     tm_slice key;
-    lua_pop(L, 1);
-    if (!check_key(e, -1, at, &key)) return false;
-    j->keys[j->key_count++] = (tm_key){key.ptr, key.len, lua_gettop(L)};
-    lua_pushvalue(L, -1);
+    if (lua_type(L, -2) != LUA_TSTRING) {
+      *texts = false;
+      j->key_count = first;
+      lua_settop(L, top);
+      return true;
+    }
+    if (!check_key(e, -2, at, &key) || !reserve_member(e, at)) return false;
+    j->keys[j->key_count++] = (tm_key){key.ptr, key.len, lua_gettop(L) - 1};
+    lua_pushvalue(L, -2);
   }
   sort_keys(j->keys + first, j->key_count - first);
   return true;
 }
 
-static bool encode_members(encoder *e, int idx, size_t count, const place *at) {
-  lua_State *L = e->L;
-  tm_json *j = &e->vm->json;
-  size_t first = j->key_count;
-  int top = lua_gettop(L);
-  if (!collect_keys(e, idx, count, at)) return false;
+/* What collect_members noted from `first` on. */
+static bool encode_members(encoder *e, size_t first, const place *at) {
+  const tm_json *j = &e->vm->json;
+  size_t end = j->key_count;
   tm__buf_byte(e->out, '{');
-  for (size_t i = first; i < first + count; i++) {
+  for (size_t i = first; i < end; i++) {
     tm_key key = j->keys[i]; /* the array may move below */
     place here = {.up = at, .key = {key.ptr, key.len}, .depth = at->depth + 1};
     if (i > first) tm__buf_byte(e->out, ',');
     tm__json_string(e->out, here.key);
     tm__buf_byte(e->out, ':');
-    lua_pushvalue(L, key.at);
-    (void)lua_rawget(L, idx);
-    if (!encode(e, lua_gettop(L), &here)) return false;
-    lua_pop(L, 1);
+    if (!encode(e, key.at + 1, &here)) return false;
   }
   tm__buf_byte(e->out, '}');
-  j->key_count = first;
-  lua_settop(L, top);
   return true;
+}
+
+static bool encode_other(encoder *e, int idx, const place *at, bool marked) {
+  shape s = look_at(e, idx);
+  bool dense = s.list_keys == s.keys && (size_t)s.highest == s.keys;
+  if (dense) return encode_list(e, idx, s.keys, at);
+  if (s.list_keys == s.keys)
+    return refuse_value(e, at,
+                        "an array with holes cannot be kept; use tm.null for what is absent");
+  if (marked || s.list_keys > 0)
+    return refuse_value(e, at, "a table that is both array and object cannot be kept");
+  return refuse(e, at, "json.key", s.why);
+}
+
+static bool encode_texts(encoder *e, size_t first, const place *at, bool list, bool marked) {
+  if (e->vm->json.key_count == first) {
+    tm__buf_text(e->out, marked || list ? "[]" : "{}");
+    return true;
+  }
+  if (marked) return refuse_value(e, at, "a table that is both array and object cannot be kept");
+  return encode_members(e, first, at);
 }
 
 static bool encode_table(encoder *e, int idx, const place *at, bool list) {
@@ -248,23 +272,19 @@ static bool encode_table(encoder *e, int idx, const place *at, bool list) {
                   "tables nested deeper than 64 levels, or in a circle, "
                   "cannot be kept");
   if (!lua_checkstack(e->L, 8)) return refuse_value(e, at, "the stack is too small to keep this");
-  shape s = look_at(e, idx);
-  if (s.seems)
+  bool marked, texts;
+  if (!has_plain_face(e, idx, &marked))
     return refuse_value(e, at,
                         "a table whose metatable has __index or __pairs, such as an object or a "
                         "read-only view, cannot be kept; copy what you need of it");
-  bool dense = s.list_keys == s.keys && (size_t)s.highest == s.keys;
-  if (s.keys == 0) {
-    tm__buf_text(e->out, s.marked || list ? "[]" : "{}");
-    return true;
-  }
-  if (dense) return encode_list(e, idx, s.keys, at);
-  if (s.list_keys == s.keys)
-    return refuse_value(e, at,
-                        "an array with holes cannot be kept; use tm.null for what is absent");
-  if (s.marked || s.list_keys > 0)
-    return refuse_value(e, at, "a table that is both array and object cannot be kept");
-  return encode_members(e, idx, s.keys, at);
+  size_t first = e->vm->json.key_count;
+  int top = lua_gettop(e->L);
+  if (!collect_members(e, idx, at, &texts)) return false;
+  if (!texts) return encode_other(e, idx, at, marked);
+  bool ok = encode_texts(e, first, at, list, marked);
+  e->vm->json.key_count = first;
+  lua_settop(e->L, top);
+  return ok;
 }
 
 static bool encode(encoder *e, int idx, const place *at) {
