@@ -48,14 +48,17 @@ void answer_deinit(answer *a) {
   (void)pthread_mutex_destroy(&a->lock);
 }
 
+static int fail_memory(void) {
+  return fail(&(tm_error){.status = TM_ENOMEM, .code = "host.memory", .message = "out of memory"});
+}
+
 json_t *answer_json(answer *a) {
-  json_error_t where;
   if (answer_wait(a) != TM_OK) {
     (void)fail(&a->error);
     return NULL;
   }
-  json_t *json = json_loads(a->text, JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
-  if (json == NULL) (void)fprintf(stderr, "tidemill: answer: %s [cli.answer]\n", where.text);
+  json_t *json = json_loads(a->text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+  if (json == NULL) (void)fail_memory(); /* the host answers with JSON and nothing else */
   return json;
 }
 
@@ -82,10 +85,6 @@ int usage(const char *fmt, ...) {
   va_end(args);
   (void)fputs(" [cli.usage]\n", stderr);
   return EXIT_USAGE;
-}
-
-static int fail_memory(void) {
-  return fail(&(tm_error){.status = TM_ENOMEM, .code = "host.memory", .message = "out of memory"});
 }
 
 /* ---- the host ---- */

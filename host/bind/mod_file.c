@@ -9,10 +9,6 @@ static int file_read(lua_State *L) {
   tm_slice path;
   path.ptr = luaL_checklstring(L, 1, &path.len);
   tm_error err;
-  if (vm->o.read_file == NULL) {
-    (void)tm__fail(&err, TM_ENOTFOUND, "file.none", "%s: no system is being loaded here", path.ptr);
-    return tm__push_fail(L, &err);
-  }
   tm_buf *text = &vm->json.text;
   tm__buf_clear(text);
   tm_status st = vm->o.read_file(vm->o.read_ud, path, text, &err);

@@ -57,7 +57,7 @@ static bool encode_part(lua_State *L, int draft, int part, tm_error *err) {
   if (!ok) return false;
   if (!tm__buf_ok(out)) return tm__fail_memory(err, "a draft") == TM_OK;
   if (!wrong_kind(tm__buf_view(out), kind)) return true;
-  (void)tm__fail(err, TM_EINVAL, "journal.draft", "%s: must be %s", parts[part].name,
+  (void)tm__fail(err, TM_ESCRIPT, "journal.draft", "%s: must be %s", parts[part].name,
                  kind == LIST ? "an array" : "an object");
   return false;
 }
@@ -74,7 +74,7 @@ static bool read_status(lua_State *L, int draft, tm_draft *d, tm_error *err) {
   if (lua_getfield(L, draft, "status") == LUA_TSTRING) name.ptr = lua_tolstring(L, -1, &name.len);
   bool ok = name.ptr != NULL && tm__conversation_status_parse(&d->status, name);
   if (!ok)
-    (void)tm__fail(err, TM_EINVAL, "journal.draft", "status: '%s' is none of the known ones",
+    (void)tm__fail(err, TM_ESCRIPT, "journal.draft", "status: '%s' is none of the known ones",
                    name.ptr != NULL ? name.ptr : "");
   lua_pop(L, 1);
   return ok;

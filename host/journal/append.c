@@ -40,7 +40,7 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
   tm_append *a = &t->append;
   const tm_record *rec = &t->slot->record;
   if (!is_object(d->state) || !is_object(d->runtime)) {
-    return tm__fail(err, TM_EINVAL, "journal.draft", "state and runtime of a draft are objects");
+    return tm__fail(err, TM_ESCRIPT, "journal.draft", "state and runtime of a draft are objects");
   }
   tm_row_plan plan = {.draft = d, .status = status, .start = t->start && !t->begun};
   bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
@@ -83,7 +83,7 @@ static tm_status prepare(tm_turn *t, const tm_draft *d, tm_conversation_status s
   tm_head *h = &a->job.commit.head;
   h->status = status;
   if (!tm__copy(h->step, sizeof(h->step), d->step)) {
-    return tm__fail(err, TM_EINVAL, "journal.draft", "a step id is longer than %zu bytes",
+    return tm__fail(err, TM_ESCRIPT, "journal.draft", "a step id is longer than %zu bytes",
                     sizeof(h->step) - 1);
   }
   if (h->revision == 0) set_first(t, d);
@@ -164,7 +164,7 @@ void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn
   t->done_ud = ud;
   tm__row_compose_call(&a->body, key, result);
   if (!t->begun) {
-    (void)tm__fail(&a->job.error, TM_EINVAL, "journal.not_begun",
+    (void)tm__fail(&a->job.error, TM_ESCRIPT, "journal.not_begun",
                    "a call is recorded only in a turn that was begun");
   } else if (!tm__buf_ok(&a->body)) {
     (void)tm__fail_memory(&a->job.error, "a recorded call");

@@ -144,6 +144,11 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
                    "there is no room for another conversation in memory until one of those that "
                    "live there has ended; try again later");
     job->error.retry_after_ms = 1000;
+  } else if (status == TM_ETOOLARGE) {
+    (void)tm__fail(&job->error, status, "store.too_large",
+                   "a row of conversation %s has %zu bytes, more than a store keeps; let the steps "
+                   "of a turn return less",
+                   id, job->commit.row->body.len);
   } else {
     (void)tm__fail(&job->error, status, "store.refused",
                    "the store refused a commit of conversation %s: %s", id, tm_status_name(status));

@@ -213,13 +213,22 @@ function commands.check(path)
   if have ~= document(list, found) then complain("%s is stale: run make docs", path) end
 end
 
+local function tests()
+  local texts = {}
+  local found = "find tests -name '*.lua' -o -name '*.[ch]' -o -name '*.mjs'"
+  local pipe <close> = assert(io.popen(found))
+  for path in pipe:lines() do texts[#texts + 1] = read(path) end
+  return (table.concat(texts, "\n"):gsub("\\", ""))
+end
+
 -- A line of the tests' record is a code, or a rule in brackets.
 function commands.provoked(path)
-  local list, seen = read_list(), {}
+  local list, seen, asserted = read_list(), {}, tests()
   for line in io.lines(path) do seen[line] = true end
   local count = 0
   for _, code in ipairs(list.order) do
     if seen[code] then count = count + 1 else complain("no test provokes %s", code) end
+    if not asserted:find(code, 1, true) then complain("no test looks for the code %s", code) end
   end
   for _, name in ipairs(list.rule_order) do
     if seen["[" .. name .. "]"] then count = count + 1

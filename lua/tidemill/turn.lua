@@ -298,9 +298,9 @@ end
 
 local function expire(run, step)
   enter(run, step)
-  draft.step(run, step, { error = { code = "interaction.timeout",
-    message = ("nobody answered '%s' within %d seconds"):format(step.step_id,
-      step.timeout_ms // 1000) } })
+  local failure = fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds")
+    :format(step.step_id, step.timeout_ms // 1000))
+  draft.step(run, step, { error = { code = failure.code, message = failure.message } })
   return finish(run, "expired")
 end
 

@@ -10,6 +10,7 @@
 #include "api/api.h"
 #include "core/json.h"
 #include "tests/net/raw_client.h"
+#include "tests/provoke.h"
 
 #define ID   "0199c0de-0000-7000-8000-000000000001"
 #define BASE "/v1/conversations/" ID
@@ -544,6 +545,31 @@ static void shapes_errors(void **state) {
   free(got);
 }
 
+/* What the server refuses before it asks anybody has the shape of every error too. */
+static void shapes_what_the_server_refuses(void **state) {
+  fixture *f = *state;
+  refused(f, "POST /v1/conversations", "Transfer-Encoding: gzip\r\n", NULL, 501,
+          "request.transfer_encoding", "chunked");
+  (void)close(f->fd);
+  f->fd = raw_connect(tm__api_port(f->api));
+  refused(f, "POST /v1/conversations", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n", 400,
+          "request.framing", "contradict");
+  (void)close(f->fd);
+  f->fd = raw_connect(tm__api_port(f->api));
+  static const char head[] = "HTTP/1.1 100 Continue\r\n\r\n";
+  char went_on[sizeof(head)];
+  assert_true(raw_say(f->fd, "POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\n"
+                             "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+  assert_int_equal(recv(f->fd, went_on, sizeof(head) - 1, MSG_WAITALL), sizeof(head) - 1);
+  assert_memory_equal(went_on, head, sizeof(head) - 1);
+  atomic_store(&provoke.hours, 1);
+  char *got = raw_answer(f->fd, false);
+  atomic_store(&provoke.hours, 0);
+  assert_int_equal(raw_status(got), 408);
+  assert_non_null(strstr(got, "\"code\":\"request.timeout\""));
+  free(got);
+}
+
 static void maps_every_status(void **state) {
   fixture *f = *state;
   static const struct {
@@ -681,6 +707,7 @@ int main(void) {
       WITH_API(ids_that_are_none_do_not_exist),
       WITH_API(bounds_bodies),
       WITH_API(shapes_errors),
+      WITH_API(shapes_what_the_server_refuses),
       WITH_API(maps_every_status),
       WITH_API(stopping_waits_for_answers),
       WITH_API(warns_when_everybody_may_come),

@@ -245,6 +245,12 @@ static void test_load_has_an_environment(void **state) {
                 "scripts/a.lua:1");
 }
 
+static tm_status read_nothing(void *ud, tm_slice path, tm_buf *text, tm_error *err) {
+  (void)ud;
+  (void)text;
+  return tm__fail(err, TM_ENOTFOUND, "file.not_found", "no file %.*s", (int)path.len, path.ptr);
+}
+
 static void test_endless_boot(void **state) {
   (void)state;
   tm_vm *other;
@@ -255,7 +261,7 @@ static void test_endless_boot(void **state) {
   assert_null(other);
   assert_string_equal(err.code, "script.memory");
   o = fixture_options();
-  o.read_file = NULL;
+  o.read_file = read_nothing;
   assert_int_equal(tm__vm_new(&other, &o, &err), TM_ESCRIPT);
   assert_null(other);
 }

@@ -23,7 +23,7 @@ static const char runtime[] =
     "  local text, chunk = file.read 'init.lua'\n"
     "  if not text then error(chunk) end\n"
     "  local f, err = load(text, chunk)\n"
-    "  if not f then error({ code = 'script.syntax', message = err }, 0) end\n"
+    "  if not f then error({ code = 'test.syntax', message = err }, 0) end\n"
     "  return f(file) or '{\"name\":\"' .. name .. '\",\"a\":1}'\n"
     "end\n"
     "function commands.check(name) return '{\"items\":[\"' .. name .. '\"]}' end\n"
@@ -145,7 +145,7 @@ static void test_bad_scripts(void **state) {
   char line[200];
   expect_failure(dir, TM_ENOTFOUND, "file.not_found", "shop/init.lua: no such file");
   write_text("init.lua", "x = = 1");
-  expect_failure(dir, TM_ESCRIPT, "script.syntax", "shop/init.lua:1:");
+  expect_failure(dir, TM_ESCRIPT, "test.syntax", "shop/init.lua:1:");
   write_text("init.lua", "\n\nerror 'here'");
   expect_failure(dir, TM_ESCRIPT, "script.error", "shop/init.lua:3: here");
   write_text("init.lua", "while true do end");
@@ -161,7 +161,7 @@ static void test_bad_scripts(void **state) {
   write_bytes("init.lua", "x=1\0", 4);
   expect_failure(dir, TM_EINVAL, "file.text", "not UTF-8 text");
   write_text("init.lua", "\x1bLua");
-  expect_failure(dir, TM_ESCRIPT, "script.syntax", "binary chunk");
+  expect_failure(dir, TM_ESCRIPT, "test.syntax", "binary chunk");
   (void)snprintf(line, sizeof(line), "%s/none", root);
   expect_failure(line, TM_ENOTFOUND, "file.not_found", "none/init.lua: no such file");
   (void)snprintf(line, sizeof(line), "%s/a b", root);

@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { Outside, Place, Server, program, wait } from './host.mjs';
+import { noted, Outside, Place, Server, program, wait } from './host.mjs';
 
 let place;
 before(() => { place = new Place(); });
@@ -22,7 +22,7 @@ test('help, version, wrong usage', () => {
   assert.match(ok(['--version']), /\d+\.\d+\.\d+/);
   const wrong = place.run(['serv']);
   assert.equal(wrong.code, 2);
-  assert.match(wrong.err, /serve/);
+  assert.match(wrong.err, /serve.*\[cli\.usage\]/s);
   assert.equal(place.run(['chat']).code, 2);
   assert.equal(place.run(['systems', '--nope']).code, 2);
 });
@@ -55,7 +55,7 @@ test('a reader that leaves is no failure, and the answers are given; a full disk
   const full = spawnSync(program, args, { stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'],
     encoding: 'utf8' });
   assert.equal(full.status, 1);
-  assert.match(full.stderr, /cli\.output/);
+  assert.match(noted(full.stderr), /cli\.output/);
 });
 
 test('in a terminal the end of input ends the line', () => {
@@ -113,6 +113,9 @@ test('a chat from a pipe, left, resumed, finished', () => {
   assert.ok(ok(['conversations', 'list']).includes(id.slice(0, 8)));
   assert.match(ok(['conversations', 'steps', id]), /identify_need/);
   assert.match(ok(['conversations', 'messages', id]), /change my address/);
+  const foreign = place.run(['chat', 'ecommerce/other', '--resume', id]);
+  assert.equal(foreign.code, 1);
+  assert.match(foreign.err, /cli\.flow/);
   const none = place.run(['conversations', 'show', '0199aaaa-0000-7000-8000-000000000000']);
   assert.equal(none.code, 1);
   assert.match(none.err, /conversation\.not_found/);

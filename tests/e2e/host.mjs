@@ -2,7 +2,7 @@
 // no file from ending, and is cleared away when the file ends.
 import { spawn, spawnSync } from 'node:child_process';
 import { Agent, createServer, request } from 'node:http';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,14 @@ setTimeout(() => {
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = resolve(here, '../..');
 export const program = resolve(root, process.env.TIDEMILL ?? 'build/tidemill');
+
+// Notes the error codes in what a process said, for `make check`; see tests/provoke.c.
+export const noted = (text) => {
+  const file = process.env.TIDEMILL_PROVOKED;
+  const codes = file ? text.matchAll(/"code":"([a-z_]+\.[a-z_]+)"|\[([a-z_]+\.[a-z_]+)\]$/gm) : [];
+  for (const [, member, bracketed] of codes) appendFileSync(file, `${member ?? bracketed}\n`);
+  return text;
+};
 
 // A folder with a configuration and the given systems; removed by `remove`.
 export class Place {
@@ -56,7 +64,7 @@ export class Place {
     const r = spawnSync(program, [...args, '--config', this.config],
       { cwd: this.dir, input, env: { ...process.env, NO_COLOR: '1', ...env }, encoding: 'utf8',
         timeout, killSignal: 'SIGKILL' });
-    return { code: r.status, signal: r.signal, out: r.stdout, err: r.stderr };
+    return { code: r.status, signal: r.signal, out: noted(r.stdout), err: noted(r.stderr) };
   }
   remove() { this.clear(); left.delete(this.clear); }
 }
@@ -116,7 +124,7 @@ export class Server {
       req.end(sent);
     });
     let json = null;
-    try { json = JSON.parse(text); } catch { /* the test looks at text */ }
+    try { json = JSON.parse(noted(text)); } catch { /* the test looks at text */ }
     return { status: res.statusCode, type: res.headers['content-type'] ?? null,
       headers: res.headers, text, json };
   }

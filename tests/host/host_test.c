@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -354,15 +355,95 @@ static void test_starting_twice_and_wrong_sizes(void **state) {
                "host.stopping");
   assert_int_equal(tm_host_start(h, &err), TM_OK);
   assert_int_equal(tm_host_start(h, &err), TM_EINVAL);
+  assert_string_equal(err.code, "host.started");
   char url[64];
   assert_int_equal(tm_host_listen(h, "127.0.0.1:0", url, sizeof(url), &err), TM_OK);
   assert_memory_equal(url, "http://127.0.0.1:", 17);
+  assert_int_equal(tm_host_listen(h, "127.0.0.1:0", url, sizeof(url), &err), TM_EINVAL);
+  assert_string_equal(err.code, "host.listen");
   tm_host_stop(h, 100);
   tm_host_stop(h, 100);
   tm_host_free(h);
   tm_options o = {.size = 3};
   assert_int_equal(tm_host_new(&h, &o, &err), TM_EINVAL);
+  assert_string_equal(err.code, "options.size");
   assert_null(h);
+}
+
+static answer check(tm_host *h, const char *path) {
+  answer a = ask_init();
+  tm_scripts_check(h, &path, 1, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+/* Folders of scripts that cannot be loaded, each told by its code. */
+static void test_folders_that_are_no_systems(void **state) {
+  char path[300], command[300];
+  (void)state;
+  tm_host *h = new_host("none.db");
+  expect_error(check(h, "/nowhere"), TM_EIO, "script.folder");
+  (void)snprintf(path, sizeof(path), "%s/empty", dir);
+  assert_int_equal(mkdir(path, 0700), 0);
+  expect_error(check(h, path), TM_ENOTFOUND, "script.none");
+  (void)snprintf(command, sizeof(command),
+                 "cd %s/empty && seq -f s%%g 1025 | xargs mkdir && "
+                 "for d in s*; do : >$d/init.lua; done",
+                 dir);
+  assert_int_equal(system(command), 0);
+  expect_error(check(h, path), TM_ELIMIT, "script.too_many");
+  tm_host_free(h);
+  write_system("hello", "");
+  (void)snprintf(command, sizeof(command), "cp -r %s/scripts %s/again", dir, dir);
+  assert_int_equal(system(command), 0);
+  char scripts[512];
+  (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts,%s/again", dir, dir);
+  const char *set[] = {scripts, "workflow_persistence.backend=memory", NULL};
+  tm_options o = TM_OPTIONS_INIT;
+  tm_error err;
+  o.set = set;
+  assert_int_equal(tm_host_new(&h, &o, &err), TM_OK);
+  assert_int_equal(tm_host_start(h, &err), TM_EINVAL);
+  assert_string_equal(err.code, "script.duplicate");
+  tm_host_free(h);
+}
+
+typedef struct blocker {
+  sem_t reached, go;
+} blocker;
+
+static void block(void *ud, const tm_reply *r) {
+  blocker *b = ud;
+  (void)r;
+  (void)sem_post(&b->reached);
+  while (sem_wait(&b->go) != 0) {
+  }
+}
+
+/* While the answer to one reload keeps its thread, the next one is taken and the third is refused.
+ */
+static void test_one_reload_at_a_time(void **state) {
+  (void)state;
+  blocker b;
+  assert_int_equal(sem_init(&b.reached, 0, 0), 0);
+  assert_int_equal(sem_init(&b.go, 0, 0), 0);
+  write_system("hello", "");
+  tm_host *h = start_host("reload.db");
+  answer second = ask_init(), third = ask_init();
+  tm_host_reload(h, block, &b);
+  while (sem_wait(&b.reached) != 0) {
+  }
+  tm_host_reload(h, on_reply, &second);
+  tm_host_reload(h, on_reply, &third);
+  ask_wait(&third);
+  expect_error(third, TM_ECONFLICT, "reload.busy");
+  (void)sem_post(&b.go);
+  ask_wait(&second);
+  assert_int_equal(second.status, TM_OK);
+  free(second.json);
+  tm_host_free(h);
+  (void)sem_destroy(&b.reached);
+  (void)sem_destroy(&b.go);
 }
 
 /* No file may grow beyond `bytes`, as on a full disk; 0: there is room again. */
@@ -418,6 +499,8 @@ int main(void) {
       cmocka_unit_test(test_rollback_is_the_flows_to_allow),
       cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
+      cmocka_unit_test(test_folders_that_are_no_systems),
+      cmocka_unit_test(test_one_reload_at_a_time),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

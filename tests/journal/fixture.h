@@ -273,7 +273,7 @@ static inline void first_move(run *r, const tm_turn_view *v) {
   } else if (does(r->what, "fail")) {
     fail_run(r, TM_EINVAL, "input.invalid");
   } else if (does(r->what, "broken")) {
-    fail_run(r, TM_ESCRIPT, "script.failed");
+    fail_run(r, TM_ESCRIPT, "test.failed");
   } else if (does(r->what, "hold")) {
     hold(r);
   } else if (r->calls_wanted > 0) {

@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 
 #include "fixture.h"
+#include "tests/provoke.h"
 
 /* In a process of its own: starts a conversation, lets a message record a call, then dies as if by
  * SIGKILL, with the turn begun. The conversation's id comes through the pipe. */
@@ -157,6 +158,41 @@ static void test_lease_runs_out_twice(void **unused) {
   }
 }
 
+/* Lets the hours go by until an answer comes. */
+static answer *grow_old(answer *a) {
+  while (!is_here(a)) {
+    (void)atomic_fetch_add(&provoke.hours, 1);
+    uv_sleep(5);
+  }
+  atomic_store(&provoke.hours, 0);
+  return a;
+}
+
+/* Nobody waits longer than five minutes for a turn that runs elsewhere, or that tries again later.
+ */
+static void test_waiting_has_an_end(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    answer *first = say(&fx.hosts[0], id, "hold_begun");
+    run *r = held_run(&fx.hosts[0]);
+    answer *other = say(&fx.hosts[1], id, "other");
+    assert_refused(grow_old(other), TM_ECONFLICT, "conversation.busy");
+    assert_true(other->error.retry_after_ms > 0);
+    release(r);
+    assert_answer(first);
+    answer *later = say(&fx.hosts[0], id, "suspend");
+    while (stored_head(&fx, id).claim[0] != '\0' || stored_head(&fx, id).status != TM_ACTIVE) {
+    }
+    assert_refused(grow_old(later), TM_EUNAVAILABLE, "conversation.unfinished");
+    turn_clock(&fx, 1001);
+    wake(&fx.hosts[0], id);
+    assert_answer(say(&fx.hosts[0], id, "hello"));
+  }
+}
+
 /* A clock that is turned back does not make a lease longer. */
 static void test_lease_with_a_clock_turned_back(void **unused) {
   (void)unused;
@@ -284,7 +320,7 @@ static void test_suspended_over_a_restart(void **unused) {
 }
 
 static void fail_now(void *ud) {
-  fail_run(ud, TM_ESCRIPT, "script.failed");
+  fail_run(ud, TM_ESCRIPT, "test.failed");
 }
 
 /* A failed turn that was begun is taken up at the next request, or when its lease has run out. */
@@ -298,7 +334,7 @@ static void test_failed_after_begin(void **unused) {
     answer *a = say_keyed(&fx.hosts[0], id, "hold_begun", "k");
     if (i == 0) {
       on_worker(&fx.hosts[0], fail_now, held_run(&fx.hosts[0]));
-      assert_refused(a, TM_ESCRIPT, "script.failed");
+      assert_refused(a, TM_ESCRIPT, "test.failed");
       assert_int_equal(stored_head(&fx, id).status, TM_ACTIVE);
     } else {
       assert_answer(a);
@@ -308,7 +344,7 @@ static void test_failed_after_begin(void **unused) {
   assert_int_equal(fx.last_kind, TM_TURN_RESUME);
   answer *a = say(&fx.hosts[0], id, "hold_begun");
   on_worker(&fx.hosts[0], fail_now, held_run(&fx.hosts[0]));
-  assert_refused(a, TM_ESCRIPT, "script.failed");
+  assert_refused(a, TM_ESCRIPT, "test.failed");
   turn_clock(&fx, LEASE_MS + 1);
   wake(&fx.hosts[0], id);
   while (stored_head(&fx, id).status == TM_ACTIVE) {
@@ -324,6 +360,7 @@ int main(void) {
       cmocka_unit_test(test_other_body_of_unfinished),
       cmocka_unit_test(test_lease_runs_out),
       cmocka_unit_test(test_lease_runs_out_twice),
+      cmocka_unit_test(test_waiting_has_an_end),
       cmocka_unit_test(test_lease_with_a_clock_turned_back),
       cmocka_unit_test(test_stale_end),
       cmocka_unit_test(test_lease_is_renewed),

@@ -2,6 +2,7 @@
 #include <sqlite3.h>
 
 #include "fixture.h"
+#include "tests/provoke.h"
 
 /* Another process's lock on the file: nothing can be written, as with a full disk. */
 static sqlite3 *block(fixture *fx) {
@@ -121,6 +122,65 @@ static void test_unknown_backend(void **unused) {
   fixture_close(&fx);
 }
 
+static void test_without_threads(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  for (int threads = 0; threads < 3; threads++) {
+    tm_storage *s;
+    tm_error err;
+    atomic_store(&provoke.threads, threads);
+    assert_int_equal(tm__storage_open(&s, TM_S("sqlite"), &fx.options, &fx.log, &err),
+                     TM_EUNAVAILABLE);
+    assert_null(s);
+    assert_string_equal(err.code, "store.start");
+  }
+  atomic_store(&provoke.threads, -1);
+  fixture_close(&fx);
+}
+
+typedef struct odd_job {
+  tm_commit_job job;
+  uv_sem_t done;
+} odd_job;
+
+static void odd_done(tm_message *m) {
+  uv_sem_post(&((odd_job *)m)->done);
+}
+
+static void expect_no_commit(fixture *fx, int64_t revision, tm_slice body, tm_status status,
+                             const char *code) {
+  tm_row row = {.kind = TM_ROW_TURN, .created = fx->now, .body = body};
+  odd_job odd = {.job = {.message.run = odd_done, .in_memory = true, .commit.row = &row}};
+  tm_head *h = &odd.job.commit.head;
+  tm__uuid7(h->id, fx->now);
+  (void)tm__copy(h->tenant, sizeof(h->tenant), TM_S("t1"));
+  h->status = TM_WAITING_INPUT;
+  h->revision = revision;
+  assert_int_equal(uv_sem_init(&odd.done, 0), 0);
+  tm__storage_commit(fx->storage, &odd.job);
+  uv_sem_wait(&odd.done);
+  uv_sem_destroy(&odd.done);
+  assert_int_equal(odd.job.error.status, status);
+  if (status != TM_OK) assert_string_equal(odd.job.error.code, code);
+}
+
+/* A row that no store takes, a commit that skips a revision, a memory that is full. */
+static void test_commits_that_cannot_be(void **unused) {
+  (void)unused;
+  static const char text[100000];
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  fx.options.memory_bytes = sizeof(text);
+  storage_start(&fx);
+  /* only its length is looked at */
+  expect_no_commit(&fx, 1, (tm_slice){text, TM_ROW_MAX + 1}, TM_ETOOLARGE, "store.too_large");
+  expect_no_commit(&fx, 2, TM_S("{}"), TM_EINVAL, "store.refused");
+  expect_no_commit(&fx, 1, (tm_slice){text, sizeof(text)}, TM_OK, "");
+  expect_no_commit(&fx, 1, TM_S("{}"), TM_ELIMIT, "store.no_room");
+  fixture_close(&fx);
+}
+
 #define MANY 2000
 
 typedef struct counted_job {
@@ -180,6 +240,8 @@ int main(void) {
       cmocka_unit_test(test_store_fails_and_is_mended),
       cmocka_unit_test(test_health_follows_writes),
       cmocka_unit_test(test_unknown_backend),
+      cmocka_unit_test(test_without_threads),
+      cmocka_unit_test(test_commits_that_cannot_be),
       cmocka_unit_test(test_close_commits_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,7 +89,7 @@ static void test_refusals(void **unused) {
     a = say(h, id, "hello");
     assert_refused(a, TM_ECONFLICT, "conversation.finished");
     a = start(h, id, "broken");
-    assert_refused(a, TM_ESCRIPT, "script.failed");
+    assert_refused(a, TM_ESCRIPT, "test.failed");
     a = say(h, id, "hello"); /* nothing was stored of it */
     assert_refused(a, TM_ENOTFOUND, "conversation.not_found");
   }
@@ -462,6 +462,11 @@ static void misuse(void *ud) {
   tm__turn_begin(r->turn, &d, on_durable, r); /* while the other is out: at once */
 }
 
+static void call_early(void *ud) {
+  run *r = ud;
+  tm__turn_call(r->turn, TM_S("1:x:0"), TM_S("1"), on_durable, r);
+}
+
 static void test_wrong_use_is_an_error(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -471,6 +476,9 @@ static void test_wrong_use_is_an_error(void **unused) {
     run *r = held_run(&fx.hosts[0]);
     on_worker(&fx.hosts[0], misuse, r);
     assert_refused(a, TM_ESCRIPT, "journal.busy");
+    a = say(&fx.hosts[0], id, "hold");
+    on_worker(&fx.hosts[0], call_early, held_run(&fx.hosts[0]));
+    assert_refused(a, TM_ESCRIPT, "journal.not_begun");
     assert_answer(say(&fx.hosts[0], id, "hello"));
   }
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "loop/worker.h"
+#include "tests/provoke.h"
 
 #define WRITERS 4
 #define EACH    5000
@@ -61,6 +62,17 @@ static void test_start_and_stop(void **state) {
     assert_int_equal(tm__worker_stop(p.worker), 0);
   }
   assert_int_equal(tm__worker_stop(NULL), 0);
+}
+
+static void test_without_threads(void **state) {
+  (void)state;
+  tm_worker *w = NULL;
+  tm_error err;
+  atomic_store(&provoke.threads, 0);
+  assert_int_equal(tm__worker_start(&w, "w", &err), TM_EUNAVAILABLE);
+  atomic_store(&provoke.threads, -1);
+  assert_null(w);
+  assert_string_equal(err.code, "worker.start");
 }
 
 static void test_order(void **state) {
@@ -263,6 +275,7 @@ static void test_queue(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_start_and_stop),
+      cmocka_unit_test(test_without_threads),
       cmocka_unit_test(test_order),
       cmocka_unit_test(test_many_writers),
       cmocka_unit_test(test_posts_while_stopping),

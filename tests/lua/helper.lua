@@ -2,4 +2,6 @@
 --- modules host.* of the build in $BUILD.
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 package.cpath = (os.getenv("BUILD") or "build") .. "/?.so;" .. package.cpath
-return require "hostlua"
+local host = require "hostlua"
+require "tests.lua.provoked"
+return host

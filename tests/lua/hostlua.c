@@ -11,6 +11,13 @@
 
 __attribute__((visibility("default"))) int luaopen_hostlua(lua_State *L);
 
+static tm_status read_nothing(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
+  (void)ud;
+  (void)out;
+  return tm__fail(err, TM_ENOTFOUND, "file.not_found", "%.*s: there is no system here",
+                  (int)path.len, path.ptr);
+}
+
 static int release(lua_State *L) {
   tm__vm_release(lua_touserdata(L, 1));
   return 0;
@@ -20,6 +27,7 @@ static void adopt(lua_State *L) {
   tm_vm *vm = lua_newuserdatauv(L, sizeof(*vm), 0);
   memset(vm, 0, sizeof(*vm));
   vm->o.config_json = "{}";
+  vm->o.read_file = read_nothing;
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, release);
   lua_setfield(L, -2, "__gc");

@@ -122,7 +122,7 @@ describe("branches", function()
         next_steps = { "end" } },]]):format(run, logic, more or ""),
       'start_step = "act", variables = { stored = "two", deep = { x = 1 } },')
     local turn = host:start()
-    return host:path(), turn.error and turn.error.message
+    return host:path(), turn.error and turn.error.message, turn.error and turn.error.code
   end
 
   it("look at this pass's output, then at state", function()
@@ -162,7 +162,9 @@ describe("branches", function()
     assert.equal("act!", path)
     assert.equal("the outcome '?' of 'act' has no branch and there is no default; "
       .. "declared are: one, two", message)
-    _, message = decide('condition = "unknown", one = "a", two = "b"', "function() end")
+    local code
+    _, message, code = decide('condition = "unknown", one = "a", two = "b"', "function() end")
+    assert.equal("branch.unknown_name", code)
     assert.matches("names 'unknown', which is neither this step's output nor in state", message, 1,
       true)
     _, message = decide('condition = "deep", one = "a", two = "b"', "function() end")
@@ -396,6 +398,7 @@ describe("agents", function()
       ["function() return 5 end"] = "agent.reply", ["function() end"] = "agent.reply",
       ["function() return '\\255' end"] = "agent.reply",
       ["function() return { text = ('x'):rep(500) } end"] = "agent.too_large",
+      ["function() return { text = 'x', outcome = 5 } end"] = "agent.outcome",
     } do
       local turn = custom(respond, nil, { output_limit = 400 })
       assert.same({ "failed", code, "talk" }, { turn.status, turn.error.code, turn.error.step_id })

@@ -14,6 +14,7 @@
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/listen.h"
+#include "tests/provoke.h"
 
 #define PENDING 32
 
@@ -251,6 +252,17 @@ static int tear_down(void **state) {
 }
 
 /* ---- answers ---- */
+
+static void needs_a_complete_library(void **state) {
+  side *s = *state;
+  tm_http_client *client = NULL;
+  tm_error err;
+  atomic_store(&provoke.plain_curl, true);
+  assert_int_equal(tm__http_client_new(&client, s->worker, &err), TM_EUNSUPPORTED);
+  atomic_store(&provoke.plain_curl, false);
+  assert_null(client);
+  assert_string_equal(err.code, "http.library");
+}
 
 static void sends_what_it_is_told(void **state) {
   side *s = *state;
@@ -604,6 +616,7 @@ static void many_at_once(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      WITH_BOTH_SIDES(needs_a_complete_library),
       WITH_BOTH_SIDES(sends_what_it_is_told),
       WITH_BOTH_SIDES(knows_the_methods),
       WITH_BOTH_SIDES(sends_large_bodies),

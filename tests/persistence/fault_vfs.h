@@ -15,7 +15,8 @@ static struct fault {
   bool for_good;  /* every later one fails too */
   bool reads_too; /* and reading */
   bool syncs_only;
-  int met; /* how often it failed */
+  bool unshared; /* files cannot be shared, so that there can be no write-ahead log */
+  int met;       /* how often it failed */
 } fault;
 
 static inline int fault_now(void) {
@@ -122,13 +123,20 @@ static const sqlite3_io_methods fault_methods = {
     .xShmUnmap = fault_shm_unmap,
 };
 
+static const sqlite3_io_methods *fault_methods_now(void) {
+  static sqlite3_io_methods unshared;
+  unshared = fault_methods;
+  unshared.iVersion = 1;
+  return fault.unshared ? &unshared : &fault_methods;
+}
+
 static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out) {
   (void)vfs;
   fault_file *file = (fault_file *)(void *)f;
   file->base.pMethods = NULL;
   file->real = (sqlite3_file *)(void *)(file + 1);
   int rc = fault_real()->xOpen(fault_real(), name, file->real, flags, out);
-  if (rc == SQLITE_OK) file->base.pMethods = &fault_methods;
+  if (rc == SQLITE_OK) file->base.pMethods = fault_methods_now();
   return rc;
 }
 static int fault_delete(sqlite3_vfs *vfs, const char *name, int sync) {

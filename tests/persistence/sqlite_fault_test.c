@@ -124,6 +124,17 @@ static void the_error_says_what_to_do(void **state) {
   assert_true(try_commit(fx, 2, 1, &tip));
 }
 
+static void a_disk_without_shared_memory(void **state) {
+  fixture *fx = *state;
+  tm_store *store = NULL;
+  fault.unshared = true;
+  assert_int_equal(fx->backend->open(&store, &fx->options, &fx->err), TM_EINVAL);
+  assert_null(store);
+  assert_string_equal(fx->err.code, "store.journal_mode");
+  fx->options.wal = false;
+  fixture_open(fx);
+}
+
 /* A probe fails whenever a commit would, and changes nothing. */
 static void a_probe_writes(void **state) {
   fixture *fx = *state;
@@ -260,7 +271,7 @@ int main(void) {
       CASE(the_error_says_what_to_do),  CASE(a_probe_writes),
       CASE(reads_fail_and_recover),     CASE(opening_fails_at_every_operation),
       CASE(checkpoints_fail),           CASE(a_file_that_may_not_grow),
-      CASE(a_file_that_is_away),
+      CASE(a_file_that_is_away),        CASE(a_disk_without_shared_memory),
   };
   fault_install();
   return cmocka_run_group_tests(tests, NULL, NULL);
