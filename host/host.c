@@ -4,9 +4,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* How often deadlines that other processes set are looked for; our own are known exactly. */
 enum { POLL_MS = 1000 };
+
+/* Descriptors that connections leave to the others. */
+enum { RESERVED_DESCRIPTORS = 64, RESERVED_BY_WORKER = 80 };
 
 static void warn(void *ud, const char *text) {
   tm__log(ud, TM_LOG_WARNING, text, NULL);
@@ -238,6 +242,25 @@ static bool is_ready(void *ud, const char **why_not) {
   return running && tm__storage_healthy(h->storage);
 }
 
+/* What the process may have open, without what the store, the scripts and outgoing calls need. */
+static int connection_limit(const tm_host *h) {
+  int wanted = (int)tm__config_int(h->config, "server.connection_limit");
+  struct rlimit descriptors;
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) != 0) return wanted;
+  rlim_t reserve = RESERVED_DESCRIPTORS + RESERVED_BY_WORKER * (rlim_t)h->worker_count;
+  if (reserve > descriptors.rlim_cur / 2) reserve = descriptors.rlim_cur / 2;
+  rlim_t room = descriptors.rlim_cur - reserve;
+  if ((rlim_t)wanted <= room) return wanted;
+  char allowed[24], possible[24];
+  (void)snprintf(allowed, sizeof(allowed), "%llu", (unsigned long long)descriptors.rlim_cur);
+  (void)snprintf(possible, sizeof(possible), "%llu", (unsigned long long)room);
+  tm__log(&h->log, TM_LOG_WARNING,
+          "server.connection_limit is more than the process may have open: raise its limit of "
+          "descriptors (ulimit -n, LimitNOFILE=)",
+          "descriptors", allowed, "connections", possible, NULL);
+  return (int)room;
+}
+
 tm_status tm_host_listen(tm_host *h, const char *address, char *url_out, size_t url_size,
                          tm_error *err) {
   if (h->state != TM_HOST_RUNNING || h->api != NULL)
@@ -248,7 +271,8 @@ tm_status tm_host_listen(tm_host *h, const char *address, char *url_out, size_t 
       .log = &h->log,
       .address = address != NULL ? address : tm__config_text(c, "server.listen"),
       .body_limit = (size_t)tm__config_int(c, "server.body_limit"),
-      .connection_limit = (int)tm__config_int(c, "server.connection_limit"),
+      .memory_limit = (size_t)tm__config_int(c, "server.memory_limit"),
+      .connection_limit = connection_limit(h),
       .idle_timeout_s = (int)(tm__config_ms(c, "server.idle_timeout") / 1000),
       .request_timeout_s = (int)(tm__config_ms(c, "server.request_timeout") / 1000),
       .ready = is_ready,

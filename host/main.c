@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -422,9 +423,19 @@ static int run(cli *c, char **argv) {
   return EXIT_OK;
 }
 
+/* As many descriptors as the system allows: the usual 1024 are only for programs that use select.
+ */
+static void raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv) {
   cli c = {.columns = 80};
   if (argc < 1) return EXIT_USAGE;
+  raise_descriptor_limit();
   (void)signal(SIGPIPE, SIG_IGN);
   (void)signal(SIGXFSZ, SIG_IGN);
   look_at_terminal(&c);

@@ -8,6 +8,8 @@
 #include "api/problem.h"
 #include "api/routes.h"
 
+#define RETRY_MS 1000 /* what a client waits that was refused because too much goes on */
+
 struct tm_api {
   tm_api_options o;
   tm_guard guard;
@@ -88,6 +90,7 @@ static void refuse(void *ud, tm_http_exchange *x, int status, const char *code,
   tm_error err;
   (void)ud;
   (void)tm__fail(&err, TM_EINVAL, code, "%s", detail);
+  if (status == 503) err.retry_after_ms = RETRY_MS;
   tm__problem_reply(x, status, &err, NULL);
 }
 
@@ -106,6 +109,7 @@ static tm_status start_server(tm_api *a, tm_error *err) {
   tm_http_options http = {
       .host = a->guard.host,
       .body_limit = a->o.body_limit,
+      .memory_limit = a->o.memory_limit,
       .connection_limit = a->o.connection_limit,
       .idle_timeout_s = a->o.idle_timeout_s,
       .request_timeout_s = a->o.request_timeout_s,

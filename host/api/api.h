@@ -10,7 +10,7 @@ typedef struct tm_api_options {
   tm_host *host;
   const tm_log *log;
   const char *address; /* "127.0.0.1:8700" */
-  size_t body_limit;
+  size_t body_limit, memory_limit;
   int connection_limit, idle_timeout_s, request_timeout_s;
   bool (*ready)(void *ud, const char **why_not); /* any thread: for /readyz */
   void *ud;

@@ -60,15 +60,14 @@ static void different_tables(tm_loader *l) {
   }
 }
 
-static void step_within_state(tm_loader *l) {
-  const tm_slot *step = slot(l, "limits.step_memory"), *state = slot(l, "limits.memory");
-  if (step->value.number <= state->value.number) return;
+/* `why` ends the sentence. */
+static void within(tm_loader *l, const char *part, const char *whole, const char *why) {
+  const tm_slot *p = slot(l, part), *w = slot(l, whole);
+  if (p->value.number <= w->value.number) return;
   char place[PLACE_SIZE];
-  place_of(l, step->origin != NULL ? step : state, place);
-  tm__load_problem(l, place,
-                   "limits.step_memory (%" PRId64 ") is more than limits.memory (%" PRId64
-                   "); a step runs within the state's memory",
-                   step->value.number, state->value.number);
+  place_of(l, p->origin != NULL ? p : w, place);
+  tm__load_problem(l, place, "%s (%" PRId64 ") is more than %s (%" PRId64 "); %s", part,
+                   p->value.number, whole, w->value.number, why);
 }
 
 /* A section for another backend is known and has no effect: that is said once. */
@@ -99,6 +98,7 @@ void tm__load_rules(tm_loader *l) {
   if (l->problem_count > 0 || l->no_memory) return;
   agree_on_wal(l);
   different_tables(l);
-  step_within_state(l);
+  within(l, "limits.step_memory", "limits.memory", "a step runs within the state's memory");
+  within(l, "server.body_limit", "server.memory_limit", "a body of that size could never arrive");
   unused_sections(l);
 }

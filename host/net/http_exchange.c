@@ -165,5 +165,6 @@ void tm__http_reply(tm_http_exchange *x, int status, const char *content_type, t
   tm_http_answered *answered = x->answered;
   x->response = make_response(x, content_type, body, extra);
   x->status = status;
+  x->size = body.len;
   if (atomic_exchange(&x->state, TM_HTTP_ANSWERED) == TM_HTTP_SUSPENDED) hand_back(answered, x);
 }

@@ -41,8 +41,10 @@ struct tm_http_exchange {
   const atomic_bool *last;    /* true: so it is, because the server stops */
   tm_http_answered *answered; /* where to go when answered while suspended */
   tm_http_exchange *next;
+  size_t held; /* bytes of body or answer that count against the memory limit; HTTP thread */
   struct MHD_Response *response; /* written before `state` becomes ANSWERED; NULL: out of memory */
   int status;
+  size_t size; /* of the response's body */
   _Atomic tm_http_state state;
 };
 

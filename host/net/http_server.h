@@ -17,17 +17,19 @@ typedef struct tm_http_options {
   const char *host; /* an address, or "localhost" */
   uint16_t port;    /* 0: any */
   size_t body_limit;
-  int connection_limit;
-  int idle_timeout_s;    /* a connection that sends nothing */
-  int request_timeout_s; /* a request that does not become whole */
+  size_t memory_limit; /* bytes of bodies that have come and answers that have not gone, together */
+  int connection_limit; /* over it who waits longest gives way, else the new one is answered 503 */
+  int idle_timeout_s;   /* for the first line of a request to come, and for an answer to be taken */
+  int request_timeout_s; /* from that line to the end of the request */
   const tm_log *log;     /* must outlive the server */
   /* HTTP thread. Must see to it that tm__http_reply is called exactly once. */
   void (*handler)(void *ud, tm_http_exchange *x);
   /* HTTP thread, for a request that is not passed on: 400 "request.target", "request.header",
    * "request.framing", 501 "request.transfer_encoding", 413 "body.too_large", 408
-   * "request.timeout", 503 "host.stopping" or "host.memory". Must reply, in the application's own
-   * shape, before it returns; only method, path and headers may be asked for. */
+   * "request.timeout", 503 "host.stopping", "host.memory" or "server.busy". Must reply, in the
+   * application's own shape, before it returns; only method, path and headers may be asked for. */
   void (*refuse)(void *ud, tm_http_exchange *x, int status, const char *code, const char *detail);
+  int64_t (*now_us)(void *ud); /* a monotonic clock for the deadlines; NULL: the system's */
   void *ud;
 } tm_http_options;
 

@@ -110,6 +110,7 @@ static tm_api_options options(fixture *f) {
   return (tm_api_options){.host = &f->host,
                           .address = "127.0.0.1:0",
                           .body_limit = 4096,
+                          .memory_limit = 64U << 20,
                           .connection_limit = 50,
                           .idle_timeout_s = 30,
                           .request_timeout_s = 30,

@@ -219,6 +219,7 @@ static int set_up(void **state) {
   peer *p = &s->peer;
   tm_http_options o = {.host = "127.0.0.1",
                        .body_limit = 4U << 20,
+                       .memory_limit = 64U << 20,
                        .connection_limit = 100,
                        .idle_timeout_s = 30,
                        .request_timeout_s = 30,

@@ -6,157 +6,8 @@
 
 #include <cmocka.h>
 #include <curl/curl.h>
-#include <pthread.h>
 
-#include "core/clock.h"
-#include "net/http_server.h"
-#include "tests/net/raw_client.h"
-
-#define BODY_LIMIT 65536
-#define WAITING    64
-
-/* Exchanges that a path asks to be answered by another thread, or by the test itself. */
-typedef struct fixture {
-  tm_http_server *server;
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  tm_http_exchange *waiting[WAITING];
-  size_t count;
-  bool answering; /* threads answer what waits */
-  bool done;
-  pthread_t answerers[2];
-  char refused[64];
-} fixture;
-
-static void answer_text(tm_http_exchange *x, const char *text) {
-  tm__http_reply(x, 200, "text/plain", tm__slice(text), NULL);
-}
-
-static bool list_name(void *ud, tm_slice name) {
-  tm__buf_slice(ud, name);
-  tm__buf_byte(ud, ';');
-  return true;
-}
-
-static void echo(tm_http_exchange *x) {
-  tm_buf b = {0};
-  tm__buf_slice(&b, tm__http_method(x));
-  tm__buf_byte(&b, ' ');
-  tm__buf_slice(&b, tm__http_path(x));
-  tm__buf_printf(&b, " q=%s h=%s names=",
-                 tm__http_query(x, "q").ptr != NULL ? tm__http_query(x, "q").ptr : "-",
-                 tm__http_header(x, "X-Test").ptr != NULL ? tm__http_header(x, "X-Test").ptr : "-");
-  tm__http_query_names(x, list_name, &b);
-  tm__buf_byte(&b, ' ');
-  tm__buf_slice(&b, tm__http_body(x));
-  tm__http_reply(x, 200, "text/plain", tm__buf_view(&b), "X-One: 1\nX-Two: two words\n");
-  tm__buf_free(&b);
-}
-
-static void hold(fixture *f, tm_http_exchange *x) {
-  (void)pthread_mutex_lock(&f->lock);
-  assert_true(f->count < WAITING);
-  f->waiting[f->count++] = x;
-  (void)pthread_cond_broadcast(&f->changed);
-  (void)pthread_mutex_unlock(&f->lock);
-}
-
-static void on_request(void *ud, tm_http_exchange *x) {
-  if (tm__slice_is(tm__http_path(x), "/later"))
-    hold(ud, x);
-  else if (tm__slice_is(tm__http_path(x), "/empty"))
-    tm__http_reply(x, 200, "text/plain", (tm_slice){NULL, 0}, NULL);
-  else if (tm__slice_is(tm__http_path(x), "/large")) {
-    char *big = calloc(1, 8U << 20);
-    tm__http_reply(x, 200, "text/plain", (tm_slice){big, 8U << 20}, NULL);
-    free(big);
-  } else
-    echo(x);
-}
-
-static void on_refuse(void *ud, tm_http_exchange *x, int status, const char *code,
-                      const char *detail) {
-  fixture *f = ud;
-  (void)snprintf(f->refused, sizeof(f->refused), "%s", code);
-  tm__http_reply(x, status, "text/plain", tm__slice(detail), "X-Code: refused\n");
-}
-
-/* The oldest exchange that waits; waits for one. NULL: done. */
-static tm_http_exchange *next_waiting(fixture *f) {
-  (void)pthread_mutex_lock(&f->lock);
-  while (f->count == 0 && !f->done)
-    (void)pthread_cond_wait(&f->changed, &f->lock);
-  tm_http_exchange *x = f->count > 0 ? f->waiting[0] : NULL;
-  if (x != NULL) memmove(f->waiting, f->waiting + 1, --f->count * sizeof(f->waiting[0]));
-  (void)pthread_mutex_unlock(&f->lock);
-  return x;
-}
-
-static void *answer_all(void *arg) {
-  tm_http_exchange *x;
-  while ((x = next_waiting(arg)) != NULL) {
-    char *copy = tm__slice_dup(tm__http_body(x));
-    answer_text(x, copy);
-    free(copy);
-  }
-  return NULL;
-}
-
-static tm_http_options options(fixture *f) {
-  return (tm_http_options){.host = "127.0.0.1",
-                           .body_limit = BODY_LIMIT,
-                           .connection_limit = 100,
-                           .idle_timeout_s = 30,
-                           .request_timeout_s = 30,
-                           .handler = on_request,
-                           .refuse = on_refuse,
-                           .ud = f};
-}
-
-static fixture *fixture_new(const tm_http_options *o) {
-  fixture *f = calloc(1, sizeof(*f));
-  tm_http_options own = o != NULL ? *o : options(f);
-  tm_error err = {0};
-  own.ud = f;
-  (void)pthread_mutex_init(&f->lock, NULL);
-  (void)pthread_cond_init(&f->changed, NULL);
-  if (tm__http_server_start(&f->server, &own, &err) != TM_OK) fail_msg("%s", err.message);
-  return f;
-}
-
-static void start_answerers(fixture *f) {
-  f->answering = true;
-  for (int i = 0; i < 2; i++)
-    assert_int_equal(pthread_create(&f->answerers[i], NULL, answer_all, f), 0);
-}
-
-static void fixture_free(fixture *f) {
-  (void)pthread_mutex_lock(&f->lock);
-  f->done = true;
-  (void)pthread_cond_broadcast(&f->changed);
-  (void)pthread_mutex_unlock(&f->lock);
-  for (int i = 0; f->answering && i < 2; i++)
-    (void)pthread_join(f->answerers[i], NULL);
-  tm__http_server_stop(f->server);
-  (void)pthread_mutex_destroy(&f->lock);
-  (void)pthread_cond_destroy(&f->changed);
-  free(f);
-}
-
-static int dial(const fixture *f) {
-  int fd = raw_connect(tm__http_server_port(f->server));
-  assert_true(fd >= 0);
-  return fd;
-}
-
-/* Sends `request` on `fd`; the answer must have this status and hold `text`. */
-static void expect(int fd, const char *request, int status, const char *text) {
-  assert_true(raw_say(fd, request));
-  char *answer = raw_answer(fd, strncmp(request, "HEAD", 4) == 0);
-  if (raw_status(answer) != status || strstr(answer, text) == NULL)
-    fail_msg("expected %d and \"%s\", got: %s", status, text, answer);
-  free(answer);
-}
+#include "tests/net/http_fixture.h"
 
 /* ---- plain requests ---- */
 
@@ -222,13 +73,6 @@ static void answers_pipelined_requests_in_order(void **state) {
 }
 
 /* ---- too much ---- */
-
-static void say_body(int fd, size_t len) {
-  char *body = malloc(len);
-  memset(body, 'x', len);
-  (void)raw_send(fd, body, len); /* the server may have had enough */
-  free(body);
-}
 
 static void takes_a_body_of_the_limit(void **state) {
   (void)state;
@@ -363,12 +207,6 @@ static void refuses_what_can_be_read_in_two_ways(void **state) {
   fixture_free(f);
 }
 
-static double processor_seconds(void) {
-  struct timespec t;
-  assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
-  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* A chunk whose head never ends fills libmicrohttpd's buffer, which then has nothing to do but is
  * never done. */
 static void a_chunk_without_end_does_not_keep_the_processor(void **state) {
@@ -388,79 +226,6 @@ static void a_chunk_without_end_does_not_keep_the_processor(void **state) {
   free(answer);
   (void)close(other);
   (void)close(fd);
-  fixture_free(f);
-}
-
-/* ---- too slow ---- */
-
-/* Sends `head`, then a byte every 100 ms, until an answer or the end comes; the answer. */
-static char *trickle(int fd, const char *head) {
-  struct timeval pace = {0, 100000}, patience = {10, 0};
-  char c;
-  assert_true(raw_say(fd, head));
-  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &pace, sizeof(pace));
-  for (int i = 0; i < 100 && recv(fd, &c, 1, MSG_PEEK) < 0; i++)
-    if (!raw_say(fd, "x")) break;
-  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  return raw_answer(fd, false);
-}
-
-static void sweeps_requests_that_trickle(void **state) {
-  (void)state;
-  static const char *const heads[] = {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n",
-                                      "GET /p HTTP/1.1\r\nHost: h\r\nX-Slow: "};
-  tm_http_options o = options(NULL);
-  o.request_timeout_s = 1;
-  o.idle_timeout_s = 1;
-  fixture *f = fixture_new(&o);
-  for (size_t i = 0; i < 2; i++) {
-    int fd = dial(f);
-    int64_t before = tm__clock_monotonic_us();
-    char *answer = trickle(fd, heads[i]);
-    int64_t took = tm__clock_monotonic_us() - before;
-    assert_int_equal(raw_status(answer), 408);
-    assert_string_equal(f->refused, "request.timeout");
-    assert_in_range(took, 900000, 4000000);
-    free(answer);
-    (void)close(fd);
-  }
-  int fd = dial(f);
-  char *answer = trickle(fd, "GE"); /* no request line yet: nothing to answer */
-  assert_string_equal(answer, "");
-  free(answer);
-  (void)close(fd);
-  fixture_free(f);
-}
-
-static void closes_idle_connections(void **state) {
-  (void)state;
-  tm_http_options o = options(NULL);
-  o.idle_timeout_s = 1;
-  fixture *f = fixture_new(&o);
-  int fd = dial(f);
-  expect(fd, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
-  assert_true(raw_closed(fd));
-  (void)close(fd);
-  fixture_free(f);
-}
-
-static void waits_when_all_connections_are_taken(void **state) {
-  (void)state;
-  tm_http_options o = options(NULL);
-  o.connection_limit = 2;
-  fixture *f = fixture_new(&o);
-  int a = dial(f), b = dial(f);
-  expect(a, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
-  expect(b, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/b");
-  int c = dial(f);
-  assert_true(raw_say(c, "GET /c HTTP/1.1\r\nHost: h\r\n\r\n"));
-  expect(a, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "/a");
-  char byte;
-  assert_int_equal(recv(c, &byte, 1, MSG_DONTWAIT), -1);
-  (void)close(a);
-  expect(c, "", 200, "/c");
-  (void)close(b);
-  (void)close(c);
   fixture_free(f);
 }
 
@@ -693,9 +458,6 @@ int main(void) {
       cmocka_unit_test(refuses_huge_headers_and_rubbish),
       cmocka_unit_test(refuses_what_can_be_read_in_two_ways),
       cmocka_unit_test(a_chunk_without_end_does_not_keep_the_processor),
-      cmocka_unit_test(sweeps_requests_that_trickle),
-      cmocka_unit_test(closes_idle_connections),
-      cmocka_unit_test(waits_when_all_connections_are_taken),
       cmocka_unit_test(answers_later),
       cmocka_unit_test(a_client_that_left_hurts_nobody),
       cmocka_unit_test(answers_a_client_that_has_said_all),
