@@ -143,7 +143,7 @@ static enum MHD_Result on_body(tm_http_exchange *x, const char *data, size_t *si
   hold(x, x->body.len);
   *size = 0;
   if (tm__buf_ok(&x->body)) return MHD_YES;
-  tm__http_refuse_raw(x, 503, "server.memory",
+  tm__http_refuse_raw(x, 503, "host.memory",
                       "out of memory: no room for the body; try again later");
   return MHD_NO;
 }

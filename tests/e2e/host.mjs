@@ -75,8 +75,10 @@ export class Server {
     this.binary = binary;
   }
   // Resolves when the process says that it listens; rejects with its errors when it ends before.
-  async start(args = [], env = {}) {
-    const child = this.process = spawn(this.binary, ['serve', '--config', this.place.config, ...args],
+  async start(args = [], env = {}, { descriptors = '' } = {}) {
+    const limit = descriptors ? `ulimit -n ${descriptors} && ` : '';
+    const child = this.process = spawn('sh', ['-c', `${limit}exec "$@"`, 'sh', this.binary, 'serve',
+      '--config', this.place.config, ...args],
       { cwd: this.place.dir, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     const clear = () => child.kill('SIGKILL');
     left.add(clear);
