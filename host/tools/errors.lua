@@ -72,8 +72,15 @@ local RAISES = {
   "fault%.stop%s*%(%s*\"(" .. NAME .. ")\"", "code%s*=%s*\"(" .. NAME .. ")\"",
 }
 
+-- The keys of the configuration, which may stand in an area of the same name.
+local function settings()
+  local keys = {}
+  for key in read("host/config/keys.def"):gmatch("\"(" .. NAME .. ")\"") do keys[key] = true end
+  return keys
+end
+
 -- A code is what is raised as one, or any literal in one of the areas of the list.
-local function raised_in(path, list, found)
+local function raised_in(path, list, keys, found)
   local text = code_of(path)
   local function add(code)
     found[code] = found[code] or {}
@@ -84,14 +91,14 @@ local function raised_in(path, list, found)
     for code in text:gmatch(pattern) do add(code) end
   end
   for code in text:gmatch("\"(" .. NAME .. ")\"") do
-    if list.about[code:match("^[^.]+")] then add(code) end
+    if list.about[code:match("^[^.]+")] and not keys[code] then add(code) end
   end
   for code in text:gmatch("%[(" .. NAME .. ")%]\\n\"") do add(code) end
 end
 
 local function raised(list)
-  local found = {}
-  for _, path in ipairs(sources()) do raised_in(path, list, found) end
+  local found, keys = {}, settings()
+  for _, path in ipairs(sources()) do raised_in(path, list, keys, found) end
   for _, files in pairs(found) do table.sort(files) end
   return found
 end
