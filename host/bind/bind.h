@@ -103,8 +103,14 @@ void tm__limits_place(tm_vm *vm, lua_State *L);       /* notes where L stands */
 tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
 /* For C that loops on behalf of a script: no hook runs in there. A unit is about as much work as
  * one instruction. False: a limit has tripped, stop now; spend raises instead. */
+#define TM_UNITS_PER_LOOK 1000
 bool tm__limits_charge(tm_vm *vm, size_t units);
-void tm__limits_spend(lua_State *L, size_t units);
+void tm__limits_check(lua_State *L); /* raises if a limit has tripped, or trips now */
+static inline void tm__limits_spend(lua_State *L, size_t units) {
+  tm_vm *vm = *(tm_vm **)lua_getextraspace(L);
+  vm->work += units;
+  if (vm->work >= TM_UNITS_PER_LOOK || vm->tripped != TM_TRIP_NONE) tm__limits_check(L);
+}
 int64_t tm__limits_used_us(const tm_vm *vm); /* CPU time of this entry; 0: a short one */
 
 void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */

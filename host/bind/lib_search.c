@@ -1,7 +1,6 @@
 /* lib_search.c - string.find, match, gmatch and gsub: the skin over the matcher of pattern.c. */
 #include <string.h>
 
-#include "bind/bind.h"
 #include "bind/libs.h"
 #include "bind/pattern.h"
 

@@ -124,12 +124,14 @@ void tm__libs_open(lua_State *L) {
       {NULL, NULL},
   };
   static const char *const no_base[] = {"dofile", "loadfile", "print", "warn", NULL};
-  static const char *const no_string[] = {"dump", NULL};
+  static const char *const no_string[] = {"dump", "pack", "packsize", "unpack", NULL};
   for (const luaL_Reg *lib = libs; lib->name != NULL; lib++) {
     luaL_requiref(L, lib->name, lib->func, 1);
     lua_pop(L, 1);
   }
   replace_functions(L, "string", tm__lib_string);
+  replace_functions(L, "table", tm__lib_table);
+  replace_functions(L, "utf8", tm__lib_utf8);
   open_debug(L);
   remove_fields(L, "_G", no_base);
   remove_fields(L, "string", no_string);

@@ -6,14 +6,19 @@
 #ifndef TM_BIND_LIBS_H
 #define TM_BIND_LIBS_H
 
-#include <lauxlib.h>
-#include <lua.h>
+#include "bind/bind.h"
+
+#define TM_TOLL_PORTION 64 /* units */
 
 /* Each sets its functions in the table on top of the stack, over what is there. */
 void tm__lib_string(lua_State *L);
+void tm__lib_table(lua_State *L);
+void tm__lib_utf8(lua_State *L);
 
-/* Parts of the string library, called by no other: find, match, gmatch, gsub. */
-void tm__lib_search(lua_State *L);
+/* Parts of the above that have files of their own. */
+void tm__lib_search(lua_State *L); /* sets find, match, gmatch and gsub */
+int tm__string_format(lua_State *L);
+int tm__table_sort(lua_State *L);
 
 /* What copying so many bytes costs. */
 static inline size_t tm__copy_units(size_t bytes) {
@@ -24,5 +29,25 @@ static inline size_t tm__copy_units(size_t bytes) {
  * range is at least 1, its end at most `len`. */
 size_t tm__range_start(lua_Integer at, size_t len);
 size_t tm__range_end(lua_Integer at, size_t len);
+
+/* The length of argument `arg`, which must be a table or behave like one. */
+lua_Integer tm__table_length(lua_State *L, int arg, bool write);
+
+/* What is due for passing the elements of a table: it is spent in portions. */
+typedef struct tm_toll {
+  lua_State *L;
+  size_t cost, due; /* units: for each access; not spent yet */
+} tm_toll;
+tm_toll tm__toll(lua_State *L, int arg);
+
+static inline void tm__toll_end(tm_toll *t) {
+  tm__limits_spend(t->L, t->due + 1);
+  t->due = 0;
+}
+
+static inline void tm__toll_pay(tm_toll *t, size_t extra) {
+  t->due += t->cost + extra;
+  if (t->due >= TM_TOLL_PORTION) tm__toll_end(t);
+}
 
 #endif

@@ -95,7 +95,7 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
 
 bool tm__limits_charge(tm_vm *vm, size_t units) {
   vm->work += units;
-  if (vm->work >= INSTRUCTIONS_PER_LOOK) {
+  if (vm->work >= TM_UNITS_PER_LOOK) {
     vm->work = 0;
     look(vm);
   }
@@ -107,9 +107,9 @@ int64_t tm__limits_used_us(const tm_vm *vm) {
   return tm__clock_thread_cpu_us() - (vm->deadline_us - vm->budget_ms * 1000);
 }
 
-void tm__limits_spend(lua_State *L, size_t units) {
+void tm__limits_check(lua_State *L) {
   tm_vm *vm = tm__vm(L);
-  if (tm__limits_charge(vm, units)) return;
+  if (tm__limits_charge(vm, 0)) return;
   if (vm->where[0] == '\0') tm__limits_place(vm, L);
   (void)raise_limit(L);
 }

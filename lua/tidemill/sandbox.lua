@@ -13,46 +13,12 @@ local view = require "tidemill.view"
 
 local M = {}
 
-local REPEAT_MOST_BYTES = 1 << 20
-local MOVE_MOST = 1000000
-
 local LOCKED = "%s cannot be set: the libraries are shared by all scripts"
 local FROZEN = "the global '%s' cannot be set after load: conversations share the script's "
   .. "globals; keep it in ctx.state, or in a local variable"
 
---- insert and remove shift elements in C, as many as __len claims.
-local function truly_long(name)
-  local shift = table[name]
-  return function(t, ...)
-    local metatable
-    if type(t) == "table" then metatable = getmetatable(t) end
-    local own = metatable ~= nil and not json.is_array(t) and view.real(t) == t
-    if own and (type(metatable) ~= "table" or rawget(metatable, "__len") ~= nil) then
-      fault.misuse(("table.%s: not of a table with __len"):format(name))
-    end
-    return shift(t, ...)
-  end
-end
-
 local FROZEN_FIELD = "'%s' cannot be set after load: conversations share the table that a global "
   .. "holds; keep it in ctx.state, or in a local variable"
-
-local function bounded_repeat(s, n, separator)
-  local unit = #tostring(s) + (separator and #tostring(separator) or 0)
-  if math.type(n) == "integer" and n > 0 and unit > 0 and n > REPEAT_MOST_BYTES // unit then
-    fault.misuse(("string.rep: the result would have more than %d bytes")
-      :format(REPEAT_MOST_BYTES))
-  end
-  return string.rep(s, n, separator)
-end
-
-local function bounded_move(from, first, last, at, to)
-  if math.type(first) == "integer" and math.type(last) == "integer"
-    and last - first >= MOVE_MOST then
-    fault.misuse(("table.move: more than %d elements"):format(MOVE_MOST))
-  end
-  return table.move(from, first, last, at, to)
-end
 
 --- A class that is a global may be used as metatable although it is frozen.
 local function safe_setmetatable(t, metatable)
@@ -137,11 +103,8 @@ local safe_os = pick(date, "clock date difftime time")
 local safe_coroutine = pick(coroutines,
   "close create isyieldable resume running status wrap yield")
 local safe_string = pick(string,
-  "byte char find format gmatch gsub len lower match reverse sub upper")
-safe_string.rep = bounded_repeat
-local safe_table = pick(table, "concat pack sort unpack")
-safe_table.insert, safe_table.remove = truly_long "insert", truly_long "remove"
-safe_table.move = bounded_move
+  "byte char find format gmatch gsub len lower match rep reverse sub upper")
+local safe_table = pick(table, "concat insert move pack remove sort unpack")
 local safe_math = pick(math, "abs ceil floor fmod huge max maxinteger min mininteger modf pi sqrt "
   .. "tointeger type ult exp log sin cos tan asin acos atan deg rad")
 local safe_utf8 = pick(utf8, "char charpattern codepoint codes len offset")

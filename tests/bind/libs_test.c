@@ -65,9 +65,109 @@ static void test_patterns(void **state) {
     expect_cpu_limit(hostile[i]);
 }
 
+static void test_string(void **state) {
+  (void)state;
+  static const char *const hostile[] = {
+      "while true do ('x'):rep(1 << 20) end",
+      "while true do (''):rep(1 << 60) end",
+      "local s = ('a'):rep(1 << 20) while true do s:upper() end",
+      "local s = ('a'):rep(1 << 20) while true do s:reverse() end",
+      "local s = ('a'):rep(1 << 20) while true do s:sub(2) end",
+      "local s = ('a'):rep(1 << 20) while true do ('%s'):format(s) end",
+      "local s = ('\\1'):rep(1 << 18) while true do ('%q'):format(s) end",
+      "local s = ('a'):rep(9999) while 1 do ('%.1g'):rep(9999):format(s:byte(1, -1)) end",
+      "local s = ('a'):rep(10000) while true do string.char(s:byte(1, -1)) end",
+      "while true do pcall(string.format, '%d', 'x') end",
+  };
+  for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
+    expect_cpu_limit(hostile[i]);
+}
+
+static void test_table(void **state) {
+  (void)state;
+  static const char *const hostile[] = {
+      "table.move({}, 1, 1e8 // 1 | 0, 2)",
+      "table.move(setmetatable({}, {__newindex = function() end}), 1, math.maxinteger - 1, 2)",
+      "table.insert(setmetatable({}, {__len = function() return 1 << 50 end}), 1, 1)",
+      "table.remove(setmetatable({}, {__len = function() return 1 << 50 end}), 1)",
+      "table.sort(setmetatable({}, {__len = function() return (1 << 31) - 2 end}),"
+      " function() return false end)",
+      "table.sort(setmetatable({}, {__len = function() return (1 << 31) - 2 end}), rawequal)",
+      "local t = setmetatable({}, {__index = function() return '' end})"
+      " table.concat(t, '', 1, 1 << 50)",
+      "local t = {} for i = 1, 1900 do t = setmetatable({}, {__index = t}) end"
+      " while true do table.unpack(t, 1, 10000) end",
+      "local t = {} for i = 1, 10000 do t[i] = i end while true do table.unpack(t) end",
+      "local t = {} for i = 1, 10000 do t[i] = i end while true do table.insert(t, 1, 1)"
+      " table.remove(t, 1) end",
+      "local t = {} for i = 1, 1000 do t[i] = 'abc' end while true do table.concat(t) end",
+      "local t = {} for i = 1, 50000 do t[i] = i % 7 end while true do pcall(table.sort, t, "
+      "rawequal)"
+      " end",
+      "local s = ('a'):rep(1 << 18) local t = {} for i = 1, 5 do t[i] = s .. i end"
+      " while true do table.sort(t) end",
+      "while true do table.pack(table.unpack({}, 1, 200)) end",
+  };
+  for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
+    expect_cpu_limit(hostile[i]);
+}
+
+/* A comparator that answers while it looks at what is asked makes each pivot the worst one. */
+static void test_sort_with_an_adversary(void **state) {
+  (void)state;
+  expect_cpu_limit(
+      "local solid, n, candidate, values, t = 0, 100000, 0, {}, {}\n"
+      "for i = 1, n do t[i] = i end\n"
+      "table.sort(t, function(a, b)\n"
+      "  if not values[a] and not values[b] then\n"
+      "    solid = solid + 1\n"
+      "    values[a == candidate and a or b] = solid\n"
+      "  end\n"
+      "  if not values[a] then candidate = a elseif not values[b] then candidate = b end\n"
+      "  return (values[a] or n) < (values[b] or n)\n"
+      "end)");
+}
+
+static void test_utf8(void **state) {
+  (void)state;
+  static const char *const hostile[] = {
+      "local s = ('a'):rep(1 << 20) while true do utf8.len(s) end",
+      "local s = ('a'):rep(1 << 20) while true do utf8.offset(s, 1 << 20) end",
+      "local s = ('a'):rep(1 << 20) while true do utf8.offset(s, -(1 << 20)) end",
+      "local s = 'a' .. ('\\x80'):rep(1 << 20) while true do utf8.offset(s, 0, #s) end",
+      "local s = 'a' .. ('\\x80'):rep(1 << 20) local f = utf8.codes('') while true do f(s, 1) end",
+      "local s = ('a'):rep(1 << 20) while true do for _ in utf8.codes(s) do end end",
+      "local s = ('a'):rep(10000) while true do utf8.codepoint(s, 1, -1) end",
+      "local s = ('a'):rep(10000) while true do utf8.char(s:byte(1, -1)) end",
+  };
+  for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
+    expect_cpu_limit(hostile[i]);
+}
+
+static void expect_result(const char *code, const char *result) {
+  tm_error err = {0};
+  if (run_code(vm, code, &out, &err) != TM_OK) fail_msg("%s\n-> %s", code, err.message);
+  assert_string_equal(out.ptr, result);
+}
+
+/* Texts have the same functions, and nothing is left of the originals. */
+static void test_they_replace_the_originals(void **state) {
+  (void)state;
+  expect_result("return getmetatable('').__index == string and ('x').rep == string.rep", "true");
+  expect_result("return (('%d,%s'):format(1, 'x'):gsub(',', ';'))", "1;x");
+  expect_result("return string.pack == nil and string.dump == nil and ('').unpack == nil", "true");
+  expect_result("return table.concat(table.move({3, 1, 2}, 1, 3, 1, {}), '-')", "3-1-2");
+  expect_result("return '10' + 5", "15");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_patterns, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_string, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_table, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_sort_with_an_adversary, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_utf8, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_they_replace_the_originals, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

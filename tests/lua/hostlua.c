@@ -45,12 +45,26 @@ static int open_string(lua_State *L) {
   return 1;
 }
 
+static int open_table(lua_State *L) {
+  lua_newtable(L);
+  tm__lib_table(L);
+  return 1;
+}
+
+static int open_utf8(lua_State *L) {
+  lua_newtable(L);
+  tm__lib_utf8(L);
+  return 1;
+}
+
 int luaopen_hostlua(lua_State *L) {
   static const luaL_Reg modules[] = {
 #define MODULE(name) {"host." #name, tm__open_##name},
 #include "bind/modules.def"
 #undef MODULE
       {"hostlua.string", open_string},
+      {"hostlua.table", open_table},
+      {"hostlua.utf8", open_utf8},
       {NULL, NULL},
   };
   adopt(L);
