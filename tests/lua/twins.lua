@@ -24,7 +24,7 @@ local function is_made(value)
 end
 
 --- Everything that a call returns and leaves in the tables that were made for it. Messages name a
---- function by the table where it is found.
+--- function by some table where it is found, so the name is left out.
 local function outcome(f, ...)
   local arguments, made = table.pack(...), { n = 0 }
   for i = 1, arguments.n do
@@ -36,7 +36,7 @@ local function outcome(f, ...)
   end
   local values = table.pack(pcall(f, table.unpack(arguments, 1, arguments.n)))
   for i = 1, values.n do
-    if type(values[i]) == "string" then values[i] = values[i]:gsub("'[%w_.]*%.(%w+)'", "'%1'") end
+    if type(values[i]) == "string" then values[i] = values[i]:gsub("( to )'[%w_.]+'", "%1it") end
   end
   return values, made
 end
