@@ -8,12 +8,15 @@
 #include "bind/embedded.h"
 #include "bind/libs.h"
 
+#define BYTES_A_UNIT 8 /* of what is read as Lua or as a number */
+
 /* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
 static int load_text(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 1, &len);
   const char *name = luaL_optstring(L, 2, "=load");
   bool env = !lua_isnone(L, 4);
+  tm__limits_spend(L, len / BYTES_A_UNIT);
   if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
     lua_pushnil(L);
     lua_insert(L, -2);
@@ -45,6 +48,32 @@ static int count_memory(lua_State *L) {
   (void)luaL_checkoption(L, 1, NULL, options);
   lua_pushnumber(L, (lua_Number)tm__vm(L)->bytes / 1024);
   return 1;
+}
+
+/* Upvalue 1 is a function of Lua's without upvalues; it reads the numbers that its texts hold. */
+static int read_numbers(lua_State *L) {
+  size_t bytes = 0;
+  for (int i = 1; i <= 2; i++)
+    if (lua_type(L, i) == LUA_TSTRING) bytes += lua_rawlen(L, i);
+  tm__limits_spend(L, bytes / BYTES_A_UNIT);
+  return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* tonumber, and what calculates with texts. */
+static void charge_numbers(lua_State *L) {
+  static const char *const operators[] = {"__add", "__sub",  "__mul", "__mod", "__pow",
+                                          "__div", "__idiv", "__unm", NULL};
+  lua_getglobal(L, "tonumber");
+  lua_pushcclosure(L, read_numbers, 1);
+  lua_setglobal(L, "tonumber");
+  lua_pushliteral(L, "");
+  (void)lua_getmetatable(L, -1);
+  for (const char *const *name = operators; *name != NULL; name++) {
+    lua_getfield(L, -1, *name);
+    lua_pushcclosure(L, read_numbers, 1);
+    lua_setfield(L, -2, *name);
+  }
+  lua_pop(L, 2);
 }
 
 static const luaL_Reg host_modules[] = {
@@ -132,6 +161,7 @@ void tm__libs_open(lua_State *L) {
   replace_functions(L, "string", tm__lib_string);
   replace_functions(L, "table", tm__lib_table);
   replace_functions(L, "utf8", tm__lib_utf8);
+  charge_numbers(L);
   open_debug(L);
   remove_fields(L, "_G", no_base);
   remove_fields(L, "string", no_string);
