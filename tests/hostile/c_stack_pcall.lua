@@ -1,0 +1,6 @@
+-- Recursion through pcall, each with arguments of its own.
+-- expect: completed true
+return function()
+  local function f(...) return pcall(f, 1, ...) end
+  return tostring(f())
+end

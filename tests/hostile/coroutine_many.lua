@@ -1,0 +1,6 @@
+-- As many coroutines as there is memory for.
+-- expect: failed script.memory
+return function()
+  local all = {}
+  while true do all[#all + 1] = coroutine.create(error) end
+end

@@ -1,0 +1,5 @@
+-- A field of ctx that does not exist.
+-- expect: failed script.error cannot be set
+return function(ctx)
+  ctx.leaked = 1
+end

@@ -1,0 +1,3 @@
+-- A file that returns nothing.
+-- expect: refused script.invalid init.lua
+local _

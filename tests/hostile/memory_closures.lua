@@ -1,0 +1,9 @@
+-- Closures that hold each other.
+-- expect: failed script.memory
+return function()
+  local last
+  while true do
+    local before = last
+    last = function() return before end
+  end
+end

@@ -1,0 +1,5 @@
+-- require while a conversation runs: files are read at load only.
+-- expect: failed script.error
+return function()
+  return require("not_there")
+end

@@ -1,0 +1,4 @@
+-- NUL in the middle of a file.
+-- as: source
+-- expect: refused script.invalid
+return "return function() end\0 while true do end"

@@ -1,0 +1,6 @@
+-- The same through a text.
+-- expect: failed script.error
+return function()
+  local s = "x"
+  s.y = 1
+end

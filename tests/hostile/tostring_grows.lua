@@ -1,0 +1,7 @@
+-- __tostring that gives more each time.
+-- expect: failed script.memory
+return function()
+  local s = "x"
+  local t = setmetatable({}, { __tostring = function() s = s .. s return s end })
+  while true do tostring(t) end
+end

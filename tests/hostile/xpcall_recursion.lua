@@ -1,0 +1,6 @@
+-- Handlers that protect calls whose handlers do.
+-- expect: failed script.cpu attack.lua:4
+return function()
+  local function f() return xpcall(error, f) end
+  while true do f() end
+end
