@@ -69,6 +69,7 @@ struct tm_vm {
   tm_run *run;      /* whose entry this is, or NULL */
   uint64_t last_id;
   tm_idmap runs, ops; /* by the id that Lua knows */
+  size_t op_count;    /* timers and requests of all turns */
   tm_op *orphans;     /* journal operations whose turn has ended */
   tm_json json;
   tm_buf parts[TM_DRAFT_PARTS];
@@ -159,7 +160,10 @@ struct tm_run {
   tm_op *parked; /* of those, what is over and is told when the turn has rested */
   struct tm_lua *lua;
   struct tm_system *system;
-  tm_run *next;     /* in the executor's list of what waits for the door */
+  struct tm_system *awaited; /* is being loaded; NULL: it waits for none */
+  tm_run *next;     /* in the executor's list of what waits for the door, or in the system's */
+  size_t held;      /* bytes that its entries left behind: what it keeps while it waits */
+  size_t op_count;  /* timers and requests */
   size_t slot;      /* of its conversation, in the executor's pace */
   uint64_t timer;   /* that ends its rest; 0: it does not rest */
   bool waits;       /* is in that list */

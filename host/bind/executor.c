@@ -8,128 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bind/bind.h"
-#include "bind/pace.h"
-#include "core/json.h"
+#include "bind/executor.h"
 
-#define KEEP_OLD 8 /* states of replaced versions that run nothing */
-
-typedef struct tm_system {
-  struct tm_system *next;
-  tm_bundle *bundle;
-  tm_vm *vm;
-  json_t *sources;
-  size_t running;
-  uint64_t used;
-  bool spent; /* too full to go on: freed when nothing runs in it */
-} tm_system;
-
-struct tm_lua {
-  tm_vm_options o;
-  tm_door door;
-  tm_system *systems; /* newest first */
-  tm_idmap runs;      /* by the id that the journal knows */
-  tm_run *first, **end;
-  bool draining;
-  uint64_t uses;
-  tm_pace pace;
-};
-
-/* ---- systems ---- */
-
-static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
-  const tm_system *s = ud;
-  const json_t *text = json_object_getn(json_object_get(s->sources, "files"), path.ptr, path.len);
-  if (!json_is_string(text))
-    return tm__fail(err, TM_ENOTFOUND, "file.not_found", "version %s of %s has no file %.*s",
-                    s->bundle->version, s->bundle->system, (int)path.len, path.ptr);
-  tm__buf_add(out, json_string_value(text), json_string_length(text));
-  return TM_OK;
-}
-
-static void free_system(tm_lua *l, tm_system *s) {
-  tm_system **at = &l->systems;
-  while (*at != NULL && *at != s)
-    at = &(*at)->next;
-  if (*at != NULL) *at = s->next;
-  tm__vm_free(s->vm);
-  json_decref(s->sources);
-  tm__bundle_unref(s->bundle);
-  (void)l->o.alloc(l->o.alloc_ud, s, sizeof(*s), 0);
-}
-
-static tm_status load_system(tm_lua *l, tm_system *s, tm_error *err) {
-  tm_status st = tm__json_parse(&s->sources, s->bundle->sources, 4, err);
-  if (st != TM_OK) return st;
-  tm_vm_options o = l->o;
-  o.read_file = read_source;
-  o.read_ud = s;
-  o.root = json_string_value(json_object_get(s->sources, "root"));
-  st = tm__vm_new(&s->vm, &o, err);
-  if (st != TM_OK) return st;
-  s->vm->door = &l->door;
-  tm_slice name = tm__slice(s->bundle->system);
-  return tm__vm_call(s->vm, "load", &name, 1, NULL, err);
-}
-
-static bool is_idle(const tm_system *s) {
-  return s->running == 0 && s->vm->orphans == NULL;
-}
-
-static bool is_replaced(const tm_lua *l, const tm_system *s) {
-  for (const tm_system *newer = l->systems; newer != s; newer = newer->next)
-    if (strcmp(newer->bundle->system, s->bundle->system) == 0) return true;
-  return false;
-}
-
-static void drop_old(tm_lua *l) {
-  size_t count = 0;
-  tm_system *oldest = NULL;
-  for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (!is_idle(s) || !is_replaced(l, s)) continue;
-    count++;
-    if (oldest == NULL || s->used < oldest->used) oldest = s;
-  }
-  if (count > KEEP_OLD) free_system(l, oldest);
-}
-
-static tm_system *new_system(tm_lua *l, tm_bundle *bundle, tm_error *err) {
-  tm_system *s = l->o.alloc(l->o.alloc_ud, NULL, 0, sizeof(*s));
-  if (s == NULL) {
-    (void)tm__fail_memory(err, "a system");
-    return NULL;
-  }
-  *s = (tm_system){.bundle = tm__bundle_ref(bundle), .used = ++l->uses};
-  if (load_system(l, s, err) != TM_OK) {
-    free_system(l, s);
-    return NULL;
-  }
-  s->next = l->systems;
-  l->systems = s;
-  drop_old(l);
-  return s;
-}
-
-static bool holds(const tm_system *s, const tm_bundle *b) {
-  return s->bundle == b ||
-         (strcmp(s->bundle->version, b->version) == 0 && strcmp(s->bundle->system, b->system) == 0);
-}
-
-static tm_system *find_system(tm_lua *l, tm_bundle *bundle, tm_error *err) {
-  for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (s->spent || !holds(s, bundle)) continue;
-    s->used = ++l->uses;
-    return s;
-  }
-  return new_system(l, bundle, err);
-}
-
-/* Still nearly full after a collection: new turns get a new state. */
-static void look_at_memory(tm_system *s) {
-  const tm_vm_limits *limits = &s->vm->o.limits;
-  if (s->vm->tripped != TM_TRIP_STATE_MEMORY) return;
-  s->spent = s->vm->bytes > limits->memory / 2;
-}
+#define KEEP_SPENT 2
 
 /* ---- turns ---- */
 
@@ -153,12 +34,13 @@ static tm_run *take(tm_lua *l) {
 static void forget_run(tm_lua *l, tm_run *run) {
   if (tm__idmap_get(&l->runs, run->view_id) == run) (void)tm__idmap_remove(&l->runs, run->view_id);
   if (run->timer != 0) (void)tm__timer_cancel(l->o.worker, run->timer);
+  if (run->awaited != NULL) tm__system_unwait(run);
   if (run->vm != NULL) {
-    tm_system *s = run->system;
     tm__ops_end(run);
     (void)tm__idmap_remove(&run->vm->runs, run->id);
-    s->running--;
-    if (s->spent && is_idle(s)) free_system(l, s);
+    if (run->broken) tm__system_lighter(run->system, run->vm->o.limits.step_memory);
+    tm__system_lighter(run->system, run->held);
+    tm__system_leave(run->system);
   }
   (void)l->o.alloc(l->o.alloc_ud, run, sizeof(*run), 0);
 }
@@ -236,6 +118,7 @@ static void break_off(tm_lua *l, tm_run *run, const tm_error *why) {
   tm__ops_end(run);
   run->broken = true;
   run->failure = *why;
+  run->held = 0;
   if (why->status == TM_ELIMIT) tm__pace_punish(&l->pace, run->slot, l->o.limits.cpu_slice_ms);
   if (!must_rest(l, run)) tell_failure(run);
 }
@@ -243,16 +126,17 @@ static void break_off(tm_lua *l, tm_run *run, const tm_error *why) {
 /* ---- after an entry ---- */
 
 static void settle_broken(tm_lua *l, tm_run *run, const tm_error *err) {
+  tm_system *s = run->system; /* stays: after_entry holds it */
   if (err != NULL) log_failure(l, "the runtime could not deal with a failed turn", err);
   if (err != NULL || run->ops == NULL)
     fail_run(l, run, &run->failure);
   else
     run->broken = false;
+  if (err == NULL) tm__system_lighter(s, s->o.limits.step_memory);
 }
 
 static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
   tm_error stuck;
-  look_at_memory(run->system);
   if (run->turn == NULL) {
     if (err != NULL) log_failure(l, "an error after the end of a turn", err);
     forget_run(l, run);
@@ -272,7 +156,8 @@ static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
 
 static void start_run(tm_lua *l, tm_run *run) {
   tm_error err;
-  tm_system *s = find_system(l, tm__turn_view(run->turn)->bundle, &err);
+  tm_system *s = tm__system_for(l, run, &err);
+  if (s == NULL && err.status == TM_OK) return; /* it waits */
   if (s != NULL && !tm__idmap_reserve(&s->vm->runs)) {
     (void)tm__fail_memory(&err, "a turn");
     s = NULL;
@@ -305,10 +190,80 @@ static void drain(tm_lua *l) {
   l->draining = false;
 }
 
+void tm__system_loaded(tm_lua *l, tm_system *s) {
+  tm_error why = s->failure;
+  tm_run *first = NULL;
+  for (tm_run *run; (run = s->first) != NULL;) { /* oldest first */
+    tm__system_unwait(run);
+    run->next = first;
+    first = run;
+  }
+  if (why.status != TM_OK) tm__system_free(s);
+  for (tm_run *run; (run = first) != NULL;) {
+    first = run->next;
+    if (why.status != TM_OK)
+      fail_run(l, run, &why);
+    else
+      put(l, run);
+  }
+  drain(l);
+}
+
+/* ---- memory ---- */
+
+static void fail_for_memory(tm_lua *l, tm_run *run) {
+  tm_error err;
+  (void)tm__fail(&err, TM_ELIMIT, "script.memory",
+                 "the step holds %zu bytes while it waits, and the %zu bytes of its system's "
+                 "scripts are nearly full; keep less while waiting, or raise limits.memory",
+                 run->held, run->vm->o.limits.memory);
+  break_off(l, run, &err);
+}
+
+/* Full states whose turns still wait are memory beyond the limit: two of a system at most. */
+static void end_oldest_spent(tm_lua *l, const tm_system *newest) {
+  size_t count = 0;
+  tm_system *oldest = NULL;
+  for (tm_system *s = l->systems; s != NULL; s = s->next) {
+    if (!s->spent || strcmp(s->bundle->system, newest->bundle->system) != 0) continue;
+    count++;
+    oldest = s; /* newest first */
+  }
+  if (count <= KEEP_SPENT || oldest == newest) return;
+  oldest->running++;
+  for (tm_run *run; (run = tm__system_unbroken(oldest)) != NULL;)
+    fail_for_memory(l, run);
+  tm__system_leave(oldest);
+}
+
+static bool is_any_broken(const tm_system *s) {
+  const tm_idmap *runs = &s->vm->runs;
+  for (size_t i = 0; i < runs->cap; i++)
+    if (runs->slots[i].id != 0 && ((const tm_run *)runs->slots[i].value)->broken) return true;
+  return false;
+}
+
+/* A state without room for a whole step would fail steps that took little. So the turn that holds
+ * most ends; what no turn holds, the script keeps: new turns get a new state. */
+static void make_room(tm_lua *l, tm_system *s) {
+  if (!tm__system_full(s) || is_any_broken(s)) return;
+  tm_run *run = tm__system_greediest(s);
+  if (run != NULL) {
+    fail_for_memory(l, run);
+  } else if (!s->spent) {
+    s->spent = true;
+    end_oldest_spent(l, s);
+  }
+}
+
 static void after_entry(void *ud, tm_run *run, const tm_error *err) {
   tm_lua *l = ud;
+  tm_system *s = run->system;
   tm__pace_charge(&l->pace, run->slot, tm__limits_used_us(run->vm));
+  s->running++;                        /* it must not go meanwhile */
   if (!run->lost) settle(l, run, err); /* a lost one is in the list */
+  make_room(l, s);
+  tm__system_leave(s);
   drain(l);
 }
 
@@ -337,6 +292,7 @@ static void lua_cancel(void *ud, tm_turn *turn) {
   tm_lua *l = ud;
   tm_run *run = tm__idmap_remove(&l->runs, tm__turn_view(turn)->id);
   if (run == NULL || run->turn == NULL) return; /* unknown, or already at its end */
+  if (run->awaited != NULL) tm__system_unwait(run);
   run->turn = NULL;
   run->lost = true;
   put(l, run);
@@ -370,7 +326,7 @@ void tm__lua_free(tm_lua *l) {
   for (tm_run *run; (run = tm__idmap_any(&l->runs)) != NULL;)
     forget_run(l, run);
   while (l->systems != NULL)
-    free_system(l, l->systems);
+    tm__system_free(l->systems);
   tm__idmap_free(&l->runs);
   (void)l->o.alloc(l->o.alloc_ud, l, sizeof(*l), 0);
 }

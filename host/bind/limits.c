@@ -82,7 +82,8 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     vm->budget_ms, in, vm->where);
   if (vm->tripped == TM_TRIP_STEP_MEMORY)
     return tm__fail(err, TM_ELIMIT, "script.memory",
-                    "the step needs more than its %zu bytes of memory%s%s; keep less at once, or "
+                    "the step needs more than its %zu bytes of memory%s%s; keep less at once and "
+                    "while it waits, or "
                     "raise limits.step_memory",
                     l->step_memory, in, vm->where);
   return tm__fail(err, TM_ELIMIT, "script.memory",

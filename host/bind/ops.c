@@ -18,12 +18,41 @@ static void unlink_op(tm_op *op) {
   if (op->next != NULL) op->next->link = op->link;
 }
 
+/* The journal's are the runtime's, one at a time for each turn. */
+static bool counts(tm_op_kind kind) {
+  return kind != TM_OP_JOURNAL;
+}
+
+static void count_op(const tm_op *op, int change) {
+  if (!counts(op->kind)) return;
+  op->run->op_count += (size_t)change;
+  op->vm->op_count += (size_t)change;
+}
+
+static bool has_room(const tm_vm *vm, tm_error *err) {
+  const tm_vm_limits *l = &vm->o.limits;
+  if (l->operations != 0 && vm->run->op_count >= l->operations) {
+    (void)tm__fail(err, TM_ELIMIT, "script.operations",
+                   "the step has %zu operations in flight, and no more are allowed; wait for some "
+                   "of them first, or raise limits.operations",
+                   l->operations);
+    return false;
+  }
+  if (l->system_operations == 0 || vm->op_count < l->system_operations) return true;
+  (void)tm__fail(err, TM_EUNAVAILABLE, "script.operations",
+                 "the conversations of this system have %zu operations in flight, and no more are "
+                 "allowed; try again later, or raise limits.system_operations",
+                 l->system_operations);
+  return false;
+}
+
 tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err) {
   if (vm->run == NULL || vm->run->turn == NULL || vm->o.worker == NULL) {
     (void)tm__fail(err, TM_EUNSUPPORTED, "op.outside_turn",
                    "nothing that takes time can be started here: only a running turn can wait");
     return NULL;
   }
+  if (counts(kind) && !has_room(vm, err)) return NULL;
   tm_op *op = tm__idmap_reserve(&vm->ops) ? tm__xalloc(vm, sizeof(*op)) : NULL;
   if (op == NULL) {
     (void)tm__fail_memory(err, "an operation");
@@ -32,6 +61,7 @@ tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err) {
   *op = (tm_op){.vm = vm, .run = vm->run, .kind = kind, .id = ++vm->last_id};
   (void)tm__idmap_add(&vm->ops, op->id, op); /* reserved */
   link_op(op, &vm->run->ops);
+  count_op(op, 1);
   return op;
 }
 
@@ -39,6 +69,7 @@ void tm__op_free(tm_op *op) {
   tm_vm *vm = op->vm;
   (void)tm__idmap_remove(&vm->ops, op->id);
   unlink_op(op);
+  if (op->run != NULL) count_op(op, -1);
   tm__xfree(vm, op->error, sizeof(*op->error));
   tm__xfree(vm, op, sizeof(*op));
 }
@@ -49,6 +80,7 @@ static void orphan(tm_op *op) {
   tm_vm *vm = op->vm;
   (void)tm__idmap_remove(&vm->ops, op->id);
   unlink_op(op);
+  count_op(op, -1);
   op->run = NULL;
   link_op(op, &vm->orphans);
 }

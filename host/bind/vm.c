@@ -87,7 +87,6 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   lua_settop(L, top);
   vm->door->depth--;
   tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);
-  if (vm->tripped > TM_TRIP_CPU) (void)lua_gc(L, LUA_GCCOLLECT);
   vm->ceiling = SIZE_MAX;
   return st;
 }
@@ -111,6 +110,13 @@ static int call_dispatch(lua_State *L) {
   return e->out != NULL ? take_text(L, e->out) : 0;
 }
 
+/* What a step holds while it waits counts too; some room is left to end well. Whether the state has
+ * room for it is looked after between entries. */
+static size_t room_of(const tm_run *run, size_t step_memory) {
+  size_t least = step_memory / 16;
+  return run->held < step_memory - least ? step_memory - run->held : least;
+}
+
 /* Loading and checking may take long, and what they make belongs to the state, not to a step. What
  * cleans up must not be stopped by the very limit that made it necessary. */
 static void start_limits(tm_vm *vm, const char *event) {
@@ -122,9 +128,12 @@ static void start_limits(tm_vm *vm, const char *event) {
     tm__limits_start(vm, limits->cpu_slice_ms, limits->step_memory);
   if (strcmp(event, "cancel") == 0 || strcmp(event, "failed") == 0)
     vm->ceiling = limits->step_memory != 0 ? vm->bytes + limits->step_memory : SIZE_MAX;
+  else if (vm->run != NULL && limits->step_memory != 0)
+    vm->ceiling = vm->bytes + room_of(vm->run, limits->step_memory);
 }
 
 tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
+  if (vm->tripped > TM_TRIP_CPU) (void)lua_gc(vm->L, LUA_GCCOLLECT); /* not in the same breath */
   start_limits(vm, e->event);
   union { /* a light userdata is a plain pointer */
     const void *in;
@@ -135,9 +144,12 @@ tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
 
 void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e) {
   tm_error err = {0};
+  size_t before = vm->bytes;
   vm->run = run;
   tm_status st = tm__vm_enter(vm, e, &err);
   vm->run = NULL;
+  size_t held = run->held + vm->bytes;
+  run->held = held > before ? held - before : 0;
   vm->door->after(vm->door->ud, run, st != TM_OK ? &err : NULL);
 }
 

@@ -18,10 +18,12 @@
 typedef struct tm_vm tm_vm;
 
 typedef struct tm_vm_limits {
-  size_t memory;        /* bytes of the state; 0 anywhere here: no limit */
-  size_t step_memory;   /* bytes one entry through the door may add */
-  int64_t cpu_slice_ms; /* CPU time of one entry through the door */
-  int64_t load_ms;      /* CPU time of loading a system */
+  size_t memory;            /* bytes of the state; 0 anywhere here: no limit */
+  size_t step_memory;       /* bytes a step may add, and hold while it waits */
+  int64_t cpu_slice_ms;     /* CPU time of one entry through the door */
+  int64_t load_ms;          /* CPU time of loading a system */
+  size_t operations;        /* timers and requests in flight, of one turn */
+  size_t system_operations; /* of all turns in a state */
 } tm_vm_limits;
 
 typedef struct tm_vm_options { /* copied; what it points to must outlive the state */

@@ -151,6 +151,22 @@ size_t tm__worker_stop(tm_worker *w) {
   return left;
 }
 
+static void on_beside(uv_work_t *work) {
+  tm_beside *b = work->data;
+  b->work(b);
+}
+
+static void on_beside_done(uv_work_t *work, int status) {
+  (void)status; /* nobody cancels it */
+  tm_beside *b = work->data;
+  b->done(b);
+}
+
+void tm__worker_beside(tm_worker *w, tm_beside *b) {
+  b->internal.data = b;
+  (void)uv_queue_work(&w->loop, &b->internal, on_beside, on_beside_done); /* cannot fail */
+}
+
 tm_status tm__timer_start(tm_worker *w, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
                           tm_error *err) {
   return tm__timers_start(&w->timers, ms, fn, ud, id, err);

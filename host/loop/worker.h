@@ -49,6 +49,16 @@ void tm__worker_post(tm_worker *w, tm_message *m);
  * still open: 0 when everybody has cleaned up. */
 size_t tm__worker_stop(tm_worker *w);
 
+/* Work that would hold up the loop: `work` runs on some other thread, then `done` on the
+ * worker's. Embedded in what it carries, which must stay until `done`; a worker that stops waits
+ * for it. Call on the worker's thread. */
+typedef struct tm_beside {
+  uv_work_t internal;
+  void (*work)(struct tm_beside *b);
+  void (*done)(struct tm_beside *b);
+} tm_beside;
+void tm__worker_beside(tm_worker *w, tm_beside *b);
+
 /* One-shot timers on the loop, by id; call on the worker's thread. They do not keep a worker that
  * stops from ending: what has not run by then never runs. */
 typedef void (*tm_timer_fn)(void *ud);

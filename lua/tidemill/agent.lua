@@ -61,7 +61,7 @@ function M.compile(name, given, config, source, findings)
   return agent
 end
 
-local function check_text(said, limit)
+local function check_text(step, said, limit)
   if type(said) ~= "string" then
     fault.stop("agent.reply", "respond must return a text, or { text = …, outcome = … }, not a "
       .. type(said))
@@ -70,8 +70,9 @@ local function check_text(said, limit)
     fault.stop("agent.reply", "respond returned text that is not valid UTF-8")
   end
   if limit and #said > limit then
-    fault.stop("agent.too_large", ("the reply has %d bytes; %d are allowed (limits.output)")
-      :format(#said, limit))
+    fault.stop("agent.too_large", ("the reply of the step '%s' (%s:%d) has %d bytes, and %d are "
+      .. "allowed; say less, or raise limits.output"):format(step.step_id, step.source.file,
+      step.source.line, #said, limit))
   end
 end
 
@@ -80,7 +81,7 @@ local function checked_reply(step, reply, err, limit)
   if reply == nil and err ~= nil then error(fault.of(err), 0) end
   reply = type(reply) == "table" and { text = reply.text, outcome = reply.outcome }
     or { text = reply }
-  if step.step_type == "agent_response" then check_text(reply.text, limit) end
+  if step.step_type == "agent_response" then check_text(step, reply.text, limit) end
   if reply.outcome ~= nil and type(reply.outcome) ~= "string" then
     fault.stop("agent.outcome", "the outcome must be a text")
   end
@@ -111,7 +112,7 @@ function M.respond(run, step)
   local agent = run.system.agents[step.agent]
   if agent.respond then return respond_custom(run, step, agent), agent end
   local reply = PROVIDERS[agent.provider].respond(run, step, agent)
-  if reply.text then check_text(reply.text, run.output_limit) end
+  if reply.text then check_text(step, reply.text, run.output_limit) end
   return reply, agent
 end
 

@@ -58,8 +58,11 @@ end
 ---@param run tidemill.Run
 ---@return tidemill.Fault
 local function step_timeout(run)
-  return fault.new("step.timeout", ("the step '%s' took longer than its %d ms")
-    :format(run.current.step_id, run.current.timeout_ms), { retryable = true })
+  local step = run.current
+  return fault.new("step.timeout", ("the step '%s' (%s:%d) took longer than its %d ms; do less in "
+    .. "it, or raise its timeout (for all steps: orchestrator.performance_config.step_timeout)")
+    :format(step.step_id, step.source.file, step.source.line, step.timeout_ms),
+    { retryable = true })
 end
 
 M.step_timeout = step_timeout

@@ -22,7 +22,7 @@ function executors.agent_response(run, step)
 end
 
 --- nil and an error is how a call says that it failed, so `return ctx:http{…}` fails the step.
-local function checked_output(run, value, err)
+local function checked_output(run, step, value, err)
   if value == nil then
     if err ~= nil then error(fault.of(err), 0) end
     return {}
@@ -33,8 +33,9 @@ local function checked_output(run, value, err)
       .. problem.message:gsub("^value", "output"))
   end
   if run.output_limit and #encoded > run.output_limit then
-    fault.stop("step.too_large", ("run returned %d bytes; %d are allowed (limits.output)")
-      :format(#encoded, run.output_limit))
+    fault.stop("step.too_large", ("the step '%s' (%s:%d) returned %d bytes, and %d are allowed; "
+      .. "return less, or raise limits.output"):format(step.step_id, step.source.file,
+      step.source.line, #encoded, run.output_limit))
   end
   draft.reserve(run, #encoded)
   return { output = value, raw = json.raw(encoded) }
@@ -44,7 +45,7 @@ function executors.action(run, step)
   local ctx <close> = context.writer(run, step)
   local value, err = step.run(ctx)
   context.keep(run, ctx)
-  return checked_output(run, value, err)
+  return checked_output(run, step, value, err)
 end
 
 function executors.decision(run, step)

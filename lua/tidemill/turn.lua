@@ -365,9 +365,8 @@ local function stopped(run, err)
   if not step then return fail_turn(run.id, err) end
   local failure = fault.of(err)
   failure.retryable = false
-  if not failure.message:find(":%d+") then
-    failure.message = ("%s (the step stands at %s)"):format(failure.message, place_of(step))
-  end
+  failure.message = ("%s (in the step '%s', %s)"):format(failure.message, step.step_id,
+    place_of(step))
   local next_step = fail_step(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)

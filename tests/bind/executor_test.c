@@ -31,6 +31,8 @@ static int set_up_slice(int64_t cpu_slice_ms) {
   bundle = fake_bundle("v1", "");
   http.refuse = false;
   http.cancelled = 0;
+  timer_count = 0;
+  memset(timers, 0, sizeof(timers));
   return bundle != NULL ? 0 : -1;
 }
 
@@ -577,26 +579,200 @@ static void test_bad_bundles(void **state) {
   }
 }
 
+/* What the script itself keeps: the state is given up, and no turn fails for it. */
 static void test_full_state_is_replaced(void **state) {
   (void)state;
   const char *hoard = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = { i } end"
                             " journal.commit(id, draft { n = #KEPT })";
   tm_turn *waiting = run_turn(BEGIN "await(timer.start(1)) journal.fail(id, 'old one')");
   uint64_t timer = timer_count - 1;
-  size_t failures = 0;
+  size_t fresh = 0;
   for (int i = 0; i < 60; i++) {
     tm_turn *t = run_turn(hoard);
-    if (t->end[0] == '\0') end_rest(t);
-    if (strcmp(t->end, "fail") == 0) {
-      failures++;
-      assert_string_equal(t->error.code, "script.memory");
-    }
+    expect_end(t, "commit");
+    fresh += strstr(t->text.ptr, "{\"n\":20000}") != NULL;
     free_turn(t);
   }
-  assert_in_range(failures, 1, 8);
+  assert_in_range(fresh, 3, 30);
   timers[timer % 64].fn(timers[timer % 64].ud);
   expect_failure(waiting, TM_ESCRIPT, "script.error", "old one");
   free_turn(waiting);
+}
+
+/* Full states are not kept for ever by turns that wait in them. */
+static void test_full_states_are_few(void **state) {
+  (void)state;
+  tm_turn *waiting[4];
+  const char *hoard = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = { i } end"
+                            " journal.commit(id, draft { n = #KEPT })";
+  for (int n = 0; n < 4; n++) {
+    waiting[n] = run_turn(BEGIN "await(timer.start(1)) journal.fail(id, 'enough')");
+    for (bool fresh = false; !fresh;) {
+      tm_turn *t = run_turn(hoard);
+      expect_end(t, "commit");
+      fresh = strstr(t->text.ptr, "{\"n\":20000}") != NULL && n > 0;
+      bool filled = strstr(t->text.ptr, "{\"n\":20000}") == NULL;
+      free_turn(t);
+      if (n == 0 && filled) break;
+    }
+  }
+  size_t failed = 0;
+  for (uint64_t i = 0; i < timer_count && i < 64; i++)
+    if (timers[i].ms != 1 && timers[i].cancelled == 0) timers[i].fn(timers[i].ud);
+  for (int n = 0; n < 4; n++)
+    failed += waiting[n]->end[0] != '\0';
+  assert_in_range(failed, 1, 3);
+  expect_failure(waiting[0], TM_ELIMIT, "script.memory", "limits.memory");
+  for (int n = 0; n < 4; n++)
+    if (waiting[n]->end[0] == '\0') executor.cancel(executor.ud, waiting[n]);
+  for (int n = 0; n < 4; n++)
+    free_turn(waiting[n]);
+}
+
+#define HOLD(kib) "local t = {} for i = 1, " kib " do t[i] = ('x'):rep(1000) .. i end "
+
+/* What a step holds while it waits counts, however little each of its entries adds. */
+static void test_held_memory_counts(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "local all = {} for n = 1, 20 do " HOLD(
+      "700") "all[n] = t await(timer.start(1)) end journal.commit(id, draft())");
+  for (int i = 0; i < 19 && t->end[0] == '\0'; i++)
+    fire_timer();
+  expect_failure(t, TM_ELIMIT, "script.memory", "limits.step_memory");
+  free_turn(t);
+  t = run_turn(BEGIN "for n = 1, 20 do " HOLD("700") "await(timer.start(1)) end"
+                                                     " journal.commit(id, draft())");
+  for (int i = 0; i < 20; i++)
+    fire_timer();
+  expect_end(t, "commit"); /* garbage does not count */
+  free_turn(t);
+}
+
+/* Many that hold much are bounded by their own failures; who holds little never pays. */
+static void test_greedy_turns_make_room(void **state) {
+  (void)state;
+  tm_turn *greedy[12];
+  tm_turn *modest = run_turn(BEGIN "await(timer.start(7)) journal.commit(id, draft())");
+  uint64_t timer = timer_count - 1;
+  size_t failed = 0;
+  for (int i = 0; i < 12; i++) {
+    greedy[i] = run_turn(BEGIN HOLD("3000") "await(timer.start(9)) journal.commit(id, draft())");
+    for (uint64_t k = 0; k < timer_count; k++) {
+      bool rest = timers[k].ms != 7 && timers[k].ms != 9 && timers[k].cancelled == 0;
+      timers[k].cancelled += rest ? 1000 : 0;
+      if (rest) timers[k].fn(timers[k].ud);
+    }
+    tm_turn *t = run_turn(BEGIN "journal.commit(id, draft())");
+    expect_end(t, "commit");
+    free_turn(t);
+  }
+  for (int i = 0; i < 12; i++) {
+    if (greedy[i]->end[0] == '\0') continue;
+    failed++;
+    expect_failure(greedy[i], TM_ELIMIT, "script.memory", "holds");
+  }
+  assert_in_range(failed, 7, 11);
+  timers[timer % 64].fn(timers[timer % 64].ud);
+  expect_end(modest, "commit");
+  free_turn(modest);
+  for (int i = 0; i < 12; i++) {
+    if (greedy[i]->end[0] == '\0') executor.cancel(executor.ud, greedy[i]);
+    free_turn(greedy[i]);
+  }
+}
+
+static void test_operations_are_counted(void **state) {
+  (void)state;
+  tm_vm_options o = options();
+  o.limits.operations = 3;
+  o.limits.system_operations = 5;
+  tm__lua_free(lua);
+  assert_int_equal(tm__lua_new(&lua, &o, NULL), TM_OK);
+  executor = tm__lua_executor(lua);
+  tm_turn *a = run_turn(BEGIN "local last for i = 1, 3 do last = assert(timer.start(i)) end"
+                              " local none, e = timer.start(4)"
+                              " assert(none == nil and e.code == 'script.operations')"
+                              " assert(e.message:find('3 operations', 1, true))"
+                              " assert(e.message:find('limits.operations', 1, true))"
+                              " assert(journal.begin(id, draft()))"
+                              " assert(op.cancel(last) and timer.start(5))"
+                              " local none, e = timer.start(6) assert(none == nil)");
+  assert_string_equal(a->end, "");
+  tm_turn *b = run_turn(BEGIN "assert(timer.start(1) and timer.start(2))"
+                              " local none, e = timer.start(3)"
+                              " assert(e.code == 'script.operations' and e.status == 'unavailable')"
+                              " assert(e.message:find('limits.system_operations', 1, true))");
+  assert_string_equal(b->end, "");
+  executor.cancel(executor.ud, a);
+  tm_turn *c = run_turn(BEGIN "for i = 1, 3 do assert(timer.start(i)) end journal.fail(id, 'ok')");
+  expect_failure(c, TM_ESCRIPT, "script.error", "ok");
+  c->error.message[0] = '\0';
+  executor.cancel(executor.ud, b);
+  free_turn(a);
+  free_turn(b);
+  free_turn(c);
+}
+
+/* ---- loading beside the worker ---- */
+
+static void test_loading_does_not_hold_up(void **state) {
+  (void)state;
+  tm_turn *warm = run_turn(BEGIN "journal.commit(id, draft())");
+  expect_end(warm, "commit");
+  tm_bundle *slow = fake_bundle("slow", "VERSION = 'slow'");
+  beside_waits = true;
+  tm_turn *a = run_in(slow, BEGIN "COUNT = 1 journal.commit(id, draft { v = VERSION })");
+  tm_turn *b = run_in(slow, BEGIN "assert(COUNT == 1) journal.commit(id, draft())");
+  tm_turn *lost = run_in(slow, "error 'it must not run'");
+  assert_string_equal(a->end, "");
+  assert_non_null(beside);
+  tm_turn *other = run_turn(BEGIN "journal.commit(id, draft())");
+  expect_end(other, "commit"); /* others do not wait */
+  executor.cancel(executor.ud, lost);
+  finish_beside();
+  expect_end(a, "commit");
+  expect_end(b, "commit");
+  assert_non_null(strstr(a->text.ptr, "{\"v\":\"slow\"}"));
+  assert_string_equal(lost->end, "");
+  beside_waits = false;
+  tm__bundle_unref(slow);
+  tm_turn *all[] = {warm, a, b, lost, other};
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+    free_turn(all[i]);
+}
+
+static void test_loading_fails_for_all_that_wait(void **state) {
+  (void)state;
+  tm_bundle *bad = fake_bundle("bad", "error 'at load'");
+  beside_waits = true;
+  tm_turn *a = run_in(bad, "return"), *b = run_in(bad, "return");
+  finish_beside();
+  expect_failure(a, TM_ESCRIPT, "script.error", "at load");
+  expect_failure(b, TM_ESCRIPT, "script.error", "at load");
+  beside_waits = false;
+  tm_turn *c = run_in(bad, "return"); /* the next one tries again */
+  expect_failure(c, TM_ESCRIPT, "script.error", "at load");
+  tm__bundle_unref(bad);
+  free_turn(a);
+  free_turn(b);
+  free_turn(c);
+}
+
+static void test_end_while_loading(void **state) {
+  (void)state;
+  tm_bundle *slow = fake_bundle("slow", "VERSION = 'slow'");
+  beside_waits = true;
+  tm_turn *a = run_in(slow, "error 'it must not run'");
+  tm_turn *lost = run_in(slow, "error 'it must not run'");
+  executor.cancel(executor.ud, lost);
+  tm__lua_free(lua);
+  lua = NULL;
+  finish_beside(); /* nobody is left to hear of it */
+  assert_string_equal(a->end, "");
+  beside_waits = false;
+  tm__bundle_unref(slow);
+  free_turn(a);
+  free_turn(lost);
 }
 
 /* ---- no memory ---- */
@@ -691,6 +867,13 @@ int main(void) {
       CASE(test_versions),
       CASE(test_bad_bundles),
       cmocka_unit_test_setup_teardown(test_full_state_is_replaced, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_full_states_are_few, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_held_memory_counts, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_greedy_turns_make_room, set_up_patient, tear_down),
+      CASE(test_operations_are_counted),
+      CASE(test_loading_does_not_hold_up),
+      CASE(test_loading_fails_for_all_that_wait),
+      CASE(test_end_while_loading),
       cmocka_unit_test_setup_teardown(test_out_of_memory, set_up_bundle, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

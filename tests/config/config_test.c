@@ -52,6 +52,8 @@ static void defaults(void **state) {
   assert_int_equal(tm__config_int(f->config, "limits.step_memory"), 8 << 20);
   assert_int_equal(tm__config_ms(f->config, "limits.cpu_slice"), 50);
   assert_int_equal(tm__config_ms(f->config, "limits.load_time"), 2000);
+  assert_int_equal(tm__config_int(f->config, "limits.operations"), 16);
+  assert_int_equal(tm__config_int(f->config, "limits.system_operations"), 10000);
   assert_int_equal(tm__config_int(f->config, "limits.output"), 256 << 10);
   assert_int_equal(tm__config_int(f->config, "limits.http_response"), 1 << 20);
   assert_string_equal(tm__config_text(f->config, "log.level"), "info");

@@ -248,6 +248,56 @@ static void test_signals_are_blocked(void **state) {
 
 /* ---- the queue alone ---- */
 
+typedef struct errand {
+  tm_beside beside;
+  tm_message start;
+  tm_worker *worker;
+  bool away, back, served;
+  uv_sem_t serve;
+} errand;
+
+static void do_errand(tm_beside *b) {
+  errand *e = (errand *)(void *)b;
+  e->away = !tm__worker_here(e->worker);
+  uv_sem_wait(&e->serve); /* posted by the worker, which must go on meanwhile */
+}
+
+static void errand_done(tm_beside *b) {
+  errand *e = (errand *)(void *)b;
+  e->back = tm__worker_here(e->worker);
+}
+
+static void send_away(tm_message *m) {
+  errand *e = (errand *)(void *)((char *)m - offsetof(errand, start));
+  tm__worker_beside(e->worker, &e->beside);
+}
+
+typedef struct service {
+  tm_message message;
+  errand *errand;
+} service;
+
+static void serve(tm_message *m) {
+  errand *e = ((service *)(void *)m)->errand;
+  e->served = !e->back;
+  uv_sem_post(&e->serve);
+}
+
+/* The loop goes on meanwhile; a worker that stops waits for what is beside it. */
+static void test_work_beside(void **state) {
+  (void)state;
+  page p = open_page();
+  errand e = {.worker = p.worker, .start.run = send_away};
+  service s = {.message.run = serve, .errand = &e};
+  e.beside = (tm_beside){.work = do_errand, .done = errand_done};
+  assert_int_equal(uv_sem_init(&e.serve, 0), 0);
+  tm__worker_post(p.worker, &e.start);
+  tm__worker_post(p.worker, &s.message);
+  tm__worker_stop(p.worker);
+  assert_true(e.away && e.served && e.back);
+  uv_sem_destroy(&e.serve);
+}
+
 static void test_queue(void **state) {
   (void)state;
   tm_queue q;
@@ -283,6 +333,7 @@ int main(void) {
       cmocka_unit_test(test_handles_close_while_stopping),
       cmocka_unit_test(test_forgotten_handles_are_counted),
       cmocka_unit_test(test_signals_are_blocked),
+      cmocka_unit_test(test_work_beside),
       cmocka_unit_test(test_queue),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

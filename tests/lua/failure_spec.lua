@@ -164,7 +164,26 @@ describe("failures", function()
     assert.equal("ask act! sorry", host:path())
     local failed = host:all("steps")[2].error
     assert.equal("script.cpu", failed.code)
-    assert.matches("^too long %(the step stands at scripts/shop/init.lua:%d+%)$", failed.message)
+    assert.matches("^too long %(in the step 'act', scripts/shop/init.lua:%d+%)$", failed.message)
+  end)
+
+  it("say which step went over which limit, and what raises it", function()
+    for code, limit in pairs {
+      ["return ('x'):rep(2000)"] = "returned 2002 bytes, and 1000 are allowed; .* limits.output",
+      ["ctx:http { url = 'http://x/' }"] = "took longer than its 5000 ms; .* step_timeout",
+    } do
+      local host = Host.new(Host.script(([[
+        ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+          timeout = 5, run = function(ctx) %s end },]]):format(code), 'start_step = "act",'),
+        { output_limit = 1000 })
+      host.outside = function()
+        host.now = host.now + 6000
+        return { status = 200, headers = {}, body = "" }
+      end
+      host:load()
+      local turn = host:start()
+      assert.matches("the step 'act' %(scripts/shop/init.lua:%d+%) " .. limit, turn.error.message)
+    end
   end)
 
   it("of a validate function fail the step, not silently the answer", function()

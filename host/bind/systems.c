@@ -1,0 +1,196 @@
+/* systems.c - the states of one worker: one per version of a system, loaded beside the worker's
+ * loop when a turn first needs it, dropped when it is old or full.
+ */
+#include <string.h>
+
+#include "bind/executor.h"
+#include "core/json.h"
+
+#define KEEP_OLD 8 /* states of replaced versions that run nothing */
+
+/* ---- loading: on another thread, with nothing of the worker's in hand ---- */
+
+static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
+  const tm_system *s = ud;
+  const json_t *text = json_object_getn(json_object_get(s->sources, "files"), path.ptr, path.len);
+  if (!json_is_string(text))
+    return tm__fail(err, TM_ENOTFOUND, "file.not_found", "version %s of %s has no file %.*s",
+                    s->bundle->version, s->bundle->system, (int)path.len, path.ptr);
+  tm__buf_add(out, json_string_value(text), json_string_length(text));
+  return TM_OK;
+}
+
+static tm_status load(tm_system *s, tm_error *err) {
+  tm_status st = tm__json_parse(&s->sources, s->bundle->sources, 4, err);
+  if (st != TM_OK) return st;
+  s->o.read_file = read_source;
+  s->o.read_ud = s;
+  s->o.root = json_string_value(json_object_get(s->sources, "root"));
+  st = tm__vm_new(&s->vm, &s->o, err);
+  tm_slice name = tm__slice(s->bundle->system);
+  return st == TM_OK ? tm__vm_call(s->vm, "load", &name, 1, NULL, err) : st;
+}
+
+static void load_work(tm_beside *job) {
+  tm_system *s = (tm_system *)(void *)job;
+  s->failure.status = load(s, &s->failure);
+}
+
+static void load_done(tm_beside *job) {
+  tm_system *s = (tm_system *)(void *)job;
+  s->loading = false;
+  if (s->lua == NULL) {
+    tm__system_free(s);
+    return;
+  }
+  if (s->vm != NULL) s->vm->door = &s->lua->door;
+  tm__system_loaded(s->lua, s);
+}
+
+/* ---- life ---- */
+
+static void unlink_system(tm_system *s) {
+  tm_system **at = &s->lua->systems;
+  while (*at != NULL && *at != s)
+    at = &(*at)->next;
+  if (*at != NULL) *at = s->next;
+  s->lua = NULL;
+}
+
+void tm__system_free(tm_system *s) {
+  if (s->lua != NULL) unlink_system(s);
+  if (s->loading) return; /* load_done frees it */
+  tm__vm_free(s->vm);
+  json_decref(s->sources);
+  tm__bundle_unref(s->bundle);
+  (void)s->o.alloc(s->o.alloc_ud, s, sizeof(*s), 0);
+}
+
+static bool is_idle(const tm_system *s) {
+  return !s->loading && s->running == 0 && s->vm->orphans == NULL;
+}
+
+void tm__system_leave(tm_system *s) {
+  s->running--;
+  if (s->spent && is_idle(s)) tm__system_free(s);
+}
+
+static bool is_replaced(const tm_lua *l, const tm_system *s) {
+  for (const tm_system *newer = l->systems; newer != s; newer = newer->next)
+    if (strcmp(newer->bundle->system, s->bundle->system) == 0) return true;
+  return false;
+}
+
+static void drop_old(tm_lua *l) {
+  size_t count = 0;
+  tm_system *oldest = NULL;
+  for (tm_system *s = l->systems; s != NULL; s = s->next) {
+    if (!is_idle(s) || !is_replaced(l, s)) continue;
+    count++;
+    if (oldest == NULL || s->used < oldest->used) oldest = s;
+  }
+  if (count > KEEP_OLD) tm__system_free(oldest);
+}
+
+static tm_system *new_system(tm_lua *l, tm_bundle *bundle) {
+  tm_system *s = l->o.alloc(l->o.alloc_ud, NULL, 0, sizeof(*s));
+  if (s == NULL) return NULL;
+  *s = (tm_system){.lua = l, .o = l->o, .bundle = tm__bundle_ref(bundle), .loading = true};
+  s->job.work = load_work;
+  s->job.done = load_done;
+  s->next = l->systems;
+  l->systems = s;
+  drop_old(l);
+  return s;
+}
+
+/* ---- finding ---- */
+
+static bool holds(const tm_system *s, const tm_bundle *b) {
+  return s->bundle == b ||
+         (strcmp(s->bundle->version, b->version) == 0 && strcmp(s->bundle->system, b->system) == 0);
+}
+
+static tm_system *find(tm_lua *l, const tm_bundle *bundle) {
+  for (tm_system *s = l->systems; s != NULL; s = s->next)
+    if (!s->spent && holds(s, bundle)) return s;
+  return NULL;
+}
+
+static void wait_for(tm_system *s, tm_run *run) {
+  run->next = s->first;
+  s->first = run;
+  run->awaited = s;
+}
+
+void tm__system_unwait(tm_run *run) {
+  tm_run **at = &run->awaited->first;
+  while (*at != run)
+    at = &(*at)->next;
+  *at = run->next;
+  run->awaited = NULL;
+}
+
+tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err) {
+  tm_bundle *bundle = tm__turn_view(run->turn)->bundle;
+  tm_system *s = find(l, bundle);
+  bool begin = s == NULL;
+  if (begin) s = new_system(l, bundle);
+  if (s == NULL) {
+    (void)tm__fail_memory(err, "a system");
+    return NULL;
+  }
+  s->used = ++l->uses;
+  if (!s->loading) return s;
+  err->status = TM_OK;
+  wait_for(s, run);
+  if (begin) tm__worker_beside(l->o.worker, &s->job);
+  return NULL;
+}
+
+/* ---- memory ---- */
+
+void tm__system_lighter(tm_system *s, size_t bytes) {
+  if (bytes >= s->o.limits.step_memory / 4) s->collected = 0;
+}
+
+bool tm__system_full(tm_system *s) {
+  const tm_vm_limits *limits = &s->o.limits;
+  if (limits->memory == 0 || limits->step_memory == 0) return false;
+  size_t step = limits->step_memory;
+  size_t most = limits->memory > 2 * step ? limits->memory - step : limits->memory / 2;
+  if (s->vm->bytes > most && s->vm->bytes > s->collected + step / 4) {
+    (void)lua_gc(s->vm->L, LUA_GCCOLLECT);
+    s->collected = s->vm->bytes;
+  }
+  return s->vm->bytes > most;
+}
+
+static bool waits_outside(const tm_run *run) {
+  if (run->turn == NULL || run->lost || run->broken || run->ops == NULL) return false;
+  for (const tm_op *op = run->ops; op != NULL; op = op->next)
+    if (op->kind == TM_OP_JOURNAL) return false;
+  return true;
+}
+
+tm_run *tm__system_greediest(const tm_system *s) {
+  tm_run *most = NULL;
+  size_t held = s->o.limits.step_memory / 4;
+  const tm_idmap *runs = &s->vm->runs;
+  for (size_t i = 0; i < runs->cap; i++) {
+    tm_run *run = runs->slots[i].id != 0 ? runs->slots[i].value : NULL;
+    if (run == NULL || run->held < held || !waits_outside(run)) continue;
+    most = run;
+    held = run->held;
+  }
+  return most;
+}
+
+tm_run *tm__system_unbroken(const tm_system *s) {
+  const tm_idmap *runs = &s->vm->runs;
+  for (size_t i = 0; i < runs->cap; i++) {
+    tm_run *run = runs->slots[i].id != 0 ? runs->slots[i].value : NULL;
+    if (run != NULL && run->turn != NULL && !run->lost && !run->broken) return run;
+  }
+  return NULL;
+}
