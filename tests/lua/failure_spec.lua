@@ -170,7 +170,7 @@ describe("failures", function()
   it("say which step went over which limit, and what raises it", function()
     for code, limit in pairs {
       ["return ('x'):rep(2000)"] = "returned 2002 bytes, and 1000 are allowed; .* limits.output",
-      ["ctx:http { url = 'http://x/' }"] = "took longer than its 5000 ms; .* step_timeout",
+      ["ctx:http { url = 'http://x/' }"] = "took longer than its 5000 ms; .*step_timeout",
     } do
       local host = Host.new(Host.script(([[
         ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
