@@ -132,6 +132,18 @@ static void start_limits(tm_vm *vm, const char *event) {
     vm->ceiling = vm->bytes + room_of(vm->run, limits->step_memory);
 }
 
+/* What a system keeps is there for good: turns need room beside it. */
+static tm_status check_kept(tm_vm *vm, tm_error *err) {
+  size_t most = vm->o.limits.memory / 2;
+  if (most == 0 || vm->bytes <= most) return TM_OK;
+  (void)lua_gc(vm->L, LUA_GCCOLLECT);
+  if (vm->bytes <= most) return TM_OK;
+  return tm__fail(err, TM_ELIMIT, "script.memory",
+                  "the system keeps %zu bytes of memory once it is loaded, and half of the state's "
+                  "%zu may be kept; keep less in the script, or raise limits.memory",
+                  vm->bytes, vm->o.limits.memory);
+}
+
 tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
   if (vm->tripped > TM_TRIP_CPU) (void)lua_gc(vm->L, LUA_GCCOLLECT); /* not in the same breath */
   start_limits(vm, e->event);
@@ -139,7 +151,8 @@ tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
     const void *in;
     void *out;
   } entry = {e};
-  return enter(vm, call_dispatch, entry.out, err);
+  tm_status st = enter(vm, call_dispatch, entry.out, err);
+  return st == TM_OK && vm->loads ? check_kept(vm, err) : st;
 }
 
 void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e) {

@@ -568,6 +568,7 @@ static void test_bad_bundles(void **state) {
       {"nonsense(", "init.lua:1:"},
       {"while true do end", "1000 ms"},
       {"local t = {} while true do t[#t + 1] = {} end", "limits.memory"},
+      {"KEPT = {} for i = 1, 150000 do KEPT[i] = { i } end", "keeps"},
   };
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     tm_bundle *b = fake_bundle("bad", bad[i][0]);
