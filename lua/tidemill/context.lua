@@ -6,6 +6,7 @@ local fault = require "tidemill.fault"
 local json = require "host.json"
 local log = require "host.log"
 local outside = require "tidemill.outside"
+local task = require "tidemill.task"
 local view = require "tidemill.view"
 
 local M = {}
@@ -24,7 +25,12 @@ local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate
 
 local function own(ctx, name)
   local found = behind[ctx]
-  if found and found.seq == found.run.seq and not found.run.dropped then return found end
+  local run = found and found.run
+  if run and run.id ~= task.turn() then
+    fault.misuse(("ctx:%s: this ctx belongs to another conversation; use the one that the function "
+      .. "was given"):format(name))
+  end
+  if run and found.seq == run.seq and not run.dropped then return found end
   if type(ctx) ~= "table" then
     fault.misuse(("ctx.%s needs a colon: ctx:%s(…)"):format(name, name))
   end

@@ -50,6 +50,13 @@ function M.lend(co)
   lent[co] = { task = current(), waits = M.can_wait() }
 end
 
+---The turn that runs; nil outside of turns.
+---@return integer? id
+function M.turn()
+  local task = current()
+  return task and task.id
+end
+
 ---What time it is in the step that runs: the same when it runs again. nil outside of steps.
 ---@return integer? ms
 function M.now()

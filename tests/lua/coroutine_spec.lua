@@ -115,6 +115,24 @@ describe("a coroutine of a script", function()
     assert.equal("true", host.ended.state.v[1])
   end)
 
+  it("cannot act in the name of another conversation", function()
+    local host = Host.new(Host.script([[
+      ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
+        run = function(ctx)
+          if kept.ctx then return { pcall(kept.ctx.http, kept.ctx, { url = "http://x/b" }) } end
+          kept.ctx = ctx
+          return ctx:http { url = "http://x/a" }
+        end, save_as = "v" },]], 'start_step = "act",', "local kept = {}"))
+    host:load()
+    host:start(nil, function(op) return op.kind == "http" end)
+    host.pending, host.record = {}, { status = "active", step = "" }
+    local second = host:start()
+    assert.matches("this ctx belongs to another conversation", second.state.v[2], 1, true)
+    assert.equal(1, #host.requests)
+    task.dispatch(host.turn_id - 2, "cancel")
+    for id = 1, host.turn_id do task.dispatch(id, "cancel") end
+  end)
+
   it("cannot yield the turn itself, nor wait where Lua cannot be left", function()
     assert.matches("coroutine.yield: only a coroutine of your own", error_of "coroutine.yield()", 1,
       true)

@@ -172,16 +172,16 @@ describe("failures", function()
       ["return ('x'):rep(2000)"] = "returned 2002 bytes, and 1000 are allowed; .* limits.output",
       ["ctx:http { url = 'http://x/' }"] = "took longer than its 5000 ms; .*step_timeout",
     } do
-      local host = Host.new(Host.script(([[
+      local shop = Host.new(Host.script(([[
         ConversationStep { step_id = "act", step_type = "action", next_steps = { "end" },
           timeout = 5, run = function(ctx) %s end },]]):format(code), 'start_step = "act",'),
         { output_limit = 1000 })
-      host.outside = function()
-        host.now = host.now + 6000
+      shop.outside = function()
+        shop.now = shop.now + 6000
         return { status = 200, headers = {}, body = "" }
       end
-      host:load()
-      local turn = host:start()
+      shop:load()
+      local turn = shop:start()
       assert.matches("the step 'act' %(scripts/shop/init.lua:%d+%) " .. limit, turn.error.message)
     end
   end)
