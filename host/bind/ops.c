@@ -24,7 +24,7 @@ static bool counts(tm_op_kind kind) {
 }
 
 static void count_op(const tm_op *op, int change) {
-  if (!counts(op->kind)) return;
+  if (op->run == NULL || !counts(op->kind)) return; /* its turn has ended: not counted any more */
   op->run->op_count += (size_t)change;
   op->vm->op_count += (size_t)change;
 }
@@ -69,7 +69,7 @@ void tm__op_free(tm_op *op) {
   tm_vm *vm = op->vm;
   (void)tm__idmap_remove(&vm->ops, op->id);
   unlink_op(op);
-  if (op->run != NULL) count_op(op, -1);
+  count_op(op, -1);
   tm__xfree(vm, op->error, sizeof(*op->error));
   tm__xfree(vm, op, sizeof(*op));
 }
