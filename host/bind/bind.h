@@ -63,10 +63,11 @@ struct tm_vm {
   unsigned ticks;
   size_t work; /* units charged since the last look */
   tm_trip tripped;
-  char where[112];  /* the script's line at that moment, or "" */
-  tm_error failure; /* filled by the door's message handler */
-  int dispatch;     /* reference in the registry */
-  tm_run *run;      /* whose entry this is, or NULL */
+  char where[112];    /* the script's line at that moment, or "" */
+  lua_State *running; /* the coroutine that runs; NULL: outside of entries */
+  tm_error failure;   /* filled by the door's message handler */
+  int dispatch;       /* reference in the registry */
+  tm_run *run;        /* whose entry this is, or NULL */
   uint64_t last_id;
   tm_idmap runs, ops; /* by the id that Lua knows */
   size_t op_count;    /* timers and requests of all turns */

@@ -172,7 +172,9 @@ static void resume(lua_State *L, int library_resume) {
   lua_insert(L, 1);
   lua_pushvalue(L, 2);
   lua_insert(L, 1);
+  tm__vm(L)->running = co;
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+  tm__vm(L)->running = L;
   check_after(L, co);
 }
 

@@ -22,7 +22,10 @@ static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) 
 /* Lua collects garbage and asks once more before it gives up: only the second refusal counts. */
 static void refuse(tm_vm *vm, size_t size) {
   vm->refusal = vm->ceiling == vm->o.limits.memory ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY;
-  if (vm->refused == size && vm->tripped == TM_TRIP_NONE) vm->tripped = vm->refusal;
+  if (vm->refused == size && vm->tripped == TM_TRIP_NONE) {
+    vm->tripped = vm->refusal;
+    if (vm->running != NULL) tm__limits_place(vm, vm->running); /* allocates nothing */
+  }
   vm->refused = size;
 }
 
@@ -80,10 +83,12 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   if (!lua_checkstack(L, 4)) return tm__fail_memory(err, "the stack of a script");
   vm->failure.status = TM_OK;
   vm->door->depth++;
+  vm->running = L;
   lua_pushcfunction(L, on_error); /* light C functions: cannot raise */
   lua_pushcfunction(L, f);
   lua_pushlightuserdata(L, ud);
   int rc = lua_pcall(L, 1, 0, top + 1);
+  vm->running = NULL;
   lua_settop(L, top);
   vm->door->depth--;
   tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);

@@ -132,6 +132,30 @@ static void test_memory(void **state) {
     (void)expect_limit(greedy[i], "script.memory");
 }
 
+static void test_memory_says_where(void **state) {
+  (void)state;
+  static const char *const greedy[][2] = {
+      {"\nlocal t = {} while true do t[#t + 1] = {#t} end", "code.lua:2"},
+      {"\n\nlocal s = 'x' while true do s = s .. s end", "code.lua:3"},
+      {"local function f()\n return 1 + f() end return f()", "code.lua:2"},
+      {"local t = {} for i = 1, 1e5 do t[i] = 'abcdefghij' end\nreturn table.concat(t, t[1])",
+       "code.lua:2"},
+      {"local function f()\nlocal t = {} while true do t[#t + 1] = {} end end\ncoroutine.wrap(f)()",
+       "code.lua:2"},
+      {"coroutine.wrap(function() end)() local t = {}\nwhile true do t[#t + 1] = {} end",
+       "code.lua:2"},
+      {"pcall(coroutine.wrap(error)) local t = {}\nwhile true do t[#t + 1] = {} end", "code.lua:2"},
+  };
+  vm->o.limits.cpu_slice_ms = 1500;
+  for (size_t i = 0; i < sizeof(greedy) / sizeof(greedy[0]); i++) {
+    tm_error err = expect_limit(greedy[i][0], "script.memory");
+    if (strstr(err.message, greedy[i][1]) == NULL) print_message("%s\n", err.message);
+    assert_non_null(strstr(err.message, greedy[i][1]));
+    assert_non_null(strstr(err.message, "4194304 bytes"));
+    assert_non_null(strstr(err.message, "limits.step_memory"));
+  }
+}
+
 static void test_state_memory(void **state) {
   (void)state;
   tm_error err = {0};
@@ -283,6 +307,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_cpu_says_where, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_budget_is_per_entry, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_memory, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_memory_says_where, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_state_memory, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
