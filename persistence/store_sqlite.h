@@ -5,7 +5,8 @@
  * store_sqlite_check.c  is this file ours and undamaged? Looks, never writes
  * store_sqlite_settle.c what a dead process left is made durable
  * store_sqlite_schema.c tables, migrations, the guide's tables as views
- * store_sqlite_conn.c   one handle: settings, prepared statements, errors, reopening
+ * store_sqlite_error.c  what went wrong: status, code, advice
+ * store_sqlite_conn.c   one handle: settings, prepared statements, reopening
  * store_sqlite_write.c  commits
  * store_sqlite_read.c   everything else
  */
@@ -19,10 +20,15 @@
 #define TM_SQLITE_APPLICATION 0x54694d6c /* "TiMl" */
 #define TM_SQLITE_VIEWS       4
 
-struct tm_store {  /* immutable once open, but for `dead` (the writer's) */
-  char *path;      /* absolute */
-  int lock;        /* descriptor of <path>.lock, shared while the store is open */
-  bool alone;      /* when it was opened, no other process had it open */
+typedef struct tm_sqlite_file {
+  uint64_t device, inode;
+} tm_sqlite_file;
+
+struct tm_store {           /* immutable once open, but for `dead` (the writer's) */
+  char *path;               /* absolute */
+  int lock;                 /* descriptor of <path>.lock, shared while the store is open */
+  bool alone;               /* when it was opened, no other process had it open */
+  tm_sqlite_file file, log; /* those that were opened; names can come to mean others */
   tm_buf dead;     /* claims found then, TM_ID_SIZE bytes each: nobody holds them any more */
   sqlite3 *anchor; /* keeps the write-ahead log's index alive while connections come and go */
   int timeout_ms;
@@ -52,11 +58,17 @@ struct tm_store_conn {
   "id,tenant,session,system,flow,version,step,claim,status,revision,tip,wake_at,created,recent"
 #define TM_ROW_COLUMNS "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
 
-/* ---- conn ---- */
-/* The status for SQLite's `rc`; the message has the path, what was being done, SQLite's words. `db`
- * may be NULL. */
+/* ---- error ---- */
+/* The status for SQLite's `rc`, with errno of the call behind it; the message has the path, what
+ * was being done, SQLite's words. `db` may be NULL. */
 tm_status tm__sqlite_fail(tm_error *err, const char *path, sqlite3 *db, int rc, const char *doing);
+/* SQLite takes a read that the disk refused for damage; what it was, while errno still says so. */
+int tm__sqlite_cause(int rc);
+/* The same for the system's errno. */
+tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path);
 tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what);
+
+/* ---- conn ---- */
 /* A handle on the existing file with this store's settings. */
 tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err);
 /* One integer from a statement without parameters; *out is 0 when there is no row. */
@@ -87,8 +99,10 @@ tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err);
 tm_status tm__sqlite_create(const tm_store *s, tm_error *err);
 int64_t tm__sqlite_beside(const char *path, const char *suffix); /* size; 0 when there is none */
 
-/* What was being done to which file, and errno. */
-tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path);
+/* Remembers which files the anchor has opened. */
+tm_status tm__sqlite_identify(tm_store *s, tm_error *err);
+/* Do the names still mean them? What is written into a file without a name is lost at the end. */
+tm_status tm__sqlite_in_place(const tm_store *s, tm_error *err);
 
 /* ---- settle ---- */
 /* What earlier processes left of a store that exists, and its name, survive a power cut from now

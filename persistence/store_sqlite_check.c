@@ -1,6 +1,7 @@
 /* store_sqlite_check.c - is this file ours, of a version we know, undamaged? Looks without changing
  * a byte of it or leaving a log beside it: damage is for a person to look at. The file is read
  * through SQLite's own handle only, since closing another one would drop this process's locks. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,12 +107,14 @@ static const char *const looks[][2] = {
 static tm_status look_around(sqlite3 *db, const char *path, tm_error *err) {
   int rc = SQLITE_OK;
   int64_t pages = 0, bytes = 0;
+  errno = 0;
   for (size_t i = 0; rc == SQLITE_OK && i < sizeof(looks) / sizeof(looks[0]); i++)
     rc = look(db, looks[i][0], looks[i][1]);
   if (rc == SQLITE_OK) rc = tm__sqlite_int(db, "PRAGMA page_count", &pages);
   if (rc == SQLITE_OK) rc = tm__sqlite_int(db, "PRAGMA page_size", &bytes);
   if (rc == SQLITE_OK && pages * bytes <= SMALL_ENOUGH)
     rc = look(db, "PRAGMA quick_check(1)", "ok");
+  rc = tm__sqlite_cause(rc);
   switch (rc & 0xff) {
   case SQLITE_OK: return TM_OK;
   case SQLITE_CORRUPT:

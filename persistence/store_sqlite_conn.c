@@ -1,4 +1,5 @@
-/* store_sqlite_conn.c - one handle: its settings, prepared statements, errors, reopening. */
+/* store_sqlite_conn.c - one handle: its settings, prepared statements, reopening. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "persistence/store_sqlite.h"
@@ -23,55 +24,6 @@ static const char *const statement_texts[] = {
 #undef STATEMENT
 };
 
-/* ---- errors ---- */
-
-typedef struct failure {
-  tm_status status;
-  const char *code, *advice;
-} failure;
-
-static failure classify(int rc) {
-  switch (rc & 0xff) {
-  case SQLITE_BUSY:
-  case SQLITE_LOCKED:
-    return (failure){TM_EUNAVAILABLE, "store.busy", "another process holds the lock; try again"};
-  case SQLITE_FULL:
-    return (failure){TM_EUNAVAILABLE, "store.full",
-                     "nothing is lost; free space on the disk and try again"};
-  case SQLITE_READONLY:
-  case SQLITE_PERM:
-    return (failure){TM_EUNAVAILABLE, "store.read_only",
-                     "make the file and its folder writable and try again"};
-  case SQLITE_CORRUPT:
-  case SQLITE_NOTADB:
-  case SQLITE_CONSTRAINT:
-  case SQLITE_MISMATCH:
-  case SQLITE_ERROR: /* our SQL does not fit the tables */
-    return (failure){TM_ECORRUPT, "store.damaged", "the file is damaged; restore a backup"};
-  default:
-    return (failure){TM_EUNAVAILABLE, "store.io",
-                     "check the disk and the file's permissions, then try again"};
-  }
-}
-
-tm_status tm__sqlite_fail(tm_error *err, const char *path, sqlite3 *db, int rc, const char *doing) {
-  if ((rc & 0xff) == SQLITE_NOMEM) return tm__fail_memory(err, "the store");
-  if ((rc & 0xff) == SQLITE_TOOBIG)
-    return tm__fail(err, TM_ETOOLARGE, "store.too_large", "store %s: %s: the record is too large",
-                    path, doing);
-  failure f = classify(rc);
-  const char *words = db != NULL && sqlite3_errcode(db) == rc ? sqlite3_errmsg(db) : NULL;
-  return tm__fail(err, f.status, f.code, "store %s: %s: %s (SQLite error %d); %s", path, doing,
-                  words != NULL ? words : sqlite3_errstr(rc), rc, f.advice);
-}
-
-tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what) {
-  return tm__fail(err, TM_ECORRUPT, "store.damaged",
-                  "store %s is damaged: %s; it was left as it is: restore a backup, or name "
-                  "another file",
-                  path, what);
-}
-
 /* A full disk or a lock passes by itself; after anything else a new handle may do better. */
 static bool wants_reopening(int rc) {
   int kind = rc & 0xff;
@@ -90,13 +42,14 @@ tm_status tm__sqlite_conn_fail(tm_store_conn *c, int rc, const char *doing, tm_e
 tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err) {
   tm_status status = TM_OK;
   sqlite3 *db = NULL;
+  errno = 0;
   int rc = sqlite3_open_v2(
       s->path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+  if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main") != 0) rc = SQLITE_READONLY;
   if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(db, s->timeout_ms);
   if (rc == SQLITE_OK)
     rc = sqlite3_exec(db, role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS, NULL, NULL,
                       NULL);
-  if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main") != 0) rc = SQLITE_READONLY;
   if (rc != SQLITE_OK) {
     status = tm__sqlite_fail(err, s->path, db, rc, "open");
     sqlite3_close(db);
@@ -148,7 +101,8 @@ static bool is_idle(const tm_store_conn *c) {
 tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err) {
   if (!c->stale || !is_idle(c)) return TM_OK;
   close_handle(c);
-  tm_status status = open_handle(c, err);
+  tm_status status = tm__sqlite_in_place(c->store, err);
+  if (status == TM_OK) status = open_handle(c, err);
   c->stale = status != TM_OK;
   return status;
 }
@@ -184,6 +138,7 @@ tm_status tm__sqlite_statement(tm_store_conn *c, tm_sql which, sqlite3_stmt **ou
     if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "prepare a statement", err);
   }
   *out = c->statements[which];
+  errno = 0; /* what it is after the statement has failed, says why */
   return TM_OK;
 }
 

@@ -13,30 +13,6 @@
 
 #include "persistence/store_sqlite.h"
 
-typedef struct remedy {
-  const char *code, *advice;
-} remedy;
-
-static remedy remedy_of(int error) {
-  switch (error) {
-  case ENOSPC:
-  case EDQUOT: return (remedy){"store.full", "free space on the disk and try again"};
-  case EROFS:
-  case EACCES:
-  case EPERM:
-    return (remedy){"store.read_only", "make the file and its folder writable and try again"};
-  case EMFILE:
-  case ENFILE: return (remedy){"store.descriptors", "raise the limit of open files (ulimit -n)"};
-  default: return (remedy){"store.io", "check the disk and the path, then try again"};
-  }
-}
-
-tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path) {
-  remedy r = remedy_of(errno);
-  return tm__fail(err, TM_EUNAVAILABLE, r.code, "store: %s %s: %s; %s", doing, path,
-                  strerror(errno), r.advice);
-}
-
 /* path + suffix, to be freed; NULL when out of memory. */
 static char *join(const char *path, const char *suffix) {
   tm_buf b = {0};
@@ -102,6 +78,37 @@ int64_t tm__sqlite_beside(const char *path, const char *suffix) {
   int64_t size = name != NULL && stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
   free(name);
   return size;
+}
+
+/* ---- is it still there? ---- */
+
+static bool identify(tm_sqlite_file *out, const char *path, const char *suffix) {
+  struct stat st;
+  char *name = join(path, suffix);
+  bool there = name != NULL && stat(name, &st) == 0;
+  free(name);
+  *out = there ? (tm_sqlite_file){(uint64_t)st.st_dev, (uint64_t)st.st_ino} : (tm_sqlite_file){0};
+  return there;
+}
+
+static bool is_file(const tm_sqlite_file *f, const char *path, const char *suffix) {
+  tm_sqlite_file now;
+  return identify(&now, path, suffix) && now.device == f->device && now.inode == f->inode;
+}
+
+tm_status tm__sqlite_identify(tm_store *s, tm_error *err) {
+  if (identify(&s->file, s->path, "") && (!s->wal || identify(&s->log, s->path, "-wal")))
+    return TM_OK;
+  return tm__sqlite_io_fail(err, "look at", s->path);
+}
+
+tm_status tm__sqlite_in_place(const tm_store *s, tm_error *err) {
+  bool file = is_file(&s->file, s->path, "");
+  if (file && (!s->wal || is_file(&s->log, s->path, "-wal"))) return TM_OK;
+  return tm__fail(err, TM_EUNAVAILABLE, "store.moved",
+                  "store %s%s was moved, deleted or replaced while the host uses it: put the same "
+                  "file back and try again; a restart starts from what lies there",
+                  s->path, file ? "-wal" : "");
 }
 
 /* ---- the lock ---- */

@@ -12,6 +12,11 @@ static tm_status run(tm_store_conn *c, tm_sql which, const char *doing, tm_error
   return status == TM_OK ? tm__sqlite_run(c, st, doing, err) : status;
 }
 
+static tm_status begin(tm_store_conn *c, tm_error *err) {
+  tm_status status = tm__sqlite_in_place(c->store, err);
+  return status == TM_OK ? run(c, TM_SQL_BEGIN, "begin a transaction", err) : status;
+}
+
 static void roll_back(tm_store_conn *c) {
   if (c->db != NULL && sqlite3_get_autocommit(c->db) == 0)
     (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
@@ -217,7 +222,7 @@ static tm_status apply_all(tm_store_conn *c, tm_commit *const *items, size_t cou
 
 tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
                             tm_error *err) {
-  tm_status status = run(c, TM_SQL_BEGIN, "begin a transaction", err);
+  tm_status status = begin(c, err);
   if (status == TM_OK) status = apply_all(c, items, count, err);
   if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
   if (status == TM_OK) return TM_OK;
@@ -232,7 +237,8 @@ tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t co
 /* ---- the rest that writes ---- */
 
 tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err) {
-  return run(c, TM_SQL_PROBE, "try to write", err);
+  tm_status status = tm__sqlite_in_place(c->store, err);
+  return status == TM_OK ? run(c, TM_SQL_PROBE, "try to write", err) : status;
 }
 
 static tm_status revive(tm_store_conn *c, const char *claim, int64_t now, int64_t *taken,
@@ -252,7 +258,7 @@ tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_e
   tm_buf *dead = &c->store->dead;
   *taken = 0;
   if (dead->len == 0) return TM_OK;
-  tm_status status = run(c, TM_SQL_BEGIN, "begin a transaction", err);
+  tm_status status = begin(c, err);
   for (size_t at = 0; status == TM_OK && at < dead->len; at += TM_ID_SIZE)
     status = revive(c, dead->ptr + at, now, taken, err);
   if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
@@ -267,7 +273,8 @@ tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_e
 tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                                 tm_slice sources, tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_SCRIPT, &st, err);
+  tm_status status = tm__sqlite_in_place(c->store, err);
+  if (status == TM_OK) status = tm__sqlite_statement(c, TM_SQL_ADD_SCRIPT, &st, err);
   if (status != TM_OK) return status;
   int rc = tm__sqlite_bind(st, 1, system);
   rc |= tm__sqlite_bind(st, 2, version);

@@ -86,9 +86,15 @@ static void write_problem(tm_buf *b, int status, const tm_error *err, int64_t re
   tm__buf_byte(b, '}');
 }
 
+/* Seconds; 0: nothing is gained by waiting. Who is told 503 is told when to come back. */
+static int64_t retry_after(int http_status, const tm_error *err) {
+  if (err->retry_after_ms > 0) return (err->retry_after_ms - 1) / 1000 + 1;
+  return http_status == 503 ? 1 : 0;
+}
+
 void tm__problem_reply(tm_http_exchange *x, int http_status, const tm_error *err,
                        const char *extra) {
-  int64_t retry_after_s = err->retry_after_ms > 0 ? (err->retry_after_ms - 1) / 1000 + 1 : 0;
+  int64_t retry_after_s = retry_after(http_status, err);
   tm_buf body = {0}, lines = {0};
   write_problem(&body, http_status, err, retry_after_s);
   if (extra != NULL) tm__buf_text(&lines, extra);

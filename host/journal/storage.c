@@ -133,9 +133,7 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
   job->commit.status = status;
   if (status == TM_OK) return;
   if (group != TM_OK) {
-    const char *code =
-        status == TM_EUNAVAILABLE || err->code[0] == '\0' ? "store.unavailable" : err->code;
-    (void)tm__fail(&job->error, status, code, "%s", err->message);
+    job->error = *err;
   } else if (status == TM_ECONFLICT) {
     (void)tm__fail(&job->error, status, "store.conflict",
                    "conversation %s was changed by another process meanwhile", id);

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const FILE_LIMIT_MS = Number(process.env.E2E_LIMIT_MS ?? 600000), REQUEST_LIMIT_MS = 60000;
+const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
+const FILE_LIMIT_MS = NIGHTLY ? 7200000 : 600000, REQUEST_LIMIT_MS = 60000;
 const left = new Set(); // functions that clear away what a test has not
 
 const clear = () => {

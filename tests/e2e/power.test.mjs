@@ -1,7 +1,7 @@
 // The power fails at any moment of a real host's life: while it makes its store, starts, runs turns,
 // copies its log, stops. What was not synced is lost, in whole or in part. Every answer that a client
-// got stands, its repeat gets it again, and the conversations go on. POWER_CUTS: how many moments (60),
-// or `all` (with E2E_LIMIT_MS, the milliseconds that a test file may take); POWER_SEED: which ones.
+// got stands, its repeat gets it again, and the conversations go on. POWER_CUTS: how many moments, or
+// `all`, which takes an hour; POWER_SEED: which ones.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,8 @@ import { Disk } from '../shim/disk.mjs';
 import { crashSystem } from './crash_test_system.mjs';
 import { Outside, Place, Server, program } from './host.mjs';
 
-const CUTS = process.env.POWER_CUTS ?? '60';
+const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
+const CUTS = process.env.POWER_CUTS ?? (NIGHTLY ? '2000' : '60');
 const SEED = Number(process.env.POWER_SEED ?? 1);
 const CLIENTS = 5, TURNS = 6;
 const small_log = join(dirname(program), 'tests/tidemill_small_log');

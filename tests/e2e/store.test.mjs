@@ -27,7 +27,7 @@ test('a full disk', async () => {
   prlimit(server.process.pid, 4096); // no file may grow past a page: every write fails
   const full = await server.say(id, 'Where is my parcel, please?', { 'idempotency-key': 'k' });
   assert.equal(full.status, 503, full.text);
-  assert.equal(full.json.code, 'store.unavailable');
+  assert.equal(full.json.code, 'store.full');
   for (let i = 0; i < 4; i++) { // reads work, and the host reads by itself: that mends nothing
     assert.equal((await server.get('/readyz')).status, 503);
     assert.equal((await server.get(`/v1/conversations/${id}`)).json.revision, 1);

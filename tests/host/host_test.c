@@ -480,8 +480,8 @@ static void test_starting_on_a_full_disk(void **state) {
   limit_files(32768);
   h = start_host("full.db");
   expect(show(h, id, TM_READ_CONVERSATION), "\"said\":\"xxx");
-  expect_error(say(h, id, "\"Bob\""), TM_EUNAVAILABLE, "store.unavailable");
-  expect_error(begin(h, "talk"), TM_EUNAVAILABLE, "store.unavailable");
+  expect_error(say(h, id, "\"Bob\""), TM_EUNAVAILABLE, "store.full");
+  expect_error(begin(h, "talk"), TM_EUNAVAILABLE, "store.full");
   limit_files(0);
   expect(say(h, id, "\"Bob\""), "hello Bob");
   tm_host_stop(h, 1000);

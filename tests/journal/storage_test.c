@@ -38,13 +38,13 @@ static void test_store_fails_and_is_mended(void **unused) {
   run *r = held_run(h);
   sqlite3 *db = block(&fx);
   answer *a = say_keyed(h, id, "two", "k");
-  assert_refused(a, TM_EUNAVAILABLE, "store.unavailable");
+  assert_refused(a, TM_EUNAVAILABLE, "store.busy");
   assert_string_equal(a->error.conversation_id, id);
   assert_false(tm__storage_healthy(fx.storage));
-  assert_refused(say_keyed(h, id, "call", "k2"), TM_EUNAVAILABLE, "store.unavailable");
-  assert_string_equal(fx.last_refused.code, "store.unavailable");
+  assert_refused(say_keyed(h, id, "call", "k2"), TM_EUNAVAILABLE, "store.busy");
+  assert_string_equal(fx.last_refused.code, "store.busy");
   release(r); /* a begun turn whose end cannot be written */
-  assert_refused(begun, TM_EUNAVAILABLE, "store.unavailable");
+  assert_refused(begun, TM_EUNAVAILABLE, "store.busy");
   unblock(db);
   a = say_keyed(h, id, "two", "k"); /* the key was not consumed, the conversation goes on */
   assert_answer(a);
@@ -88,7 +88,7 @@ static void test_health_follows_writes(void **unused) {
   char id[TM_ID_SIZE];
   assert_answer(start(h, id, "hello"));
   sqlite3 *db = block(&fx);
-  assert_refused(say(h, id, "two"), TM_EUNAVAILABLE, "store.unavailable");
+  assert_refused(say(h, id, "two"), TM_EUNAVAILABLE, "store.busy");
   for (int i = 0; i < 5; i++) {
     assert_int_equal(read_something(&fx), TM_OK);
     assert_false(tm__storage_healthy(fx.storage));

@@ -40,8 +40,9 @@ enum {
   OP_TRUNCATE = 32,
   OP_MKDIR = 64,
   OP_CHANGES = 127,
-  OP_OPEN = 128,
-  OP_READ = 256
+  OP_OPEN = 128, /* to write */
+  OP_READ = 256,
+  OP_LOOK = 512 /* open to read */
 };
 enum {
   FAIL,
@@ -233,7 +234,8 @@ static const struct fault *judge(uint32_t op, const char *path) {
 static int open_ours(const char *path, int flags, mode_t mode) {
   struct stat st;
   bool creates = (flags & O_CREAT) != 0 && lstat(path, &st) != 0;
-  if (judge(creates ? OP_CREATE : OP_OPEN, path) != NULL) return -1;
+  bool looks = (flags & O_ACCMODE) == O_RDONLY;
+  if (judge(creates ? OP_CREATE : looks ? OP_LOOK : OP_OPEN, path) != NULL) return -1;
   if (creates && !ends_with(path, "-shm")) note_path(LOG_CREATE, 0, path);
   if ((flags & O_ACCMODE) == O_WRONLY) flags = (flags & ~O_ACCMODE) | O_RDWR; /* to read it back */
   int fd = raw_open(path, flags & ~O_TRUNC, mode);

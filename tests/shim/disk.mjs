@@ -7,7 +7,7 @@ import { program } from '../e2e/host.mjs';
 
 const PAGE = 4096, SECTOR = 512;
 const OPS = { write: 1, sync: 2, create: 4, rename: 8, unlink: 16, truncate: 32, mkdir: 64,
-  change: 127, open: 128, read: 256 };
+  change: 127, open: 128, read: 256, look: 512 };
 const EFFECTS = { fail: 0, torn: 1, short: 2 };
 const FAULTS = 4, FAULT_AT = 32, FAULT_SIZE = 64, FOREVER = 0xffffffff;
 const KINDS = [null, 'write', 'truncate', 'sync', 'lost', 'create', 'unlink', 'rename', 'mkdir',

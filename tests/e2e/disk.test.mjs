@@ -1,0 +1,277 @@
+// A disk that is full, fails, tears, may not be written, or has no descriptors left, under a real host:
+// who needs a commit gets 503 with the reason, reads go on, nothing acknowledged is lost, nothing
+// happens twice, and when the fault is over the host goes on by itself.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Disk } from '../shim/disk.mjs';
+import { crashSystem } from './crash_test_system.mjs';
+import { Outside, Place, Server, wait } from './host.mjs';
+
+const CLIENTS = 4;
+
+let outside;
+before(async () => { outside = await new Outside().start(); });
+after(() => outside?.stop());
+
+class World {
+  constructor({ wal = true } = {}) {
+    this.place = new Place({ shipped: false });
+    this.place.script('crashy', crashSystem(outside.url));
+    this.disk = new Disk(join(this.place.dir, 'disk'), join(this.place.dir, 'state'));
+    this.file = join(this.disk.root, 'data/workflow.db');
+    this.place.settings.workflow_persistence.sqlite = { database_path: this.file,
+      enable_wal: wal, journal_mode: wal ? 'WAL' : 'DELETE' };
+    writeFileSync(this.place.config, JSON.stringify(this.place.settings));
+    this.logs = [];
+  }
+  async start() {
+    this.server = await new Server(this.place).start([], this.disk.env);
+    return this;
+  }
+  // Must not start; what it says.
+  async refused() {
+    const server = new Server(this.place);
+    await assert.rejects(server.start([], this.disk.env));
+    assert.equal((await server.ended).code, 1);
+    return server.errors;
+  }
+  async begin() {
+    const i = this.logs.length;
+    const headers = { 'idempotency-key': `start-${i}` };
+    const flow = i % 2 === 0 ? 'pure' : 'loop';
+    const r = await this.server.begin('crashy', flow, {}, headers);
+    assert.equal(r.status, 201, r.text);
+    this.logs.push({ i, flow, headers, begun: r.text, id: r.json.conversation_id, answers: [] });
+  }
+  say(log, n = log.answers.length + 1) {
+    return this.server.say(log.id, `item ${n}`, { 'idempotency-key': `message-${log.i}-${n}` });
+  }
+  async turn(log) {
+    const r = await this.say(log);
+    assert.equal(r.status, 200, r.text);
+    log.answers.push(r.text);
+  }
+  turns() { return Promise.all(this.logs.map((log) => this.turn(log))); }
+  async read(log) {
+    const r = await this.server.get(`/v1/conversations/${log.id}`);
+    assert.equal(r.status, 200, r.text);
+    assert.equal(r.json.state.count, log.answers.length);
+  }
+  // Every conversation gets a message, somebody begins another: all hear why not.
+  async stuck(code) {
+    const all = await Promise.all([...this.logs.map((log) => this.say(log)),
+      this.server.begin('crashy', 'pure', {}, { 'idempotency-key': 'stuck' })]);
+    for (const r of all) must_refuse(r, code);
+    assert.equal((await this.server.get('/readyz')).json.code, 'host.not_ready');
+    assert.equal((await this.server.get('/livez')).status, 200);
+    await Promise.all(this.logs.map((log) => this.read(log)));
+  }
+  // Nobody writes to a host that is not ready: it finds out by itself.
+  async ready() {
+    let r;
+    for (let i = 0; i < 100 && r?.status !== 200; i++) {
+      if (r !== undefined) await wait(20);
+      r = await this.server.get('/readyz');
+    }
+    assert.equal(r.status, 200, `${r.text} ${this.server.errors}`);
+  }
+  // All again after a power cut: the same answers, each turn once.
+  async check() {
+    await this.server.kill();
+    this.disk.drop();
+    this.server = await new Server(this.place).start();
+    for (const log of this.logs) {
+      await this.read(log);
+      for (const [n, text] of log.answers.slice(-8).entries())
+        assert.equal((await this.say(log, Math.max(0, log.answers.length - 8) + n + 1)).text, text);
+      await this.turn(log);
+      await this.read(log);
+    }
+    await this.server.stop();
+    assert.equal(this.sql('PRAGMA integrity_check'), 'ok');
+    this.place.remove();
+  }
+  sql(text) {
+    const r = spawnSync('sqlite3', [this.file, text], { encoding: 'utf8' });
+    assert.equal(r.status, 0, r.stderr);
+    return r.stdout.trim();
+  }
+}
+
+function must_refuse(r, code) {
+  assert.equal(r.status, 503, r.text);
+  assert.equal(r.type, 'application/problem+json');
+  assert.equal(r.json.code, code, r.text);
+  assert.ok(r.json.retry_after >= 1, r.text);
+  assert.equal(Number(r.headers['retry-after']), r.json.retry_after);
+  assert.match(r.json.detail, /try again/);
+}
+
+const talking = async (options) => {
+  const w = await new World(options).start();
+  for (let i = 0; i < CLIENTS; i++) await w.begin();
+  await w.turns();
+  return w;
+};
+
+// A fault that lasts, with and without a write-ahead log.
+const lasting = (name, code, ops, error, options) => {
+  for (const wal of [true, false])
+    test(`${name}${wal ? '' : ', without a write-ahead log'}`, async () => {
+      const w = await talking({ wal });
+      w.disk.fault(ops, error, options);
+      await w.stuck(code);
+      await w.stuck(code);
+      w.disk.mend();
+      await w.ready();
+      await w.turns(); // the same keys: each turn happens once
+      await w.check();
+    });
+};
+
+lasting('a full disk', 'store.full', ['write', 'create'], 'ENOSPC');
+lasting('a full disk with room for half a write', 'store.full', ['write'], 'ENOSPC',
+  { effect: 'torn' });
+lasting('a disk that cannot write', 'store.io', ['write'], 'EIO');
+lasting('a disk that tears what it cannot write', 'store.io', ['write'], 'EIO',
+  { effect: 'torn' });
+lasting('a disk that cannot sync', 'store.io', ['sync'], 'EIO');
+lasting('a file system that became read-only', 'store.read_only', ['change', 'open'], 'EROFS');
+
+// Each call of some turns fails once: either a turn is refused, and its repeat is not, or nobody
+// notices.
+const passing = (name, op, error, options) => {
+  for (const wal of [true, false])
+    test(`${name}${wal ? '' : ', without a write-ahead log'}`, async () => {
+      const w = await talking({ wal });
+      let refused = 0;
+      for (let after = 0; after < 12; after++) {
+        w.disk.fault([op], error, { ...options, count: 1, after });
+        const all = await Promise.all(w.logs.map((log) => w.say(log)));
+        w.disk.mend();
+        for (const [i, r] of all.entries()) {
+          if (r.status === 200) w.logs[i].answers.push(r.text);
+          else must_refuse(r, 'store.io');
+          refused += r.status === 200 ? 0 : 1;
+        }
+        await w.ready();
+        await Promise.all(all.map((r, i) => (r.status === 200 ? null : w.turn(w.logs[i]))));
+        await Promise.all(w.logs.map((log) => w.read(log)));
+      }
+      assert.ok(options?.effect === 'short' ? refused === 0 : refused > 0, `${refused} refused`);
+      await w.check();
+    });
+};
+
+passing('a sync that fails once', 'sync', 'EIO');
+passing('a write that fails once', 'write', 'EIO');
+passing('a write that is torn once', 'write', 'EIO', { effect: 'torn' });
+passing('a write that is done by half', 'write', 'EIO', { effect: 'short' });
+
+test('a disk that cannot read', async () => {
+  const w = await talking();
+  await w.server.stop();
+  await w.start(); // knows no conversation yet
+  w.disk.fault(['read', 'look'], 'EIO');
+  for (const log of w.logs) {
+    const r = await w.server.get(`/v1/conversations/${log.id}/messages`);
+    must_refuse(r, 'store.io');
+    must_refuse(await w.say(log), 'store.io');
+  }
+  assert.equal((await w.server.get('/readyz')).status, 503);
+  w.disk.mend();
+  await w.ready();
+  await w.turns();
+  await w.check();
+});
+
+test('a start on a full disk makes nothing or all', async () => {
+  const w = new World();
+  for (let after = 0, done = false; !done; after++) {
+    w.disk.fault(['write', 'create', 'mkdir'], 'ENOSPC', { after });
+    try {
+      await w.start();
+      done = true;
+    } catch (e) {
+      assert.match(e.message, /store\.full/);
+      assert.ok(!existsSync(w.file) || after > 20, 'no half store');
+    }
+  }
+  await w.begin().catch(() => w.logs.pop());
+  w.disk.mend();
+  await w.ready();
+  await w.begin();
+  await w.turns();
+  await w.check();
+});
+
+test('a store that is there, on a full disk', async () => {
+  const w = await talking();
+  await w.server.stop();
+  w.disk.fault(['write', 'create'], 'ENOSPC');
+  assert.match(await w.refused(), /store\.full/);
+  w.disk.mend();
+  await w.start();
+  await w.turns();
+  await w.server.kill(); // leaves a log, whose bytes are on the disk already
+  w.disk.fault(['write', 'create'], 'ENOSPC');
+  await w.start().then((it) => it.stuck('store.full'), (e) => assert.match(e.message, /store\.full/));
+  w.disk.mend();
+  await w.server.kill();
+  await w.start();
+  await w.turns();
+  await w.check();
+});
+
+test('a read-only store is refused', async () => {
+  const w = await talking();
+  await w.server.stop();
+  const before = readdirSync(join(w.disk.root, 'data'));
+  w.disk.fault(['open', 'change'], 'EROFS');
+  assert.match(await w.refused(), /make the file and its folder writable.*store\.read_only/s);
+  w.disk.fault(['open'], 'EACCES', { suffix: '.db' });
+  assert.match(await w.refused(), /make the file and its folder writable.*store\.read_only/s);
+  assert.deepEqual(readdirSync(join(w.disk.root, 'data')), before);
+  w.disk.mend();
+  await w.start();
+  await w.check();
+});
+
+// What is acknowledged after this would be in a file without a name.
+for (const name of ['workflow.db', 'workflow.db-wal'])
+  test(`${name} is moved away and put back, then replaced`, async () => {
+    const w = await talking();
+    const file = join(w.disk.root, 'data', name);
+    renameSync(file, `${file}.away`);
+    await w.stuck('store.moved');
+    writeFileSync(file, ''); // another one in its place
+    await w.stuck('store.moved');
+    rmSync(file);
+    renameSync(`${file}.away`, file);
+    await w.ready();
+    await w.turns();
+    await w.check();
+  });
+
+test('a log without its file is refused, and good again with it', async () => {
+  const w = await talking();
+  await w.server.kill();
+  renameSync(w.file, `${w.file}.away`);
+  assert.match(await w.refused(), /store\.damaged/);
+  renameSync(`${w.file}.away`, w.file);
+  await w.start();
+  await w.check();
+});
+
+test('no descriptors left for the store', async () => {
+  const w = await talking({ wal: false }); // makes a journal for each commit
+  w.disk.fault(['create', 'open', 'look'], 'EMFILE');
+  await w.stuck('store.descriptors');
+  w.disk.mend();
+  await w.ready();
+  await w.turns();
+  await w.check();
+});
