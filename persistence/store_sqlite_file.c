@@ -84,9 +84,9 @@ int64_t tm__sqlite_beside(const char *path, const char *suffix) {
 
 static bool identify(tm_sqlite_file *out, const char *path, const char *suffix) {
   struct stat st;
-  char *name = join(path, suffix);
-  bool there = name != NULL && stat(name, &st) == 0;
-  free(name);
+  char name[PATH_MAX];
+  (void)snprintf(name, sizeof(name), "%s%s", path, suffix); /* fits: tm__sqlite_place */
+  bool there = stat(name, &st) == 0;
   *out = there ? (tm_sqlite_file){(uint64_t)st.st_dev, (uint64_t)st.st_ino} : (tm_sqlite_file){0};
   return there;
 }

@@ -87,10 +87,10 @@ static tm_status sync_folders(const tm_store *s, tm_error *err) {
   return status;
 }
 
-/* Others that have the store open write their logs themselves. */
 tm_status tm__sqlite_settle(const tm_store *s, tm_error *err) {
+  if (!s->alone) return TM_OK; /* who has it open has done it, and writes into the log */
   tm_status status = sync_folders(s, err);
-  if (status == TM_OK && s->alone) status = rewrite_log(s, "-wal", err);
-  if (status == TM_OK && s->alone) status = rewrite_log(s, "-journal", err);
+  if (status == TM_OK) status = rewrite_log(s, "-wal", err);
+  if (status == TM_OK) status = rewrite_log(s, "-journal", err);
   return status;
 }

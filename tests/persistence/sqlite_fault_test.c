@@ -232,19 +232,64 @@ static void a_file_that_may_not_grow(void **state) {
   must_be_whole(fx, 2, tip, 3);
 }
 
+/* Nothing is written into a file that has lost its name, and no new one is made in its place. */
+static void must_miss(fixture *fx, const char *suffix) {
+  int64_t tip = 0;
+  char name[256], away[sizeof(name) + 8];
+  turn(fx, nth(1).text, 0, 0, body);
+  (void)snprintf(name, sizeof(name), "%s%s", fx->file, suffix);
+  (void)snprintf(away, sizeof(away), "%s.away", name);
+  assert_int_equal(rename(name, away), 0);
+  for (int i = 0; i < 2; i++) {
+    assert_false(try_commit(fx, 2, 1, &tip));
+    assert_string_equal(fx->err.code, "store.moved");
+    assert_int_equal(fx->backend->probe(fx->writer, &fx->err), TM_EUNAVAILABLE);
+    assert_int_equal(file_size(name, ""), -1);
+  }
+  file_write(name, body, sizeof(body)); /* another file of that name */
+  assert_false(try_commit(fx, 2, 1, &tip));
+  assert_string_equal(fx->err.code, "store.moved");
+  assert_int_equal(file_size(name, ""), sizeof(body));
+  assert_int_equal(rename(away, name), 0);
+  assert_true(try_commit(fx, 2, 1, &tip));
+  must_be_whole(fx, 2, tip, 3);
+}
+
 static void a_file_that_is_away(void **state) {
   fixture *fx = *state;
+  fixture_open(fx);
+  must_miss(fx, "");
+}
+
+static void a_log_that_is_away(void **state) {
+  fixture *fx = *state;
+  fixture_open(fx);
+  must_miss(fx, "-wal");
+}
+
+static void a_file_without_a_log_that_is_away(void **state) {
+  fixture *fx = *state;
+  fx->options.wal = false;
+  fixture_open(fx);
+  must_miss(fx, "");
+}
+
+/* Without a log each commit makes a file. */
+static void no_descriptors_left(void **state) {
+  fixture *fx = *state;
   int64_t tip = 0;
-  char away[256];
-  fx->options.wal = false; /* without a log SQLite looks for the file at each transaction */
+  struct rlimit old, none;
+  fx->options.wal = false;
   fixture_open(fx);
   turn(fx, nth(1).text, 0, 0, body);
-  (void)snprintf(away, sizeof(away), "%s.away", fx->file);
-  assert_int_equal(rename(fx->file, away), 0);
-  assert_false(try_commit(fx, 2, 1, &tip));
-  assert_false(try_commit(fx, 2, 1, &tip));
-  assert_int_equal(file_size(fx->file, ""), -1); /* no new one was made in its place */
-  assert_int_equal(rename(away, fx->file), 0);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+  none = old;
+  none.rlim_cur = 3;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  bool applied = try_commit(fx, 2, 1, &tip);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+  assert_false(applied);
+  assert_string_equal(fx->err.code, "store.descriptors");
   assert_true(try_commit(fx, 2, 1, &tip));
   must_be_whole(fx, 2, tip, 3);
 }
@@ -267,11 +312,19 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      CASE(every_operation_fails_once), CASE(a_failed_commit_never_comes_back),
-      CASE(the_error_says_what_to_do),  CASE(a_probe_writes),
-      CASE(reads_fail_and_recover),     CASE(opening_fails_at_every_operation),
-      CASE(checkpoints_fail),           CASE(a_file_that_may_not_grow),
-      CASE(a_file_that_is_away),        CASE(a_disk_without_shared_memory),
+      CASE(every_operation_fails_once),
+      CASE(a_failed_commit_never_comes_back),
+      CASE(the_error_says_what_to_do),
+      CASE(a_probe_writes),
+      CASE(reads_fail_and_recover),
+      CASE(opening_fails_at_every_operation),
+      CASE(checkpoints_fail),
+      CASE(a_file_that_may_not_grow),
+      CASE(a_file_that_is_away),
+      CASE(a_log_that_is_away),
+      CASE(a_file_without_a_log_that_is_away),
+      CASE(no_descriptors_left),
+      CASE(a_disk_without_shared_memory),
   };
   fault_install();
   return cmocka_run_group_tests(tests, NULL, NULL);
