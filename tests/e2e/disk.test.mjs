@@ -3,7 +3,7 @@
 // happens twice, and when the fault is over the host goes on by itself.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Disk } from '../shim/disk.mjs';
@@ -271,6 +271,33 @@ test('no descriptors left for the store', async () => {
   w.disk.fault(['create', 'open', 'look'], 'EMFILE');
   await w.stuck('store.descriptors');
   w.disk.mend();
+  await w.ready();
+  await w.turns();
+  await w.check();
+});
+
+const processor_ms = (pid) => { // user and system, in ticks of 10 ms
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+};
+
+test('no descriptors left at all', async () => {
+  const w = await talking();
+  const pid = w.server.process.pid;
+  const limit = (n) => assert.equal(spawnSync('prlimit',
+    [`--pid=${pid}`, `--nofile=${n}:`]).status, 0);
+  const before = processor_ms(pid);
+  w.server.agent.destroy(); // every connection from here on is a new one
+  limit(3); // those that are open stay
+  const waiting = Promise.all(w.logs.map((log) => w.say(log).catch((e) => e)));
+  await wait(1500);
+  const spent = processor_ms(pid) - before;
+  assert.ok(spent < 500, `spins: ${spent} ms of 1500`);
+  limit(1024);
+  for (const [i, r] of (await waiting).entries()) {
+    if (r.status === 200) w.logs[i].answers.push(r.text);
+    else if (r.status !== undefined) assert.equal(r.status, 503, r.text);
+  }
   await w.ready();
   await w.turns();
   await w.check();
