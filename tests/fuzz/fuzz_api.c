@@ -1,9 +1,10 @@
-/* Reads any bytes as a request's body; what is accepted has only the declared members, of the
- * declared types and sizes. */
+/* Reads any bytes as the address to listen on, and as a request's body; what is accepted has only
+ * the declared members, of the declared types and sizes. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/body.h"
+#include "api/guard.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,10 +36,23 @@ static void check_accepted(const tm_body *b) {
   must(b->values[6] == NULL || json_is_boolean(b->values[6]));
 }
 
+static void check_address(tm_slice text) {
+  tm_guard g;
+  uint16_t port;
+  tm_error err = {0};
+  char *address = tm__slice_dup(text);
+  if (tm__guard_init(&g, &port, address, &err) == TM_OK)
+    must(g.host[0] != '\0');
+  else
+    must(err.code[0] != '\0');
+  free(address);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   tm_body b;
   tm_error err = {0};
   tm_slice text = {(const char *)data, size};
+  check_address(text);
   if (tm__body_parse(&b, text, fields, FIELDS, &err) != TM_OK) {
     must(err.status == TM_EINVAL && err.code[0] != '\0' && tm__utf8_valid(tm__slice(err.message)));
     must(b.root == NULL);
