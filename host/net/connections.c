@@ -114,6 +114,23 @@ tm_connection *tm__connections_late(const tm_connections *all, int64_t now_us) {
   return NULL;
 }
 
+/* All that it sent has been read, and no more will come. */
+static bool is_gone(const tm_connection *c) {
+  char byte;
+  return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void tm__connections_end_gone(tm_connections *all, int64_t now_us, int64_t wait_us) {
+  static const tm_connection_stage stages[] = {TM_CONNECTION_IDLE, TM_CONNECTION_RECEIVING};
+  for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+    tm_connection *c = all->stages[stages[i]].oldest;
+    for (tm_connection *newer; c != NULL && now_us - c->since_us >= wait_us; c = newer) {
+      newer = c->newer;
+      if (is_gone(c)) tm__connections_end(all, c, now_us);
+    }
+  }
+}
+
 tm_connection *tm__connections_weakest(const tm_connections *all) {
   static const tm_connection_stage stages[] = {TM_CONNECTION_IDLE, TM_CONNECTION_RECEIVING,
                                                TM_CONNECTION_SENDING};

@@ -56,6 +56,9 @@ void tm__connections_dismiss(tm_connections *all, int fd, int64_t now_us);
 size_t tm__connections_count(const tm_connections *all);
 /* One that is over its time; it must be ended before the next is asked for. NULL: none is. */
 tm_connection *tm__connections_late(const tm_connections *all, int64_t now_us);
+/* Ends those that have owed us the rest of a request for `wait_us` and have hung up: the owner of
+ * the socket does not notice a hang-up that comes along with bytes. */
+void tm__connections_end_gone(tm_connections *all, int64_t now_us, int64_t wait_us);
 /* Who gives way: who has let us wait longest, idling, sending or taking; nobody who waits for our
  * answer. NULL: all do. */
 tm_connection *tm__connections_weakest(const tm_connections *all);

@@ -15,6 +15,7 @@
 #define ACCEPT_AT_ONCE 64
 #define GRACE_US       INT64_C(100000) /* nobody gives way before */
 #define DEAF_US        INT64_C(10000)
+#define LOOK_US        INT64_C(1000000) /* between looks who has hung up */
 
 static const char busy[] = "server.busy";
 
@@ -79,10 +80,18 @@ static void end_late(tm_http_server *s, tm_connection *c) {
   tm__connections_end(&s->connections, c, tm__http_now_us(s));
 }
 
+static void end_gone(tm_http_server *s) {
+  int64_t now = tm__http_now_us(s);
+  if (now < s->look_at_us) return;
+  s->look_at_us = now + LOOK_US;
+  tm__connections_end_gone(&s->connections, now, LOOK_US);
+}
+
 void tm__http_sweep(tm_http_server *s) {
   tm_connection *c;
   while ((c = tm__connections_late(&s->connections, tm__http_now_us(s))) != NULL)
     end_late(s, c);
+  end_gone(s);
   if (tm__connections_linger(&s->connections))
     tm__connections_forget(&s->connections, tm__http_now_us(s));
   take_spare(s);

@@ -16,6 +16,7 @@ struct tm_http_server { /* HTTP thread only once it runs, but for `answered` and
   int listen_fd;       /* stays open till the end */
   int spare_fd;        /* given up to answer clients when descriptors have run out; -1: gone */
   int64_t deaf_til_us; /* accepts nothing before */
+  int64_t look_at_us;  /* when to look next who has hung up */
   uint16_t port;
   pthread_t thread;
   tm_http_answered answered;

@@ -268,6 +268,24 @@ static void a_client_that_left_hurts_nobody(void **state) {
   fixture_free(f);
 }
 
+/* A hang-up that comes along with bytes is noticed too, long before patience ends. */
+static void a_client_that_left_within_a_request_is_let_go(void **state) {
+  (void)state;
+  static const char *const parts[] = {
+      "GET /a", "GET /a HTTP/1.1\r\nHost: h", "GET /a HTTP/1.1\r\nHost: h\r\xfa\r\n",
+      "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf"};
+  fixture *f = fixture_new(NULL);
+  for (int i = 0; i < 40; i++) {
+    int fd = dial(f);
+    assert_true(raw_say(fd, parts[i % 4]));
+    (void)shutdown(fd, SHUT_WR);
+    atomic_fetch_add(&f->later_us, 2000000);
+    assert_true(raw_closed(fd));
+    (void)close(fd);
+  }
+  fixture_free(f);
+}
+
 static void answers_a_client_that_has_said_all(void **state) {
   (void)state;
   fixture *f = fixture_new(NULL);
@@ -460,6 +478,7 @@ int main(void) {
       cmocka_unit_test(a_chunk_without_end_does_not_keep_the_processor),
       cmocka_unit_test(answers_later),
       cmocka_unit_test(a_client_that_left_hurts_nobody),
+      cmocka_unit_test(a_client_that_left_within_a_request_is_let_go),
       cmocka_unit_test(answers_a_client_that_has_said_all),
       cmocka_unit_test(keeps_connections_alive),
       cmocka_unit_test(answers_from_many_threads),
