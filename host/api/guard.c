@@ -72,6 +72,7 @@ static tm_status check_host(const tm_guard *g, const char *given, tm_error *err)
   char host[256];
   const char *port;
   if (given != NULL && split(host, sizeof(host), &port, given) &&
+      (port == NULL || port[strspn(port, "0123456789")] == '\0') &&
       (is_loopback(host) || strcasecmp(host, g->host) == 0))
     return TM_OK;
   return tm__fail(err, TM_EINVAL, "request.host",

@@ -31,7 +31,8 @@ struct tm_http_exchange {
   struct MHD_Connection *connection;
   tm_connection *link;
   const char *method, *path; /* of libmicrohttpd; NULL before the headers are there */
-  const char *target;        /* where the path will stand, decoded; within the request line only */
+  const char *target;        /* where the path will stand, decoded; until the headers are there */
+  size_t target_len;         /* before it was decoded, with the query */
   bool bad_target;           /* the address is malformed */
   tm_buf body;
   tm_http_step step;

@@ -14,5 +14,7 @@ typedef struct tm_http_flaw {
 
 /* Once the headers are there. false: refuse with *flaw, and close the connection. */
 bool tm__http_framing(tm_http_flaw *flaw, const tm_http_exchange *x, const char *version);
+/* The same once the body is there. */
+bool tm__http_framing_of_end(tm_http_flaw *flaw, const tm_http_exchange *x);
 
 #endif

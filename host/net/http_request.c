@@ -45,6 +45,7 @@ static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *
   s->busy = true;
   if (x == NULL) return NULL;
   x->target = uri;
+  x->target_len = uri != NULL ? strlen(uri) : 0;
   x->bad_target = uri == NULL || strchr(uri, ' ') != NULL;
   x->server = s;
   x->connection = connection;
@@ -153,12 +154,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
                                   size_t *size, void **request) {
   tm_http_server *s = cls;
   tm_http_exchange *x = *request;
+  tm_http_flaw flaw;
   (void)connection;
   s->busy = true;
   if (x == NULL || x->step == TM_HTTP_DROPPED) return MHD_NO;
   if (x->step == TM_HTTP_HEAD) return on_headers(x, method, url, version);
   if (x->step == TM_HTTP_HANDED) return settle(x);
   if (*size > 0) return on_body(x, data, size);
+  if (!tm__http_framing_of_end(&flaw, x)) return malformed(x, &flaw);
   hand(x);
   s->o.handler(s->o.ud, x);
   return settle(x);

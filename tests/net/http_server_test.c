@@ -183,6 +183,23 @@ static void refuses_what_can_be_read_in_two_ways(void **state) {
       {"GET /p HTTP/1.1\r\nHost: h\r\nX\tY: 1\r\n\r\n", "request.header", 400},
       {"GET /p HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n", "request.header", 400},
       {"GET /p HTTP/1.1\r\nX-Test: t\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\n: x\r\nX-Test: t\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\n:\r\n\r\n", "request.header", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nX: 1\nContent-Length: 40\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\nHost: h\n\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\n\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "request.header", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+       "request.header", 400},
+      {"GET /p HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\rContent-Length: 5\r\n\r\n", "request.header", 400},
+      {"GET /p HTTP/1.1\r\nHost: h\r\nX: \x7f\r\n\r\n", "request.header", 400},
+      {"GET  /p HTTP/1.1\r\nHost: h\r\n\r\n", "request.header", 400},
+      {"POST /p HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+       "request.framing", 400},
+      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+       "0\r\nContent-Length: 5\r\n\r\n",
+       "request.framing", 400},
       {"GET /p q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
       {"GET /p%00q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
       {"GET /p?q=%00 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
@@ -203,6 +220,57 @@ static void refuses_what_can_be_read_in_two_ways(void **state) {
   }
   int fd = dial(f);
   expect(fd, "GET /old HTTP/1.0\r\n\r\n", 200, "/old");
+  (void)close(fd);
+  fixture_free(f);
+}
+
+/* A NUL hides what follows from whoever reads strings. */
+static void refuses_heads_with_a_nul(void **state) {
+  (void)state;
+  static const struct {
+    const char *request;
+    size_t len;
+  } cases[] = {
+#define CASE(text) {text, sizeof(text) - 1}
+      CASE("GET /p HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n"),
+      CASE("GET /p HTTP/1.1\r\nHost: h\r\nX: a\0\0b: c\r\n\r\n"),
+      CASE("GET /p HTTP/1.1\r\nHost: h\r\nX: a\0\0b\0c\r\n\r\n"),
+      CASE("GET /p HTTP/1.1\r\nHost: h\r\n\0X: a\r\n\r\n"),
+      CASE("GET /p HTTP/1.1\r\nHost: h\0\0\0\0\r\n\r\n"),
+      CASE("GET /p HTTP/1.1\r\nHost: h\r\nX\0: a\r\n\r\n"),
+      CASE("GET /p\0q HTTP/1.1\r\nHost: h\r\n\r\n"),
+      CASE("G\0T /p HTTP/1.1\r\nHost: h\r\n\r\n"),
+      CASE("POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\0x\r\n\r\n0\r\n\r\n"),
+      CASE("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\0003\r\n\r\n{}"),
+#undef CASE
+  };
+  fixture *f = fixture_new(NULL);
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    int fd = dial(f);
+    assert_true(raw_send(fd, cases[i].request, cases[i].len));
+    assert_true(raw_say(fd, "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"));
+    char *answer = raw_answer(fd, false);
+    if (raw_status(answer) != 400 || !raw_closed(fd)) fail_msg("case %zu: %s", i, answer);
+    free(answer);
+    (void)close(fd);
+  }
+  fixture_free(f);
+}
+
+/* Whatever is allowed stays so, however much of it there is. */
+static void takes_long_heads(void **state) {
+  (void)state;
+  fixture *f = fixture_new(NULL);
+  int fd = dial(f);
+  for (int n = 1; n <= 200; n += 7) {
+    tm_buf b = {0};
+    tm__buf_printf(&b, "GET /%%41b?q=%%20%0*d&&r HTTP/1.1\r\nHost:h\r\nX-Empty:\r\n", n * 10, 7);
+    for (int i = 0; i < n; i++)
+      tm__buf_printf(&b, "X-%d: \t %0*d  \r\n", i, n / 4 + 1, i);
+    tm__buf_text(&b, "X-Test: t\xc3\xa9\tu\r\n\r\n");
+    expect(fd, b.ptr, 200, "h=t\xc3\xa9\tu names=q;;r;");
+    tm__buf_free(&b);
+  }
   (void)close(fd);
   fixture_free(f);
 }
@@ -475,6 +543,8 @@ int main(void) {
       cmocka_unit_test(a_client_that_sends_too_much_can_read_why),
       cmocka_unit_test(refuses_huge_headers_and_rubbish),
       cmocka_unit_test(refuses_what_can_be_read_in_two_ways),
+      cmocka_unit_test(refuses_heads_with_a_nul),
+      cmocka_unit_test(takes_long_heads),
       cmocka_unit_test(a_chunk_without_end_does_not_keep_the_processor),
       cmocka_unit_test(answers_later),
       cmocka_unit_test(a_client_that_left_hurts_nobody),
