@@ -2,6 +2,7 @@
  * parts come and go; what they do is theirs. */
 #include "host.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -9,8 +10,8 @@
 /* How often deadlines that other processes set are looked for; our own are known exactly. */
 enum { POLL_MS = 1000 };
 
-/* Descriptors that connections leave to the others. */
-enum { RESERVED_DESCRIPTORS = 64, RESERVED_BY_WORKER = 80 };
+/* Descriptors that connections leave to the store and to scripts. */
+enum { RESERVED_DESCRIPTORS = 64 };
 
 static void warn(void *ud, const char *text) {
   tm__log(ud, TM_LOG_WARNING, text, NULL);
@@ -120,12 +121,24 @@ static void hint(void *ud, int64_t when) {
   tm__scheduler_hint(h->scheduler, when);
 }
 
+static size_t descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  return (size_t)limit.rlim_cur;
+}
+
+/* Connections of a worker's outgoing calls: all workers together may have a quarter of them all. */
+static size_t outgoing_limit(const tm_host *h) {
+  size_t share = descriptor_limit() / 4 / h->worker_count;
+  return share > 8 ? share : 8;
+}
+
 static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   tm_host_worker *w = &h->workers[index];
   char name[16];
   (void)snprintf(name, sizeof(name), "worker %zu", index);
   tm_status s = tm__worker_start(&w->worker, name, err);
-  if (s == TM_OK) s = tm__http_client_new(&w->client, w->worker, err);
+  if (s == TM_OK) s = tm__http_client_new(&w->client, w->worker, outgoing_limit(h), err);
   if (s != TM_OK) return s;
   tm_vm_options vo = tm__host_vm_options(h);
   vo.worker = w->worker;
@@ -244,18 +257,16 @@ static bool is_ready(void *ud, const char **why_not) {
   return running && tm__storage_healthy(h->storage);
 }
 
-/* What the process may have open, without what the store, the scripts and outgoing calls need. */
+/* What outgoing calls, the store and the scripts leave of the descriptors. */
 static int connection_limit(const tm_host *h) {
   int wanted = (int)tm__config_int(h->config, "server.connection_limit");
-  struct rlimit descriptors;
-  if (getrlimit(RLIMIT_NOFILE, &descriptors) != 0) return wanted;
-  rlim_t reserve = RESERVED_DESCRIPTORS + RESERVED_BY_WORKER * (rlim_t)h->worker_count;
-  if (reserve > descriptors.rlim_cur / 2) reserve = descriptors.rlim_cur / 2;
-  rlim_t room = descriptors.rlim_cur - reserve;
-  if ((rlim_t)wanted <= room) return wanted;
+  size_t descriptors = descriptor_limit(), room = descriptors / 2;
+  size_t others = RESERVED_DESCRIPTORS + outgoing_limit(h) * h->worker_count;
+  if (others < descriptors - room) room = descriptors - others;
+  if ((size_t)wanted <= room) return wanted;
   char allowed[24], possible[24];
-  (void)snprintf(allowed, sizeof(allowed), "%llu", (unsigned long long)descriptors.rlim_cur);
-  (void)snprintf(possible, sizeof(possible), "%llu", (unsigned long long)room);
+  (void)snprintf(allowed, sizeof(allowed), "%zu", descriptors);
+  (void)snprintf(possible, sizeof(possible), "%zu", room);
   tm__log(&h->log, TM_LOG_WARNING,
           "server.connection_limit is more than the process may have open: raise its limit of "
           "descriptors (ulimit -n, LimitNOFILE=)",

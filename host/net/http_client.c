@@ -24,6 +24,7 @@ struct tm_http_client {
   CURLM *multi;     /* NULL once closed */
   tm_map transfers; /* bytes of the id -> tm_http_transfer */
   uint64_t last_id;
+  size_t limit;   /* calls at once */
   size_t handles; /* open on the loop */
 };
 
@@ -133,6 +134,12 @@ static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ud, vo
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
                          uint64_t *id, tm_error *err) {
   tm_http_transfer *t = NULL;
+  if (tm__http_calls(c) >= c->limit)
+    return tm__fail(
+        err, TM_EUNAVAILABLE, "http.busy",
+        "%zu outgoing requests are under way, as many as a worker may make at once; try "
+        "again later",
+        c->limit);
   tm_status st = tm__http_transfer_new(&t, call, err);
   if (st != TM_OK) return st;
   t->id = ++c->last_id;
@@ -187,7 +194,7 @@ static tm_status start_curl(tm_error *err) {
   return TM_OK;
 }
 
-tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err) {
+tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, size_t limit, tm_error *err) {
   *out = NULL;
   tm_status st = start_curl(err);
   if (st != TM_OK) return st;
@@ -198,6 +205,7 @@ tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err)
     curl_global_cleanup();
     return tm__fail_memory(err, "the HTTP client");
   }
+  c->limit = limit;
   c->loop = tm__worker_loop(w);
   (void)uv_timer_init(c->loop, &c->timer);
   c->timer.data = c;

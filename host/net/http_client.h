@@ -9,7 +9,8 @@
 typedef struct tm_http_client tm_http_client;
 
 typedef struct tm_http_call { /* copied by tm__http_start */
-  const char *method, *url;   /* http and https only; redirects are followed for GET and HEAD */
+  const char *method,
+      *url; /* http and https only; redirects are followed for GET and HEAD, on the same host */
   const char *const *headers; /* NULL-terminated "Name: value" lines, or NULL */
   tm_slice body;              /* ptr NULL: none */
   int64_t timeout_ms;         /* the whole request */
@@ -18,7 +19,7 @@ typedef struct tm_http_call { /* copied by tm__http_start */
 
 typedef struct tm_http_result {
   const tm_error *error; /* NULL: an answer came. Codes: http.timeout, http.connect, http.resolve,
-                            http.tls, http.too_large, http.invalid, http.failed */
+                            http.tls, http.too_large, http.redirect, http.invalid, http.failed */
   int status;
   tm_slice body;
   tm_slice headers; /* raw "name: value\r\n" lines of the final answer */
@@ -27,9 +28,10 @@ typedef struct tm_http_result {
 typedef void (*tm_http_done_fn)(void *ud, const tm_http_result *result);
 
 /* All on the worker's thread. */
-tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, tm_error *err);
+/* At most `limit` calls are under way at once: each may take a descriptor. */
+tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, size_t limit, tm_error *err);
 /* fn is called later, never before this returns. A call that cannot be made (method, URL, header,
- * time) fails here with TM_EINVAL "http.invalid". */
+ * time) fails here with TM_EINVAL "http.invalid", one too many with TM_EUNAVAILABLE "http.busy". */
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
                          uint64_t *id, tm_error *err);
 bool tm__http_cancel(tm_http_client *c,

@@ -37,6 +37,17 @@ static tm_status check_method(const tm_http_call *call, tm_error *err) {
   return TM_OK;
 }
 
+/* The caller frees *host with curl_free; NULL where it fails. */
+static CURLUcode host_of(char **host, const char *url) {
+  CURLU *parts = curl_url();
+  *host = NULL;
+  if (parts == NULL) return CURLUE_OUT_OF_MEMORY;
+  CURLUcode bad = curl_url_set(parts, CURLUPART_URL, url, 0);
+  if (bad == CURLUE_OK) bad = curl_url_get(parts, CURLUPART_HOST, host, 0);
+  curl_url_cleanup(parts);
+  return bad;
+}
+
 /* Names the host and nothing else of the URL: the rest may hold secrets. */
 static tm_status check_url(tm_http_transfer *t, const tm_http_call *call, tm_error *err) {
   if (call->url == NULL || strlen(call->url) > URL_LIMIT)
@@ -46,15 +57,11 @@ static tm_status check_url(tm_http_transfer *t, const tm_http_call *call, tm_err
       return invalid(err, "url", "holds a blank or a control character; encode it as %HH");
   if (strncasecmp(call->url, "http://", 7) != 0 && strncasecmp(call->url, "https://", 8) != 0)
     return invalid(err, "url", "must begin with http:// or https://");
-  CURLU *parts = curl_url();
-  char *host = NULL;
-  if (parts == NULL) return tm__fail_memory(err, "a URL");
-  CURLUcode bad = curl_url_set(parts, CURLUPART_URL, call->url, 0);
-  if (bad == CURLUE_OK) bad = curl_url_get(parts, CURLUPART_HOST, &host, 0);
-  if (bad == CURLUE_OK) (void)snprintf(t->origin, sizeof(t->origin), "%s %s", call->method, host);
-  curl_free(host);
-  curl_url_cleanup(parts);
-  return bad == CURLUE_OK ? TM_OK : invalid(err, "url", curl_url_strerror(bad));
+  CURLUcode bad = host_of(&t->host, call->url);
+  if (bad == CURLUE_OUT_OF_MEMORY) return tm__fail_memory(err, "a URL");
+  if (bad != CURLUE_OK) return invalid(err, "url", curl_url_strerror(bad));
+  (void)snprintf(t->origin, sizeof(t->origin), "%s %s", call->method, t->host);
+  return TM_OK;
 }
 
 static tm_status check_header(const char *line, tm_error *err) {
@@ -156,6 +163,22 @@ static size_t on_header(char *bytes, size_t one, size_t count, void *ud) {
   return tm__buf_ok(&t->headers) ? len : 0;
 }
 
+/* Before a request is sent. Its headers, which may hold secrets, are for the host that was asked
+ * for, and who answers there does not choose whom else this machine talks to. */
+static int on_connected(void *ud, char *their_ip, char *our_ip, int their_port, int our_port) {
+  tm_http_transfer *t = ud;
+  char *url = NULL, *host = NULL;
+  (void)their_ip;
+  (void)our_ip;
+  (void)their_port;
+  (void)our_port;
+  (void)curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
+  (void)host_of(&host, url != NULL ? url : "");
+  t->strayed = host == NULL || strcasecmp(host, t->host) != 0;
+  curl_free(host);
+  return t->strayed ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 static bool set_limits(tm_http_transfer *t, const tm_http_call *call) {
   CURL *e = t->easy;
   const char *protocols = strncasecmp(call->url, "https", 5) == 0 ? "https" : "http,https";
@@ -175,6 +198,8 @@ static bool set_callbacks(tm_http_transfer *t) {
          curl_easy_setopt(e, CURLOPT_WRITEDATA, t) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_HEADERDATA, t) == CURLE_OK &&
+         curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected) == CURLE_OK &&
+         curl_easy_setopt(e, CURLOPT_PREREQDATA, t) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->detail) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_PRIVATE, t) == CURLE_OK;
 }
@@ -213,6 +238,7 @@ void tm__http_transfer_free(tm_http_transfer *t) {
   if (t == NULL) return;
   curl_easy_cleanup(t->easy);
   curl_slist_free_all(t->lines);
+  curl_free(t->host);
   tm__buf_free(&t->body);
   tm__buf_free(&t->headers);
   free(t);
@@ -252,6 +278,13 @@ static void judge(const tm_http_transfer *t, CURLcode code, tm_error *err) {
                    "%s: the headers of the answer are larger than 64 KiB", t->origin);
     return;
   }
+  if (t->strayed) {
+    (void)tm__fail(err, TM_EIO, "http.redirect",
+                   "%s: redirects to another host, which is not followed: ask that host itself",
+                   t->origin);
+    return;
+  }
+  if (code == CURLE_OUT_OF_MEMORY) detail = "out of memory, or a header of the answer has no end";
   for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++)
     if (failures[i].curl == code) {
       (void)tm__fail(err, failures[i].status, failures[i].code, "%s: %s", t->origin, detail);

@@ -13,6 +13,8 @@ typedef struct tm_http_transfer {
   uint64_t id;
   CURL *easy;
   struct curl_slist *lines;
+  char *host;       /* of the URL; of curl */
+  bool strayed;     /* a redirect led to another host */
   char origin[128]; /* "GET api.example.org": for errors; a path may hold secrets */
   tm_buf body, headers;
   size_t max_response;

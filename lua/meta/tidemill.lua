@@ -289,8 +289,9 @@ local ctx = {}
 
 ---One request to the outside, made once: after a crash a recorded answer is used again, and what
 ---was not recorded is repeated with the same Idempotency-Key. Any status is an answer; nil and an
----error (`code`: http.timeout, http.connect, http.resolve, http.tls, http.too_large, http.not_text,
----http.failed) mean that there was none. The step must ask the same again when it is run again: use
+---error (`code`: http.timeout, http.connect, http.resolve, http.tls, http.redirect, http.busy,
+---http.too_large, http.not_text, http.failed) mean that there was none. Redirects are followed
+---for GET and HEAD, on the same host. The step must ask the same again when it is run again: use
 ---ctx.now and ctx:random. Not in conditions, validate or outcome functions.
 ---@param request tm.HttpRequest
 ---@return tm.HttpResponse? response

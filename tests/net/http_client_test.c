@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,7 +17,8 @@
 #include "net/listen.h"
 #include "tests/provoke.h"
 
-#define PENDING 32
+#define PENDING 300
+#define AT_ONCE 250
 
 /* ---- the other side ---- */
 
@@ -82,6 +84,11 @@ static void on_request(void *ud, tm_http_exchange *x) {
     hop(x, path);
   } else if (strcmp(path, "/elsewhere") == 0) {
     tm__http_reply(x, 302, "text/plain", TM_S(""), "Location: file:///etc/hostname\n");
+  } else if (strcmp(path, "/astray") == 0) { /* the same server by another name */
+    char to[80];
+    (void)snprintf(to, sizeof(to), "Location: http://localhost:%u/a\n",
+                   tm__http_server_port(p->server));
+    tm__http_reply(x, 302, "text/plain", TM_S(""), to);
   } else if (strcmp(path, "/loop") == 0) {
     tm__http_reply(x, 302, "text/plain", TM_S(""), "Location: /loop\n");
   } else if (strcmp(path, "/large") == 0) {
@@ -203,7 +210,7 @@ static const char *url_of(const side *s, const char *path) {
 
 static void run_open(tm_message *m) {
   call *c = (call *)m;
-  c->started = tm__http_client_new(&c->s->client, c->s->worker, NULL);
+  c->started = tm__http_client_new(&c->s->client, c->s->worker, AT_ONCE, NULL);
   come_back(c->s);
 }
 
@@ -220,7 +227,7 @@ static int set_up(void **state) {
   tm_http_options o = {.host = "127.0.0.1",
                        .body_limit = 4U << 20,
                        .memory_limit = 64U << 20,
-                       .connection_limit = 100,
+                       .connection_limit = 400,
                        .idle_timeout_s = 30,
                        .request_timeout_s = 30,
                        .handler = on_request,
@@ -259,7 +266,7 @@ static void needs_a_complete_library(void **state) {
   tm_http_client *client = NULL;
   tm_error err;
   atomic_store(&provoke.plain_curl, true);
-  assert_int_equal(tm__http_client_new(&client, s->worker, &err), TM_EUNSUPPORTED);
+  assert_int_equal(tm__http_client_new(&client, s->worker, 1, &err), TM_EUNSUPPORTED);
   atomic_store(&provoke.plain_curl, false);
   assert_null(client);
   assert_string_equal(err.code, "http.library");
@@ -350,6 +357,11 @@ static void follows_some_redirects(void **state) {
   assert_int_equal(post_call.status, 302);
   assert_string_equal(post_call.body.ptr, "go on");
   clear(&post_call);
+  call astray = make("GET", url_of(s, "/astray"));
+  perform(s, &astray);
+  assert_string_equal(astray.code, "http.redirect");
+  assert_non_null(strstr(astray.text, "another host"));
+  clear(&astray);
   call file = make("GET", url_of(s, "/elsewhere"));
   perform(s, &file);
   assert_string_equal(file.code, "http.invalid");
@@ -389,39 +401,119 @@ static void keeps_answers_within_limits(void **state) {
   clear(&nothing);
 }
 
-/* Answers one connection with many headers, by hand. */
-static void *many_headers(void *arg) {
-  int fd = accept(*(int *)arg, NULL, NULL);
-  tm_buf b = {0};
+/* ---- a hostile server: one connection, answered by hand ---- */
+
+typedef struct villain {
+  int fd;
+  uint16_t port;
+  pthread_t thread;
+  const char *first, *again; /* what is said, and then said over and over */
+  size_t times;
+  int pace_ms; /* between two of them */
+  bool reset;  /* ends so */
+} villain;
+
+static void *be_hostile(void *arg) {
+  const villain *v = arg;
+  int fd = accept(v->fd, NULL, NULL);
   char bytes[2048];
+  const struct linger reset = {1, 0};
   assert_true(recv(fd, bytes, sizeof(bytes), 0) > 0);
-  tm__buf_text(&b, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
-  for (int i = 0; i < 90; i++)
-    tm__buf_printf(&b, "X-%d: %01000d\r\n", i, i);
-  tm__buf_text(&b, "\r\n");
-  (void)!send(fd, b.ptr, b.len, MSG_NOSIGNAL);
-  tm__buf_free(&b);
+  bool open = send(fd, v->first, strlen(v->first), MSG_NOSIGNAL) > 0;
+  for (size_t i = 0; open && i < v->times; i++) {
+    open = send(fd, v->again, strlen(v->again), MSG_NOSIGNAL) > 0;
+    if (v->pace_ms > 0) (void)poll(NULL, 0, v->pace_ms);
+  }
+  if (v->reset) (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
   (void)close(fd);
   return NULL;
 }
 
-static void bounds_headers(void **state) {
-  side *s = *state;
-  int fd;
-  uint16_t port;
-  pthread_t thread;
+/* One call to it. */
+static call call_villain(side *s, villain *v, int64_t timeout_ms) {
   char url[64];
-  assert_int_equal(tm__listen(&fd, &port, "127.0.0.1", 0, NULL), TM_OK);
-  (void)fcntl(fd, F_SETFL, 0); /* accept may wait */
-  assert_int_equal(pthread_create(&thread, NULL, many_headers, &fd), 0);
-  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", port);
+  assert_int_equal(tm__listen(&v->fd, &v->port, "127.0.0.1", 0, NULL), TM_OK);
+  (void)fcntl(v->fd, F_SETFL, 0); /* accept may wait */
+  assert_int_equal(pthread_create(&v->thread, NULL, be_hostile, v), 0);
+  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", v->port);
   call c = make("GET", url);
+  c.what.timeout_ms = timeout_ms;
   perform(s, &c);
-  assert_string_equal(c.code, "http.too_large");
-  assert_non_null(strstr(c.text, "headers"));
+  (void)pthread_join(v->thread, NULL);
+  (void)close(v->fd);
+  return c;
+}
+
+#define OK_HEAD "HTTP/1.1 200 OK\r\n"
+#define ENDLESS 1000000
+
+/* Each is given up: by size as soon as that is known, else by time. */
+static void gives_hostile_servers_up(void **state) {
+  side *s = *state;
+  static const struct {
+    const char *first, *again, *code;
+    size_t times;
+    int pace_ms;
+    bool reset;
+  } cases[] = {
+      {OK_HEAD, "X-Many: 0123456789\r\n", "http.too_large", ENDLESS, 0, false},
+      {OK_HEAD "X-Long: ", "0123456789abcdef", NULL, ENDLESS, 0, false},
+      {"", "HTTP/1.1 100 Continue\r\n\r\n", NULL, ENDLESS, 0, false},
+      {"HTTP/1.1 100 Continue\r\n", "X-Many: 0123456789\r\n", "http.too_large", ENDLESS, 0, false},
+      {OK_HEAD "\r\n", "0123456789abcdef", "http.too_large", ENDLESS, 0, false},
+      {OK_HEAD "Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", "http.too_large", ENDLESS, 0,
+       false},
+      {OK_HEAD "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X-Behind: 1\r\n", "http.too_large",
+       ENDLESS, 0, false},
+      {OK_HEAD "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", "x", "http.failed", 1, 0,
+       false},
+      {OK_HEAD "Content-Length: -5\r\n\r\n", "x", NULL, 1, 0, false},
+      {OK_HEAD "Content-Length: 1000\r\n\r\n", "x", "http.failed", 10, 0, false},
+      {OK_HEAD "Content-Length: 1000\r\n\r\n", "x", "http.failed", 10, 0, true},
+      {OK_HEAD "Content-Length: 1000\r\n\r\n", "x", "http.timeout", 100, 20, false},
+      {OK_HEAD "X-Slow: ", "x", "http.timeout", 100, 20, false},
+      {"HTTP", "x", NULL, 1, 0, true},
+      {"\x16\x03\x01", "rubbish", NULL, 10, 0, false},
+      {OK_HEAD "Content-Encoding: gzip\r\n\r\n", "0123456789abcdef", "http.too_large", ENDLESS, 0,
+       false},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    villain v = {.first = cases[i].first,
+                 .again = cases[i].again,
+                 .times = cases[i].times,
+                 .pace_ms = cases[i].pace_ms,
+                 .reset = cases[i].reset};
+    call c = call_villain(s, &v, 1000);
+    if (c.code[0] == '\0' || (cases[i].code != NULL && strcmp(c.code, cases[i].code) != 0))
+      fail_msg("case %zu: %d %s %s", i, c.status, c.code, c.text);
+    assert_int_equal(c.body.len, 0);
+    clear(&c);
+  }
+  call after = make("GET", url_of(s, "/a"));
+  perform(s, &after);
+  assert_int_equal(after.status, 201);
+  clear(&after);
+}
+
+/* A length that is shorter than what comes: the rest belongs to nobody. */
+static void takes_no_more_than_was_announced(void **state) {
+  side *s = *state;
+  villain v = {.first = OK_HEAD "Content-Length: 2\r\n\r\n", .again = "xx", .times = 100};
+  call c = call_villain(s, &v, 5000);
+  assert_string_equal(c.code, "");
+  assert_string_equal(c.body.ptr, "xx");
   clear(&c);
-  (void)pthread_join(thread, NULL);
-  (void)close(fd);
+}
+
+/* What is not asked for is not unpacked. */
+static void asks_for_nothing_compressed(void **state) {
+  side *s = *state;
+  villain v = {.first = OK_HEAD "Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08z",
+               .again = ""};
+  call c = call_villain(s, &v, 5000);
+  assert_string_equal(c.code, "");
+  assert_int_equal(c.body.len, 4);
+  clear(&c);
 }
 
 static void says_what_failed(void **state) {
@@ -595,6 +687,25 @@ static void closes_from_a_callback(void **state) {
   clear(&last);
 }
 
+static void refuses_one_too_many(void **state) {
+  side *s = *state;
+  static call calls[AT_ONCE + 1];
+  for (size_t i = 0; i <= AT_ONCE; i++) {
+    calls[i] = make("GET", url_of(s, "/silent"));
+    calls[i].what.timeout_ms = 300;
+    post(s, &calls[i], run_start);
+  }
+  await_all(s);
+  for (size_t i = 0; i <= AT_ONCE; i++) {
+    assert_string_equal(calls[i].code, i < AT_ONCE ? "http.timeout" : "http.busy");
+    clear(&calls[i]);
+  }
+  call after = make("GET", url_of(s, "/a"));
+  perform(s, &after);
+  assert_int_equal(after.status, 201);
+  clear(&after);
+}
+
 static void many_at_once(void **state) {
   side *s = *state;
   static call calls[200];
@@ -624,7 +735,9 @@ int main(void) {
       WITH_BOTH_SIDES(follows_some_redirects),
       WITH_BOTH_SIDES(gives_up_in_time),
       WITH_BOTH_SIDES(keeps_answers_within_limits),
-      WITH_BOTH_SIDES(bounds_headers),
+      WITH_BOTH_SIDES(gives_hostile_servers_up),
+      WITH_BOTH_SIDES(takes_no_more_than_was_announced),
+      WITH_BOTH_SIDES(asks_for_nothing_compressed),
       WITH_BOTH_SIDES(says_what_failed),
       WITH_BOTH_SIDES(refuses_what_cannot_be_sent),
       WITH_BOTH_SIDES(refuses_too_many_headers),
@@ -632,6 +745,7 @@ int main(void) {
       WITH_BOTH_SIDES(cancels_from_a_callback),
       WITH_BOTH_SIDES(starts_from_a_callback),
       WITH_BOTH_SIDES(closes_from_a_callback),
+      WITH_BOTH_SIDES(refuses_one_too_many),
       WITH_BOTH_SIDES(many_at_once),
   };
   (void)unsetenv("http_proxy");

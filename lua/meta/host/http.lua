@@ -16,8 +16,8 @@ local http = {}
 ---@field body string
 
 ---One request to the outside, without retries. Completes with a `host.HttpAnswer`; any status is an
----answer. Failures: `http.timeout`, `http.connect`, `http.resolve`, `http.tls`, `http.too_large`,
----`http.invalid`, `http.failed`.
+---answer. Failures: `http.timeout`, `http.connect`, `http.resolve`, `http.tls`, `http.redirect`,
+---`http.busy`, `http.too_large`, `http.invalid`, `http.failed`.
 ---@param request host.HttpRequest
 ---@return integer? op
 ---@return host.Error? err
