@@ -65,6 +65,7 @@ struct tm_vm {
   tm_trip tripped;
   char where[112];    /* the script's line at that moment, or "" */
   lua_State *running; /* the coroutine that runs; NULL: outside of entries */
+  size_t large;       /* blocks over which a single instruction may take long */
   tm_error failure;   /* filled by the door's message handler */
   int dispatch;       /* reference in the registry */
   tm_run *run;        /* whose entry this is, or NULL */
@@ -113,6 +114,8 @@ static inline void tm__limits_spend(lua_State *L, size_t units) {
   vm->work += units;
   if (vm->work >= TM_UNITS_PER_LOOK || vm->tripped != TM_TRIP_NONE) tm__limits_check(L);
 }
+/* A block of Lua's was made, grew, shrank or went. */
+void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size);
 int64_t tm__limits_used_us(const tm_vm *vm); /* CPU time of this entry; 0: a short one */
 
 void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */

@@ -13,8 +13,16 @@
 
 #define INSTRUCTIONS_PER_LOOK 1000
 #define GUARDS_PER_LOOK       32
+#define LARGE_BYTES           ((size_t)256 << 10)
+#define PER_LOOK_WHERE_LARGE  50 /* comparing two texts of that size is one instruction */
 
 static void on_count(lua_State *L, lua_Debug *ar);
+
+static void look_often_enough(const tm_vm *vm, lua_State *L) {
+  int count = vm->large > 0 ? PER_LOOK_WHERE_LARGE : INSTRUCTIONS_PER_LOOK;
+  if (vm->tripped != TM_TRIP_NONE) count = 1; /* whatever catches this meets the next one */
+  if (lua_gethookcount(L) != count) lua_sethook(L, on_count, LUA_MASKCOUNT, count);
+}
 
 void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   size_t most = vm->o.limits.memory != 0 ? vm->o.limits.memory : SIZE_MAX;
@@ -25,9 +33,8 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   vm->refused = 0;
   vm->refusal = TM_TRIP_NONE;
   vm->where[0] = '\0';
-  if (vm->tripped != TM_TRIP_NONE)
-    lua_sethook(vm->L, on_count, LUA_MASKCOUNT, INSTRUCTIONS_PER_LOOK);
   vm->tripped = TM_TRIP_NONE;
+  look_often_enough(vm, vm->L);
 }
 
 /* The first look starts the clock: a short entry costs no system call. */
@@ -61,9 +68,9 @@ static void on_count(lua_State *L, lua_Debug *ar) {
   (void)ar;
   tm_vm *vm = tm__vm(L);
   look(vm);
+  look_often_enough(vm, L);
   if (vm->tripped == TM_TRIP_NONE) return;
   if (vm->where[0] == '\0') tm__limits_place(vm, L);
-  lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* whatever catches this meets the next one */
   (void)raise_limit(L);
 }
 
@@ -101,6 +108,15 @@ bool tm__limits_charge(tm_vm *vm, size_t units) {
     look(vm);
   }
   return vm->tripped == TM_TRIP_NONE;
+}
+
+void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size) {
+  if (old_size < LARGE_BYTES && new_size < LARGE_BYTES) return;
+  if (old_size >= LARGE_BYTES) vm->large--;
+  if (new_size < LARGE_BYTES) return;
+  vm->large++;
+  (void)tm__limits_charge(vm, new_size / 64);
+  if (vm->running != NULL) look_often_enough(vm, vm->running);
 }
 
 int64_t tm__limits_used_us(const tm_vm *vm) {
@@ -172,6 +188,7 @@ static void resume(lua_State *L, int library_resume) {
   lua_insert(L, 1);
   lua_pushvalue(L, 2);
   lua_insert(L, 1);
+  look_often_enough(tm__vm(L), co);
   tm__vm(L)->running = co;
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
   tm__vm(L)->running = L;

@@ -40,6 +40,7 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
   if (q == NULL && new_size != 0) return NULL;
   vm->bytes += new_size - old;
+  tm__limits_block(vm, old, new_size);
   if (new_size > old) vm->refused = 0;
   return q;
 }

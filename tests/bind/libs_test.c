@@ -28,7 +28,7 @@ static int tear_down(void **state) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MOST_US 1000000
 #else
-#define MOST_US 250000
+#define MOST_US 120000
 #endif
 
 /* Ends near its slice of 50 ms: what is between two looks takes a few milliseconds at most. */
@@ -65,6 +65,28 @@ static void test_patterns(void **state) {
       "local s = ('a'):rep(1 << 20) local f = s:gmatch('b*') while true do f() end",
       "return (('ab'):rep(1000)):gsub('a', function() while true do end end)",
       "return ('a'):gsub('a', setmetatable({}, {__index = function() while 1 do end end}))",
+  };
+  for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
+    expect_cpu_limit(hostile[i]);
+}
+
+/* Each of these instructions reads whole texts, and no function of a library is called. */
+static void test_operators_on_large_texts(void **state) {
+  (void)state;
+  tm_vm_options o = fixture_options();
+  o.limits.step_memory = 24 << 20;
+  o.limits.memory = 64 << 20;
+  tm__vm_free(vm);
+  assert_int_equal(tm__vm_new(&vm, &o, NULL), TM_OK);
+  static const char *const hostile[] = {
+      "local s = ('a'):rep(5 << 20) local a, b = s .. 'x', s .. 'x' while true do local _ = a == b "
+      "end",
+      "local s = ('a'):rep(5 << 20) local a, b = s .. 'x', s .. 'y' while true do local _ = a < b "
+      "end",
+      "local s, t, i = ('a'):rep(1 << 20), {}, 0 while true do i = i + 1 local _ = t[s .. i] end",
+      "local s = ('a'):rep(1 << 20) while true do local _ = s .. 'x' end",
+      "local s = ('a'):rep(5 << 20) local a, b = s .. 'x', s .. 'x' "
+      "local co = coroutine.wrap(function() while true do local _ = a == b end end) co()",
   };
   for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
     expect_cpu_limit(hostile[i]);
@@ -186,6 +208,7 @@ static void test_they_replace_the_originals(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_patterns, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_operators_on_large_texts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_string, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_table, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_sort_with_an_adversary, set_up, tear_down),
