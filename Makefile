@@ -31,6 +31,8 @@ help:
 	@echo "make lint       format, static analysis, layers, symbols"
 	@echo "make sanitize   the C tests under ASan+UBSan, and again under TSan"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (10) seconds"
+	@echo "make ci         test, lint, sanitize, fuzz: what every change must pass"
+	@echo "make nightly    the same at length: TIDEMILL_NIGHTLY=1 is the long version of each suite"
 	@echo "make bench      throughput and latency as ratios against the raw store"
 	@echo "make docs       docs/errors.md from host/core/errors.def and the sources"
 	@echo "make install    to PREFIX ($(PREFIX))"
@@ -151,6 +153,13 @@ lint:
 	@host/tools/install.sh lint
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) host/tools/lint.sh
+	@tests/lint/self_test.sh
+
+# What every change must pass, and what each night runs longer; both say how long each part took.
+ci:
+	@host/tools/ci.sh
+nightly:
+	@TIDEMILL_NIGHTLY=1 host/tools/ci.sh
 
 FUZZ_SECONDS ?= 10
 fuzz:
@@ -165,7 +174,7 @@ bench:
 clean:
 	rm -rf build build-*
 
-.PHONY: all help run test check check-c check-lua check-e2e sanitize lint fuzz bench clean docs \
+.PHONY: all help run test check check-c check-lua check-e2e sanitize lint ci nightly fuzz bench clean docs \
   install
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -8,7 +8,7 @@ export LC_ALL=C
 run="gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev
   libsqlite3-dev libyaml-dev libjansson-dev libsodium-dev libmimalloc-dev"
 test="libcmocka-dev lua-busted sqlite3 curl procps"
-lint="clang clang-format clang-tidy cppcheck lua-check libclang-rt-14-dev"
+lint="clang clang-format clang-tidy cppcheck lua-check libclang-rt-14-dev shellcheck"
 bench="wrk"
 
 say() { printf '%s\n' "$*" >&2; }

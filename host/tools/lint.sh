@@ -1,7 +1,7 @@
 #!/bin/sh
 # lint.sh [CHECK...] - what holds the style: each check prints `ok NAME` or its findings; exit 1 on any
 # finding. Without arguments all checks run. The ones on the built library look into $BUILD (build).
-# It knows nothing of the product but where files are.
+# It knows nothing of the product but where files are. tests/lint/self_test.sh sees each check fail.
 # shellcheck disable=SC2317 # functions are called by the names of their checks
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -11,7 +11,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 
-all="format layers errors headers exports globals forbidden luacheck cppcheck tidy"
+all="format layers errors sizes suites shell luacheck headers warnings exports globals forbidden \
+  cppcheck tidy"
 
 # Folders that may not be there yet are no error.
 find_in() {
@@ -20,6 +21,7 @@ find_in() {
   find "$@" -name "$pattern" -type f 2>/dev/null | sort
 }
 c_files() { find_in '*.[ch]' host persistence tests bench; }
+shell_files() { find_in '*.sh' host bench tests && find_in run .ci; }
 lua_files() { find_in '*.lua' host lua scripts tests bench; }
 
 # The flags that the Makefile compiles with, less those that write files.
@@ -28,7 +30,13 @@ printf 'include Makefile\nlint-flags:\n\t@printf "%%s\\n" $(ALL_CFLAGS)\n' >"$sc
 make -s --no-print-directory -f "$scratch/flags.mk" lint-flags |
   sed -e '/^-MM*[DP]$/d' -e '/^-O/d' -e '/^-fsanitize/d' >"$scratch/flags"
 
+# Other versions format and find otherwise.
+clang_is_14() {
+  "$1" --version | grep -q 'version 14\.' || echo "$1 is not the pinned version 14"
+}
+
 check_format() {
+  clang_is_14 clang-format
   for file in $(c_files); do
     clang-format --dry-run -Werror "$file" 2>"$scratch/format" && continue
     grep -q Wclang-format-violations "$scratch/format" || cat "$scratch/format"
@@ -47,6 +55,38 @@ check_errors() {
   lua5.4 host/tools/errors.lua check docs/errors.md
 }
 
+# Functions of at most 60 lines, files that are not the product. Those of C are left to clang-tidy
+# (readability-function-size); in specs a function is a group of them.
+check_sizes() {
+  for file in $(find_in '*.lua' lua scripts host); do
+    luac5.4 -l -p "$file" | sed -n 's/^function <.*:\([0-9]*\),\([0-9]*\)>.*/\1 \2/p' |
+      awk -v file="$file" '$2 - $1 >= 60 { print file ":" $1 ": a function of " $2 - $1 + 1 " lines" }'
+  done
+  find_in '*.lua' lua scripts host | xargs wc -l |
+    awk '$2 != "total" && $1 > 450 { print $2 ": " $1 " lines, 450 are allowed" }'
+  find_in '*.[ch]' host persistence | xargs wc -l |
+    awk '$2 != "total" && $1 > 600 { print $2 ": " $1 " lines, 600 are allowed" }'
+}
+
+# No test is left out: what lies in tests/ is of a kind that its runner finds, or is named by another
+# file there or by the Makefile.
+check_suites() {
+  find tests -type f \( -name '*.c' -o -name '*.lua' -o -name '*.mjs' -o -name '*.sh' \) | sort |
+    grep -v -e '_test\.c$' -e '^tests/lua/.*_spec\.lua$' -e '^tests/e2e/.*\.test\.mjs$' \
+      -e '^tests/fuzz/fuzz_[^/]*\.c$' -e '^tests/fixtures/' |
+    while read -r file; do
+      name=$(basename "$file")
+      grep -rqF --include='*.[ch]' --include='*.lua' --include='*.mjs' --include='*.sh' \
+        --include=Makefile --exclude="$name" -e "${name%.*}" Makefile tests host/tools ||
+        echo "$file: no suite runs or uses it"
+    done
+}
+
+check_shell() {
+  # shellcheck disable=SC2046
+  shellcheck $(shell_files)
+}
+
 # Every header is complete: it compiles as the only thing in a file; the public one in C++ too.
 check_headers() {
   for header in $(find_in '*.h' host persistence); do
@@ -60,6 +100,14 @@ check_headers() {
     >"$scratch/public.cc"
   clang++ -std=c++17 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -Ihost/include \
     "$scratch/public.cc" || echo "tidemill.h: does not compile as C++17"
+}
+
+# make compiles what it makes with gcc and -Werror; here is the rest, and all of it with clang.
+check_warnings() {
+  { printf 'exec "$@"'; sed "s/.*/ '&'/" "$scratch/flags" | tr -d '\n'; } >"$scratch/compile.sh"
+  c_files | grep '\.c$' | xargs -P2 -n1 sh "$scratch/compile.sh" clang -fsyntax-only
+  c_files | grep '\.c$' | grep -v -e '_test\.c$' -e '^host/' -e '^persistence/' |
+    xargs -r -P2 -n1 sh "$scratch/compile.sh" gcc -O2 -S -o /dev/null
 }
 
 built() {
@@ -120,6 +168,7 @@ check_cppcheck() {
 }
 
 check_tidy() {
+  clang_is_14 clang-tidy
   { printf 'exec clang-tidy --quiet "$@" --'; sed "s/.*/ '&'/" "$scratch/flags" | tr -d '\n'; } \
     >"$scratch/tidy.sh"
   c_files | grep '\.c$' | xargs -P2 -n6 sh "$scratch/tidy.sh" 2>"$scratch/tidy.err" ||

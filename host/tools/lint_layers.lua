@@ -14,7 +14,7 @@ local layers = {
   { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", STORE } },
   { "host/config/", c = { API, "host/core/", "host/config/" } },
   { "host/api/", c = { API, "host/core/", "host/net/", "host/journal/", "host/api/" } },
-  { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/", STORE,
+  { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/",
                         "host/bind/" } },
   { "host/tools/" },
   { "host/main", c = { API, "host/main" } },

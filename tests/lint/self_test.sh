@@ -1,0 +1,132 @@
+#!/bin/sh
+# self_test.sh - every check of host/tools/lint.sh can fail: in a small tree of its own each passes,
+# then a violation is planted for it, and it must be reported. Ends with "N passed, N failed".
+# shellcheck disable=SC2016 # what is planted is not for this shell
+set -u
+root=$(cd "$(dirname "$0")/../.." && pwd)
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+trap 'exit 2' HUP INT TERM
+passed=0 failed=0
+
+# A tree in which every check passes.
+make_tree() {
+  mkdir -p "$tree/host/core" "$tree/host/include" "$tree/host/tools" "$tree/lua/tidemill" \
+    "$tree/persistence" "$tree/scripts/shop" "$tree/tests/core" "$tree/bench" "$tree/docs" "$tree/.ci"
+  cp "$root/Makefile" "$root/.clang-format" "$root/.clang-tidy" "$root/.luacheckrc" "$tree"
+  cp "$root"/host/tools/lint* "$root/host/tools/errors.lua" "$tree/host/tools"
+  cp "$root/host/include/tidemill.h" "$tree/host/include"
+  cp "$root/host/core/err.h" "$tree/host/core"
+  printf '/* errors.def */\nAREA("demo", "demo")\nERROR("demo.failed", 0, "it failed", "mend it")\n' \
+    >"$tree/host/core/errors.def"
+  printf '#include "core/err.h"\n\ntm_status tm_demo(tm_error *err);\n\ntm_status tm_demo(tm_error *err) {\n  return tm__fail(err, TM_EIO, "demo.failed", "it failed");\n}\n' \
+    >"$tree/host/core/demo.c"
+  printf 'int main(void) {\n  return 0;\n}\n' >"$tree/tests/core/demo_test.c"
+  printf 'local M = {}\n\nreturn M\n' >"$tree/lua/tidemill/demo.lua"
+  printf 'local tm = require "tidemill"\n\nreturn tm\n' >"$tree/scripts/shop/init.lua"
+  printf '#!/bin/sh\nexit 0\n' >"$tree/.ci/run"
+  (cd "$tree" && lua5.4 host/tools/errors.lua docs docs/errors.md) || exit 2
+  build host/core/demo.c
+}
+
+# The library of $BUILD, of one file.
+build() {
+  mkdir -p "$tree/build"
+  rm -f "$tree/build/libtidemill.a"
+  (cd "$tree" && gcc -std=c17 -fPIC -fvisibility=default -I. -Ihost -Ihost/include -c "$1" -o build/one.o &&
+    ar rcs build/libtidemill.a build/one.o && gcc -shared build/one.o -o build/libtidemill.so) || exit 2
+}
+
+lint() {
+  (cd "$tree" && BUILD=build host/tools/lint.sh "$@") 2>&1
+}
+
+# expect CHECK TEXT: the check fails now, and says so.
+expect() {
+  found=$(lint "$1")
+  status=$?
+  if [ "$status" -eq 1 ] && printf '%s' "$found" | grep -q -e "$2"; then
+    passed=$((passed + 1))
+    echo "ok $1: $2"
+  else
+    failed=$((failed + 1))
+    printf 'not ok %s: no "%s" in\n%s\n' "$1" "$2" "$found"
+  fi
+}
+
+# plant CHECK TEXT FILE LINE...: with these lines in the file the check must fail, saying TEXT.
+plant() {
+  check=$1 text=$2 file=$3
+  shift 3
+  mkdir -p "$tree/$(dirname "$file")"
+  printf '%s\n' "$@" >"$tree/$file"
+  expect "$check" "$text"
+  rm "$tree/$file"
+}
+
+plant_built() {
+  check=$1 text=$2
+  shift 2
+  printf '%s\n' "$@" >"$tree/planted.c"
+  build planted.c
+  expect "$check" "$text"
+  rm "$tree/planted.c"
+}
+
+lines() { # lines COUNT TEXT
+  awk -v count="$1" -v text="$2" 'BEGIN { for (i = 0; i < count; i++) print text }'
+}
+
+make_tree
+if clean=$(lint); then
+  passed=$((passed + 1))
+  echo "ok a clean tree"
+else
+  failed=$((failed + 1))
+  printf 'not ok a clean tree:\n%s\n' "$clean"
+fi
+
+plant format 'bad.c: is formatted differently' host/core/bad.c 'int  a;'
+plant layers 'may not include "api/api.h"' host/core/bad.c '#include "api/api.h"'
+plant layers 'may not use <uv.h>' host/core/bad.c '#include <uv.h>'
+plant layers 'may not require "host.json"' scripts/shop/bad.lua 'return require "host.json"'
+plant errors 'demo.other is not listed' host/core/bad.c 'int f = tm__fail(err, TM_EIO, "demo.other", "");'
+plant errors 'new.area is not listed' lua/tidemill/bad.lua 'fault.stop("new.area", "")'
+cp "$tree/host/core/errors.def" "$tree/kept"
+echo 'ERROR("demo.never", 0, "m", "r")' >>"$tree/host/core/errors.def"
+expect errors 'demo.never is raised nowhere'
+expect errors 'errors.md is stale'
+echo 'RULE("none", "m", "r")' >>"$tree/host/core/errors.def"
+expect errors 'the rule none is reported nowhere'
+mv "$tree/kept" "$tree/host/core/errors.def"
+plant sizes 'a function of 62 lines' lua/tidemill/bad.lua 'return function()' "$(lines 60 '  print(1)')" 'end'
+plant sizes '460 lines' lua/tidemill/bad.lua "$(lines 460 '--')"
+plant sizes '610 lines' host/core/bad.c "$(lines 610 '//')"
+plant suites 'lonely.c: no suite runs' tests/core/lonely.c 'int main(void);'
+plant suites 'lonely.mjs: no suite runs' tests/e2e/lonely.mjs ''
+plant shell 'SC2086' bench/bad.sh '#!/bin/sh' 'echo $1'
+plant luacheck 'unused variable' lua/tidemill/bad.lua 'local a = 1'
+plant headers 'bad.h: does not compile alone' host/core/bad.h 'int f(size_t n);'
+plant warnings 'shadow' bench/bad.c 'static int a;' 'int main(int a) {' '  return a;' '}'
+plant warnings 'conversion' tests/core/bad_test.c 'int main(int c, char **v) {' '  char d = c;' \
+  '  return v[d] != 0;' '}'
+plant_built exports 'exports loose' 'int loose(void) { return 0; }'
+plant_built exports 'exports tm__inner' 'int tm__inner(void) { return 0; }'
+plant_built globals 'count can be written' 'int count = 1; int tm_count(void) { return count; }'
+plant_built globals 'kept.* can be written' 'int tm_next(void) { static int kept; return ++kept; }'
+plant_built forbidden 'exit has no place' '#include <stdlib.h>' 'void tm_end(void) { exit(1); }'
+plant_built forbidden 'abort has no place' '#include <stdlib.h>' 'void tm_end(void) { abort(); }'
+plant_built forbidden 'stderr has no place' '#include <stdio.h>' 'void tm_say(void) { fputs("x", stderr); }'
+plant_built forbidden 'printf has no place' '#include <stdio.h>' \
+  'int tm_say(int n) { return printf("%d %d", n, n); }'
+plant_built forbidden 'signal has no place' '#include <signal.h>' \
+  'void tm_say(void) { signal(SIGINT, SIG_IGN); }'
+plant cppcheck 'arrayIndexOutOfBounds' host/core/bad.c 'int f(void);' 'int f(void) {' '  int a[2] = {0};' \
+  '  return a[2];' '}'
+plant tidy 'bugprone-' host/core/bad.c 'int f(const char *s);' 'int f(const char *s) {' \
+  '  return sizeof(s) / sizeof(s[0]) + (*s == 1 ? 2 : 2);' '}'
+plant tidy 'readability-function-size' host/core/bad.c 'int f(int n);' 'int f(int n) {' \
+  "$(lines 62 '  n ^= 1;')" '  return n;' '}'
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
