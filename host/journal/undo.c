@@ -125,7 +125,7 @@ static void add_name(tm_buf *names, const undo_job *job, tm_slice seq) {
     }
   }
   if (names->len > 0) tm__buf_text(names, ", ");
-  if (name.len >= 2) {
+  if (name.ptr != NULL && name.len >= 2) {
     tm__buf_add(names, name.ptr + 1, name.len - 2);
   } else {
     tm__buf_text(names, "step ");
