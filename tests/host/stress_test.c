@@ -265,7 +265,9 @@ static char *transcript(client *c, const talk *t) {
       return text;
     }
     size_t len = strlen(text), more = strlen(a->json) + 1;
-    text = realloc(text, len + more);
+    char *longer = realloc(text, len + more);
+    if (longer == NULL) abort();
+    text = longer;
     memcpy(text + len, a->json, more);
     const char *next = strstr(a->json, "\"next\":\"");
     if (next == NULL) return text;

@@ -96,7 +96,7 @@ static pthread_mutex_t mutex =
 
 /* ---- start ---- */
 
-static _Noreturn void die(const char *what) {
+__attribute__((noreturn)) static void die(const char *what) {
   (void)fprintf(stderr, "disk.so: %s: %s\n", what, strerror(errno));
   _exit(99);
 }
