@@ -208,8 +208,9 @@ static bool is_asked_for(const chat *t, const json_t *turn) {
                  json_text(turn, "flow_id"));
   if (t->cli->args == 0 || strcmp(path, t->cli->arg[0]) == 0) return true;
   tm_error err = {.status = TM_ECONFLICT, .code = "cli.flow"};
-  (void)snprintf(err.message, sizeof(err.message), "conversation %s is one of %s, not of %.128s",
-                 t->id, path, t->cli->arg[0]);
+  (void)snprintf(err.message, sizeof(err.message),
+                 "conversation %s is one of %s, not of %.128s; give --resume alone", t->id, path,
+                 t->cli->arg[0]);
   (void)fail(&err);
   return false;
 }

@@ -157,8 +157,9 @@ static tm_status start_input(tm_request *r, const tm_begin *b, tm_error *err) {
 
 static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_error *err) {
   if (b->size != sizeof(*b))
-    return tm__fail(err, TM_EINVAL, "options.size", "tm_begin has %zu bytes, not %zu", b->size,
-                    sizeof(*b));
+    return tm__fail(err, TM_EINVAL, "options.size",
+                    "tm_begin has %zu bytes, not %zu: set it to TM_BEGIN_INIT and recompile",
+                    b->size, sizeof(*b));
   const char *tenant = b->tenant != NULL ? b->tenant : "default";
   tm_status s = take_name(r->tenant, sizeof(r->tenant), "tenant", tenant, err);
   if (s == TM_OK) s = take_name(r->system, sizeof(r->system), "system", b->system, err);
@@ -277,7 +278,8 @@ void tm_conversation_read(tm_host *h, const char *tenant, const char *conversati
                           const char *cursor, int limit, tm_reply_fn fn, void *ud) {
   tm_error err;
   if (what < TM_READ_CONVERSATION || what > TM_READ_CHECKPOINTS) {
-    (void)tm__fail(&err, TM_EINVAL, "request.invalid", "there is nothing to read as %d", (int)what);
+    (void)tm__fail(&err, TM_EINVAL, "request.invalid",
+                   "there is nothing to read as %d: give one of tm_read", (int)what);
     tm__host_refuse(fn, ud, &err);
     return;
   }
@@ -299,8 +301,9 @@ void tm_conversation_list(tm_host *h, const tm_filter *filter, tm_reply_fn fn, v
   tm_error err;
   tm_filter f = filter != NULL ? *filter : (tm_filter)TM_FILTER_INIT;
   if (f.size != sizeof(f)) {
-    (void)tm__fail(&err, TM_EINVAL, "options.size", "tm_filter has %zu bytes, not %zu", f.size,
-                   sizeof(f));
+    (void)tm__fail(&err, TM_EINVAL, "options.size",
+                   "tm_filter has %zu bytes, not %zu: set it to TM_FILTER_INIT and recompile",
+                   f.size, sizeof(f));
     tm__host_refuse(fn, ud, &err);
     return;
   }

@@ -25,7 +25,9 @@ static void folders_free(folder_list *l) {
 
 static tm_status folders_add(folder_list *l, const char *path, tm_error *err) {
   if (l->count == MAX_SYSTEMS)
-    return tm__fail(err, TM_ELIMIT, "script.too_many", "more than %d systems", MAX_SYSTEMS);
+    return tm__fail(err, TM_ELIMIT, "script.too_many",
+                    "there are more than %d systems, at %s; remove some, or run several hosts",
+                    MAX_SYSTEMS, path);
   char **grown = realloc(l->paths, (l->count + 1) * sizeof(*grown));
   if (grown == NULL) return tm__fail_memory(err, "systems");
   l->paths = grown;

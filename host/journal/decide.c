@@ -36,7 +36,8 @@ static void refuse_status(tm_slot *s) {
                    "conversation %s is over (%s); start a new one", s->id, name);
   } else {
     (void)tm__fail(&err, TM_ECONFLICT, "conversation.not_waiting",
-                   "conversation %s does not wait for an answer, it is %s", s->id, name);
+                   "conversation %s does not wait for an answer, it is %s; read it later", s->id,
+                   name);
   }
   refuse(s, &err);
 }

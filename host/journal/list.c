@@ -129,7 +129,11 @@ static tm_status check(list_job *job, const tm_filter *f, tm_error *err) {
   if (f->status != NULL) {
     tm_conversation_status status;
     if (!tm__conversation_status_parse(&status, tm__slice(f->status))) {
-      return tm__fail(err, TM_EINVAL, "request.invalid", "there is no status \"%.64s\"", f->status);
+      return tm__fail(
+          err, TM_EINVAL, "request.invalid",
+          "there is no status '%.64s'; a conversation is active, waiting_input, waiting_approval, "
+          "waiting_event, waiting_agent, sleeping, paused, completed, failed, expired or cancelled",
+          f->status);
     }
     job->filter.status = (int)status;
   }

@@ -66,7 +66,8 @@ static tm_status start_record(tm_slot *s, const tm_request *r, tm_error *err) {
   tm_head *h = &rec->head;
   rec->bundle = tm__registry_current(s->journal->o.registry, tm__slice(r->system));
   if (rec->bundle == NULL) {
-    return tm__fail(err, TM_ENOTFOUND, "system.not_found", "there is no system \"%s\"", r->system);
+    return tm__fail(err, TM_ENOTFOUND, "system.not_found",
+                    "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
   }
   memcpy(h->id, r->conversation, sizeof(h->id));
   memcpy(h->tenant, r->tenant, sizeof(h->tenant));

@@ -121,7 +121,8 @@ function M.of(value)
   end
   local message = raised_text(value)
   if message == "not enough memory" then
-    return M.new("script.memory", "the step needed more memory than a step may use")
+    return M.new("script.memory", "the step needed more memory than a step may "
+      .. "use; keep less at once, or raise limits.step_memory")
   end
   return M.new("script.error", M.printable(message))
 end

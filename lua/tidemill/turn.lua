@@ -298,7 +298,8 @@ end
 
 local function expire(run, step)
   enter(run, step)
-  local failure = fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds")
+  local failure = fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds; start "
+    .. "anew, or raise its timeout")
     :format(step.step_id, step.timeout_ms // 1000))
   draft.step(run, step, { error = { code = failure.code, message = failure.message } })
   return finish(run, "expired")
@@ -308,7 +309,8 @@ local function waiting_step(run)
   local turn = run.turn
   local step = run.flow.steps[turn.step]
   if turn.status == "waiting_input" and step and step.step_type == "user_input" then return step end
-  error(fault.new("conversation.not_waiting", ("the conversation is %s and waits for no answer")
+  error(fault.new("conversation.not_waiting", ("the conversation is %s and waits for no "
+    .. "answer; read what it does, or start another")
     :format(tostring(turn.status)), { status = "conflict", turn = true }), 0)
 end
 
