@@ -73,7 +73,7 @@ check_sizes() {
 check_suites() {
   find tests -type f \( -name '*.c' -o -name '*.lua' -o -name '*.mjs' -o -name '*.sh' \) | sort |
     grep -v -e '_test\.c$' -e '^tests/lua/.*_spec\.lua$' -e '^tests/e2e/.*\.test\.mjs$' \
-      -e '^tests/fuzz/fuzz_[^/]*\.c$' -e '^tests/fixtures/' |
+      -e '^tests/fuzz/fuzz_[^/]*\.c$' -e '^tests/fixtures/' -e '^tests/hostile/[^/]*\.lua$' |
     while read -r file; do
       name=$(basename "$file")
       grep -rqF --include='*.[ch]' --include='*.lua' --include='*.mjs' --include='*.sh' \

@@ -11,12 +11,13 @@ passed=0 failed=0
 
 # A tree in which every check passes.
 make_tree() {
-  mkdir -p "$tree/host/core" "$tree/host/include" "$tree/host/tools" "$tree/lua/tidemill" \
+  mkdir -p "$tree/host/core" "$tree/host/config" "$tree/host/include" "$tree/host/tools" "$tree/lua/tidemill" \
     "$tree/persistence" "$tree/scripts/shop" "$tree/tests/core" "$tree/bench" "$tree/docs" "$tree/.ci"
   cp "$root/Makefile" "$root/.clang-format" "$root/.clang-tidy" "$root/.luacheckrc" "$tree"
   cp "$root"/host/tools/lint* "$root/host/tools/errors.lua" "$tree/host/tools"
   cp "$root/host/include/tidemill.h" "$tree/host/include"
   cp "$root/host/core/err.h" "$tree/host/core"
+  cp "$root/host/config/keys.def" "$tree/host/config"
   printf '/* errors.def */\nAREA("demo", "demo")\nERROR("demo.failed", 0, "it failed", "mend it")\n' \
     >"$tree/host/core/errors.def"
   printf '#include "core/err.h"\n\ntm_status tm_demo(tm_error *err);\n\ntm_status tm_demo(tm_error *err) {\n  return tm__fail(err, TM_EIO, "demo.failed", "it failed");\n}\n' \
