@@ -43,7 +43,7 @@ static bool verbose;
 static silent server; /* ctx.session.metadata.silent */
 
 /* Ends the process that runs the script, and with it whatever the script does still. */
-static _Noreturn void die(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static _Noreturn void die(const char *format, ...) {
   va_list args;
   va_start(args, format);
   (void)vfprintf(stderr, format, args);

@@ -82,7 +82,9 @@ static inline void on_request(void *ud, tm_http_exchange *x) {
 static inline void on_refuse(void *ud, tm_http_exchange *x, int status, const char *code,
                              const char *detail) {
   fixture *f = ud;
-  (void)snprintf(f->refused, sizeof(f->refused), "%s", code);
+  tm_error err; /* as the application makes one of it */
+  (void)tm__fail(&err, TM_EINVAL, code, "%s", detail);
+  (void)snprintf(f->refused, sizeof(f->refused), "%s", err.code);
   tm__http_reply(x, status, "text/plain", tm__slice(detail), "X-Code: refused\n");
 }
 
