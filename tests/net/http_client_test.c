@@ -690,8 +690,10 @@ static void closes_from_a_callback(void **state) {
 static void refuses_one_too_many(void **state) {
   side *s = *state;
   static call calls[AT_ONCE + 1];
+  char url[200];
+  (void)snprintf(url, sizeof(url), "%s", url_of(s, "/silent"));
   for (size_t i = 0; i <= AT_ONCE; i++) {
-    calls[i] = make("GET", url_of(s, "/silent"));
+    calls[i] = make("GET", url);
     calls[i].what.timeout_ms = 300;
     post(s, &calls[i], run_start);
   }
