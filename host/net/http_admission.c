@@ -13,6 +13,8 @@
 #include "net/http_thread.h"
 
 #define ACCEPT_AT_ONCE 64
+#define STILL_AT_ONCE  16
+#define STILL_US       INT64_C(200000) /* between looks which bodies stand still */
 #define GRACE_US       INT64_C(100000) /* nobody gives way before */
 #define DEAF_US        INT64_C(10000)
 #define LOOK_US        INT64_C(1000000) /* between looks who has hung up */
@@ -70,13 +72,10 @@ static void take_spare(tm_http_server *s) {
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void end_late(tm_http_server *s, tm_connection *c) {
+static void end_late(tm_http_server *s, tm_connection *c, const char *why) {
   tm_http_exchange *x = c->request;
-  char detail[120];
-  (void)snprintf(detail, sizeof(detail), "the request was not complete after %d seconds",
-                 s->o.request_timeout_s);
   if (x != NULL && c->stage == TM_CONNECTION_RECEIVING)
-    tm__http_refuse_raw(x, 408, "request.timeout", detail);
+    tm__http_refuse_raw(x, 408, "request.timeout", why);
   tm__connections_end(&s->connections, c, tm__http_now_us(s));
 }
 
@@ -87,11 +86,40 @@ static void end_gone(tm_http_server *s) {
   tm__connections_end_gone(&s->connections, now, LOOK_US);
 }
 
+/* Is it a chunked body of which nothing has come since the last look? */
+static bool stands_still(const tm_connection *c) {
+  tm_http_exchange *x = c->request;
+  if (x == NULL || x->step != TM_HTTP_BODY || !x->chunked) return false;
+  size_t before = x->seen;
+  x->seen = x->body.len;
+  return before == x->body.len;
+}
+
+/* A chunk whose head never ends fills libmicrohttpd's buffer, which then looks through all of it in
+ * every round, for nothing. One such client costs nothing worth a rule, a thousand would slow
+ * everybody down: only the newest few may stand still. */
+static void end_those_that_stand_still(tm_http_server *s) {
+  int64_t now = tm__http_now_us(s);
+  size_t still = 0;
+  if (now < s->still_at_us) return;
+  s->still_at_us = now + STILL_US;
+  tm_connection *c = s->connections.stages[TM_CONNECTION_RECEIVING].newest;
+  for (tm_connection *older; c != NULL; c = older) {
+    older = c->older;
+    if (stands_still(c) && ++still > STILL_AT_ONCE)
+      end_late(s, c, "too many chunked bodies stand still, and this one has longest");
+  }
+}
+
 void tm__http_sweep(tm_http_server *s) {
   tm_connection *c;
+  char why[120];
+  (void)snprintf(why, sizeof(why), "the request was not complete after %d seconds",
+                 s->o.request_timeout_s);
   while ((c = tm__connections_late(&s->connections, tm__http_now_us(s))) != NULL)
-    end_late(s, c);
+    end_late(s, c, why);
   end_gone(s);
+  end_those_that_stand_still(s);
   if (tm__connections_linger(&s->connections))
     tm__connections_forget(&s->connections, tm__http_now_us(s));
   take_spare(s);

@@ -35,6 +35,8 @@ struct tm_http_exchange {
   size_t target_len;         /* before it was decoded, with the query */
   bool bad_target;           /* the address is malformed */
   tm_buf body;
+  bool chunked;
+  size_t seen; /* how much of a chunked body was there at the last look; SIZE_MAX: none yet */
   tm_http_step step;
   bool raw;                   /* reply by writing to the socket at once */
   bool yielded;               /* libmicrohttpd was given one more round before suspension */

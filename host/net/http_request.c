@@ -126,6 +126,8 @@ static enum MHD_Result on_headers(tm_http_exchange *x, const char *method, const
   if (!tm__http_framing(&flaw, x, version)) return malformed(x, &flaw);
   if (atomic_load_explicit(&s->stopping, memory_order_relaxed))
     return refuse(x, 503, "host.stopping", "the host is stopping: try again later");
+  x->chunked = tm__http_header(x, "Transfer-Encoding").ptr != NULL;
+  x->seen = SIZE_MAX;
   tm_slice length = tm__http_header(x, "Content-Length");
   if (length.ptr != NULL && strtoull(length.ptr, NULL, 10) > s->o.body_limit)
     return too_large(x, false);

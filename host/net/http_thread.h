@@ -17,6 +17,7 @@ struct tm_http_server { /* HTTP thread only once it runs, but for `answered` and
   int spare_fd;        /* given up to answer clients when descriptors have run out; -1: gone */
   int64_t deaf_til_us; /* accepts nothing before */
   int64_t look_at_us;  /* when to look next who has hung up */
+  int64_t still_at_us; /* when to look next which bodies stand still */
   uint16_t port;
   pthread_t thread;
   tm_http_answered answered;

@@ -148,6 +148,37 @@ static void ends_clients_that_do_not_read(void **state) {
   fixture_free(f);
 }
 
+#define CHUNKED "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+static void few_chunked_bodies_may_stand_still(void **state) {
+  (void)state;
+  tm_http_options o = limits();
+  fixture *f = fixture_new(&o);
+  int fds[60], honest, ended = 0;
+  for (int i = 0; i < 60; i++) {
+    fds[i] = dial(f);
+    assert_true(raw_say(fds[i], CHUNKED "2;"));
+    say_body(fds[i], 40000); /* the rest of the chunk's head, without end */
+  }
+  rounds(f);
+  honest = dial(f);
+  assert_true(raw_say(honest, CHUNKED "1\r\na\r\n"));
+  rounds(f);
+  for (int i = 0; i < 5; i++)
+    pass(f, SECOND / 4);
+  for (int i = 0; i < 60; i++) {
+    if (!is_open(fds[i])) {
+      expect_last(fds[i], 408, "stand still");
+      ended++;
+    }
+    (void)close(fds[i]);
+  }
+  assert_in_range(ended, 44, 45);
+  expect(honest, "1\r\nb\r\n0\r\n\r\n", 200, " ab"); /* it was not among the oldest */
+  (void)close(honest);
+  fixture_free(f);
+}
+
 /* ---- connections ---- */
 
 static void who_waits_longest_gives_way(void **state) {
@@ -434,6 +465,7 @@ int main(void) {
       cmocka_unit_test(ends_requests_that_trickle),
       cmocka_unit_test(ends_idle_connections),
       cmocka_unit_test(ends_clients_that_do_not_read),
+      cmocka_unit_test(few_chunked_bodies_may_stand_still),
       cmocka_unit_test(who_waits_longest_gives_way),
       cmocka_unit_test(nobody_gives_way_while_we_work_for_him),
       cmocka_unit_test(a_client_that_is_turned_away_can_read_why),
