@@ -58,19 +58,25 @@ static void add_message(tm_buf *b, tm_slice s) {
   }
 }
 
-static void add_pair(tm_buf *b, bool json, const char *key, tm_slice value) {
+static void add_word(tm_buf *b, tm_slice s) {
+  if (is_plain(s))
+    tm__buf_slice(b, s);
+  else
+    tm__json_string(b, s);
+}
+
+static void add_pair(tm_buf *b, bool json, tm_slice key, tm_slice value) {
   if (json) {
-    tm__json_member(b, key, value);
+    tm__buf_byte(b, ',');
+    tm__json_string(b, key);
+    tm__buf_byte(b, ':');
+    tm__json_string(b, value);
     return;
   }
   tm__buf_byte(b, ' ');
-  tm__buf_text(b, key);
+  add_word(b, key);
   tm__buf_byte(b, '=');
-  if (is_plain(value)) {
-    tm__buf_slice(b, value);
-  } else {
-    tm__json_string(b, value);
-  }
+  add_word(b, value);
 }
 
 static void add_start(tm_buf *b, bool json, int64_t now, tm_log_level level, tm_slice message) {
@@ -89,6 +95,7 @@ static void add_start(tm_buf *b, bool json, int64_t now, tm_log_level level, tm_
 void tm__log(const tm_log *log, tm_log_level level, const char *message, ...) {
   if (log == NULL || log->sink == NULL || level < log->level) return;
   tm_buf line = {0};
+  tm_buf name = {0};
   tm_buf clean = {0};
   add_clean(&clean, message);
   add_start(&line, log->json, tm__clock_now(&log->clock), level, tm__buf_view(&clean));
@@ -97,13 +104,16 @@ void tm__log(const tm_log *log, tm_log_level level, const char *message, ...) {
   for (const char *key; (key = va_arg(ap, const char *)) != NULL;) {
     const char *value = va_arg(ap, const char *);
     if (value == NULL) continue;
+    tm__buf_clear(&name);
     tm__buf_clear(&clean);
+    add_clean(&name, key);
     add_clean(&clean, value);
-    add_pair(&line, log->json, key, tm__buf_view(&clean));
+    add_pair(&line, log->json, tm__buf_view(&name), tm__buf_view(&clean));
   }
   va_end(ap);
   if (log->json) tm__buf_byte(&line, '}');
   if (tm__buf_ok(&line)) log->sink(log->ud, line.ptr, line.len);
+  tm__buf_free(&name);
   tm__buf_free(&clean);
   tm__buf_free(&line);
 }

@@ -49,6 +49,19 @@ static void test_one_line_of_utf8(void **state) {
   tm__buf_free(&b);
 }
 
+/* Names come from scripts too. */
+static void test_names_forge_nothing(void **state) {
+  (void)state;
+  tm_buf b = {0};
+  tm_log log = log_to(&b, false);
+  tm__log(&log, TM_LOG_INFO, "m", "a\nb=c\xFF", "v", NULL);
+  assert_string_equal(b.ptr, "2025-11-22T14:07:28.123Z info  m \"a\\nb=c\xEF\xBF\xBD\"=v");
+  log.json = true;
+  tm__log(&log, TM_LOG_INFO, "m", "\"\xFF", "v", NULL);
+  assert_non_null(strstr(b.ptr, ",\"\\\"\xEF\xBF\xBD\":\"v\"}"));
+  tm__buf_free(&b);
+}
+
 static void test_json(void **state) {
   (void)state;
   tm_buf b = {0};
@@ -132,6 +145,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_text),
       cmocka_unit_test(test_one_line_of_utf8),
+      cmocka_unit_test(test_names_forge_nothing),
       cmocka_unit_test(test_json),
       cmocka_unit_test(test_levels_and_no_sink),
       cmocka_unit_test(test_long_value_is_cut),
