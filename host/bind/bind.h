@@ -18,6 +18,7 @@ typedef struct tm_run tm_run;
 typedef enum tm_trip { /* why nothing may run any more until the door is reached */
                        TM_TRIP_NONE,
                        TM_TRIP_CPU,
+                       TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
 } tm_trip;
@@ -56,6 +57,7 @@ struct tm_vm {
   tm_door *door, own_door;
   size_t bytes, ceiling; /* of the state: now, and at most during this entry */
   size_t refused;        /* size of the allocation that was refused last; 0: none since */
+  size_t fresh, stack;   /* sizes: of a block that was allocated just now; of a deep stack; or 0 */
   tm_trip refusal;       /* by which limit something was refused in this entry, or none */
   int64_t budget_ms;     /* of this entry; 0: none */
   bool loads;            /* this entry loads a system */
@@ -63,12 +65,13 @@ struct tm_vm {
   unsigned ticks;
   size_t work; /* units charged since the last look */
   tm_trip tripped;
-  char where[112];    /* the script's line at that moment, or "" */
-  lua_State *running; /* the coroutine that runs; NULL: outside of entries */
-  size_t large;       /* blocks over which a single instruction may take long */
-  tm_error failure;   /* filled by the door's message handler */
-  int dispatch;       /* reference in the registry */
-  tm_run *run;        /* whose entry this is, or NULL */
+  char where[112];      /* the script's line at that moment, or "" */
+  char refused_at[112]; /* likewise, when memory was refused last */
+  lua_State *running;   /* the coroutine that runs; NULL: outside of entries */
+  size_t large;         /* blocks over which a single instruction may take long */
+  tm_error failure;     /* filled by the door's message handler */
+  int dispatch;         /* reference in the registry */
+  tm_run *run;          /* whose entry this is, or NULL */
   uint64_t last_id;
   tm_idmap runs, ops; /* by the id that Lua knows */
   size_t op_count;    /* timers and requests of all turns */

@@ -316,6 +316,7 @@ bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf 
   bool ok =
       list && lua_istable(L, idx) ? encode_table(&e, idx, &root, true) : encode(&e, idx, &root);
   lua_settop(L, top);
+  vm->json.key_count = 0;
   if (ok && out->len > e.end) ok = refuse(&e, &root, "json.too_large", "more than 8 MiB of JSON");
   if (ok && !tm__buf_ok(out)) ok = tm__fail_memory(err, "the JSON of a value") == TM_OK;
   return ok;

@@ -41,9 +41,8 @@ static int string_byte(lua_State *L) {
   size_t from = tm__range_start(first, len);
   size_t to = tm__range_end(luaL_optinteger(L, 3, first), len);
   if (from > to) return 0;
-  if (to - from >= INT_MAX) return luaL_error(L, "string slice too long");
+  if (!tm__has_room(L, to - from + 1)) return luaL_error(L, "string slice too long");
   int n = (int)(to - from) + 1;
-  luaL_checkstack(L, n, "string slice too long");
   tm__limits_spend(L, (size_t)n);
   for (int i = 0; i < n; i++)
     lua_pushinteger(L, (unsigned char)s[from + (size_t)i - 1]);

@@ -171,7 +171,7 @@ static int table_unpack(lua_State *L) {
   lua_Integer last = lua_isnoneornil(L, 3) ? luaL_len(L, 1) : luaL_checkinteger(L, 3);
   if (first > last) return 0;
   lua_Unsigned more = (lua_Unsigned)last - (lua_Unsigned)first;
-  if (more >= INT_MAX || !lua_checkstack(L, (int)more + 1))
+  if (more >= TM_RESULTS_MOST || !tm__has_room(L, more + 1))
     return luaL_error(L, "too many results to unpack");
   tm_toll t = tm__toll(L, 1);
   for (lua_Unsigned i = 0; i <= more; i++) {

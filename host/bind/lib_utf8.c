@@ -69,8 +69,7 @@ static int utf8_codepoint(lua_State *L) {
   luaL_argcheck(L, from >= 1, 2, "out of bounds");
   luaL_argcheck(L, to <= (lua_Integer)len, 3, "out of bounds");
   if (from > to) return 0;
-  if (to - from >= INT_MAX) return luaL_error(L, "string slice too long");
-  luaL_checkstack(L, (int)(to - from) + 1, "string slice too long");
+  if (!tm__has_room(L, (uint64_t)(to - from) + 1)) return luaL_error(L, "string slice too long");
   int count = 0;
   for (const char *at = s + from - 1, *end = s + to; at < end; count++) {
     uint32_t code;

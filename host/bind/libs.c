@@ -10,6 +10,8 @@
 
 #define BYTES_A_UNIT 8 /* of what is read as Lua or as a number */
 
+static const char mode_key = 'm'; /* its address, in the registry */
+
 /* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
 static int load_text(lua_State *L) {
   size_t len;
@@ -29,12 +31,38 @@ static int load_text(lua_State *L) {
   return 1;
 }
 
-/* A finalizer would run outside every limit. */
+/* The collector follows weak keys in time squared, and in one breath. A metatable can be changed
+ * after it was set, so nothing that setmetatable looks at keeps a script from making them. But Lua
+ * knows "__mode" by identity, by the one text that it made with the state: once its letters are
+ * others, no text of a script is that one any more. It stays in the registry, for the runtime. */
+static void hide_mode(lua_State *L) {
+  union {
+    const char *made;
+    char *letters;
+  } mode = {lua_pushliteral(L, "__mode")};
+  mode.letters[0] = '\1';
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &mode_key);
+}
+
+/* What the runtime calls __mode is put under the name that works. */
+static void set_mode(lua_State *L, int metatable) {
+  lua_pushliteral(L, "__mode");
+  if (lua_rawget(L, metatable) != LUA_TNIL) {
+    (void)lua_rawgetp(L, LUA_REGISTRYINDEX, &mode_key);
+    lua_insert(L, -2);
+    lua_rawset(L, metatable);
+  } else {
+    lua_pop(L, 1);
+  }
+}
+
+/* The runtime's. A finalizer would run outside every limit. */
 static int set_metatable(lua_State *L) {
   if (lua_type(L, 2) == LUA_TTABLE) {
     lua_pushliteral(L, "__gc");
     luaL_argcheck(L, lua_rawget(L, 2) == LUA_TNIL, 2, "__gc is not available to scripts");
     lua_pop(L, 1);
+    set_mode(L, 2);
   }
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
@@ -154,6 +182,7 @@ void tm__libs_open(lua_State *L) {
   };
   static const char *const no_base[] = {"dofile", "loadfile", "print", "warn", NULL};
   static const char *const no_string[] = {"dump", "pack", "packsize", "unpack", NULL};
+  hide_mode(L);
   for (const luaL_Reg *lib = libs; lib->name != NULL; lib++) {
     luaL_requiref(L, lib->name, lib->func, 1);
     lua_pop(L, 1);

@@ -30,6 +30,13 @@ static inline size_t tm__copy_units(size_t bytes) {
 size_t tm__range_start(lua_Integer at, size_t len);
 size_t tm__range_end(lua_Integer at, size_t len);
 
+/* Room for `count` results. False: there is none, or they are more than a stack should hold at once
+ * (see grown_stack in vm.c). */
+#define TM_RESULTS_MOST 4000
+static inline bool tm__has_room(lua_State *L, uint64_t count) {
+  return count <= TM_RESULTS_MOST && lua_checkstack(L, (int)count);
+}
+
 /* The length of argument `arg`, which must be a table or behave like one. */
 lua_Integer tm__table_length(lua_State *L, int arg, bool write);
 

@@ -32,7 +32,9 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   vm->deadline_us = 0;
   vm->refused = 0;
   vm->refusal = TM_TRIP_NONE;
+  vm->refused_at[0] = '\0';
   vm->where[0] = '\0';
+  vm->json.key_count = 0;
   vm->tripped = TM_TRIP_NONE;
   look_often_enough(vm, vm->L);
 }
@@ -74,8 +76,15 @@ static void on_count(lua_State *L, lua_Debug *ar) {
   (void)raise_limit(L);
 }
 
+/* While a system is loaded its first file stands for what no line of a script did. */
+static void place_load(tm_vm *vm) {
+  if (vm->loads && vm->where[0] == '\0' && vm->o.root != NULL)
+    (void)snprintf(vm->where, sizeof(vm->where), "%.90s/init.lua:1", vm->o.root);
+}
+
 tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
   const tm_vm_limits *l = &vm->o.limits;
+  place_load(vm);
   const char *in = vm->where[0] != '\0' ? " at " : "";
   if (vm->tripped == TM_TRIP_CPU && vm->loads)
     return tm__fail(err, TM_ELIMIT, "script.cpu",
@@ -87,6 +96,11 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "the script used more than %" PRId64 " ms of CPU time without waiting%s%s; "
                     "do less in one step, or raise limits.cpu_slice",
                     vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_STACK)
+    return tm__fail(err, TM_ELIMIT, "script.memory",
+                    "calls are nested too deep, or pass on too many values%s%s; let functions call "
+                    "themselves less often, and give lists as tables",
+                    in, vm->where);
   if (vm->tripped == TM_TRIP_STEP_MEMORY)
     return tm__fail(err, TM_ELIMIT, "script.memory",
                     "the step needs more than its %zu bytes of memory%s%s; keep less at once and "

@@ -9,6 +9,9 @@
 #include "bind/bind.h"
 #include "core/json.h"
 
+#define STACK_MOST                                                                                 \
+  ((size_t)128 << 10) /* bytes of a coroutine's stack; what doubles beyond is the last */
+
 /* ---- memory ---- */
 
 static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
@@ -19,22 +22,62 @@ static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) 
   return NULL;
 }
 
-/* Lua collects garbage and asks once more before it gives up: only the second refusal counts. */
-static void refuse(tm_vm *vm, size_t size) {
-  vm->refusal = vm->ceiling == vm->o.limits.memory ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY;
-  if (vm->refused == size && vm->tripped == TM_TRIP_NONE) {
-    vm->tripped = vm->refusal;
-    if (vm->running != NULL) tm__limits_place(vm, vm->running); /* allocates nothing */
+static void trip(tm_vm *vm, tm_trip by) {
+  if (vm->tripped != TM_TRIP_NONE) return;
+  vm->tripped = by;
+  if (vm->running != NULL) tm__limits_place(vm, vm->running); /* allocates nothing */
+}
+
+/* Lua collects garbage and asks once more before it gives up: only the second refusal counts. Its
+ * buffers ask once, and raise at once: for them the place is noted. */
+static void refuse(tm_vm *vm, size_t size, tm_trip by) {
+  vm->refusal = by;
+  if (vm->tripped == TM_TRIP_NONE && vm->running != NULL) {
+    tm__limits_place(vm, vm->running); /* allocates nothing */
+    memcpy(vm->refused_at, vm->where, sizeof(vm->where));
+    vm->where[0] = '\0';
   }
+  if (vm->refused == size) trip(vm, by);
   vm->refused = size;
+}
+
+static void trip_late(tm_vm *vm) {
+  vm->tripped = vm->refusal;
+  memcpy(vm->where, vm->refused_at, sizeof(vm->where));
+}
+
+/* Some of Lua's single instructions take time by the depth of the stack, squared: a stack is cut
+ * short. Its growth is known by a new block for twice the slots (16 bytes each, and 5 spare ones)
+ * and the old one's release right after. JSON is made on it without a script's code. */
+static size_t grown_stack(size_t old) {
+  return 2 * old - (size_t)5 * 16;
+}
+
+static void note_release(tm_vm *vm, size_t size) {
+  bool scripted = !vm->loads && vm->json.key_count == 0;
+  if (!scripted || vm->fresh <= STACK_MOST || vm->fresh != grown_stack(size)) return;
+  vm->stack = vm->fresh;
+  trip(vm, TM_TRIP_STACK);
+}
+
+static bool is_refused_stack(const tm_vm *vm) {
+  return vm->stack != 0 && vm->fresh == grown_stack(vm->stack) && !vm->loads &&
+         vm->json.key_count == 0;
 }
 
 static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   tm_vm *vm = ud;
   size_t old = p != NULL ? old_size : 0; /* for a new block it is a type tag */
+  if (p != NULL && new_size == 0) note_release(vm, old);
+  vm->fresh = p == NULL && old_size == 0 ? new_size : 0;
+  if (is_refused_stack(vm)) {
+    refuse(vm, new_size, TM_TRIP_STACK);
+    return NULL;
+  }
   size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
   if (new_size > old && new_size - old > room) {
-    refuse(vm, new_size);
+    bool state = vm->ceiling == vm->o.limits.memory;
+    refuse(vm, new_size, state ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY);
     return NULL;
   }
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
@@ -69,7 +112,7 @@ static int on_error(lua_State *L) {
 }
 
 static tm_status what_failed(tm_vm *vm, int rc, tm_error *err) {
-  if (rc == LUA_ERRMEM && vm->tripped == TM_TRIP_NONE) vm->tripped = vm->refusal;
+  if (rc == LUA_ERRMEM && vm->tripped == TM_TRIP_NONE) trip_late(vm);
   if (vm->tripped != TM_TRIP_NONE) return tm__limits_error(vm, err);
   if (rc == LUA_ERRMEM) return tm__fail_memory(err, "a script's data");
   if (vm->failure.status == TM_OK)
@@ -151,7 +194,7 @@ static tm_status check_kept(tm_vm *vm, tm_error *err) {
 }
 
 tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
-  if (vm->tripped > TM_TRIP_CPU) (void)lua_gc(vm->L, LUA_GCCOLLECT); /* not in the same breath */
+  if (vm->tripped > TM_TRIP_STACK) (void)lua_gc(vm->L, LUA_GCCOLLECT); /* not in the same breath */
   start_limits(vm, e->event);
   union { /* a light userdata is a plain pointer */
     const void *in;

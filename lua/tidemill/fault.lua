@@ -91,6 +91,8 @@ local function script_trace(trace)
   return #lines > 0 and M.printable(table.concat(lines, "\n"), 2000) or nil
 end
 
+local NO_MEMORY = "not enough memory" -- what Lua says; it names no place
+
 local UNTOLD = "a %s was raised as error; raise a text, or a table { code = …, message = … }"
 
 --- What a value says of itself; an address says nothing.
@@ -120,7 +122,7 @@ function M.of(value)
     return known[value] and value or adopt(value)
   end
   local message = raised_text(value)
-  if message == "not enough memory" then
+  if message == NO_MEMORY then
     return M.new("script.memory", "the step needed more memory than a step may "
       .. "use; keep less at once, or raise limits.step_memory")
   end
@@ -134,7 +136,7 @@ function M.caught(value)
   if type(value) == "table" and known[value] then return value end
   local fault, trace = M.of(value), script_trace(debug.traceback("", 2))
   fault.traceback = trace
-  local told = type(value) == "string"
+  local told = type(value) == "string" and value ~= NO_MEMORY
     or type(value) == "table" and type(rawget(value, "message")) == "string"
   if trace and not told then
     fault.message = ("%s (raised at %s)"):format(fault.message, trace:match("^(.-:%d+):"))

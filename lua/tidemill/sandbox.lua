@@ -26,6 +26,9 @@ local function safe_setmetatable(t, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     fault.misuse("setmetatable: __gc is not available to scripts")
   end
+  if type(metatable) == "table" and rawget(metatable, "__mode") ~= nil then
+    fault.misuse("setmetatable: __mode is not available to scripts: nothing that they keep is weak")
+  end
   return setmetatable(t, metatable)
 end
 
@@ -176,6 +179,13 @@ local function find_module(sandbox, name)
     .. "require its own files and \"tidemill\", nothing else"):format(name, path))
 end
 
+--- Where the source is nested too deep, Lua raises instead of returning a message with a place.
+local function placed(problem, chunk)
+  local message = type(problem) == "table" and problem.message or problem
+  if message:find("^[^\n]-:%d+: ") then return message end
+  return ("%s:1: %s"):format(chunk:match("^@?(.*)$"), message)
+end
+
 local LOADING = {}
 
 local function make_require(sandbox, env, api)
@@ -188,7 +198,7 @@ local function make_require(sandbox, env, api)
     if value ~= nil then return value end
     local source, chunk = find_module(sandbox, name)
     local fn, problem = load(source, chunk, "t", env)
-    if not fn then error(problem, 0) end
+    if not fn then error(placed(problem, chunk), 0) end
     loaded[name] = LOADING
     local _ <close> = setmetatable({}, { __close = function()
       if loaded[name] == LOADING then loaded[name] = nil end

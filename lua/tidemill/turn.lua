@@ -170,6 +170,12 @@ local function place_of(step)
   return ("%s:%d"):format(step.source.file, step.source.line)
 end
 
+--- A limit may have been reached where no line of the script is known.
+local function name_place(step, failure)
+  failure.message = ("%s (in the step '%s', %s)"):format(failure.message, step.step_id,
+    place_of(step))
+end
+
 local function report(run, step, failure)
   log.write("error", "a step failed: " .. failure.message, {
     conversation_id = run.conversation_id, step_id = step.step_id, code = failure.code,
@@ -246,7 +252,11 @@ local function visit(run, step)
   end
   if step.timeout_ms > 0 then run.deadline = clock.monotonic() + step.timeout_ms end
   local ok, next_step, pass = xpcall(step_runner.run, fault.caught, run, step)
-  if not ok then return fail_step(run, step, run.broken or fault.of(next_step)) end
+  if not ok then
+    local failure = run.broken or fault.of(next_step)
+    if failure.code == "script.memory" then name_place(step, failure) end
+    return fail_step(run, step, failure)
+  end
   complete(run, step, pass)
   return next_step
 end
@@ -367,8 +377,7 @@ local function stopped(run, err)
   if not step then return fail_turn(run.id, err) end
   local failure = fault.of(err)
   failure.retryable = false
-  failure.message = ("%s (in the step '%s', %s)"):format(failure.message, step.step_id,
-    place_of(step))
+  name_place(step, failure)
   local next_step = fail_step(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)
