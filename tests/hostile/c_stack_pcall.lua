@@ -1,5 +1,5 @@
 -- Recursion through pcall, each with arguments of its own.
--- expect: completed true
+-- expect: failed script.memory nested too deep
 return function()
   local function f(...) return pcall(f, 1, ...) end
   return tostring(f())

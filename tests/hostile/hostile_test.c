@@ -33,7 +33,7 @@ enum { SLICE_US = 50000, GRAIN_US = SANITIZED ? 150000 : 15000 };
 
 /* What the process may grow by: the state's memory (16 MiB), the step's (4 MiB), and outside of Lua
  * what a turn is written as: the texts of its state, rows and answer. */
-enum { MEMORY_KB = (16 + 4 + 8) * 1024 };
+enum { MEMORY_KB = (16 + 4 + 12) * 1024 };
 
 enum { TRIES = 3, ANSWER_S = 20, MOST_SCRIPTS = 400 };
 

@@ -1,5 +1,5 @@
 -- A weak table as a bridge between conversations sees only what its own script put there.
--- expect: completed
+-- expect: refused script.invalid __mode is not available
 local seen = setmetatable({}, { __mode = "v" })
 return function(ctx)
   seen[#seen + 1] = ctx

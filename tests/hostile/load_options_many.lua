@@ -1,0 +1,8 @@
+-- A choice of more options than there is memory for.
+-- expect: refused script.memory attack.lua
+local tm = require "tidemill"
+local options = {}
+for i = 1, 400000 do options[i] = "option " .. i end
+return { steps = { tm.ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+  input_schema = { type = "choice", options = options }, save_as = "said",
+  next_steps = { "end" } } } }

@@ -1,0 +1,7 @@
+-- A chain of __call, each of which adds an argument.
+-- expect: failed script.memory
+return function()
+  local t = {}
+  setmetatable(t, { __call = t })
+  return t()
+end
