@@ -192,6 +192,30 @@ static int guarded_xpcall(lua_State *L) {
   return guarded_call(L);
 }
 
+/* What ended inside the hook has no hooks any more, even when a later entry runs its __close
+ * functions. This one marks it: without allocating, and it is never called. */
+static void stopped(lua_State *L, lua_Debug *ar) {
+  (void)L;
+  (void)ar;
+}
+
+static void mark_stopped(const tm_vm *vm, lua_State *co) {
+  if (vm->tripped != TM_TRIP_NONE && lua_status(co) > LUA_YIELD)
+    lua_sethook(co, stopped, LUA_MASKCOUNT, 1);
+}
+
+static bool is_stopped(lua_State *co) {
+  return co != NULL && lua_gethook(co) == stopped;
+}
+
+static int guarded_close(lua_State *L) {
+  if (!is_stopped(lua_tothread(L, 1))) return guarded_call(L);
+  check_before(L);
+  lua_pushboolean(L, 0);
+  lua_pushliteral(L, "the coroutine was stopped by a limit");
+  return 2;
+}
+
 /* Resumes the coroutine at index 1 with what is above; leaves what resume returns at 2 and above.
  * The coroutine stays on the stack: when it died, its own stack says where. */
 static void resume(lua_State *L, int library_resume) {
@@ -202,10 +226,11 @@ static void resume(lua_State *L, int library_resume) {
   lua_insert(L, 1);
   lua_pushvalue(L, 2);
   lua_insert(L, 1);
-  look_often_enough(tm__vm(L), co);
+  if (!is_stopped(co)) look_often_enough(tm__vm(L), co);
   tm__vm(L)->running = co;
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
   tm__vm(L)->running = L;
+  mark_stopped(tm__vm(L), co);
   check_after(L, co);
 }
 
@@ -222,7 +247,7 @@ static int wrapped(lua_State *L) {
   resume(L, lua_upvalueindex(1));
   if (lua_toboolean(L, 2)) return lua_gettop(L) - 2;
   lua_State *co = lua_tothread(L, 1);
-  if (lua_status(co) > LUA_YIELD) {
+  if (lua_status(co) > LUA_YIELD && !is_stopped(co)) {
     (void)lua_resetthread(co);
     lua_xmove(co, L, 1);
     check_after(L, co);
@@ -262,7 +287,7 @@ void tm__limits_install(lua_State *L) {
   guard(L, "_G", "pcall", "pcall", guarded_call);
   guard(L, "_G", "xpcall", "xpcall", guarded_xpcall);
   guard(L, "coroutine", "create", "create", guarded_call);
-  guard(L, "coroutine", "close", "close", guarded_call);
+  guard(L, "coroutine", "close", "close", guarded_close);
   guard(L, "coroutine", "wrap", "resume", guarded_wrap);
   guard(L, "coroutine", "resume", "resume", guarded_resume);
 }
