@@ -283,6 +283,7 @@ static void test_stacks_are_cut_short(void **state) {
       "local function f() return 1 + f() end f()",
       "local function f(...) return f(1, ...) + 1 end f()",
   };
+  vm->o.limits.cpu_slice_ms = 1500;
   for (size_t i = 0; i < sizeof(deep) / sizeof(deep[0]); i++) {
     int64_t start = tm__clock_thread_cpu_us();
     tm_error err = expect_limit(deep[i], "script.memory");

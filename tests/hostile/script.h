@@ -32,7 +32,7 @@
 typedef struct script {
   char name[64];
   char *text;
-  char kind[24], code[48], told[200]; /* of expect */
+  char kind[24], code[48], told[400]; /* of expect */
   char as[16];
   char say[SCRIPT_SAYS][400];
   int says;
