@@ -309,11 +309,6 @@ static void test_failures(void **state) {
   end_rest(t);
   expect_failure(t, TM_ELIMIT, "script.cpu", "scripts/test/code.lua:1");
   free_turn(t);
-  t = run_turn("local s = ('x'):rep(999) local t = {} while true do pcall(function()"
-               " t[#t + 1] = s:rep(99) .. #t end) end");
-  end_rest(t);
-  expect_failure(t, TM_ELIMIT, "script.memory", "limits.step_memory");
-  free_turn(t);
   t = run_turn("coroutine.yield()");
   expect_failure(t, TM_ESCRIPT, "script.stuck", "waits for nothing");
   free_turn(t);
@@ -327,6 +322,15 @@ static void test_failures(void **state) {
   free_turn(t);
   t = run_turn(BEGIN "journal.commit(id, draft()) error 'too late'");
   expect_end(t, "commit");
+  free_turn(t);
+}
+
+static void test_step_memory(void **state) {
+  (void)state;
+  tm_turn *t = run_turn("local s = ('x'):rep(999) local t = {} while true do pcall(function()"
+                        " t[#t + 1] = s:rep(99) .. #t end) end");
+  end_rest(t);
+  expect_failure(t, TM_ELIMIT, "script.memory", "limits.step_memory");
   free_turn(t);
 }
 
@@ -856,6 +860,7 @@ int main(void) {
       CASE(test_answers_at_once),
       CASE(test_cancelled_operations),
       CASE(test_failures),
+      cmocka_unit_test_setup_teardown(test_step_memory, set_up_patient, tear_down),
       CASE(test_second_chance),
       CASE(test_others_go_first),
       CASE(test_answers_while_resting),

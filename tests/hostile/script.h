@@ -95,7 +95,7 @@ static void script_line(script *s, const char *text) {
     (void)snprintf(s->code, sizeof(s->code), "%.*s", (int)n, rest);
     told = rest + n + strspn(rest + n, " ");
   }
-  (void)snprintf(s->told, sizeof(s->told), "%s", told);
+  (void)snprintf(s->told, sizeof(s->told), "%.*s", (int)sizeof(s->told) - 1, told);
 }
 
 /* False: there is no such file, or it does not say what is expected. */
