@@ -97,6 +97,7 @@ static tm_status open_file(tm_store *s, tm_error *err) {
   if (status == TM_OK) status = migrate(s, err);
   if (status == TM_OK) status = tm__sqlite_views(s->anchor, s, err);
   if (status == TM_OK) status = tm__sqlite_identify(s, err); /* by now the log is open as well */
+  if (status == TM_OK) status = tm__sqlite_settle_log(s, err);
   if (status == TM_OK && s->alone) status = note_dead_claims(s, err);
   if (status == TM_OK) sqlite3_db_release_memory(s->anchor);
   return status;

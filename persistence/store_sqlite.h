@@ -33,6 +33,7 @@ struct tm_store {           /* immutable once open, but for `dead` (the writer's
   sqlite3 *anchor; /* keeps the write-ahead log's index alive while connections come and go */
   int timeout_ms;
   bool wal, auto_vacuum;
+  unsigned doubts, settled; /* atomic: commits that everybody sees and a power cut takes back */
   char views[TM_SQLITE_VIEWS][64];
   int64_t (*now_ms)(void *ud);
   void *now_ud;
@@ -73,7 +74,7 @@ tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what);
 tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err);
 /* One integer from a statement without parameters; *out is 0 when there is no row. */
 int tm__sqlite_int(sqlite3 *db, const char *sql, int64_t *out);
-tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err); /* reopens a stale connection */
+tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err); /* nothing is in doubt or stale */
 /* A statement ready to be bound; mends a stale connection first. */
 tm_status tm__sqlite_statement(tm_store_conn *c, tm_sql which, sqlite3_stmt **out, tm_error *err);
 /* tm__sqlite_fail, and remembers whether the handle needs to be reopened. */
@@ -108,6 +109,12 @@ tm_status tm__sqlite_in_place(const tm_store *s, tm_error *err);
 /* What earlier processes left of a store that exists, and its name, survive a power cut from now
  * on. */
 tm_status tm__sqlite_settle(const tm_store *s, tm_error *err);
+/* The same for the name of the log that was opened. */
+tm_status tm__sqlite_settle_log(const tm_store *s, tm_error *err);
+/* A commit became visible, but its folder could not be synced. */
+void tm__sqlite_doubt(tm_store *s);
+/* Before anything is read or written: no commit is in doubt. */
+tm_status tm__sqlite_settle_doubts(tm_store *s, tm_error *err);
 
 /* ---- check ---- */
 /* Looks at the file without changing it or leaving anything beside it. *recover: it was left in

@@ -34,6 +34,7 @@ static bool wants_reopening(int rc) {
 
 tm_status tm__sqlite_conn_fail(tm_store_conn *c, int rc, const char *doing, tm_error *err) {
   if (wants_reopening(rc)) c->stale = true;
+  if (rc == SQLITE_IOERR_DIR_FSYNC) tm__sqlite_doubt(c->store);
   return tm__sqlite_fail(err, c->store->path, c->db, rc, doing);
 }
 
@@ -99,9 +100,10 @@ static bool is_idle(const tm_store_conn *c) {
 }
 
 tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err) {
-  if (!c->stale || !is_idle(c)) return TM_OK;
+  tm_status status = tm__sqlite_settle_doubts(c->store, err);
+  if (status != TM_OK || !c->stale || !is_idle(c)) return status;
   close_handle(c);
-  tm_status status = tm__sqlite_in_place(c->store, err);
+  status = tm__sqlite_in_place(c->store, err);
   if (status == TM_OK) status = open_handle(c, err);
   c->stale = status != TM_OK;
   return status;

@@ -94,3 +94,25 @@ tm_status tm__sqlite_settle(const tm_store *s, tm_error *err) {
   if (status == TM_OK) status = rewrite_log(s, "-journal", err);
   return status;
 }
+
+/* SQLite makes the log's name durable with its first sync, and does not look whether it could. */
+tm_status tm__sqlite_settle_log(const tm_store *s, tm_error *err) {
+  return s->alone && s->wal ? sync_folders(s, err) : TM_OK;
+}
+
+/* ---- doubts ---- */
+
+/* Without a log a commit is done when the name of its journal is gone. When only the folder's sync
+ * fails, its client hears that it failed; but who repeats it finds it done, and the journal may
+ * come back with the power. So nobody reads it before a sync went well that began after it. */
+void tm__sqlite_doubt(tm_store *s) {
+  (void)__atomic_add_fetch(&s->doubts, 1, __ATOMIC_ACQ_REL);
+}
+
+tm_status tm__sqlite_settle_doubts(tm_store *s, tm_error *err) {
+  unsigned doubts = __atomic_load_n(&s->doubts, __ATOMIC_ACQUIRE);
+  if (doubts == __atomic_load_n(&s->settled, __ATOMIC_ACQUIRE)) return TM_OK;
+  tm_status status = sync_folders(s, err);
+  if (status == TM_OK) __atomic_store_n(&s->settled, doubts, __ATOMIC_RELEASE);
+  return status;
+}

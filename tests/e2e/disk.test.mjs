@@ -171,6 +171,40 @@ passing('a write that fails once', 'write', 'EIO');
 passing('a write that is torn once', 'write', 'EIO', { effect: 'torn' });
 passing('a write that is done by half', 'write', 'EIO', { effect: 'short' });
 
+// A name is durable with its folder: of the log, before anybody builds on it; of a rollback journal
+// that is gone, before anybody hears of what it would take back.
+for (const wal of [true, false]) {
+  const name = wal ? '' : ', without a write-ahead log';
+  test(`a folder that cannot be synced when the host starts${name}`, async () => {
+    for (let after = 0, met = true; met; after++) {
+      const w = new World({ wal });
+      w.disk.fault(['sync'], 'EIO', { after, suffix: 'data' });
+      const started = await w.start().catch((e) => assert.match(e.message, /store\.io/));
+      met = w.disk.met() > 0;
+      if (started === undefined) {
+        w.disk.mend();
+        await w.start();
+      }
+      await w.begin().catch(() => null); // either refused, or there after a power cut
+      await w.check();
+    }
+  });
+
+  test(`a folder that cannot be synced for a moment${name}`, async () => {
+    for (let after = 0; after < 3; after++) {
+      const w = await talking({ wal });
+      const [log] = w.logs;
+      w.disk.fault(['sync'], 'EIO', { after, count: 2, suffix: 'data' });
+      for (let r; r?.status !== 200;) { // repeats at once, before the host has tried by itself
+        r = await w.say(log);
+        if (r.status === 200) log.answers.push(r.text);
+        else must_refuse(r, 'store.io');
+      }
+      await w.check();
+    }
+  });
+}
+
 test('a disk that cannot read', async () => {
   const w = await talking();
   await w.server.stop();
