@@ -1,5 +1,7 @@
 /* store_sqlite_write.c - commits: one transaction for many conversations, in which one that lost
  * its race leaves no trace. */
+#include <errno.h>
+
 #include "persistence/store_sqlite.h"
 
 #define RECENT_SIZE (sizeof(uint64_t) * 3)
@@ -220,11 +222,19 @@ static tm_status apply_all(tm_store_conn *c, tm_commit *const *items, size_t cou
   return status;
 }
 
+/* Where SQLite cannot open the folder to sync it, it says nothing: errno alone does. */
+static tm_status make_name_durable(tm_store_conn *c, tm_error *err) {
+  if (c->store->wal || errno == 0) return TM_OK;
+  tm__sqlite_doubt(c->store);
+  return tm__sqlite_settle_doubts(c->store, err);
+}
+
 tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
                             tm_error *err) {
   tm_status status = begin(c, err);
   if (status == TM_OK) status = apply_all(c, items, count, err);
   if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
+  if (status == TM_OK) status = make_name_durable(c, err);
   if (status == TM_OK) return TM_OK;
   roll_back(c);
   for (size_t i = 0; i < count; i++) {

@@ -300,6 +300,21 @@ test('a log without its file is refused, and good again with it', async () => {
   await w.check();
 });
 
+// SQLite takes a folder that it cannot open for one that needs no sync.
+test('no descriptor left to sync the folder', async () => {
+  for (let after = 0; after < 3; after++) {
+    const w = await talking({ wal: false });
+    const [log] = w.logs;
+    w.disk.fault(['look'], 'EMFILE', { after, count: 2, suffix: 'data' });
+    for (let r; r?.status !== 200;) {
+      r = await w.say(log);
+      if (r.status === 200) log.answers.push(r.text);
+      else must_refuse(r, 'store.descriptors');
+    }
+    await w.check();
+  }
+});
+
 test('no descriptors left for the store', async () => {
   const w = await talking({ wal: false }); // makes a journal for each commit
   w.disk.fault(['create', 'open', 'look'], 'EMFILE');
