@@ -362,7 +362,9 @@ void tm_scripts_check(tm_host *h, const char *const *paths, size_t count, tm_rep
     s = find_systems(&l, paths[i], &err);
   if (s == TM_OK && l.count == 0)
     s = tm__fail(&err, TM_ENOTFOUND, "script.none",
-                 "no system found: a system is a folder with an init.lua");
+                 "no system found in %s%s: a system is a folder with an init.lua",
+                 count == 0 ? "the folders of the key `scripts`" : paths[0],
+                 count > 1 ? " and the others" : "");
   if (s == TM_OK) s = check_systems(h, &l, &out, &err);
   if (s == TM_OK)
     tm__host_answer(fn, ud, &out);

@@ -25,14 +25,13 @@ static void unknown_key(tm_loader *l, tm_slice parent, const tm_yaml_node *n) {
     tm__buf_text(&shown, " in ");
     tm__show(&shown, parent);
   }
-  const char *name = tm__buf_ok(&shown) ? shown.ptr : "";
-  place_of(l, n->key_line, n->key_column, place);
   if (strchr(n->key, '.') != NULL) {
-    tm__load_problem(l, place, "unknown key %s; keys are nested, one name to a line", name);
+    tm__buf_text(&shown, "; keys are nested, one name to a line");
   } else {
-    tm__load_problem(l, place, "unknown key %s; did you mean '%.*s'?", name, (int)nearest.len,
-                     nearest.ptr);
+    tm__key_hint(&shown, nearest);
   }
+  place_of(l, n->key_line, n->key_column, place);
+  tm__load_problem(l, place, "unknown key %s", tm__buf_ok(&shown) ? shown.ptr : "");
   tm__buf_free(&shown);
 }
 

@@ -29,8 +29,7 @@ static const tm_key keys[] = {
 #include "config/keys.def"
 };
 
-#define KEYS   (sizeof(keys) / sizeof(keys[0]))
-#define PREFIX "AMBIVO_AGENTS_"
+#define KEYS (sizeof(keys) / sizeof(keys[0]))
 
 size_t tm__key_count(void) {
   return KEYS;
@@ -75,8 +74,8 @@ const char *tm__key_type_name(const tm_key *key) {
 }
 
 void tm__key_variable(const tm_key *key, char out[TM_VARIABLE_SIZE]) {
-  size_t n = sizeof(PREFIX) - 1;
-  memcpy(out, PREFIX, n);
+  size_t n = sizeof(TM_VARIABLE_PREFIX) - 1;
+  memcpy(out, TM_VARIABLE_PREFIX, n);
   for (const char *p = key->path; *p != '\0' && n + 1 < TM_VARIABLE_SIZE; p++) {
     char c = *p == '.' ? '_' : *p;
     out[n++] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;

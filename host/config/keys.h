@@ -37,8 +37,9 @@ typedef struct tm_key {
   const char *later;    /* NULL, or: not supported yet, and what happens instead */
 } tm_key;
 
-#define TM_VARIABLE_SIZE 128
-#define TM_NO_KEY        SIZE_MAX
+#define TM_VARIABLE_SIZE   128
+#define TM_NO_KEY          SIZE_MAX
+#define TM_VARIABLE_PREFIX "AMBIVO_AGENTS_"
 
 size_t tm__key_count(void);
 const tm_key *tm__key_at(size_t index);
@@ -55,9 +56,11 @@ bool tm__key_choice(const char **at, tm_slice *word, bool *works);
 /* ---- did you mean ---- */
 size_t tm__edit_distance(tm_slice a,
                          tm_slice b); /* in letters of either case; looks at the first 96 bytes */
-/* The known path nearest to the unknown `name` below section `parent` ("" at the top). */
+/* The known path that the unknown `name` below section `parent` ("" at the top) may be a slip of,
+ * or that ends in it elsewhere; "" when there is none. */
 tm_slice tm__key_nearest(tm_slice parent, tm_slice name);
-tm_slice tm__key_nearest_path(tm_slice path);   /* for a whole unknown path */
-size_t tm__key_nearest_variable(tm_slice name); /* index */
+tm_slice tm__key_nearest_path(tm_slice path);     /* for a whole unknown path */
+size_t tm__key_nearest_variable(tm_slice name);   /* index, or TM_NO_KEY */
+void tm__key_hint(tm_buf *out, tm_slice nearest); /* "; did you mean …", or where all keys are */
 
 #endif

@@ -32,6 +32,11 @@ size_t tm__edit_distance(tm_slice a, tm_slice b) {
   return row[cols];
 }
 
+/* A slip of the finger, or another word? */
+static bool is_slip(size_t distance, size_t len) {
+  return distance <= 2 ? distance < len : distance <= len / 3;
+}
+
 /* The part of `path` that stands directly below `parent`; ptr NULL when path is not below it. */
 static tm_slice child_name(const char *path, tm_slice parent) {
   const char *name = path;
@@ -56,7 +61,7 @@ static tm_slice same_name(tm_slice name) {
       part += len + (part[len] == '.' ? 1 : 0);
     }
   }
-  return (tm_slice){NULL, 0};
+  return (tm_slice){"", 0};
 }
 
 tm_slice tm__key_nearest(tm_slice parent, tm_slice name) {
@@ -71,9 +76,7 @@ tm_slice tm__key_nearest(tm_slice parent, tm_slice name) {
     best_distance = distance;
     best = (tm_slice){path, (size_t)(child.ptr + child.len - path)};
   }
-  if (best_distance <= 2 || best_distance <= name.len / 3) return best;
-  tm_slice elsewhere = same_name(name);
-  return elsewhere.ptr != NULL ? elsewhere : best;
+  return is_slip(best_distance, name.len) ? best : same_name(name);
 }
 
 tm_slice tm__key_nearest_path(tm_slice path) {
@@ -86,11 +89,26 @@ tm_slice tm__key_nearest_path(tm_slice path) {
     best_distance = distance;
     best = known;
   }
-  return best;
+  if (is_slip(best_distance, path.len)) return best;
+  size_t last = path.len;
+  while (last > 0 && path.ptr[last - 1] != '.') {
+    last--;
+  }
+  return same_name((tm_slice){path.ptr + last, path.len - last});
+}
+
+void tm__key_hint(tm_buf *out, tm_slice nearest) {
+  if (nearest.len == 0) {
+    tm__buf_text(out, "; `tidemill config` shows all keys");
+  } else {
+    tm__buf_text(out, "; did you mean '");
+    tm__buf_add(out, nearest.ptr, nearest.len);
+    tm__buf_text(out, "'?");
+  }
 }
 
 size_t tm__key_nearest_variable(tm_slice name) {
-  size_t best = 0, best_distance = SIZE_MAX;
+  size_t best = TM_NO_KEY, best_distance = SIZE_MAX;
   for (size_t i = 0; i < tm__key_count(); i++) {
     char variable[TM_VARIABLE_SIZE];
     tm__key_variable(tm__key_at(i), variable);
@@ -100,5 +118,6 @@ size_t tm__key_nearest_variable(tm_slice name) {
       best = i;
     }
   }
-  return best;
+  size_t own = name.len - least(name.len, sizeof(TM_VARIABLE_PREFIX) - 1);
+  return is_slip(best_distance, own) ? best : TM_NO_KEY;
 }

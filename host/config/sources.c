@@ -6,7 +6,6 @@
 
 #include "config/load.h"
 
-#define PREFIX     "AMBIVO_AGENTS_"
 #define PLACE_SIZE (TM_VARIABLE_SIZE + TM_NAME_SIZE + 32)
 
 static tm_slice trim(tm_slice s) {
@@ -112,13 +111,16 @@ static void load_variable(tm_loader *l, size_t key, bool in_file) {
 static void warn_unknown(tm_loader *l) {
   for (size_t i = 0; i < l->env.count; i++) {
     const tm_env_var *v = &l->env.vars[i];
-    size_t prefix = sizeof(PREFIX) - 1;
-    if (v->used || v->name.len < prefix || memcmp(v->name.ptr, PREFIX, prefix) != 0) continue;
+    size_t prefix = sizeof(TM_VARIABLE_PREFIX) - 1;
+    if (v->used || v->name.len < prefix) continue;
+    if (memcmp(v->name.ptr, TM_VARIABLE_PREFIX, prefix) != 0) continue;
     char place[PLACE_SIZE], nearest[TM_VARIABLE_SIZE];
+    size_t near = tm__key_nearest_variable(v->name);
     place_of(l, v, place);
-    tm__key_variable(tm__key_at(tm__key_nearest_variable(v->name)), nearest);
-    tm__load_warn(l, "%s: unknown variable, nothing is set by it; did you mean %s?", place,
-                  nearest);
+    if (near != TM_NO_KEY) tm__key_variable(tm__key_at(near), nearest);
+    tm__load_warn(l, "%s: unknown variable, nothing is set by it; %s%s%s", place,
+                  near != TM_NO_KEY ? "did you mean " : "`tidemill config` shows all keys",
+                  near != TM_NO_KEY ? nearest : "", near != TM_NO_KEY ? "?" : "");
   }
 }
 
@@ -140,9 +142,10 @@ static void load_setting(tm_loader *l, const char *setting) {
   if (!tm__buf_ok(&where)) {
     l->no_memory = true;
   } else if (key == TM_NO_KEY) {
-    tm_slice nearest = tm__key_nearest_path(path);
-    tm__load_problem(l, where.ptr, "unknown key; did you mean '%.*s'?", (int)nearest.len,
-                     nearest.ptr);
+    tm_buf hint = {0};
+    tm__key_hint(&hint, tm__key_nearest_path(path));
+    tm__load_problem(l, where.ptr, "unknown key%s", tm__buf_ok(&hint) ? hint.ptr : "");
+    tm__buf_free(&hint);
   } else if (equals == NULL) {
     tm__load_problem(l, where.ptr, "expected %s=value", tm__key_at(key)->path);
   } else {

@@ -207,10 +207,17 @@ static void unknown_keys(void **state) {
   assert_refused(f, "listen: x\n", "1:1: ", "did you mean 'server.listen'?");
   assert_refused(f, "Server: {}\n", "1:1: ", "did you mean 'server'?");
   assert_refused(f, "server.listen: x\n", "1:1: ", "keys are nested");
+  assert_refused(f, "database: {}\n", "1:1: ", "'database'; `tidemill config` shows all keys");
   assert_refused(f, "memory:\n  redis:\n    prot: 1\n", "3:5: ", "'memory.redis.port'?");
   f->set[0] = "server.lsten=x";
   assert_int_equal(load_yaml(f, ""), TM_EINVAL);
   assert_has(f->err.message, "set server.lsten: unknown key; did you mean 'server.listen'?");
+  f->set[0] = "workers=4";
+  assert_int_equal(load_yaml(f, ""), TM_EINVAL);
+  assert_has(f->err.message, "set workers: unknown key; did you mean 'server.workers'?");
+  f->set[0] = "foo.bar=x";
+  assert_int_equal(load_yaml(f, ""), TM_EINVAL);
+  assert_has(f->err.message, "set foo.bar: unknown key; `tidemill config` shows all keys");
   f->set[0] = "server.listen";
   assert_int_equal(load_yaml(f, ""), TM_EINVAL);
   assert_has(f->err.message, "expected server.listen=value");

@@ -164,14 +164,18 @@ static void unknown_variables(void **state) {
   f->env[0] = "AMBIVO_AGENTS_SERVER_LISTN=x";
   f->env[1] = "AMBIVO_AGENTS_REDIS_HOST=h"; /* referred to below: known */
   f->env[2] = "OTHER=1";
+  f->env[3] = "AMBIVO_AGENTS_COLOUR_OF_TEA=1";
   write_text(f->env_file, "AMBIVO_AGENTS_LOG_LEVL=secret-text\nOTHER2=1\n");
   assert_loads(f, "memory: {redis: {host: \"${AMBIVO_AGENTS_REDIS_HOST:localhost}\"}}\n");
   assert_string_equal(tm__config_text(f->config, "memory.redis.host"), "h");
-  assert_int_equal(f->warned, 3); /* these two, and that memory.redis is not in use */
+  assert_int_equal(f->warned, 4); /* these three, and that memory.redis is not in use */
   assert_has(f->warnings.ptr, "AMBIVO_AGENTS_SERVER_LISTN: unknown variable, nothing is set by it; "
                               "did you mean AMBIVO_AGENTS_SERVER_LISTEN?");
   assert_has(f->warnings.ptr, "e.env:1): unknown variable");
   assert_has(f->warnings.ptr, "did you mean AMBIVO_AGENTS_LOG_LEVEL?");
+  assert_has(f->warnings.ptr,
+             "AMBIVO_AGENTS_COLOUR_OF_TEA: unknown variable, nothing is set by it; "
+             "`tidemill config` shows all keys");
   assert_lacks(f->warnings.ptr, "secret-text");
 }
 

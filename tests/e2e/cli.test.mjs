@@ -94,6 +94,8 @@ test('a server without any system says so', async () => {
   const server = await new Server(own).start();
   await server.stop();
   assert.match(server.errors, /warning no system found/);
+  const where = own.run(['check', `${own.dir}/scripts`]);
+  assert.match(where.err, /no system found in .*\/scripts: a system is .* \[script\.none\]\n/);
   const none = own.run(['flows', 'nope']);
   assert.equal(none.code, 1);
   assert.match(none.err, /no system 'nope'; `tidemill systems` lists/);
