@@ -11,7 +11,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 
-all="format layers errors sizes suites shell luacheck headers warnings exports globals forbidden \
+all="format layers errors docs sizes suites shell luacheck headers warnings exports globals forbidden \
   cppcheck tidy"
 
 # Folders that may not be there yet are no error.
@@ -53,6 +53,12 @@ check_layers() {
 # The list of error codes, the sources and docs/errors.md say the same.
 check_errors() {
   lua5.4 host/tools/errors.lua check docs/errors.md
+}
+
+# Every file that a document names is there.
+check_docs() {
+  # shellcheck disable=SC2046
+  lua5.4 host/tools/lint_docs.lua README.md $(find_in '*.md' docs tests)
 }
 
 # Functions of at most 60 lines, files that are not the product. Those of C are left to clang-tidy

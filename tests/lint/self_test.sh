@@ -26,6 +26,7 @@ make_tree() {
   printf 'local M = {}\n\nreturn M\n' >"$tree/lua/tidemill/demo.lua"
   printf 'local tm = require "tidemill"\n\nreturn tm\n' >"$tree/scripts/shop/init.lua"
   printf '#!/bin/sh\nexit 0\n' >"$tree/.ci/run"
+  printf 'See `docs/errors.md`.\n' >"$tree/README.md"
   (cd "$tree" && lua5.4 host/tools/errors.lua docs docs/errors.md) || exit 2
   build host/core/demo.c
 }
@@ -100,6 +101,9 @@ expect errors 'errors.md is stale'
 echo 'RULE("none", "m", "r")' >>"$tree/host/core/errors.def"
 expect errors 'the rule none is reported nowhere'
 mv "$tree/kept" "$tree/host/core/errors.def"
+plant docs 'bad.md:2: there is no host/core/gone.c' docs/bad.md 'See `demo.c`,' 'and `host/core/gone.c`.'
+plant docs 'there is no core/old.h' docs/bad.md '`host/core/NAME.c` and `core/old.h`'
+plant docs 'there is no host/away' tests/bad.md 'all of `host/away/`'
 plant sizes 'a function of 62 lines' lua/tidemill/bad.lua 'return function()' "$(lines 60 '  print(1)')" 'end'
 plant sizes '460 lines' lua/tidemill/bad.lua "$(lines 460 '--')"
 plant sizes '610 lines' host/core/bad.c "$(lines 610 '//')"
