@@ -39,7 +39,7 @@ static bool is_noted(const char *code) {
 }
 
 /* One write for a line: programs and threads share the file. */
-static void note(const char *code) {
+void provoke_note(const char *code) {
   char line[64];
   if (record < 0 || is_noted(code)) return;
   int len = snprintf(line, sizeof(line), "%s\n", code);
@@ -58,7 +58,7 @@ tm_status __wrap_tm__fail(tm_error *err, tm_status status, const char *code, con
   va_start(ap, fmt);
   (void)vsnprintf(message, sizeof(message), fmt, ap);
   va_end(ap);
-  note(code);
+  provoke_note(code);
   return __real_tm__fail(err, status, code, "%s", message);
 }
 
@@ -66,7 +66,7 @@ tm_status __real_tm__fail_memory(tm_error *err, const char *what);
 tm_status __wrap_tm__fail_memory(tm_error *err, const char *what);
 
 tm_status __wrap_tm__fail_memory(tm_error *err, const char *what) {
-  note("host.memory");
+  provoke_note("host.memory");
   return __real_tm__fail_memory(err, what);
 }
 

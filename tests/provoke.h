@@ -13,4 +13,7 @@ typedef struct tm_provoke {
 } tm_provoke;
 extern tm_provoke provoke;
 
+/* Notes a code that the host gave to a test without making a tm_error of it. */
+void provoke_note(const char *code);
+
 #endif
