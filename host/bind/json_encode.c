@@ -224,7 +224,7 @@ static bool collect_members(encoder *e, int idx, const place *at, bool *texts) {
     j->keys[j->key_count++] = (tm_key){key.ptr, key.len, lua_gettop(L) - 1};
     lua_pushvalue(L, -2);
   }
-  sort_keys(j->keys + first, j->key_count - first);
+  if (j->key_count > first) sort_keys(j->keys + first, j->key_count - first);
   return true;
 }
 
