@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 #define BACKLOG 1024
+#define SEND_BUFFER                                                                                \
+  (256 << 10) /* what the kernel keeps of an answer, not autotuned to megabytes                    \
+               */
 
 static tm_status resolve(struct addrinfo **out, const char *host, uint16_t port, tm_error *err) {
   char service[8];
@@ -36,11 +39,12 @@ static tm_status failed(const char *host, uint16_t port, tm_error *err) {
                   strerror(errno));
 }
 
-/* Accepted sockets inherit TCP_NODELAY. */
+/* Accepted sockets inherit TCP_NODELAY and the size of the buffer. */
 static bool bind_to(int fd, const struct addrinfo *a) {
-  int on = 1;
+  int on = 1, size = SEND_BUFFER;
   return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
          setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) == 0 &&
          bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
 }
 

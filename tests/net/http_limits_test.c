@@ -142,8 +142,8 @@ static void ends_clients_that_do_not_read(void **state) {
   rounds(f);
   pass(f, (IDLE_S - 1) * SECOND);
   pass(f, SECOND);
-  size_t size = drain(fd); /* what was on its way, and then the end */
-  assert_in_range(size, 1, LARGE - 1);
+  size_t size = drain(fd);            /* what was on its way, and then the end */
+  assert_in_range(size, 1, 1U << 20); /* the kernel's memory is bounded too */
   (void)close(fd);
   fixture_free(f);
 }
