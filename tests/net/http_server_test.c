@@ -49,6 +49,9 @@ static void takes_bodies(void **state) {
          "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
          "5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n",
          200, " hello, world");
+  assert_true(raw_closed(fd));
+  (void)close(fd);
+  fd = dial(f);
   expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 200, "POST /p");
   expect(fd, "POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
          100, "Continue");
@@ -221,6 +224,28 @@ static void refuses_what_can_be_read_in_two_ways(void **state) {
   int fd = dial(f);
   expect(fd, "GET /old HTTP/1.0\r\n\r\n", 200, "/old");
   (void)close(fd);
+  fixture_free(f);
+}
+
+/* Chunks of which another server may see the end elsewhere: what follows is no request. */
+static void reads_nothing_behind_chunks(void **state) {
+  (void)state;
+  static const char head[] = "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  static const char *const bodies[] = {"5\r\nhello\r\n0\r\n\r\n",      "5\nhello\n0\n\n",
+                                       "5;a\nhello\r\n0\r\n\r\n",      "5\r\nhello\n0\r\n\r\n",
+                                       "5;a\rb\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\n\n",
+                                       "5\r\nhello\r\n0;\n\r\n"};
+  fixture *f = fixture_new(NULL);
+  for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+    int fd = dial(f);
+    assert_true(raw_say(fd, head) && raw_say(fd, bodies[i]));
+    assert_true(raw_say(fd, "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"));
+    expect(fd, "", 200, "Connection: close");
+    char *second = raw_answer(fd, false);
+    assert_string_equal(second, "");
+    free(second);
+    (void)close(fd);
+  }
   fixture_free(f);
 }
 
@@ -543,6 +568,7 @@ int main(void) {
       cmocka_unit_test(a_client_that_sends_too_much_can_read_why),
       cmocka_unit_test(refuses_huge_headers_and_rubbish),
       cmocka_unit_test(refuses_what_can_be_read_in_two_ways),
+      cmocka_unit_test(reads_nothing_behind_chunks),
       cmocka_unit_test(refuses_heads_with_a_nul),
       cmocka_unit_test(takes_long_heads),
       cmocka_unit_test(a_chunk_without_end_does_not_keep_the_processor),
