@@ -11,10 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
-#define SEND_BUFFER                                                                                \
-  (256 << 10) /* what the kernel keeps of an answer, not autotuned to megabytes                    \
-               */
+#define BACKLOG     1024
+#define SEND_BUFFER (256 << 10) /* of an answer on its way; autotuned it grows to megabytes */
 
 static tm_status resolve(struct addrinfo **out, const char *host, uint16_t port, tm_error *err) {
   char service[8];
