@@ -3,7 +3,8 @@
  * once, every acknowledged message is in the transcript after the restart and no other one, and
  * nothing is left behind: threads, descriptors, operations.
  *
- * STRESS_SEED repeats a run's choices (not its timing), STRESS_ROUNDS makes it longer. */
+ * STRESS_SEED repeats a run's choices (not its timing), STRESS_ROUNDS and TIDEMILL_NIGHTLY make it
+ * longer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -468,7 +469,8 @@ static void prepare_clients(uint32_t seed) {
 static void test_stress(void **state) {
   (void)state;
   uint32_t seed = number_from("STRESS_SEED", (uint32_t)outside_now()), dice = seed;
-  uint32_t rounds = number_from("STRESS_ROUNDS", ROUNDS);
+  uint32_t usual = getenv("TIDEMILL_NIGHTLY") != NULL ? 10 * ROUNDS : ROUNDS;
+  uint32_t rounds = number_from("STRESS_ROUNDS", usual);
   (void)fprintf(stderr, "STRESS_SEED=%u STRESS_ROUNDS=%u\n", seed, rounds);
   prepare_clients(seed);
   assert_true(outside_start(&other_side, seed));
