@@ -114,9 +114,15 @@ static void answer(tm_worker *reply_to, tm_message *m) {
 }
 
 /* Reading and writing fail and are mended each on its own: a full disk is still readable. */
+/* One damaged record was read as well as any other. */
+static bool says_store_fails(tm_status status, const tm_error *err) {
+  if (status == TM_ECORRUPT) return strcmp(err->code, "journal.damaged") != 0;
+  return status == TM_EUNAVAILABLE || status == TM_EIO;
+}
+
 static void note_health(tm_storage *s, bool write, tm_status status, const tm_error *err) {
   bool *which = write ? &s->writes_fail : &s->reads_fail;
-  bool fails = status == TM_EUNAVAILABLE || status == TM_EIO || status == TM_ECORRUPT;
+  bool fails = says_store_fails(status, err);
   if (__atomic_exchange_n(which, fails, __ATOMIC_RELAXED) == fails) return;
   if (fails) {
     tm__log_error(s->log, TM_LOG_ERROR,

@@ -174,8 +174,9 @@ async function killed_at_a_call(cut, seed) {
 // The host dies because a sync of its log failed: the next one will say yes and do nothing.
 async function killed_at_a_sync(cut, seed) {
   renew();
-  disk.fault(['sync'], 'EIO', { after: Math.floor(cut / 8), count: 1, suffix: '-wal' });
+  disk.fault(['sync'], 'EIO', { after: cut % 24, count: 1, suffix: '-wal' }); // of more than 30
   await killed(seed);
+  assert.equal(disk.met(), 1, 'a sync failed');
 }
 
 async function moments(share) {

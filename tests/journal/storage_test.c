@@ -66,14 +66,47 @@ static void read_done(tm_message *m) {
   uv_sem_post(((read_probe *)(void *)m)->done);
 }
 
-static tm_status read_something(fixture *fx) {
+static tm_status read_by(fixture *fx,
+                         tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *)) {
   uv_sem_t done;
   assert_int_equal(uv_sem_init(&done, 0), 0);
-  read_probe r = {.job = {.work = read_work, .message.run = read_done}, .done = &done};
+  read_probe r = {.job = {.work = work, .message.run = read_done}, .done = &done};
   tm__storage_run(fx->storage, &r.job);
   uv_sem_wait(&done);
   uv_sem_destroy(&done);
   return r.job.status;
+}
+
+static tm_status read_something(fixture *fx) {
+  return read_by(fx, read_work);
+}
+
+static tm_status damaged_record(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  (void)job;
+  (void)a;
+  return tm__fail(err, TM_ECORRUPT, "journal.damaged", "one conversation");
+}
+
+static tm_status damaged_store(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  (void)job;
+  (void)a;
+  return tm__fail(err, TM_ECORRUPT, "store.damaged", "the file");
+}
+
+/* Whoever asks for one damaged conversation again and again does not take the host out of service.
+ */
+static void test_a_damaged_record_is_no_damaged_store(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "memory");
+  storage_start(&fx);
+  assert_int_equal(read_by(&fx, damaged_record), TM_ECORRUPT);
+  assert_true(tm__storage_healthy(fx.storage));
+  assert_int_equal(read_by(&fx, damaged_store), TM_ECORRUPT);
+  assert_false(tm__storage_healthy(fx.storage));
+  assert_int_equal(read_by(&fx, damaged_record), TM_ECORRUPT);
+  assert_true(tm__storage_healthy(fx.storage)); /* it was read */
+  fixture_close(&fx);
 }
 
 /* A read that works says nothing about writing; and nobody has to write for it to be found well. */
@@ -239,6 +272,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_store_fails_and_is_mended),
       cmocka_unit_test(test_health_follows_writes),
+      cmocka_unit_test(test_a_damaged_record_is_no_damaged_store),
       cmocka_unit_test(test_unknown_backend),
       cmocka_unit_test(test_without_threads),
       cmocka_unit_test(test_commits_that_cannot_be),
