@@ -21,6 +21,7 @@ typedef enum tm_trip { /* why nothing may run any more until the door is reached
                        TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
+                       TM_TRIP_HOST_MEMORY, /* no limit: the machine has no more */
 } tm_trip;
 
 /* What the states of one worker share. While an entry is under way nothing else enters. */
@@ -120,6 +121,9 @@ static inline void tm__limits_spend(lua_State *L, size_t units) {
 /* A block of Lua's was made, grew, shrank or went. */
 void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size);
 int64_t tm__limits_used_us(const tm_vm *vm); /* CPU time of this entry; 0: a short one */
+/* The host itself is short of memory, which is no fault of a step: raises up to the door, so that
+ * no script takes it for an error of its own. */
+void tm__limits_no_memory(lua_State *L);
 
 void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and require */
 
@@ -130,7 +134,7 @@ tm_status tm__folder_read(const char *dir, tm_slice path, tm_buf *out, tm_error 
 
 /* ---- errors (error.c) ---- */
 int tm__push_fail(lua_State *L, const tm_error *err); /* nil, error table; returns 2 */
-void tm__push_error(lua_State *L, const tm_error *err);
+void tm__push_error(lua_State *L, const tm_error *err); /* TM_ENOMEM: tm__limits_no_memory */
 int tm__raise(lua_State *L, const tm_error *err);
 /* The error value at idx as a tm_error: table fields, or text with the traceback of L. */
 void tm__take_error(lua_State *L, int idx, tm_error *err);

@@ -19,6 +19,7 @@ static bool is_retryable(tm_status status) {
 }
 
 void tm__push_error(lua_State *L, const tm_error *err) {
+  if (err->status == TM_ENOMEM) tm__limits_no_memory(L);
   lua_createtable(L, 0, 4);
   lua_pushstring(L, err->code);
   lua_setfield(L, -2, "code");

@@ -53,8 +53,10 @@ static void log_failure(const tm_lua *l, const char *what, const tm_error *err) 
 static void cancel_run(tm_lua *l, tm_run *run) {
   tm_error err = {0};
   tm_entry e = {.id = run->id, .event = "cancel"};
-  if (run->vm != NULL && tm__vm_enter(run->vm, &e, &err) != TM_OK)
+  if (run->vm != NULL && tm__vm_enter(run->vm, &e, &err) != TM_OK) {
     log_failure(l, "a turn could not be cancelled", &err);
+    run->system->spent = true; /* what is left of the turn goes with the state */
+  }
   forget_run(l, run);
 }
 
@@ -114,8 +116,14 @@ static bool must_rest(void *ud, tm_run *run) {
   return tm__timer_start(l->o.worker, ms, on_rested, run, &run->timer, NULL) == TM_OK;
 }
 
+/* Where the host is short of memory no step is to blame: the turn fails as a whole, and can be had
+ * again. */
 static void break_off(tm_lua *l, tm_run *run, const tm_error *why) {
   tm__ops_end(run);
+  if (why->status == TM_ENOMEM) {
+    fail_run(l, run, why);
+    return;
+  }
   run->broken = true;
   run->failure = *why;
   run->held = 0;
@@ -129,7 +137,7 @@ static void settle_broken(tm_lua *l, tm_run *run, const tm_error *err) {
   tm_system *s = run->system; /* stays: after_entry holds it */
   if (err != NULL) log_failure(l, "the runtime could not deal with a failed turn", err);
   if (err != NULL || run->ops == NULL)
-    fail_run(l, run, &run->failure);
+    fail_run(l, run, err != NULL && err->status == TM_ENOMEM ? err : &run->failure);
   else
     run->broken = false;
   if (err == NULL) tm__system_lighter(s, s->o.limits.step_memory);

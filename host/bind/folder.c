@@ -40,6 +40,7 @@ static tm_status resolve(const char *dir, const char *path, char out[PATH_MAX], 
   tm__buf_free(&full);
   if (!found && (why == ENOENT || why == ENOTDIR))
     return tm__fail(err, TM_ENOTFOUND, "file.not_found", "%s/%s: no such file", dir, path);
+  if (!found && why == ENOMEM) return tm__fail_memory(err, "a path");
   if (!found) return tm__fail(err, TM_EIO, "file.io", "%s/%s: %s", dir, path, strerror(why));
   size_t len = strlen(real_dir);
   if (strncmp(out, real_dir, len) == 0 && out[len] == '/') return TM_OK;

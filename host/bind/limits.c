@@ -84,6 +84,7 @@ static void place_load(tm_vm *vm) {
 
 tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
   const tm_vm_limits *l = &vm->o.limits;
+  if (vm->tripped == TM_TRIP_HOST_MEMORY) return tm__fail_memory(err, "a script's data");
   place_load(vm);
   const char *in = vm->where[0] != '\0' ? " at " : "";
   if (vm->tripped == TM_TRIP_CPU && vm->loads)
@@ -142,6 +143,12 @@ void tm__limits_check(lua_State *L) {
   tm_vm *vm = tm__vm(L);
   if (tm__limits_charge(vm, 0)) return;
   if (vm->where[0] == '\0') tm__limits_place(vm, L);
+  (void)raise_limit(L);
+}
+
+void tm__limits_no_memory(lua_State *L) {
+  tm_vm *vm = tm__vm(L);
+  if (vm->tripped == TM_TRIP_NONE) vm->tripped = TM_TRIP_HOST_MEMORY;
   (void)raise_limit(L);
 }
 

@@ -40,8 +40,12 @@ static tm_status remember(loader *l, tm_slice path, tm_buf *text, tm_error *err)
     return tm__fail(err, TM_ELIMIT, "script.files", "the files of %s have more than 8 MiB", l->dir);
   source s = {.path = tm__slice_dup(path), .size = text->len};
   s.text = tm__buf_take(text);
+  if (s.path == NULL || s.text == NULL) {
+    free(s.path);
+    free(s.text);
+    return tm__fail_memory(err, "a script's text");
+  }
   l->files[l->count++] = s;
-  if (s.path == NULL || s.text == NULL) return tm__fail_memory(err, "a script's text");
   l->total += s.size;
   return TM_OK;
 }

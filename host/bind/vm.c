@@ -81,7 +81,10 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     return NULL;
   }
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
-  if (q == NULL && new_size != 0) return NULL;
+  if (q == NULL && new_size != 0) {
+    refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
+    return NULL;
+  }
   vm->bytes += new_size - old;
   tm__limits_block(vm, old, new_size);
   if (new_size > old) vm->refused = 0;
