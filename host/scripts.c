@@ -53,6 +53,7 @@ static tm_status find_systems(folder_list *l, const char *path, tm_error *err) {
   if (has_init(path)) return folders_add(l, path, err);
   struct dirent **entries = NULL;
   int n = scandir(path, &entries, not_hidden, alphasort);
+  if (n < 0 && errno == ENOMEM) return tm__fail_memory(err, "the scripts folder");
   if (n < 0)
     return tm__fail(err, TM_EIO, "script.folder",
                     "cannot read the scripts folder %s: %s (key `scripts`, or the argument)", path,

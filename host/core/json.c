@@ -1,6 +1,7 @@
 /* json.c - strict reading by Jansson, and writing of scalars and Jansson values. */
 #include "core/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,10 +39,12 @@ tm_status tm__json_parse(json_t **out, tm_slice text, int max_depth, tm_error *e
                     "the JSON is nested %zu levels deep; at most %d are allowed", depth, max_depth);
   }
   json_error_t e = {0};
+  errno = 0;
   *out = json_loadb(text.len == 0 ? "" : text.ptr, text.len,
                     JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
   if (*out != NULL) return TM_OK;
-  if (json_error_code(&e) == json_error_out_of_memory) return tm__fail_memory(err, "a JSON value");
+  if (errno == ENOMEM || e.line < 0) /* Jansson has no word for it, or a wrong one */
+    return tm__fail_memory(err, "a JSON value");
   return tm__fail(err, TM_EINVAL, "json.invalid", "not valid JSON: line %d, column %d: %s", e.line,
                   e.column, e.text);
 }
