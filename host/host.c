@@ -307,32 +307,23 @@ void tm_host_wake(tm_host *h) {
 
 /* ---- stop ---- */
 
-/* One step of stopping, done on every worker's thread, waited for. */
-typedef struct stop_step {
-  tm_message message;
-  tm_host *host;
-  tm_host_worker *worker;
-  uv_sem_t *done;
-  size_t left; /* turns and calls that nobody ended: none, unless there is a fault in the host */
-} stop_step;
-
 static void step_done(void *ud) {
-  stop_step *s = ud;
+  tm_stop_step *s = ud;
   uv_sem_post(s->done);
 }
 
 static void do_drain(tm_message *m) {
-  stop_step *s = (stop_step *)(void *)m;
+  tm_stop_step *s = (tm_stop_step *)(void *)m;
   tm__journal_drain(s->worker->journal, step_done, s);
 }
 
 static void do_abandon(tm_message *m) {
-  stop_step *s = (stop_step *)(void *)m;
+  tm_stop_step *s = (tm_stop_step *)(void *)m;
   tm__journal_abandon(s->worker->journal, step_done, s);
 }
 
 static void do_close(tm_message *m) {
-  stop_step *s = (stop_step *)(void *)m;
+  tm_stop_step *s = (tm_stop_step *)(void *)m;
   tm_host_worker *w = s->worker;
   if (w->client != NULL) s->left += tm__http_calls(w->client);
   if (w->lua != NULL) s->left += tm__lua_turns(w->lua);
@@ -342,21 +333,22 @@ static void do_close(tm_message *m) {
 }
 
 static void do_stop_scheduler(tm_message *m) {
-  stop_step *s = (stop_step *)(void *)m;
+  tm_stop_step *s = (tm_stop_step *)(void *)m;
   tm__scheduler_stop(s->host->scheduler);
   step_done(s);
 }
 
-/* Posts `run` to each worker that has a journal (or, for closing, to each worker); waits at most
- * `timeout_ms`, < 0: for ever. The steps must outlive a wait that was given up. */
-static void on_workers(tm_host *h, stop_step *steps, uv_sem_t *done, void (*run)(tm_message *),
-                       bool need_journal, int timeout_ms) {
+/* Posts the stage's step to each worker that has a journal (or, for closing, to each worker); waits
+ * at most `timeout_ms`, < 0: for ever. */
+static void on_workers(tm_host *h, tm_stop_stage stage, uv_sem_t *done, int timeout_ms) {
+  static void (*const steps[TM_STOP_STAGES])(tm_message *) = {do_drain, do_abandon, do_close};
   size_t posted = 0;
   for (size_t i = 0; h->workers != NULL && i < h->worker_count; i++) {
     tm_host_worker *w = &h->workers[i];
-    if (w->worker == NULL || (need_journal && w->journal == NULL)) continue;
-    steps[i] = (stop_step){.message.run = run, .host = h, .worker = w, .done = done};
-    tm__worker_post(w->worker, &steps[i].message);
+    if (w->worker == NULL || (stage != TM_STOP_CLOSE && w->journal == NULL)) continue;
+    w->stop[stage] =
+        (tm_stop_step){.message.run = steps[stage], .host = h, .worker = w, .done = done};
+    tm__worker_post(w->worker, &w->stop[stage].message);
     posted++;
   }
   int64_t end = tm__clock_monotonic_us() + (int64_t)timeout_ms * 1000;
@@ -377,7 +369,7 @@ static void on_workers(tm_host *h, stop_step *steps, uv_sem_t *done, void (*run)
 static void stop_scheduler(tm_host *h) {
   uv_sem_t done;
   if (h->scheduler == NULL || uv_sem_init(&done, 0) != 0) return;
-  stop_step step = {.message.run = do_stop_scheduler, .host = h, .done = &done};
+  tm_stop_step step = {.message.run = do_stop_scheduler, .host = h, .done = &done};
   tm__worker_post(h->control, &step.message);
   uv_sem_wait(&done);
   uv_sem_destroy(&done);
@@ -414,30 +406,24 @@ static void log_left(const tm_host *h, size_t operations, size_t handles) {
 /* Order: no new deadlines, no new work; running turns end or are given up; their answers leave; the
  * store closes; then the threads. */
 static void stop_parts(tm_host *h, int timeout_ms) {
-  enum { DRAIN, ABANDON, CLOSE, STAGES };
-  size_t n = h->workers != NULL ? h->worker_count : 0;
-  stop_step *steps = calloc(n * STAGES + 1, sizeof(*steps));
-  uv_sem_t done[STAGES];
-  for (int i = 0; i < STAGES; i++)
+  uv_sem_t done[TM_STOP_STAGES];
+  for (int i = 0; i < TM_STOP_STAGES; i++)
     (void)uv_sem_init(&done[i], 0);
   if (h->api != NULL) tm__api_quiesce(h->api);
   stop_scheduler(h);
-  if (steps != NULL) {
-    on_workers(h, steps, &done[DRAIN], do_drain, true, timeout_ms);
-    on_workers(h, steps + n, &done[ABANDON], do_abandon, true, -1);
-  }
+  on_workers(h, TM_STOP_DRAIN, &done[TM_STOP_DRAIN], timeout_ms);
+  on_workers(h, TM_STOP_ABANDON, &done[TM_STOP_ABANDON], -1);
   tm__api_stop(h->api);
   h->api = NULL;
   tm__storage_close(h->storage);
   h->storage = NULL;
-  if (steps != NULL) on_workers(h, steps + 2 * n, &done[CLOSE], do_close, false, -1);
+  on_workers(h, TM_STOP_CLOSE, &done[TM_STOP_CLOSE], -1);
   size_t operations = 0;
-  for (size_t i = 0; steps != NULL && i < n; i++)
-    operations += steps[2 * n + i].left;
+  for (size_t i = 0; h->workers != NULL && i < h->worker_count; i++)
+    operations += h->workers[i].stop[TM_STOP_CLOSE].left;
   log_left(h, operations, free_parts(h));
-  for (int i = 0; i < STAGES; i++)
+  for (int i = 0; i < TM_STOP_STAGES; i++)
     uv_sem_destroy(&done[i]);
-  free(steps);
 }
 
 void tm_host_stop(tm_host *h, int timeout_ms) {

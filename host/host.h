@@ -10,11 +10,30 @@
 #include "core/json.h"
 #include "journal/journal.h"
 
+struct tm_host_worker;
+
+/* One step of stopping, done on a worker's thread, waited for. */
+typedef struct tm_stop_step {
+  tm_message message;
+  struct tm_host *host;
+  struct tm_host_worker *worker;
+  uv_sem_t *done;
+  size_t left; /* turns and calls that nobody ended: none, unless there is a fault in the host */
+} tm_stop_step;
+
+typedef enum tm_stop_stage {
+  TM_STOP_DRAIN,
+  TM_STOP_ABANDON,
+  TM_STOP_CLOSE,
+  TM_STOP_STAGES,
+} tm_stop_stage;
+
 typedef struct tm_host_worker {
   tm_worker *worker;
   tm_http_client *client;
   tm_lua *lua;
   tm_journal *journal;
+  tm_stop_step stop[TM_STOP_STAGES]; /* had from the start: stopping needs no memory */
 } tm_host_worker;
 
 typedef enum tm_host_state {
