@@ -133,7 +133,7 @@ void tm__libs_open(lua_State *L); /* libs.c: the libraries the runtime has, and 
 tm_status tm__folder_read(const char *dir, tm_slice path, tm_buf *out, tm_error *err);
 
 /* ---- errors (error.c) ---- */
-int tm__push_fail(lua_State *L, const tm_error *err); /* nil, error table; returns 2 */
+int tm__push_fail(lua_State *L, const tm_error *err);   /* nil, error table; returns 2 */
 void tm__push_error(lua_State *L, const tm_error *err); /* TM_ENOMEM: tm__limits_no_memory */
 int tm__raise(lua_State *L, const tm_error *err);
 /* The error value at idx as a tm_error: table fields, or text with the traceback of L. */
