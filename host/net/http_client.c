@@ -1,31 +1,35 @@
 /* http_client.c - libcurl's multi interface on a worker's loop: sockets, its timer, completion.
  *
+ * The loop watches one descriptor, an epoll set of curl's sockets: a request makes nothing that
+ * libuv would have to find memory for, without which it calls abort().
  * Nothing of ours runs inside a callback of curl: transfers are delivered after curl has returned,
  * so whoever is called may start, cancel and close as it likes.
  */
 #include "net/http_client.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "core/map.h"
 #include "net/http_transfer.h"
 
 #define IDLE_CONNECTIONS 64L
-
-typedef struct watch { /* one socket of curl */
-  uv_poll_t poll;
-  tm_http_client *client;
-  curl_socket_t fd;
-} watch;
+#define READY_AT_ONCE    64
 
 struct tm_http_client {
   uv_loop_t *loop;
   uv_timer_t timer;
+  uv_poll_t poll;
+  int sockets;      /* the epoll set */
   CURLM *multi;     /* NULL once closed */
   tm_map transfers; /* bytes of the id -> tm_http_transfer */
   uint64_t last_id;
   size_t limit;   /* calls at once */
   size_t handles; /* open on the loop */
+  bool unwatched; /* some transfer is */
+  bool starved;   /* what fails in this turn of the loop fails for want of memory */
 };
 
 static tm_slice key_of(const uint64_t *id) {
@@ -34,6 +38,7 @@ static tm_slice key_of(const uint64_t *id) {
 
 static void release(tm_http_client *c) {
   tm__map_free(&c->transfers);
+  (void)close(c->sockets);
   free(c);
   curl_global_cleanup();
 }
@@ -45,6 +50,26 @@ static void detach(tm_http_client *c, tm_http_transfer *t) {
   (void)curl_multi_remove_handle(c->multi, t->easy);
 }
 
+static void finish(tm_http_client *c, tm_http_transfer *t, CURLcode code) {
+  detach(c, t);
+  tm__http_transfer_deliver(t, code);
+  tm__http_transfer_free(t);
+}
+
+static void end_unwatched(tm_http_client *c) {
+  size_t at = 0;
+  tm_slice key;
+  void *transfer;
+  while (c->unwatched && c->multi != NULL) {
+    bool more = tm__map_next(&c->transfers, &at, &key, &transfer);
+    c->unwatched = more;
+    if (!more || !((tm_http_transfer *)transfer)->unwatched) continue;
+    ((tm_http_transfer *)transfer)->starved = true;
+    finish(c, transfer, CURLE_OUT_OF_MEMORY);
+    at = 0; /* whoever was told may have changed the table */
+  }
+}
+
 static void deliver_finished(tm_http_client *c) {
   int left;
   CURLMsg *message;
@@ -54,18 +79,35 @@ static void deliver_finished(tm_http_client *c) {
     char *private = NULL;
     (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
     tm_http_transfer *t = (tm_http_transfer *)(void *)private;
-    detach(c, t);
-    tm__http_transfer_deliver(t, code);
-    tm__http_transfer_free(t);
+    t->starved = c->starved;
+    finish(c, t, code);
   }
+  end_unwatched(c);
+  c->starved = false;
 }
 
 /* ---- what curl wants to know ---- */
 
+/* Where curl could not note what to wait for, it does not say for which transfer. */
+static void mark_unwatched(tm_http_client *c) {
+  size_t at = 0;
+  tm_slice key;
+  void *transfer;
+  while (tm__map_next(&c->transfers, &at, &key, &transfer))
+    ((tm_http_transfer *)transfer)->unwatched = c->unwatched = true;
+}
+
+/* curl does not always say that a transfer failed for want of memory; errno then does. */
+static void act(tm_http_client *c, curl_socket_t fd, int flags) {
+  int running;
+  errno = 0;
+  if (curl_multi_socket_action(c->multi, fd, flags, &running) != CURLM_OK) mark_unwatched(c);
+  c->starved = c->starved || errno == ENOMEM;
+}
+
 static void on_timer(uv_timer_t *timer) {
   tm_http_client *c = timer->data;
-  int running;
-  (void)curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+  act(c, CURL_SOCKET_TIMEOUT, 0);
   deliver_finished(c);
 }
 
@@ -76,57 +118,44 @@ static int on_timer_change(CURLM *multi, long timeout_ms, void *ud) {
   return uv_timer_start(&c->timer, on_timer, (uint64_t)timeout_ms, 0) == 0 ? 0 : -1;
 }
 
+/* What is not taken now is still ready at the next turn of the loop. A socket that curl has closed
+ * meanwhile is unknown to it, and that is all. */
 static void on_ready(uv_poll_t *poll, int status, int events) {
-  const watch *w = poll->data;
-  tm_http_client *c = w->client;
-  int flags = status < 0 ? CURL_CSELECT_ERR : 0, running;
-  if ((events & UV_READABLE) != 0) flags |= CURL_CSELECT_IN;
-  if ((events & UV_WRITABLE) != 0) flags |= CURL_CSELECT_OUT;
-  (void)curl_multi_socket_action(c->multi, w->fd, flags, &running);
+  tm_http_client *c = poll->data;
+  struct epoll_event ready[READY_AT_ONCE];
+  (void)status;
+  (void)events;
+  int n = epoll_wait(c->sockets, ready, READY_AT_ONCE, 0);
+  for (int i = 0; i < n; i++) {
+    int flags = (ready[i].events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0;
+    if ((ready[i].events & (EPOLLIN | EPOLLHUP)) != 0) flags |= CURL_CSELECT_IN;
+    if ((ready[i].events & EPOLLOUT) != 0) flags |= CURL_CSELECT_OUT;
+    act(c, ready[i].data.fd, flags);
+  }
   deliver_finished(c);
 }
 
-static void handle_closed(tm_http_client *c) {
-  if (--c->handles == 0 && c->multi == NULL) release(c);
+static bool watch(tm_http_client *c, curl_socket_t fd, int what) {
+  struct epoll_event e = {.data.fd = fd};
+  if (what != CURL_POLL_OUT) e.events |= EPOLLIN;
+  if (what != CURL_POLL_IN) e.events |= EPOLLOUT;
+  return epoll_ctl(c->sockets, EPOLL_CTL_MOD, fd, &e) == 0 ||
+         (errno == ENOENT && epoll_ctl(c->sockets, EPOLL_CTL_ADD, fd, &e) == 0);
 }
 
-static void on_watch_closed(uv_handle_t *handle) {
-  watch *w = handle->data;
-  tm_http_client *c = w->client;
-  free(w);
-  handle_closed(c);
-}
-
-static watch *watch_new(tm_http_client *c, curl_socket_t fd) {
-  watch *w = calloc(1, sizeof(*w));
-  if (w == NULL || uv_poll_init_socket(c->loop, &w->poll, fd) != 0) {
-    free(w);
-    return NULL;
-  }
-  w->poll.data = w;
-  w->client = c;
-  w->fd = fd;
-  c->handles++;
-  (void)curl_multi_assign(c->multi, fd, w);
-  return w;
-}
-
+/* Saying no to curl would end every transfer of the client, and each later one: this one ends. */
 static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ud, void *socket_ud) {
   tm_http_client *c = ud;
-  watch *w = socket_ud;
-  (void)easy;
+  char *private = NULL;
+  (void)socket_ud;
   if (what == CURL_POLL_REMOVE) {
-    if (w == NULL) return 0;
-    (void)curl_multi_assign(c->multi, fd, NULL);
-    uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-    return 0;
+    (void)epoll_ctl(c->sockets, EPOLL_CTL_DEL, fd, NULL);
+  } else if (!watch(c, fd, what)) {
+    (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+    tm_http_transfer *t = (tm_http_transfer *)(void *)private;
+    if (t != NULL) t->unwatched = c->unwatched = true;
   }
-  if (w == NULL) w = watch_new(c, fd);
-  if (w == NULL) return -1;
-  int events = 0;
-  if (what != CURL_POLL_OUT) events |= UV_READABLE;
-  if (what != CURL_POLL_IN) events |= UV_WRITABLE;
-  return uv_poll_start(&w->poll, events, on_ready) == 0 ? 0 : -1;
+  return 0;
 }
 
 /* ---- calls ---- */
@@ -194,28 +223,63 @@ static tm_status start_curl(tm_error *err) {
   return TM_OK;
 }
 
+typedef struct opening {
+  tm_message message;
+  tm_http_client *client;
+  uv_sem_t done;
+  int failed;
+} opening;
+
+/* On the worker's thread, which alone touches its loop. */
+static void open_handles(tm_message *m) {
+  opening *o = (opening *)(void *)m;
+  tm_http_client *c = o->client;
+  o->failed = uv_poll_init(c->loop, &c->poll, c->sockets);
+  if (o->failed == 0) {
+    (void)uv_timer_init(c->loop, &c->timer);              /* cannot fail */
+    (void)uv_poll_start(&c->poll, UV_READABLE, on_ready); /* nor this, on a fresh handle */
+    c->poll.data = c->timer.data = c;
+    c->handles = 2;
+  }
+  uv_sem_post(&o->done);
+}
+
+static bool open_on(tm_http_client *c, tm_worker *w) {
+  opening o = {.message.run = open_handles, .client = c};
+  c->loop = tm__worker_loop(w);
+  c->sockets = epoll_create1(EPOLL_CLOEXEC);
+  if (c->sockets < 0 || uv_sem_init(&o.done, 0) != 0) return false;
+  if (tm__worker_here(w))
+    open_handles(&o.message);
+  else
+    tm__worker_post(w, &o.message);
+  uv_sem_wait(&o.done);
+  uv_sem_destroy(&o.done);
+  return o.failed == 0;
+}
+
 tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, size_t limit, tm_error *err) {
   *out = NULL;
   tm_status st = start_curl(err);
   if (st != TM_OK) return st;
   tm_http_client *c = calloc(1, sizeof(*c));
-  if (c == NULL || !set_up_multi(c)) {
-    if (c != NULL) (void)curl_multi_cleanup(c->multi);
-    free(c);
-    curl_global_cleanup();
-    return tm__fail_memory(err, "the HTTP client");
+  if (c != NULL) *c = (tm_http_client){.sockets = -1, .limit = limit};
+  if (c != NULL && set_up_multi(c) && open_on(c, w)) {
+    *out = c;
+    return TM_OK;
   }
-  c->limit = limit;
-  c->loop = tm__worker_loop(w);
-  (void)uv_timer_init(c->loop, &c->timer);
-  c->timer.data = c;
-  c->handles = 1;
-  *out = c;
-  return TM_OK;
+  if (c != NULL) {
+    (void)curl_multi_cleanup(c->multi);
+    if (c->sockets >= 0) (void)close(c->sockets);
+  }
+  free(c);
+  curl_global_cleanup();
+  return tm__fail_memory(err, "the HTTP client");
 }
 
-static void on_timer_closed(uv_handle_t *handle) {
-  handle_closed(handle->data);
+static void on_closed(uv_handle_t *handle) {
+  tm_http_client *c = handle->data;
+  if (--c->handles == 0) release(c);
 }
 
 void tm__http_client_close(tm_http_client *c) {
@@ -229,5 +293,6 @@ void tm__http_client_close(tm_http_client *c) {
   }
   (void)curl_multi_cleanup(c->multi); /* takes its sockets back by on_socket_change */
   c->multi = NULL;
-  uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+  uv_close((uv_handle_t *)&c->timer, on_closed);
+  uv_close((uv_handle_t *)&c->poll, on_closed);
 }

@@ -27,9 +27,10 @@ typedef struct tm_http_result {
 /* On the worker's thread; the result is valid during the call. */
 typedef void (*tm_http_done_fn)(void *ud, const tm_http_result *result);
 
-/* All on the worker's thread. */
-/* At most `limit` calls are under way at once: each may take a descriptor. */
+/* Any thread; waits for the worker's. At most `limit` calls are under way at once: each may take a
+ * descriptor. */
 tm_status tm__http_client_new(tm_http_client **out, tm_worker *w, size_t limit, tm_error *err);
+/* All that follows on the worker's thread. */
 /* fn is called later, never before this returns. A call that cannot be made (method, URL, header,
  * time) fails here with TM_EINVAL "http.invalid", one too many with TM_EUNAVAILABLE "http.busy". */
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,

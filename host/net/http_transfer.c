@@ -278,6 +278,10 @@ static void judge(const tm_http_transfer *t, CURLcode code, tm_error *err) {
                    "%s: the headers of the answer are larger than 64 KiB", t->origin);
     return;
   }
+  if (t->starved || !tm__buf_ok(&t->body) || !tm__buf_ok(&t->headers)) {
+    (void)tm__fail_memory(err, "a request to the outside");
+    return;
+  }
   if (t->strayed) {
     (void)tm__fail(err, TM_EIO, "http.redirect",
                    "%s: redirects to another host, which is not followed: ask that host itself",
