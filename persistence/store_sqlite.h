@@ -75,6 +75,8 @@ tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role
 /* One integer from a statement without parameters; *out is 0 when there is no row. */
 int tm__sqlite_int(sqlite3 *db, const char *sql, int64_t *out);
 tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err); /* nothing is in doubt or stale */
+/* Closes the handle, and with it a transaction; the next use opens another. */
+void tm__sqlite_drop(tm_store_conn *c);
 /* A statement ready to be bound; mends a stale connection first. */
 tm_status tm__sqlite_statement(tm_store_conn *c, tm_sql which, sqlite3_stmt **out, tm_error *err);
 /* tm__sqlite_fail, and remembers whether the handle needs to be reopened. */

@@ -71,10 +71,12 @@ static int look(sqlite3 *db, const char *sql, const char *first) {
   sqlite3_stmt *st = NULL;
   int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
   if (rc != SQLITE_OK) return rc;
+  errno = 0; /* a check that ran out of memory calls the pages bad that it could not look at */
   rc = sqlite3_step(st);
   if (rc == SQLITE_ROW && first != NULL) {
     const unsigned char *text = sqlite3_column_text(st, 0);
-    if (text == NULL || strcmp((const char *)text, first) != 0) rc = SQLITE_CORRUPT;
+    bool same = text != NULL && strcmp((const char *)text, first) == 0;
+    if (!same) rc = errno == ENOMEM ? SQLITE_NOMEM : SQLITE_CORRUPT;
   }
   while (rc == SQLITE_ROW) {
     for (int i = 0; i < sqlite3_column_count(st); i++)

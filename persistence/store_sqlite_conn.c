@@ -109,6 +109,11 @@ tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err) {
   return status;
 }
 
+void tm__sqlite_drop(tm_store_conn *c) {
+  close_handle(c);
+  c->stale = true;
+}
+
 tm_status tm__sqlite_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err) {
   *out = NULL;
   tm_store_conn *c = calloc(1, sizeof(*c));

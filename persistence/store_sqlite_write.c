@@ -19,9 +19,11 @@ static tm_status begin(tm_store_conn *c, tm_error *err) {
   return status == TM_OK ? run(c, TM_SQL_BEGIN, "begin a transaction", err) : status;
 }
 
+/* Without the memory for saying so, closing the handle rolls back as well. */
 static void roll_back(tm_store_conn *c) {
-  if (c->db != NULL && sqlite3_get_autocommit(c->db) == 0)
-    (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+  if (c->db == NULL || sqlite3_get_autocommit(c->db) != 0) return;
+  (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+  if (sqlite3_get_autocommit(c->db) == 0) tm__sqlite_drop(c);
 }
 
 static tm_status newest_row(tm_store_conn *c, int64_t *out, tm_error *err) {
