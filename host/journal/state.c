@@ -35,23 +35,25 @@ static bool has_escape(tm_slice key) {
   return false;
 }
 
-/* Keys are sorted by what they mean, not by how they are escaped. */
-static int key_order(tm_slice a, tm_slice b) {
+/* Keys are sorted by what they mean, not by how they are escaped. Without the memory to know that,
+ * `out` fails. */
+static int key_order(tm_buf *out, tm_slice a, tm_slice b) {
   if (!has_escape(a) && !has_escape(b)) return tm__slice_cmp(a, b);
   tm_buf x = {0};
   tm_buf y = {0};
   (void)tm__json_unquote((tm_slice){a.ptr - 1, a.len + 2}, &x);
   (void)tm__json_unquote((tm_slice){b.ptr - 1, b.len + 2}, &y);
   int order = tm__slice_cmp(tm__buf_view(&x), tm__buf_view(&y));
+  if (!tm__buf_ok(&x) || !tm__buf_ok(&y)) out->failed = true;
   tm__buf_free(&x);
   tm__buf_free(&y);
   return order;
 }
 
 /* The order of two cursors' keys; one that is through comes last. */
-static int cursor_order(const cursor *a, const cursor *b) {
+static int cursor_order(tm_buf *out, const cursor *a, const cursor *b) {
   if (!a->more || !b->more) return (int)b->more - (int)a->more;
-  return key_order(a->key, b->key);
+  return key_order(out, a->key, b->key);
 }
 
 static void add_quoted(tm_buf *out, tm_slice key) { /* as it stands between its quotes */
@@ -72,7 +74,7 @@ static void add_set(tm_buf *out, tm_slice from, tm_slice to) {
   cursor b;
   if (!open_object(&a, from) || !open_object(&b, to)) return;
   while (b.more) {
-    int order = cursor_order(&a, &b);
+    int order = cursor_order(out, &a, &b);
     if (order > 0 || (order == 0 && !tm__slice_eq(a.value, b.value))) add_member(out, &b);
     if (order >= 0) step(&b);
     if (order <= 0) step(&a);
@@ -84,7 +86,7 @@ static void add_unset(tm_buf *out, tm_slice from, tm_slice to) {
   cursor b;
   if (!open_object(&a, from) || !open_object(&b, to)) return;
   while (a.more) {
-    int order = cursor_order(&a, &b);
+    int order = cursor_order(out, &a, &b);
     if (order < 0) {
       tm__json_comma(out);
       add_quoted(out, a.key);
@@ -114,9 +116,9 @@ static bool names_next(tm_json_walk *unset, tm_slice *name) {
 }
 
 /* Is `key` the next of the names that go? They are sorted as the members are. */
-static bool is_unset(tm_json_walk *unset, tm_slice *name, tm_slice key) {
+static bool is_unset(tm_buf *out, tm_json_walk *unset, tm_slice *name, tm_slice key) {
   while (name->ptr != NULL) {
-    int order = key_order(*name, key);
+    int order = key_order(out, *name, key);
     if (order >= 0) return order == 0;
     (void)names_next(unset, name);
   }
@@ -133,10 +135,10 @@ bool tm__state_apply(tm_buf *out, tm_slice from, tm_slice delta) {
   (void)names_next(&unset, &name);
   tm__buf_byte(out, '{');
   while (old.more || set.more) {
-    int order = cursor_order(&old, &set);
+    int order = cursor_order(out, &old, &set);
     if (order >= 0) {
       add_member(out, &set);
-    } else if (!is_unset(&unset, &name, old.key)) {
+    } else if (!is_unset(out, &unset, &name, old.key)) {
       add_member(out, &old);
     }
     if (order >= 0) step(&set);

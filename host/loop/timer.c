@@ -48,6 +48,10 @@ static bool add_timer(tm_timers *t) {
   return true;
 }
 
+bool tm__timers_reserve(tm_timers *t) {
+  return t->free != NULL || add_timer(t);
+}
+
 static void on_timer(uv_timer_t *handle) {
   struct tm_timer *timer = handle->data;
   tm_timer_fn fn = timer->fn;
@@ -58,7 +62,7 @@ static void on_timer(uv_timer_t *handle) {
 
 tm_status tm__timers_start(tm_timers *t, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
                            tm_error *err) {
-  if (t->free == NULL && !add_timer(t)) return tm__fail_memory(err, "a timer");
+  if (!tm__timers_reserve(t)) return tm__fail_memory(err, "a timer");
   struct tm_timer *timer = t->free;
   /* From now, not from when the loop last looked; and never at once, so that a timer which starts
    * the next one cannot keep the loop from everything else. */

@@ -12,6 +12,8 @@ typedef struct tm_timers {
 } tm_timers;
 
 void tm__timers_init(tm_timers *t, uv_loop_t *loop);
+/* There is one to start; false: out of memory. */
+bool tm__timers_reserve(tm_timers *t);
 tm_status tm__timers_start(tm_timers *t, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
                            tm_error *err);
 bool tm__timers_cancel(tm_timers *t, uint64_t id);

@@ -93,11 +93,13 @@ static int open_loop(tm_worker *w) {
   w->wake.data = w;
   failed = uv_async_init(&w->loop, &w->wake, on_wake);
   if (failed == 0) {
-    failed = open_thread(w);
+    failed = tm__timers_reserve(&w->timers) ? open_thread(w) : UV_ENOMEM;
     if (failed == 0) return 0;
+    (void)tm__timers_close(&w->timers);
     uv_close((uv_handle_t *)&w->wake, NULL);
     (void)uv_run(&w->loop, UV_RUN_DEFAULT);
   }
+  tm__timers_deinit(&w->timers);
   (void)uv_loop_close(&w->loop);
   return failed;
 }

@@ -59,7 +59,8 @@ typedef struct tm_beside {
 } tm_beside;
 void tm__worker_beside(tm_worker *w, tm_beside *b);
 
-/* One-shot timers on the loop, by id; call on the worker's thread. They do not keep a worker that
+/* One-shot timers on the loop, by id; call on the worker's thread. Where none runs, one can always
+ * be started; a further one may want memory. They do not keep a worker that
  * stops from ending: what has not run by then never runs. */
 typedef void (*tm_timer_fn)(void *ud);
 tm_status tm__timer_start(tm_worker *w, uint64_t ms, tm_timer_fn fn, void *ud, uint64_t *id,
