@@ -88,11 +88,12 @@ tm_status tm__host_flow(tm_slice *out, const tm_bundle *b, const char *flow_id, 
   tm_slice key, flow;
   tm_buf quoted = {0};
   tm__json_string(&quoted, tm__slice(flow_id));
-  bool found = false;
+  bool found = false, ok = tm__buf_ok(&quoted);
   bool any = tm__json_walk(&w, tm__json_get(b->description, "flows"));
   while (any && !found && tm__json_next(&w, &key, &flow))
     found = tm__slice_eq(tm__json_get(flow, "flow_id"), tm__buf_view(&quoted));
   tm__buf_free(&quoted);
+  if (!ok) return tm__fail_memory(err, "a name");
   if (!found) return no_flow(b, flow_id, err);
   *out = flow;
   return TM_OK;
@@ -147,12 +148,13 @@ static tm_status start_input(tm_request *r, const tm_begin *b, tm_error *err) {
   if (s == TM_OK) s = take_metadata(&input, b->metadata_json, err);
   if (s == TM_OK) tm__json_member(&input, "user_id", tm__slice(b->user_id));
   tm__buf_byte(&input, '}');
-  r->user_id = b->user_id != NULL ? tm__slice_dup(tm__slice(b->user_id)) : NULL;
+  if (b->user_id != NULL) r->user_id = tm__slice_dup(tm__slice(b->user_id));
   tm_slice metadata = tm__json_get(tm__buf_view(&input), "metadata");
-  r->metadata_json = b->metadata_json != NULL && s == TM_OK ? tm__slice_dup(metadata) : NULL;
+  if (b->metadata_json != NULL) r->metadata_json = tm__slice_dup(metadata);
   r->input_json = tm__buf_take(&input);
-  if (s == TM_OK && r->input_json == NULL) s = tm__fail_memory(err, "request");
-  return s;
+  bool all = r->input_json != NULL && (b->user_id == NULL || r->user_id != NULL) &&
+             (b->metadata_json == NULL || r->metadata_json != NULL);
+  return s != TM_OK || all ? s : tm__fail_memory(err, "request");
 }
 
 static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_error *err) {

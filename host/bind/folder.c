@@ -34,9 +34,9 @@ static tm_status resolve(const char *dir, const char *path, char out[PATH_MAX], 
   char real_dir[PATH_MAX];
   tm_buf full = {0};
   tm__buf_printf(&full, "%s/%s", dir, path);
-  if (!tm__buf_ok(&full)) return tm__fail_memory(err, "a path");
-  bool found = realpath(dir, real_dir) != NULL && realpath(full.ptr, out) != NULL;
-  int why = errno;
+  bool found =
+      tm__buf_ok(&full) && realpath(dir, real_dir) != NULL && realpath(full.ptr, out) != NULL;
+  int why = tm__buf_ok(&full) ? errno : ENOMEM;
   tm__buf_free(&full);
   if (!found && (why == ENOENT || why == ENOTDIR))
     return tm__fail(err, TM_ENOTFOUND, "file.not_found", "%s/%s: no such file", dir, path);
