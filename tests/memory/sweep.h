@@ -20,9 +20,8 @@
 
 #include "alloc.h"
 
-#define PATIENCE_S  60 /* for one trial, however busy the machine */
-#define COLD_SAMPLE 3  /* such a trial takes a process: one of so many paths */
-#define MAX_FAULTS  12 /* then a sweep ends: one fault has many paths */
+#define PATIENCE_S 60 /* for one trial, however busy the machine */
+#define MAX_FAULTS 12 /* then a sweep ends: one fault has many paths */
 
 typedef struct scenario {
   const char *name;
@@ -32,9 +31,9 @@ typedef struct scenario {
   void (*verify)(void);    /* after each trial, with memory back */
   void (*tear_down)(void); /* the end of what set_up made; NULL: nothing */
   bool starts;             /* a host starts in it: what libuv makes then is spared */
-  /* Each trial in a child of its own, in which nothing has run before; of interest are the paths
-   * that the sweep before has not seen: what libraries do once. */
-  bool cold;
+  bool rest;               /* only paths that the last sweep without this has not seen */
+  bool cold;               /* each trial in a child of its own, in which nothing has run before */
+  unsigned sample;         /* one of so many paths, the rest at night; 0: all */
 } scenario;
 
 typedef struct trial {
@@ -159,15 +158,25 @@ static int trial_order(const void *a, const void *b) {
 /* The places of one path: at[0 .. count-1], in order. */
 static void add_path(const scenario *s, const alloc_point *at, uint32_t count, bool every) {
   sweep->paths++;
-  if (every || (s->cold && (is_known(at->path) || at->at % COLD_SAMPLE != 0))) return;
+  if (every || (s->rest && is_known(at->path)) || (s->sample > 1 && at->at % s->sample != 0))
+    return;
   add_trial(ALLOC_ONE, at->path, at->at);
   if (s->cold) return;
+  if (s->sample > 1 && at->at % (2 * s->sample) != 0) return;
   add_trial(ALLOC_FROM, at->path, at->at);
   if (count > 1) add_trial(ALLOC_ONE, at->path, at[count / 2].at);
 }
 
+/* Of the first n points, which are sorted by path. */
+static void remember_paths(uint32_t n) {
+  sweep->known = 0;
+  for (uint32_t i = 0; i < n && sweep->known < sizeof(sweep->seen) / sizeof(*sweep->seen); i++)
+    if (sweep->known == 0 || sweep->seen[sweep->known - 1] != alloc_points[i].path)
+      sweep->seen[sweep->known++] = alloc_points[i].path;
+}
+
 static void choose_trials(const scenario *s, bool every) {
-  uint32_t n = atomic_load(&alloc.count), known = 0;
+  uint32_t n = atomic_load(&alloc.count);
   if (n > ALLOC_POINTS) n = ALLOC_POINTS;
   sweep->allocations = n;
   sweep->paths = sweep->count = 0;
@@ -181,10 +190,7 @@ static void choose_trials(const scenario *s, bool every) {
       end++;
     add_path(s, &alloc_points[i], end - i, every);
   }
-  for (uint32_t i = 0; !s->cold && i < n && known < sizeof(sweep->seen) / sizeof(*sweep->seen); i++)
-    if (known == 0 || sweep->seen[known - 1] != alloc_points[i].path)
-      sweep->seen[known++] = alloc_points[i].path;
-  sweep->known = known;
+  if (!s->rest) remember_paths(n);
   qsort(sweep->trials, sweep->count, sizeof(*sweep->trials), trial_order);
 }
 
@@ -213,8 +219,14 @@ static void try_from(const scenario *s, uint32_t first) {
   if (!s->cold) warm_up(s);
   int64_t live = atomic_load(&alloc.live);
   call(s->set_up);
-  for (uint32_t i = first; i < sweep->count && (i == first || !s->cold); i++) {
+  bool one = s->cold || getenv("SWEEP_TRIAL") != NULL;
+  for (uint32_t i = first; i < sweep->count && (i == first || !one); i++) {
     try_one(s, i);
+    if (s->set_up != NULL && !atomic_load(&alloc.hit)) { /* what is done once only in a world */
+      call(s->tear_down);
+      call(s->set_up);
+      try_one(s, i);
+    }
     int64_t more = atomic_load(&alloc.live) - live;
     if (s->set_up == NULL && !s->cold && more != 0) complain("%lld blocks leaked", (long long)more);
   }

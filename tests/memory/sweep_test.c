@@ -1,95 +1,21 @@
 /* Out of memory, anywhere: each allocation of starting, loading, turning and stopping fails in
- * turn. The operation succeeds or fails with a clear error; afterwards everything works and nothing
- * is lost. See sweep.h for how. */
+ * turn. The operation succeeds or fails with a clear error; afterwards everything works, nothing is
+ * lost and nothing is done twice. See sweep.h for how. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <pthread.h>
 
-#include "sweep.h"
-#include "tidemill.h"
+#include "world.h"
 
-/* ---- what an operation said ---- */
-
-typedef struct answer { /* of a fixed size: nothing of the test's allocates while memory is short */
-  pthread_mutex_t lock;
-  pthread_cond_t come;
-  int done;
-  tm_status status;
-  tm_error error;
-  char json[65536];
-} answer;
-
-static answer last = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
-
-static void on_reply(void *ud, const tm_reply *r) {
-  answer *a = ud;
-  (void)pthread_mutex_lock(&a->lock);
-  if (a->done++ != 0) complain("answered twice");
-  a->status = r->status;
-  if (r->status != TM_OK) a->error = *r->error;
-  if (r->status == TM_OK) (void)snprintf(a->json, sizeof(a->json), "%s", r->json);
-  (void)pthread_cond_signal(&a->come);
-  (void)pthread_mutex_unlock(&a->lock);
+static void sweep_all(const scenario *s) {
+  assert_int_equal(sweep_run(s), 0);
 }
 
-static void wait_answer(void) {
-  (void)pthread_mutex_lock(&last.lock);
-  while (last.done == 0)
-    (void)pthread_cond_wait(&last.come, &last.lock);
-  (void)pthread_mutex_unlock(&last.lock);
-}
-
-static void ask(void) {
-  last.done = 0;
-}
-
-static void expect_ok(const char *what) {
-  if (last.status != TM_OK)
-    complain("with memory back, %s: %s: %s", what, last.error.code, last.error.message);
-}
-
-/* Success, or an error that says that memory is short. */
-static void expect_clear(void) {
-  if (last.status == TM_OK || last.status == TM_ENOMEM || last.status == TM_EUNAVAILABLE) return;
-  complain("no clear error: %d %s: %s", (int)last.status, last.error.code, last.error.message);
-}
-
-/* ---- hosts ---- */
-
-static tm_host *host;
-static const char *backend = "workflow_persistence.backend=memory";
-static const char *scripts = "scripts=scripts";
-
-static void on_log(void *ud, const char *line, size_t size) {
-  (void)ud;
-  if (getenv("SWEEP_LOG") != NULL) say("%.*s\n", (int)size, line);
-}
-
-static void start(void) {
-  const char *set[] = {scripts, backend, "server.workers=1", NULL};
-  tm_options o = TM_OPTIONS_INIT;
-  o.set = set;
-  o.log = on_log;
-  last.status = tm_host_new(&host, &o, &last.error);
-  if (last.status == TM_OK) last.status = tm_host_start(host, &last.error);
-}
-
-static void end(void) {
-  tm_host_free(host);
-  host = NULL;
-}
-
-static void begin(void) {
-  tm_begin b = TM_BEGIN_INIT;
-  b.system = "customer_service";
-  b.flow_id = "comprehensive_workflow";
-  ask();
-  tm_conversation_begin(host, &b, on_reply, &last);
-  wait_answer();
+static void begin_shipped(void) {
+  begin_well("customer_service", "comprehensive_workflow");
 }
 
 /* ---- start and stop ---- */
@@ -101,52 +27,328 @@ static void start_and_end(void) {
 }
 
 static void start_and_talk(void) {
-  start();
-  expect_ok("start");
-  begin();
-  expect_ok("begin");
+  start_well();
+  begin_shipped();
   end();
+}
+
+static void start_with_a_conversation(void) {
+  start_well();
+  begin_shipped();
 }
 
 static void test_start_memory(void **state) {
   (void)state;
-  static const scenario s = {.name = "start, memory store",
-                             .run = start_and_end,
-                             .verify = start_and_talk,
-                             .starts = true};
-  assert_int_equal(sweep_run(&s), 0);
+  sweep_all(&(scenario){.name = "start and load, memory store",
+                        .run = start_and_end,
+                        .verify = start_and_talk,
+                        .starts = true,
+                        .sample = 2});
 }
 
-static void start_well(void) {
-  start();
-  expect_ok("start");
-  begin();
-  expect_ok("begin");
-}
-
-static void test_stop_memory(void **state) {
+static void test_start_sqlite(void **state) {
   (void)state;
-  static const scenario s = {.name = "stop, memory store", .prepare = start_well, .run = end};
-  assert_int_equal(sweep_run(&s), 0);
+  backend = "workflow_persistence.backend=sqlite";
+  sweep_all(&(scenario){.name = "start and load, SQLite",
+                        .run = start_and_end,
+                        .verify = start_and_talk,
+                        .starts = true,
+                        .rest = true,
+                        .sample = 10});
 }
 
 static void test_first_start(void **state) {
   (void)state;
-  static const scenario s = {.name = "the first start of a process",
-                             .run = start_and_end,
-                             .verify = start_and_talk,
-                             .starts = true,
-                             .cold = true};
-  assert_int_equal(sweep_run(&s), 0);
+  sweep_all(&(scenario){.name = "the first start of a process",
+                        .run = start_and_end,
+                        .verify = start_and_talk,
+                        .starts = true,
+                        .rest = true,
+                        .cold = true,
+                        .sample = 6});
 }
 
-int main(void) {
+static void test_stop_memory(void **state) {
+  (void)state;
+  sweep_all(
+      &(scenario){.name = "stop, memory store", .prepare = start_with_a_conversation, .run = end});
+}
+
+/* ---- turns on a host that stays ---- */
+
+static void open_world(void) {
+  outside_start();
+  start_well();
+}
+
+static void begin_small(void) {
+  begin("small", "count");
+  expect_clear();
+}
+
+/* The same key again: the conversation that there is, or the one that failed to begin. */
+static void begin_small_again(void) {
+  tm_filter f = TM_FILTER_INIT;
+  begin("small", "count");
+  expect_ok("begin again");
+  f.session_id = key;
+  tm_conversation_list(host, &f, on_reply, ask());
+  await();
+  expect_ok("list");
+  const char *first = strstr(last.json, "\"conversation_id\"");
+  if (first == NULL || strstr(first + 1, "\"conversation_id\"") != NULL)
+    complain("not one conversation: %s", last.json);
+}
+
+/* The state that runs a system's turns is there. */
+static void open_hot_world(void) {
+  open_world();
+  begin_well("small", "count");
+}
+
+static void test_begin(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "begin",
+                        .set_up = open_hot_world,
+                        .prepare = next_key,
+                        .run = begin_small,
+                        .verify = begin_small_again,
+                        .tear_down = end});
+}
+
+static void begin_count(void) {
+  begin_well("small", "count");
+  next_key();
+}
+
+static void begin_fetch(void) {
+  begin_well("small", "fetch");
+  next_key();
+}
+
+static void tell_word(void) {
+  tell("\"word\"");
+  expect_clear();
+}
+
+/* Told again with the same key it was told once. */
+static void tell_word_again(void) {
+  tell("\"word\"");
+  expect_ok("message again");
+  look(TM_READ_CONVERSATION);
+  expect_ok("read");
+  expect_text("\"count\":1");
+  expect_text("\"status\":\"waiting_input\"");
+}
+
+static void test_message(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "message",
+                        .set_up = open_world,
+                        .prepare = begin_count,
+                        .run = tell_word,
+                        .verify = tell_word_again,
+                        .tear_down = end});
+}
+
+static void test_message_outside(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "message with a call to the outside",
+                        .set_up = open_world,
+                        .prepare = begin_fetch,
+                        .run = tell_word,
+                        .verify = tell_word_again,
+                        .tear_down = end});
+}
+
+/* ---- a deadline ---- */
+
+static void let_expire(void) {
+  (void)atomic_fetch_add(&now_ms, 700000);
+  tm_host_wake(host);
+  look(TM_READ_CONVERSATION);
+  expect_clear();
+}
+
+static void expect_expired(void) {
+  do {
+    tm_host_wake(host);
+    look(TM_READ_CONVERSATION);
+    expect_ok("read");
+  } while (strstr(last.json, "\"status\":\"expired\"") == NULL);
+}
+
+static void test_deadline(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "a deadline",
+                        .set_up = open_world,
+                        .prepare = begin_count,
+                        .run = let_expire,
+                        .verify = expect_expired,
+                        .tear_down = end});
+}
+
+/* ---- rollback ---- */
+
+static void go_back(void) {
+  tm_conversation_rollback(host, NULL, id, 1, NULL, 0, on_reply, ask());
+  await();
+}
+
+static void tell_three(void) {
+  begin_well("small", "count");
+  for (int i = 0; i < 3; i++) {
+    next_key();
+    tell("\"word\"");
+    expect_ok("message");
+  }
+}
+
+static void roll_back(void) {
+  go_back();
+  expect_clear();
+}
+
+/* It was done, or it was not; then it is done now. */
+static void expect_rolled_back(void) {
+  bool failed = last.status != TM_OK;
+  look(TM_READ_CONVERSATION);
+  expect_ok("read");
+  if (failed && strstr(last.json, "\"count\":3") != NULL) {
+    go_back();
+    expect_ok("rollback");
+    look(TM_READ_CONVERSATION);
+  }
+  expect_text("\"count\":2");
+}
+
+static void test_rollback(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "rollback",
+                        .set_up = open_world,
+                        .prepare = tell_three,
+                        .run = roll_back,
+                        .verify = expect_rolled_back,
+                        .tear_down = end});
+}
+
+/* ---- reading ---- */
+
+static void read_all(void (*expect)(void)) {
+  tm_filter f = TM_FILTER_INIT;
+  for (int what = TM_READ_CONVERSATION; what <= TM_READ_CHECKPOINTS; what++) {
+    look((tm_read)what);
+    expect();
+  }
+  f.status = "waiting_input";
+  tm_conversation_list(host, &f, on_reply, ask());
+  await();
+  expect();
+  tm_systems_read(host, NULL, NULL, on_reply, ask());
+  expect();
+  tm_systems_read(host, "small", "count", on_reply, ask());
+  expect();
+}
+
+static void read_well(void) {
+  expect_ok("read");
+}
+
+static void read_clear(void) {
+  read_all(expect_clear);
+}
+
+static void read_again(void) {
+  read_all(read_well);
+}
+
+static void open_world_and_talk(void) {
+  open_world();
+  tell_three();
+}
+
+static void test_read(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "reading",
+                        .set_up = open_world_and_talk,
+                        .run = read_clear,
+                        .verify = read_again,
+                        .tear_down = end});
+}
+
+/* ---- reload ---- */
+
+static void reload(void) {
+  tm_host_reload(host, on_reply, ask());
+  await();
+  expect_clear();
+}
+
+static void reload_again(void) {
+  tm_host_reload(host, on_reply, ask());
+  await();
+  expect_ok("reload");
+  begin_count();
+  tell_word_again();
+}
+
+static void test_reload(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "reload",
+                        .set_up = open_world,
+                        .run = reload,
+                        .sample = 3,
+                        .verify = reload_again,
+                        .tear_down = end});
+}
+
+static int use_memory(void **state) {
+  (void)state;
+  backend = "workflow_persistence.backend=memory";
+  return 0;
+}
+
+static int use_sqlite(void **state) {
+  (void)state;
+  backend = "workflow_persistence.backend=sqlite";
+  return 0;
+}
+
+static int open_place(void **state) {
+  (void)state;
+  return mkdtemp(dir) == NULL || outside_open() != 0 || write_systems() != 0 ? -1 : 0;
+}
+
+static int close_place(void **state) {
+  char command[128];
+  (void)state;
+  (void)close(outside_listener);
+  (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
+  return system(command);
+}
+
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_start_memory),
-      cmocka_unit_test(test_first_start), /* behind what it leaves out */
+      cmocka_unit_test_teardown(test_start_sqlite, use_memory),
+      cmocka_unit_test(test_first_start),
       cmocka_unit_test(test_stop_memory),
+      cmocka_unit_test(test_begin),
+      cmocka_unit_test(test_message),
+      cmocka_unit_test(test_message_outside),
+      cmocka_unit_test(test_deadline),
+      cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_read),
+      cmocka_unit_test(test_reload),
+      cmocka_unit_test_setup_teardown(test_begin, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_message, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_message_outside, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_rollback, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_read, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_stop_memory, use_sqlite, use_memory),
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   alloc_init();
   if (!ALLOC_OWNED) return 0;
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, open_place, close_place);
 }
