@@ -23,13 +23,15 @@ struct tm_http_client {
   uv_timer_t timer;
   uv_poll_t poll;
   int sockets;      /* the epoll set */
-  CURLM *multi;     /* NULL once closed */
+  CURLM *multi;     /* NULL: made when it is needed */
   tm_map transfers; /* bytes of the id -> tm_http_transfer */
   uint64_t last_id;
   size_t limit;   /* calls at once */
   size_t handles; /* open on the loop */
   bool unwatched; /* some transfer is */
   bool starved;   /* what fails in this turn of the loop fails for want of memory */
+  bool stale;     /* `multi` was short of memory: another takes its place when nothing runs */
+  bool broken;    /* ... and may not be used at all: its transfers end */
 };
 
 static tm_slice key_of(const uint64_t *id) {
@@ -54,6 +56,13 @@ static void finish(tm_http_client *c, tm_http_transfer *t, CURLcode code) {
   detach(c, t);
   tm__http_transfer_deliver(t, code);
   tm__http_transfer_free(t);
+}
+
+static void drop_multi(tm_http_client *c) {
+  (void)curl_multi_cleanup(c->multi); /* takes its sockets back by on_socket_change */
+  (void)uv_timer_stop(&c->timer);
+  c->multi = NULL;
+  c->stale = c->broken = false;
 }
 
 static void end_unwatched(tm_http_client *c) {
@@ -84,6 +93,7 @@ static void deliver_finished(tm_http_client *c) {
   }
   end_unwatched(c);
   c->starved = false;
+  if (c->stale && c->transfers.count == 0) drop_multi(c);
 }
 
 /* ---- what curl wants to know ---- */
@@ -97,12 +107,16 @@ static void mark_unwatched(tm_http_client *c) {
     ((tm_http_transfer *)transfer)->unwatched = c->unwatched = true;
 }
 
-/* curl does not always say that a transfer failed for want of memory; errno then does. */
+/* curl does not always say that a transfer failed for want of memory; errno then does. A table of
+ * curl's that could not grow is gone, and the next entry divides by its size: 0. */
 static void act(tm_http_client *c, curl_socket_t fd, int flags) {
   int running;
+  if (c->multi == NULL || c->broken) return;
   errno = 0;
-  if (curl_multi_socket_action(c->multi, fd, flags, &running) != CURLM_OK) mark_unwatched(c);
-  c->starved = c->starved || errno == ENOMEM;
+  c->broken = curl_multi_socket_action(c->multi, fd, flags, &running) != CURLM_OK;
+  if (c->broken) mark_unwatched(c);
+  c->starved = c->starved || c->broken || errno == ENOMEM;
+  c->stale = c->stale || c->starved;
 }
 
 static void on_timer(uv_timer_t *timer) {
@@ -158,6 +172,20 @@ static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ud, vo
   return 0;
 }
 
+static bool set_up_multi(tm_http_client *c) {
+  c->multi = curl_multi_init();
+  bool ok = c->multi != NULL &&
+            curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_socket_change) == CURLM_OK &&
+            curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c) == CURLM_OK &&
+            curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_timer_change) == CURLM_OK &&
+            curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c) == CURLM_OK &&
+            curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS) == CURLM_OK;
+  if (ok) return true;
+  (void)curl_multi_cleanup(c->multi);
+  c->multi = NULL;
+  return false;
+}
+
 /* ---- calls ---- */
 
 tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_done_fn fn, void *ud,
@@ -169,6 +197,9 @@ tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_do
         "%zu outgoing requests are under way, as many as a worker may make at once; try "
         "again later",
         c->limit);
+  if (c->stale && c->transfers.count == 0) drop_multi(c);
+  if (c->broken || (c->multi == NULL && !set_up_multi(c)))
+    return tm__fail_memory(err, "the HTTP client");
   tm_status st = tm__http_transfer_new(&t, call, err);
   if (st != TM_OK) return st;
   t->id = ++c->last_id;
@@ -200,16 +231,6 @@ size_t tm__http_calls(const tm_http_client *c) {
 }
 
 /* ---- life ---- */
-
-static bool set_up_multi(tm_http_client *c) {
-  c->multi = curl_multi_init();
-  return c->multi != NULL &&
-         curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_socket_change) == CURLM_OK &&
-         curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c) == CURLM_OK &&
-         curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_timer_change) == CURLM_OK &&
-         curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c) == CURLM_OK &&
-         curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS) == CURLM_OK;
-}
 
 /* Counted by libcurl, one cleanup for each; threads may call it at once if it says so. */
 static tm_status start_curl(tm_error *err) {
@@ -291,8 +312,7 @@ void tm__http_client_close(tm_http_client *c) {
     detach(c, transfer);
     tm__http_transfer_free(transfer);
   }
-  (void)curl_multi_cleanup(c->multi); /* takes its sockets back by on_socket_change */
-  c->multi = NULL;
+  drop_multi(c);
   uv_close((uv_handle_t *)&c->timer, on_closed);
   uv_close((uv_handle_t *)&c->poll, on_closed);
 }
