@@ -276,6 +276,62 @@ static void test_read(void **state) {
                         .tear_down = end});
 }
 
+/* ---- over HTTP ---- */
+
+static uint16_t api_port;
+
+static void listen_well(void) {
+  char url[64] = "";
+  tm_error err;
+  open_hot_world();
+  if (tm_host_listen(host, "127.0.0.1:0", url, sizeof(url), &err) != TM_OK)
+    complain("listen: %s", err.message);
+  api_port = (uint16_t)atoi(strrchr(url, ':') + 1);
+}
+
+/* The status of the answer; 0: the connection ended without one. */
+static int post_begin(void) {
+  static const char body[] = "{\"system\":\"small\",\"flow_id\":\"count\"}";
+  char text[512], said[4096];
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(api_port)};
+  size_t got = 0;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int len = snprintf(text, sizeof(text),
+                     "POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                     "Content-Type: application/json\r\nIdempotency-Key: %s\r\n"
+                     "Content-Length: %zu\r\n\r\n%s",
+                     key, sizeof(body) - 1, body);
+  if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 &&
+      send(fd, text, (size_t)len, MSG_NOSIGNAL) == len)
+    for (ssize_t n; got < sizeof(said) - 1; got += (size_t)n)
+      if ((n = recv(fd, said + got, sizeof(said) - 1 - got, 0)) <= 0) break;
+  said[got] = '\0';
+  (void)close(fd);
+  return strncmp(said, "HTTP/1.1 ", 9) == 0 ? atoi(said + 9) : 0;
+}
+
+/* Without memory for an answer there is none: the connection ends. */
+static void begin_http(void) {
+  int status = post_begin();
+  if (status != 201 && status != 503 && status != 0) complain("the answer is %d", status);
+}
+
+static void begin_http_again(void) {
+  int status = post_begin();
+  if (status != 201) complain("with memory back, the answer is %d", status);
+}
+
+static void test_http(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "begin over HTTP",
+                        .set_up = listen_well,
+                        .prepare = next_key,
+                        .run = begin_http,
+                        .verify = begin_http_again,
+                        .tear_down = end});
+}
+
 /* ---- reload ---- */
 
 static void reload(void) {
@@ -339,6 +395,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_deadline),
       cmocka_unit_test(test_rollback),
       cmocka_unit_test(test_read),
+      cmocka_unit_test(test_http),
       cmocka_unit_test(test_reload),
       cmocka_unit_test_setup_teardown(test_begin, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_message, use_sqlite, use_memory),

@@ -111,7 +111,7 @@ static char key[32], id[40]; /* of the trial; the conversation it works on */
 
 static void next_key(void) {
   static int trials;
-  (void)snprintf(key, sizeof(key), "key %d of %d", ++trials, (int)getpid());
+  (void)snprintf(key, sizeof(key), "key-%d-%d", ++trials, (int)getpid());
 }
 
 static void begin(const char *system, const char *flow) {
