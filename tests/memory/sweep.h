@@ -2,9 +2,11 @@
  *
  * A first child runs the operation undisturbed and notes the paths of its allocations. The trials
  * then fail the first and one later occurrence of each path alone, and the first with everything
- * that follows until the operation is over; with TIDEMILL_NIGHTLY set, every single allocation. A
- * trial that crashes, hangs or complains ends its child; the next child goes on behind it. What
- * still lives when a child's world has been torn down must be what lived before.
+ * that follows until the operation is over; a scenario that takes long tries only
+ * some of the paths. With TIDEMILL_NIGHTLY set it is every single allocation (of what the sweep
+ * before has not seen: every path). A trial that crashes, hangs or complains ends its child; the
+ * next child goes on behind it. What still lives when a child's world has been torn down must be
+ * what lived before.
  */
 #ifndef TEST_MEMORY_SWEEP_H
 #define TEST_MEMORY_SWEEP_H
@@ -156,13 +158,12 @@ static int trial_order(const void *a, const void *b) {
 }
 
 /* The places of one path: at[0 .. count-1], in order. */
-static void add_path(const scenario *s, const alloc_point *at, uint32_t count, bool every) {
+static void add_path(const scenario *s, const alloc_point *at, uint32_t count, bool night) {
+  unsigned sample = night || s->sample == 0 ? 1 : s->sample;
   sweep->paths++;
-  if (every || (s->rest && is_known(at->path)) || (s->sample > 1 && at->at % s->sample != 0))
-    return;
+  if ((night && !s->rest) || (s->rest && is_known(at->path)) || at->at % sample != 0) return;
   add_trial(ALLOC_ONE, at->path, at->at);
-  if (s->cold) return;
-  if (s->sample > 1 && at->at % (2 * s->sample) != 0) return;
+  if (s->cold || (sample > 1 && at->at % (2 * sample) != 0)) return;
   add_trial(ALLOC_FROM, at->path, at->at);
   if (count > 1) add_trial(ALLOC_ONE, at->path, at[count / 2].at);
 }
@@ -175,12 +176,12 @@ static void remember_paths(uint32_t n) {
       sweep->seen[sweep->known++] = alloc_points[i].path;
 }
 
-static void choose_trials(const scenario *s, bool every) {
+static void choose_trials(const scenario *s, bool night) {
   uint32_t n = atomic_load(&alloc.count);
   if (n > ALLOC_POINTS) n = ALLOC_POINTS;
   sweep->allocations = n;
   sweep->paths = sweep->count = 0;
-  for (uint32_t i = 0; every && i < n; i++) {
+  for (uint32_t i = 0; night && !s->rest && i < n; i++) {
     add_trial(ALLOC_ONE, 0, i);
     add_trial(ALLOC_FROM, 0, i);
   }
@@ -188,19 +189,19 @@ static void choose_trials(const scenario *s, bool every) {
   for (uint32_t i = 0, end; i < n; i = end) {
     for (end = i; end < n && alloc_points[end].path == alloc_points[i].path;)
       end++;
-    add_path(s, &alloc_points[i], end - i, every);
+    add_path(s, &alloc_points[i], end - i, night);
   }
   if (!s->rest) remember_paths(n);
   qsort(sweep->trials, sweep->count, sizeof(*sweep->trials), trial_order);
 }
 
-static void profile(const scenario *s, bool every) {
+static void profile(const scenario *s, bool night) {
   if (!s->cold) warm_up(s);
   int64_t live = atomic_load(&alloc.live);
   life(s, ALLOC_RECORD);
   int64_t more = atomic_load(&alloc.live) - live;
   if (!s->cold && more != 0) complain("%lld blocks stay although nothing failed", (long long)more);
-  choose_trials(s, every);
+  choose_trials(s, night);
   if (!s->starts && atomic_load(&alloc.spared) != 0) complain("libuv could have called abort()");
 }
 
@@ -250,8 +251,8 @@ static int in_child(const scenario *s, void (*f)(const scenario *, uint32_t), ui
   return status;
 }
 
-static void profile_child(const scenario *s, uint32_t every) {
-  profile(s, every != 0);
+static void profile_child(const scenario *s, uint32_t night) {
+  profile(s, night != 0);
 }
 
 static bool map_state(void) {
