@@ -127,7 +127,7 @@ static tm_status take_metadata(tm_buf *input, const char *metadata_json, tm_erro
     return TM_OK;
   }
   json_t *v = NULL;
-  tm_status s = tm__json_parse(&v, tm__slice(metadata_json), 16, err);
+  tm_status s = tm__json_parse_bounded(&v, tm__slice(metadata_json), 16, TM_JSON_INPUT_VALUES, err);
   if (s != TM_OK) return s;
   if (json_is_object(v))
     tm__json_value(input, v);
@@ -218,7 +218,8 @@ void tm_conversation_begin(tm_host *h, const tm_begin *begin, tm_reply_fn fn, vo
 static tm_status take_input(tm_request *r, const char *input_json, tm_error *err) {
   json_t *v = NULL;
   tm_buf b = {0};
-  tm_status s = tm__json_parse(&v, tm__slice(input_json != NULL ? input_json : ""), 32, err);
+  tm_status s = tm__json_parse_bounded(&v, tm__slice(input_json != NULL ? input_json : ""), 32,
+                                       TM_JSON_INPUT_VALUES, err);
   if (s != TM_OK) return s;
   if (!json_is_string(v) && !json_is_object(v))
     s = tm__fail(err, TM_EINVAL, "request.invalid",

@@ -93,7 +93,8 @@ static tm_status collect(tm_body *b, const tm_field *fields, size_t count, tm_er
 tm_status tm__body_parse(tm_body *out, tm_slice text, const tm_field *fields, size_t count,
                          tm_error *err) {
   *out = (tm_body){0};
-  tm_status st = tm__json_parse(&out->root, text.len > 0 ? text : TM_S("{}"), TM_BODY_DEPTH, err);
+  tm_status st = tm__json_parse_bounded(&out->root, text.len > 0 ? text : TM_S("{}"), TM_BODY_DEPTH,
+                                        TM_JSON_INPUT_VALUES, err);
   if (st != TM_OK) return st;
   if (!json_is_object(out->root))
     st = tm__fail(err, TM_EINVAL, "request.body", "the body must be a JSON object");

@@ -30,7 +30,7 @@ typedef struct tm_body {          /* zero-initialise */
 } tm_body;
 
 /* `fields` has `count` <= TM_BODY_FIELDS entries. Empty text counts as {}. Errors are TM_EINVAL:
- * "json.invalid", "json.depth", "request.body", "request.member_unknown",
+ * "json.invalid", "json.depth", "json.too_many", "request.body", "request.member_unknown",
  * "request.member_missing", "request.member_type", "request.member_value". */
 tm_status tm__body_parse(tm_body *out, tm_slice text, const tm_field *fields, size_t count,
                          tm_error *err);

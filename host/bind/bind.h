@@ -144,7 +144,8 @@ void tm__json_open(lua_State *L); /* makes the marks; before any use */
 /* Appends the value at idx; `name` begins the key path of errors; `list`: an empty table is []. */
 bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf *out,
                      tm_error *err);
-tm_status tm__json_decode(lua_State *L, tm_slice text, tm_error *err);  /* pushes on success */
+/* Pushes on success. Trusted text is read with SIZE_MAX. */
+tm_status tm__json_decode(lua_State *L, tm_slice text, size_t max_values, tm_error *err);
 tm_status tm__json_restore(lua_State *L, tm_slice text, tm_error *err); /* canonical text, fast */
 void tm__json_push_null(lua_State *L);
 

@@ -55,11 +55,11 @@ static void push_value(lua_State *L, const json_t *v) {
 }
 
 /* The tree hangs on the state: pushing may raise, and then the next decode frees it. */
-tm_status tm__json_decode(lua_State *L, tm_slice text, tm_error *err) {
+tm_status tm__json_decode(lua_State *L, tm_slice text, size_t max_values, tm_error *err) {
   tm_json *j = &tm__vm(L)->json;
   json_decref(j->tree);
   j->tree = NULL;
-  tm_status st = tm__json_parse(&j->tree, text, TM_JSON_DEPTH, err);
+  tm_status st = tm__json_parse_bounded(&j->tree, text, TM_JSON_DEPTH, max_values, err);
   if (st != TM_OK) return st;
   push_value(L, j->tree);
   json_decref(j->tree);
@@ -151,5 +151,5 @@ tm_status tm__json_restore(lua_State *L, tm_slice text, tm_error *err) {
   luaL_checkstack(L, 8, "no room to decode");
   if (restore(L, text, 1)) return TM_OK;
   lua_settop(L, top);
-  return tm__json_decode(L, text, err);
+  return tm__json_decode(L, text, SIZE_MAX, err);
 }

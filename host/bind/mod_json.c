@@ -1,6 +1,6 @@
 /* host.json - exact JSON: what may be kept, and what it was made of.
  *
- *   json.encode(value) -> text | nil, err     json.decode(text) -> value | nil, err
+ *   json.encode(value) -> text | nil, err     json.decode(text, max_values?) -> value | nil, err
  *   json.check(value) -> true | nil, err      json.raw(text) -> value that encodes as this text
  *   json.restore(text) -> value: of text that encode made, faster than decode
  *   json.array(t?) -> t                       json.is_array(t) -> boolean        json.null
@@ -36,7 +36,9 @@ static int json_decode(lua_State *L) {
   tm_error err = {0};
   tm_slice text;
   text.ptr = luaL_checklstring(L, 1, &text.len);
-  return tm__json_decode(L, text, &err) == TM_OK ? 1 : tm__push_fail(L, &err);
+  lua_Integer max = luaL_optinteger(L, 2, LUA_MAXINTEGER);
+  luaL_argcheck(L, max >= 0, 2, "a number of values");
+  return tm__json_decode(L, text, (size_t)max, &err) == TM_OK ? 1 : tm__push_fail(L, &err);
 }
 
 static int json_restore(lua_State *L) {

@@ -9,10 +9,15 @@
 
 /* ---- reading ---- */
 
-/* Depth is counted before a tree is built, so that nesting costs nobody a stack. */
-static size_t depth_of(tm_slice text) {
+typedef struct extent {
+  size_t depth, values;
+} extent;
+
+/* Counted before a tree is built, so that nesting costs nobody a stack and many values no time.
+ * Every comma and every opening bracket stands for a value. */
+static extent measure(tm_slice text) {
+  extent e = {0};
   size_t depth = 0;
-  size_t deepest = 0;
   bool quoted = false;
   for (size_t i = 0; i < text.len; i++) {
     char c = text.ptr[i];
@@ -21,23 +26,39 @@ static size_t depth_of(tm_slice text) {
       quoted = c != '"';
     } else if (c == '"') {
       quoted = true;
+    } else if (c == ',') {
+      e.values++;
     } else if (c == '[' || c == '{') {
-      depth++;
-      if (depth > deepest) deepest = depth;
+      e.values++;
+      if (++depth > e.depth) e.depth = depth;
     } else if ((c == ']' || c == '}') && depth > 0) {
       depth--;
     }
   }
-  return deepest;
+  return e;
+}
+
+static tm_status check_extent(tm_slice text, int max_depth, size_t max_values, tm_error *err) {
+  extent e = measure(text);
+  if (max_depth < 0 || e.depth > (size_t)max_depth)
+    return tm__fail(err, TM_EINVAL, "json.depth",
+                    "the JSON is nested %zu levels deep; at most %d are allowed", e.depth,
+                    max_depth);
+  if (e.values > max_values)
+    return tm__fail(err, TM_EINVAL, "json.too_many",
+                    "the JSON has %zu values; at most %zu are allowed", e.values, max_values);
+  return TM_OK;
 }
 
 tm_status tm__json_parse(json_t **out, tm_slice text, int max_depth, tm_error *err) {
+  return tm__json_parse_bounded(out, text, max_depth, SIZE_MAX, err);
+}
+
+tm_status tm__json_parse_bounded(json_t **out, tm_slice text, int max_depth, size_t max_values,
+                                 tm_error *err) {
   *out = NULL;
-  size_t depth = depth_of(text);
-  if (max_depth < 0 || depth > (size_t)max_depth) {
-    return tm__fail(err, TM_EINVAL, "json.depth",
-                    "the JSON is nested %zu levels deep; at most %d are allowed", depth, max_depth);
-  }
+  tm_status st = check_extent(text, max_depth, max_values, err);
+  if (st != TM_OK) return st;
   json_error_t e = {0};
   errno = 0;
   *out = json_loadb(text.len == 0 ? "" : text.ptr, text.len,

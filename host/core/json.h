@@ -13,11 +13,16 @@
 #include "core/err.h"
 #include "core/utf8.h"
 
-#define TM_JSON_DEPTH 64
+#define TM_JSON_DEPTH        64
+#define TM_JSON_INPUT_VALUES 10000 /* of a request: it is read on the thread of all of them */
 
 /* Any JSON value. On success the caller json_decref()s *out. Errors are TM_EINVAL "json.invalid",
  * with line and column, or "json.depth". */
 tm_status tm__json_parse(json_t **out, tm_slice text, int max_depth, tm_error *err);
+/* The same of text from outside, which must not cost much: more than `max_values` values are
+ * "json.too_many". An empty list or object counts as two. */
+tm_status tm__json_parse_bounded(json_t **out, tm_slice text, int max_depth, size_t max_values,
+                                 tm_error *err);
 
 /* ---- writing ---- */
 void tm__json_string(tm_buf *b, tm_slice s); /* quoted and escaped; s must be valid UTF-8 */

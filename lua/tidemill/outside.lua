@@ -15,6 +15,7 @@ local M = {}
 
 local TIMEOUT_MS, TIMEOUT_LONGEST_MS = 30000, 600000
 local ANSWER_BYTES, ANSWER_MOST_BYTES = 1 << 20, 16 << 20
+local ANSWER_VALUES = 40000 -- decoding takes the worker, and no hook interrupts it
 
 --- Ends the step (or the turn) although a script may catch the error: whoever runs it looks again.
 local function break_run(run, broken)
@@ -136,7 +137,7 @@ local function answer_of(result)
   end
   local answer = { status = result.status, headers = result.headers, body = result.body }
   local kind = answer.headers["content-type"]
-  if kind and kind:find("[/+]json") then answer.json = json.decode(answer.body) end
+  if kind and kind:find("[/+]json") then answer.json = json.decode(answer.body, ANSWER_VALUES) end
   return answer
 end
 

@@ -109,7 +109,7 @@ static bool is_ready(void *ud, const char **why_not) {
 static tm_api_options options(fixture *f) {
   return (tm_api_options){.host = &f->host,
                           .address = "127.0.0.1:0",
-                          .body_limit = 4096,
+                          .body_limit = 32768,
                           .memory_limit = 64U << 20,
                           .connection_limit = 50,
                           .idle_timeout_s = 30,
@@ -444,6 +444,19 @@ static void refuses_bad_bodies(void **state) {
     refused(f, "POST /v1/conversations", "", cases[i].body, 400, cases[i].code, cases[i].text);
 }
 
+static void refuses_many_values(void **state) {
+  fixture *f = *state;
+  tm_buf b = {0};
+  tm__buf_text(&b, "{\"input\":{\"a\":[1");
+  for (int i = 0; i < 9998; i++)
+    tm__buf_text(&b, ",1");
+  tm__buf_text(&b, "]}}");
+  tm__buf_byte(&b, '\0');
+  refused(f, "POST " BASE "/messages", "", b.ptr, 400, "json.too_many",
+          "10001 values; at most 10000");
+  tm__buf_free(&b);
+}
+
 static void refuses_bad_messages(void **state) {
   fixture *f = *state;
   static const struct {
@@ -518,10 +531,10 @@ static void ids_that_are_none_do_not_exist(void **state) {
 
 static void bounds_bodies(void **state) {
   fixture *f = *state;
-  char *body = malloc(5000);
-  memset(body, ' ', 5000);
-  body[4999] = '\0';
-  refused(f, "POST " BASE "/messages", "", body, 413, "body.too_large", "4096 bytes");
+  char *body = malloc(40000);
+  memset(body, ' ', 40000);
+  body[39999] = '\0';
+  refused(f, "POST " BASE "/messages", "", body, 413, "body.too_large", "32768 bytes");
   free(body);
 }
 
@@ -703,6 +716,7 @@ int main(void) {
       WITH_API(headers_that_say_who_asks_stand_there_once),
       WITH_API(takes_no_compressed_bodies),
       WITH_API(refuses_bad_bodies),
+      WITH_API(refuses_many_values),
       WITH_API(refuses_bad_messages),
       WITH_API(refuses_bad_queries),
       WITH_API(ids_that_are_none_do_not_exist),

@@ -185,6 +185,10 @@ static void test_decode(void **state) {
   assert_string_equal(
       run_json("return select(2, json.decode(('['):rep(65) .. (']'):rep(65))).code"), "json.depth");
   assert_string_equal(run_json("return select(2, json.decode '\"\\xff\"').code"), "json.invalid");
+  assert_string_equal(run_json("return #json.decode('[1,2]', 2) == 2 and"
+                               " select(2, json.decode('[1,2,3]', 2)).code"),
+                      "json.too_many");
+  assert_string_equal(run_json("return #json.decode('[' .. ('1,'):rep(99999) .. '1]')"), "100000");
 }
 
 static void test_marks_are_locked(void **state) {

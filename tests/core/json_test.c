@@ -137,6 +137,22 @@ static void test_depth(void **state) {
   assert_int_equal(tm__json_parse(&v, TM_S("1"), -1, NULL), TM_EINVAL);
 }
 
+static void test_many_values(void **state) {
+  (void)state;
+  json_t *v;
+  tm_error err = {0};
+  const char *four = "[1,\"a,b,[[{\\\",\",{\"c\":2}]";
+  assert_int_equal(tm__json_parse_bounded(&v, tm__slice(four), 4, 4, &err), TM_OK);
+  json_decref(v);
+  assert_int_equal(tm__json_parse_bounded(&v, tm__slice(four), 4, 3, &err), TM_EINVAL);
+  assert_null(v);
+  assert_string_equal(err.code, "json.too_many");
+  assert_non_null(strstr(err.message, "4 values; at most 3"));
+  assert_int_equal(tm__json_parse_bounded(&v, TM_S("1"), 4, 0, &err), TM_OK);
+  json_decref(v);
+  assert_int_equal(tm__json_parse_bounded(&v, TM_S("{}"), 4, 0, &err), TM_EINVAL);
+}
+
 static void test_very_deep(void **state) {
   (void)state;
   tm_buf b = {0};
@@ -297,6 +313,7 @@ int main(void) {
       cmocka_unit_test(test_many_keys_are_sorted),
       cmocka_unit_test(test_junk),
       cmocka_unit_test(test_depth),
+      cmocka_unit_test(test_many_values),
       cmocka_unit_test(test_very_deep),
       cmocka_unit_test(test_position),
       cmocka_unit_test(test_doubles),

@@ -229,6 +229,7 @@ describe('what clients say', () => {
     ['a key with a NUL', json('{"a\\u0000b":1}'), 400, 'json.invalid'],
     ['many keys', json(`{${Array.from({ length: 7000 }, (_, i) => `"${i}":1`)}}`), 400,
       'request.member_unknown'],
+    ['many lists', json(`[${Array(6000).fill('[]')}]`), 400, 'json.too_many'],
     ['half a character', json('{"system":"\\ud800"}'), 400, 'json.invalid'],
     ['nothing but blanks', json(' '.repeat(60000)), 400, 'json.invalid'],
   ]));

@@ -61,6 +61,20 @@ describe("calls to the outside", function()
     assert.equal("ask call second", host:path())
   end)
 
+  it("give no more than 40,000 values of JSON", function()
+    load_flow([[ConversationStep { step_id = "call", step_type = "action", next_steps = { "end" },
+      save_as = "got", run = function(ctx)
+        local a, b = ctx:http { url = "http://x/39999" }, ctx:http { url = "http://x/40000" }
+        return { #a.json, b.json == nil, #b.body }
+      end }]], 'start_step = "call",')
+    host.outside = function(request)
+      local commas = tonumber(request.url:match("%d+$"))
+      return { status = 200, headers = { ["content-type"] = "application/json" },
+        body = "[" .. ("1,"):rep(commas) .. "1]" }
+    end
+    assert.same({ 40000, true, 80003 }, host:start().state.got)
+  end)
+
   it("carry an idempotency key of their own", function()
     calling()
     host:send "hi"

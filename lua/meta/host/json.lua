@@ -3,7 +3,8 @@
 --- Exact JSON. What cannot be kept is refused with its place: functions, userdata, threads, NaN,
 --- infinities, text or keys that are not UTF-8, NUL in keys, keys that are no text, tables that are
 --- array and object at once or have holes, more than 64 levels (also circles), more than 8 MiB.
---- Codes: `json.value`, `json.key`, `json.depth`, `json.too_large`, `json.invalid`.
+--- Codes: `json.value`, `json.key`, `json.depth`, `json.too_large`, `json.too_many`,
+--- `json.invalid`.
 local json = {}
 
 ---Canonical text: sorted keys, no blanks; floats always look like floats. A table with the keys
@@ -15,9 +16,10 @@ function json.encode(value) end
 
 ---Arrays carry the mark, null is `json.null`, integers stay integers.
 ---@param text string
+---@param max_values integer? more are refused; give it for text from outside
 ---@return any value
 ---@return host.Error? err
-function json.decode(text) end
+function json.decode(text, max_values) end
 
 ---Of text that `encode` made, and faster than decode. Raises on anything else.
 ---@param text string
