@@ -75,6 +75,23 @@ plant_built() {
   rm "$tree/planted.c"
 }
 
+# provoked STATUS TEXT LINE...: what becomes of a record of these codes, after a test that names one.
+provoked() {
+  wanted=$1 text=$2
+  shift 2
+  printf '%s\n' "$@" >"$tree/record"
+  printf '/* demo.failed */\n' >"$tree/tests/core/named.h"
+  found=$(cd "$tree" && lua5.4 host/tools/errors.lua provoked record)
+  if [ $? -eq "$wanted" ] && printf '%s' "$found" | grep -q -e "$text"; then
+    passed=$((passed + 1))
+    echo "ok provoked: $text"
+  else
+    failed=$((failed + 1))
+    printf 'not ok provoked: no "%s" in\n%s\n' "$text" "$found"
+  fi
+  rm "$tree/record" "$tree/tests/core/named.h"
+}
+
 lines() { # lines COUNT TEXT
   awk -v count="$1" -v text="$2" 'BEGIN { for (i = 0; i < count; i++) print text }'
 }
@@ -101,6 +118,10 @@ expect errors 'errors.md is stale'
 echo 'RULE("none", "m", "r")' >>"$tree/host/core/errors.def"
 expect errors 'the rule none is reported nowhere'
 mv "$tree/kept" "$tree/host/core/errors.def"
+provoked 0 '1 of 1 codes' 'demo.failed'
+provoked 1 'no test provokes demo.failed' ''
+provoked 1 'a test provoked demo.other, which is not listed' 'demo.failed' 'demo.other'
+provoked 1 'a test provoked .none., which is not listed' 'demo.failed' '[none]'
 plant docs 'bad.md:2: there is no host/core/gone.c' docs/bad.md 'See `demo.c`,' 'and `host/core/gone.c`.'
 plant docs 'there is no core/old.h' docs/bad.md '`host/core/NAME.c` and `core/old.h`'
 plant docs 'there is no host/away' tests/bad.md 'all of `host/away/`'
@@ -112,6 +133,10 @@ plant suites 'lonely.mjs: no suite runs' tests/e2e/lonely.mjs ''
 plant shell 'SC2086' bench/bad.sh '#!/bin/sh' 'echo $1'
 plant luacheck 'unused variable' lua/tidemill/bad.lua 'local a = 1'
 plant headers 'bad.h: does not compile alone' host/core/bad.h 'int f(size_t n);'
+cp "$tree/host/include/tidemill.h" "$tree/kept"
+echo 'int tm_template(int template);' >>"$tree/host/include/tidemill.h"
+expect headers 'does not compile as C++17'
+mv "$tree/kept" "$tree/host/include/tidemill.h"
 plant warnings 'shadow' bench/bad.c 'static int a;' 'int main(int a) {' '  return a;' '}'
 plant warnings 'conversion' tests/core/bad_test.c 'int main(int c, char **v) {' '  char d = c;' \
   '  return v[d] != 0;' '}'

@@ -189,7 +189,7 @@ describe("table", function()
   it("sorts as Lua's, equal elements included", function()
     math.randomseed(twins.seed)
     local function by_first(a, b) return a:sub(1, 1) < b:sub(1, 1) end
-    for round = 1, 1500 do
+    for round = 1, 1500 * twins.rounds do
       local numbers, texts = {}, {}
       for i = 1, math.random(0, round % 10 == 0 and 300 or 20) do
         numbers[i] = math.random(1, round % 3 == 0 and 5 or 1000)
@@ -275,7 +275,7 @@ describe("utf8", function()
     math.randomseed(twins.seed)
     local bytes = { "a", "b", "\0", "\x80", "\xbf", "\xc3", "\xe2", "\xed", "\xf0", "\xf4",
       "\xfd", "\xff" }
-    for _ = 1, 20000 do
+    for _ = 1, 20000 * twins.rounds do
       local picked = {}
       for i = 1, math.random(0, 9) do picked[i] = bytes[math.random(#bytes)] end
       local s, lax = table.concat(picked), math.random(2) == 1

@@ -114,7 +114,7 @@ describe("patterns", function()
       "\xff" }
     local values = { "", "x", "%0", "%1%1", "%%", "%2", "%", {}, { a = "A", b = false }, 5,
       function(a) return a ~= "a" and "f" end }
-    for _ = 1, 100000 do
+    for _ = 1, 100000 * twins.rounds do
       expect_all_same(text(simple, 12), text(parts, 6), values[random(#values)],
         random(4) == 1 and random(-9, 9) or nil, random(4) == 1 and random(-1, 4) or nil)
     end

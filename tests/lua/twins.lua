@@ -1,7 +1,8 @@
 --- Compares functions of the host's libraries with Lua's: the same results, the same messages.
 --- `expect_same = twins(theirs, ours)`, then `expect_same("find", ...)`; an argument that is made
 --- anew for each of the two is given as { make = function }. SEED=n repeats a run at random.
-local twins = { seed = tonumber(os.getenv "SEED") or os.time() }
+local twins = { seed = tonumber(os.getenv "SEED") or os.time(),
+  rounds = os.getenv "TIDEMILL_NIGHTLY" == "1" and 20 or 1 } -- of the random cases
 
 local function shown(value)
   if type(value) == "string" then return ("%q"):format(value) end
