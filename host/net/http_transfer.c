@@ -11,6 +11,7 @@
 #define METHOD_LIMIT   16U
 #define HEADER_COUNT   100U
 #define HEADER_BYTES   (64U << 10)
+#define ANSWER_HEADERS 256U /* whoever joins equal ones copies what is there for each */
 #define REDIRECT_LIMIT 5L
 
 /* ---- checking ---- */
@@ -154,10 +155,11 @@ static size_t on_header(char *bytes, size_t one, size_t count, void *ud) {
   size_t len = one * count;
   if (len >= 5 && memcmp(bytes, "HTTP/", 5) == 0) {
     tm__buf_clear(&t->headers);
+    t->header_count = 0;
     return len;
   }
   if (len <= 2) return len;
-  t->headers_too_large = len > HEADER_BYTES - t->headers.len;
+  t->headers_too_large = len > HEADER_BYTES - t->headers.len || ++t->header_count > ANSWER_HEADERS;
   if (t->headers_too_large) return 0;
   tm__buf_add(&t->headers, bytes, len);
   return tm__buf_ok(&t->headers) ? len : 0;
@@ -275,7 +277,8 @@ static void judge(const tm_http_transfer *t, CURLcode code, tm_error *err) {
   }
   if (t->headers_too_large) {
     (void)tm__fail(err, TM_ETOOLARGE, "http.too_large",
-                   "%s: the headers of the answer are larger than 64 KiB", t->origin);
+                   "%s: the answer has more than %u headers, or more than 64 KiB of them",
+                   t->origin, ANSWER_HEADERS);
     return;
   }
   if (t->starved || !tm__buf_ok(&t->body) || !tm__buf_ok(&t->headers)) {

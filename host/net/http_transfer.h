@@ -19,6 +19,7 @@ typedef struct tm_http_transfer {
   tm_buf body, headers;
   size_t max_response;
   bool too_large, headers_too_large;
+  unsigned header_count;
   bool starved;   /* when it failed memory was short */
   bool unwatched; /* nobody would hear what its socket has to say */
   char detail[CURL_ERROR_SIZE];

@@ -57,6 +57,16 @@ static void hop(tm_http_exchange *x, const char *path) {
     tm__http_reply(x, 302, "text/plain", TM_S("go on"), to);
 }
 
+/* /headers/N has N headers of its own, beside the server's. */
+static void many_headers(tm_http_exchange *x, const char *path) {
+  tm_buf extra = {0};
+  for (int i = atoi(path + 9); i > 0; i--)
+    tm__buf_text(&extra, "a: b\n");
+  tm__buf_byte(&extra, '\0');
+  tm__http_reply(x, 200, "text/plain", TM_S("done"), extra.ptr);
+  tm__buf_free(&extra);
+}
+
 static void stay_silent(peer *p, tm_http_exchange *x) {
   uv_mutex_lock(&p->lock);
   bool leaving = p->leaving;
@@ -82,6 +92,8 @@ static void on_request(void *ud, tm_http_exchange *x) {
     stay_silent(p, x);
   } else if (strncmp(path, "/hops/", 6) == 0) {
     hop(x, path);
+  } else if (strncmp(path, "/headers/", 9) == 0) {
+    many_headers(x, path);
   } else if (strcmp(path, "/elsewhere") == 0) {
     tm__http_reply(x, 302, "text/plain", TM_S(""), "Location: file:///etc/hostname\n");
   } else if (strcmp(path, "/astray") == 0) { /* the same server by another name */
@@ -593,6 +605,18 @@ static void refuses_too_many_headers(void **state) {
   assert_string_equal(c.code, "http.invalid");
 }
 
+static void takes_no_more_than_256_headers(void **state) {
+  side *s = *state;
+  call few = make("GET", url_of(s, "/headers/240"));
+  perform(s, &few);
+  assert_int_equal(few.status, 200);
+  call many = make("GET", url_of(s, "/headers/257"));
+  perform(s, &many);
+  assert_string_equal(many.code, "http.too_large");
+  clear(&few);
+  clear(&many);
+}
+
 /* ---- cancelling ---- */
 
 static void run_cancel(tm_message *m) {
@@ -743,6 +767,7 @@ int main(void) {
       WITH_BOTH_SIDES(says_what_failed),
       WITH_BOTH_SIDES(refuses_what_cannot_be_sent),
       WITH_BOTH_SIDES(refuses_too_many_headers),
+      WITH_BOTH_SIDES(takes_no_more_than_256_headers),
       WITH_BOTH_SIDES(cancels),
       WITH_BOTH_SIDES(cancels_from_a_callback),
       WITH_BOTH_SIDES(starts_from_a_callback),
