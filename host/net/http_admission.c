@@ -56,7 +56,7 @@ static tm_connection *oldest_holder(const tm_http_server *s, tm_connection_stage
 }
 
 bool tm__http_make_room(tm_http_server *s, const tm_http_exchange *x, size_t size) {
-  while (s->held + size > s->o.memory_limit) {
+  while (s->held + atomic_load(&s->answered.bytes) + size > s->o.memory_limit) {
     tm_connection *in = oldest_holder(s, TM_CONNECTION_RECEIVING, x);
     tm_connection *out = oldest_holder(s, TM_CONNECTION_SENDING, x);
     if (in == NULL && out == NULL) return false;

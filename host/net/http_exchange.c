@@ -10,6 +10,7 @@
 
 #define NAME_MAX_LENGTH  64
 #define VALUE_MAX_LENGTH 512
+#define SMALL_ANSWER     (16U << 10)
 
 tm_slice tm__http_method(const tm_http_exchange *x) {
   return tm__slice(x->method);
@@ -156,6 +157,15 @@ static void hand_back(tm_http_answered *answered, tm_http_exchange *x) {
     ;
 }
 
+/* Whoever makes answers may be faster than the HTTP thread, which alone can make room for them.
+ * Small ones always pass, and a large one that is alone. */
+static bool count(tm_http_answered *answered, size_t size) {
+  size_t before = atomic_fetch_add(&answered->bytes, size);
+  if (size <= SMALL_ANSWER || before == 0 || before + size <= answered->limit) return true;
+  (void)atomic_fetch_sub(&answered->bytes, size);
+  return false;
+}
+
 void tm__http_reply(tm_http_exchange *x, int status, const char *content_type, tm_slice body,
                     const char *extra) {
   if (x->raw) {
@@ -163,8 +173,9 @@ void tm__http_reply(tm_http_exchange *x, int status, const char *content_type, t
     return;
   }
   tm_http_answered *answered = x->answered;
-  x->response = make_response(x, content_type, body, extra);
+  x->declined = !count(answered, body.len);
+  x->response = x->declined ? NULL : make_response(x, content_type, body, extra);
   x->status = status;
-  x->size = body.len;
+  x->size = x->counted = x->declined ? 0 : body.len;
   if (atomic_exchange(&x->state, TM_HTTP_ANSWERED) == TM_HTTP_SUSPENDED) hand_back(answered, x);
 }

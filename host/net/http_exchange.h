@@ -22,6 +22,8 @@ typedef enum tm_http_state { TM_HTTP_OPEN, TM_HTTP_SUSPENDED, TM_HTTP_ANSWERED }
 typedef struct tm_http_answered {
   _Atomic(tm_http_exchange *) first; /* newest first, linked by `next` */
   int wake_fd;                       /* an eventfd */
+  atomic_size_t bytes; /* of all answers that the HTTP thread has not taken over yet */
+  size_t limit;        /* of these bytes */
 } tm_http_answered;
 
 /* Lives from the request line until libmicrohttpd has completed the request. That cannot happen
@@ -47,7 +49,9 @@ struct tm_http_exchange {
   size_t held; /* bytes of body or answer that count against the memory limit; HTTP thread */
   struct MHD_Response *response; /* written before `state` becomes ANSWERED; NULL: out of memory */
   int status;
-  size_t size; /* of the response's body */
+  size_t size;    /* of the response's body */
+  size_t counted; /* of it, in `answered->bytes` */
+  bool declined;  /* the answer found no room: the HTTP thread says so instead */
   _Atomic tm_http_state state;
 };
 

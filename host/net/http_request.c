@@ -57,11 +57,22 @@ static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *
   return x;
 }
 
+/* The answer is the HTTP thread's to count from now on. */
+static void take_over(tm_http_exchange *x) {
+  (void)atomic_fetch_sub(&x->answered->bytes, x->counted);
+  x->counted = 0;
+}
+
 /* An answer that finds no room goes nonetheless: it is there already, and the next one gives way.
  */
 static enum MHD_Result queue_answer(tm_http_exchange *x) {
+  if (x->declined)
+    x->server->o.refuse(x->server->o.ud, x, 503, "server.busy",
+                        "the answers to other requests take all memory there is for them; try "
+                        "again later");
   hold(x, 0);
   tm__buf_free(&x->body);
+  take_over(x);
   if (x->response == NULL) return MHD_NO;
   (void)tm__http_make_room(x->server, x, x->size);
   hold(x, x->size);
@@ -187,6 +198,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
   if (x == NULL) return;
   if (x->step == TM_HTTP_HANDED) s->handed--;
   if (x->response != NULL) MHD_destroy_response(x->response);
+  take_over(x);
   hold(x, 0);
   x->link->request = NULL;
   enter(x, TM_CONNECTION_IDLE);

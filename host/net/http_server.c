@@ -141,6 +141,7 @@ tm_status tm__http_server_start(tm_http_server **out, const tm_http_options *o, 
   s->o = *o;
   s->listen_fd = s->answered.wake_fd = -1;
   s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  s->answered.limit = o->memory_limit / 4;
   set_patience(s);
   tm_status st = TM_OK;
   if (!tm__copy(s->host, sizeof(s->host), tm__slice(o->host)))

@@ -17,7 +17,9 @@ typedef struct tm_http_options {
   const char *host; /* an address, or "localhost" */
   uint16_t port;    /* 0: any */
   size_t body_limit;
-  size_t memory_limit; /* bytes of bodies that have come and answers that have not gone, together */
+  size_t
+      memory_limit;     /* bytes of bodies that have come and answers that have not gone, together;
+                           a quarter more while answers come faster than the HTTP thread takes them */
   int connection_limit; /* over it who waits longest gives way, else the new one is answered 503 */
   int idle_timeout_s;   /* for the first line of a request to come, and for an answer to be taken */
   int request_timeout_s; /* from that line to the end of the request */

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 #include "tests/net/http_fixture.h"
@@ -342,6 +343,68 @@ static void answers_are_bounded_together(void **state) {
   fixture_free(f);
 }
 
+/* The HTTP thread stands still in the handler while `closed` is held. */
+typedef struct gate {
+  pthread_mutex_t closed;
+  atomic_bool reached;
+} gate;
+
+static gate the_gate = {.closed = PTHREAD_MUTEX_INITIALIZER};
+
+static void stand_or_serve(void *ud, tm_http_exchange *x) {
+  if (tm__slice_is(tm__http_path(x), "/stand")) {
+    atomic_store(&the_gate.reached, true);
+    (void)pthread_mutex_lock(&the_gate.closed);
+    (void)pthread_mutex_unlock(&the_gate.closed);
+  }
+  on_request(ud, x);
+}
+
+/* Forty answers of a megabyte are made while the HTTP thread takes none: two have room. */
+static void answers_that_nobody_takes_over_are_bounded(void **state) {
+  (void)state;
+  static char mebibyte[1U << 20];
+  tm_http_options o = limits();
+  o.memory_limit = 8U << 20;
+  o.handler = stand_or_serve;
+  fixture *f = fixture_new(&o);
+  tm_http_exchange *late[41];
+  int fds[41], stand = dial(f), whole = 0;
+  for (int i = 0; i < 41; i++) {
+    fds[i] = dial(f);
+    assert_true(raw_say(fds[i], LATER));
+    late[i] = next_waiting(f);
+  }
+  rounds(f); /* all of them are suspended */
+  (void)pthread_mutex_lock(&the_gate.closed);
+  atomic_store(&the_gate.reached, false);
+  assert_true(raw_say(stand, "GET /stand HTTP/1.1\r\nHost: h\r\n\r\n"));
+  while (!atomic_load(&the_gate.reached))
+    (void)sched_yield();
+  for (int i = 0; i < 40; i++)
+    tm__http_reply(late[i], 200, "text/plain", (tm_slice){mebibyte, sizeof(mebibyte)}, NULL);
+  answer_text(late[40], "small");
+  (void)pthread_mutex_unlock(&the_gate.closed);
+  for (int i = 0; i < 40; i++) {
+    char *answer = raw_answer(fds[i], false);
+    if (raw_status(answer) == 200) whole++;
+    if (raw_status(answer) != 200 && strstr(answer, "try again later") == NULL)
+      fail_msg("%d: %s", i, answer);
+    free(answer);
+    (void)close(fds[i]);
+  }
+  assert_int_equal(whole, 2);
+  assert_string_equal(f->refused, "server.busy");
+  expect(fds[40], "", 200, "small");
+  expect(stand, "", 200, "/stand");
+  int after = dial(f);
+  expect(after, GET, 200, "/a");
+  (void)close(after);
+  (void)close(fds[40]);
+  (void)close(stand);
+  fixture_free(f);
+}
+
 /* ---- descriptors ---- */
 
 static rlim_t allow_descriptors(rlim_t count) {
@@ -472,6 +535,7 @@ int main(void) {
       cmocka_unit_test(bodies_are_bounded_together),
       cmocka_unit_test(bodies_at_work_are_not_given_up),
       cmocka_unit_test(answers_are_bounded_together),
+      cmocka_unit_test(answers_that_nobody_takes_over_are_bounded),
       cmocka_unit_test(serves_on_when_descriptors_run_out),
       cmocka_unit_test(waits_without_burning_time_when_nothing_helps),
       cmocka_unit_test(gives_everything_back),
