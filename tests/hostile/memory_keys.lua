@@ -2,5 +2,5 @@
 -- expect: failed script.memory
 return function()
   local t = {}
-  for i = 1, 1e9 do t[("key "):rep(100) .. i] = true end
+  for i = 1, 1e9 do t[("key "):rep(2000) .. i] = true end
 end
