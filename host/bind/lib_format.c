@@ -166,7 +166,7 @@ static void add_pointer(lua_State *L, luaL_Buffer *b, int arg, char spec[MAX_SPE
 
 static void add_integer(lua_State *L, luaL_Buffer *b, int arg, char spec[MAX_SPEC],
                         const char *flags) {
-  long long n = luaL_checkinteger(L, arg);
+  long long n = tm__charged_integer(L, arg);
   check_spec(L, spec, flags, true);
   make_long_long(spec);
   add_printed(b, MAX_ITEM, spec, n);
@@ -176,7 +176,7 @@ static void add_item(lua_State *L, luaL_Buffer *b, int arg, char spec[MAX_SPEC],
   switch (conversion) {
   case 'c':
     check_spec(L, spec, "-", false);
-    add_printed(b, MAX_ITEM, spec, (int)luaL_checkinteger(L, arg));
+    add_printed(b, MAX_ITEM, spec, (int)tm__charged_integer(L, arg));
     break;
   case 'd':
   case 'i': add_integer(L, b, arg, spec, "-+0 "); break;

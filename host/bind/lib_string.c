@@ -55,7 +55,7 @@ static int string_char(lua_State *L) {
   char *to = luaL_buffinitsize(L, &b, (size_t)n);
   tm__limits_spend(L, (size_t)n);
   for (int i = 1; i <= n; i++) {
-    lua_Unsigned c = (lua_Unsigned)luaL_checkinteger(L, i);
+    lua_Unsigned c = (lua_Unsigned)tm__charged_integer(L, i);
     luaL_argcheck(L, c <= UCHAR_MAX, i, "value out of range");
     to[i - 1] = (char)c;
   }

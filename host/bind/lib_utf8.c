@@ -105,7 +105,7 @@ static int utf8_char(lua_State *L) {
   tm__limits_spend(L, (size_t)n);
   for (int i = 1; i <= n; i++) {
     char bytes[6];
-    lua_Unsigned code = (lua_Unsigned)luaL_checkinteger(L, i);
+    lua_Unsigned code = (lua_Unsigned)tm__charged_integer(L, i);
     luaL_argcheck(L, code <= MAX_CODE, i, "value out of range");
     luaL_addlstring(&b, bytes, encode(bytes, (uint32_t)code));
   }

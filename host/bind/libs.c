@@ -8,8 +8,6 @@
 #include "bind/embedded.h"
 #include "bind/libs.h"
 
-#define BYTES_A_UNIT 8 /* of what is read as Lua or as a number */
-
 static const char mode_key = 'm'; /* its address, in the registry */
 
 /* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
@@ -18,7 +16,7 @@ static int load_text(lua_State *L) {
   const char *text = luaL_checklstring(L, 1, &len);
   const char *name = luaL_optstring(L, 2, "=load");
   bool env = !lua_isnone(L, 4);
-  tm__limits_spend(L, len / BYTES_A_UNIT);
+  tm__limits_spend(L, tm__reading_units(len));
   if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
     lua_pushnil(L);
     lua_insert(L, -2);
@@ -83,7 +81,7 @@ static int read_numbers(lua_State *L) {
   size_t bytes = 0;
   for (int i = 1; i <= 2; i++)
     if (lua_type(L, i) == LUA_TSTRING) bytes += lua_rawlen(L, i);
-  tm__limits_spend(L, bytes / BYTES_A_UNIT);
+  tm__limits_spend(L, tm__reading_units(bytes));
   return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
@@ -102,6 +100,33 @@ static void charge_numbers(lua_State *L) {
     lua_setfield(L, -2, *name);
   }
   lua_pop(L, 2);
+}
+
+/* The largest, or the smallest with `sign` -1; texts are compared as texts, as Lua's do. */
+static int choose(lua_State *L, int sign) {
+  int n = lua_gettop(L), chosen = 1;
+  luaL_argcheck(L, n >= 1, 1, "value expected");
+  for (int i = 2; i <= n; i++) {
+    bool text = lua_type(L, i) == LUA_TSTRING;
+    tm__limits_spend(L, 1 + (text ? tm__reading_units(lua_rawlen(L, i)) : 0));
+    int small = sign > 0 ? chosen : i, large = sign > 0 ? i : chosen;
+    if (lua_compare(L, small, large, LUA_OPLT)) chosen = i;
+  }
+  lua_pushvalue(L, chosen);
+  return 1;
+}
+
+static int math_max(lua_State *L) {
+  return choose(L, 1);
+}
+
+static int math_min(lua_State *L) {
+  return choose(L, -1);
+}
+
+static void set_math(lua_State *L) {
+  static const luaL_Reg funcs[] = {{"max", math_max}, {"min", math_min}, {NULL, NULL}};
+  luaL_setfuncs(L, funcs, 0);
 }
 
 static const luaL_Reg host_modules[] = {
@@ -190,6 +215,7 @@ void tm__libs_open(lua_State *L) {
   replace_functions(L, "string", tm__lib_string);
   replace_functions(L, "table", tm__lib_table);
   replace_functions(L, "utf8", tm__lib_utf8);
+  replace_functions(L, "math", set_math);
   charge_numbers(L);
   open_debug(L);
   remove_fields(L, "_G", no_base);

@@ -25,6 +25,17 @@ static inline size_t tm__copy_units(size_t bytes) {
   return bytes / 32;
 }
 
+/* What reading so many bytes as Lua or as a number costs. */
+static inline size_t tm__reading_units(size_t bytes) {
+  return bytes / 8;
+}
+
+/* As luaL_checkinteger, for functions that take any number of them: each may be a long text. */
+static inline lua_Integer tm__charged_integer(lua_State *L, int arg) {
+  if (lua_type(L, arg) == LUA_TSTRING) tm__limits_spend(L, tm__reading_units(lua_rawlen(L, arg)));
+  return luaL_checkinteger(L, arg);
+}
+
 /* A position as the string library counts them: 1 is the first byte, -1 the last. The start of a
  * range is at least 1, its end at most `len`. */
 size_t tm__range_start(lua_Integer at, size_t len);

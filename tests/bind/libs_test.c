@@ -203,6 +203,11 @@ static void test_they_replace_the_originals(void **state) {
                 "scripts/test/code.lua:1: attempt to add a 'table' with a 'string'");
   expect_result("return tonumber('ff', 16) .. tostring(tonumber('x')) .. tonumber(' 1e1 ')",
                 "255nil10.0");
+  expect_result("return math.max(2, 7.5, -1) .. ' ' .. math.min(2, 7, -1) .. ' ' .. "
+                "math.max('10', '9') .. ' ' .. select(2, pcall(math.max, '10', 5))",
+                "7.5 -1 9 attempt to compare string with number");
+  expect_result("return select(2, pcall(math.min))",
+                "bad argument #1 to 'math.min' (value expected)");
 }
 
 int main(void) {
