@@ -18,6 +18,7 @@ typedef struct tm_run tm_run;
 typedef enum tm_trip { /* why nothing may run any more until the door is reached */
                        TM_TRIP_NONE,
                        TM_TRIP_CPU,
+                       TM_TRIP_TABLE,
                        TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
@@ -51,6 +52,7 @@ typedef struct tm_json {
 } tm_json;
 
 #define TM_DRAFT_PARTS 6
+#define TM_TEXT_SIZES  10
 
 struct tm_vm {
   lua_State *L;
@@ -58,21 +60,26 @@ struct tm_vm {
   tm_door *door, own_door;
   size_t bytes, ceiling; /* of the state: now, and at most during this entry */
   size_t refused;        /* size of the allocation that was refused last; 0: none since */
+  size_t names;          /* of the table that was refused last */
+  bool writes;           /* a function of C puts something into a table of a script */
   size_t fresh, stack;   /* sizes: of a block that was allocated just now; of a deep stack; or 0 */
   tm_trip refusal;       /* by which limit something was refused in this entry, or none */
   int64_t budget_ms;     /* of this entry; 0: none */
   bool loads;            /* this entry loads a system */
   int64_t deadline_us;   /* CPU time of the thread; 0: not looked at yet */
+  int64_t looked_us;     /* monotonic: when that was asked last */
   unsigned ticks;
   size_t work; /* units charged since the last look */
   tm_trip tripped;
   char where[112];      /* the script's line at that moment, or "" */
   char refused_at[112]; /* likewise, when memory was refused last */
   lua_State *running;   /* the coroutine that runs; NULL: outside of entries */
-  size_t large;         /* blocks over which a single instruction may take long */
-  tm_error failure;     /* filled by the door's message handler */
-  int dispatch;         /* reference in the registry */
-  tm_run *run;          /* whose entry this is, or NULL */
+  tm_idmap texts;       /* long texts, by their address; how many of which size (see limits.c): */
+  size_t texts_of[TM_TEXT_SIZES];
+  size_t large;     /* blocks over which a single instruction may take long */
+  tm_error failure; /* filled by the door's message handler */
+  int dispatch;     /* reference in the registry */
+  tm_run *run;      /* whose entry this is, or NULL */
   uint64_t last_id;
   tm_idmap runs, ops; /* by the id that Lua knows */
   size_t op_count;    /* timers and requests of all turns */
@@ -120,6 +127,11 @@ static inline void tm__limits_spend(lua_State *L, size_t units) {
 }
 /* A block of Lua's was made, grew, shrank or went. */
 void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size);
+/* A text was made; a block, perhaps a text, went. */
+void tm__limits_text(tm_vm *vm, const void *text, size_t size);
+void tm__limits_gone(tm_vm *vm, const void *block, size_t size);
+/* May a table get a block for its names now? */
+bool tm__limits_names(tm_vm *vm, size_t size);
 int64_t tm__limits_used_us(const tm_vm *vm); /* CPU time of this entry; 0: a short one */
 /* The host itself is short of memory, which is no fault of a step: raises up to the door, so that
  * no script takes it for an error of its own. */

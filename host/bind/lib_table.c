@@ -55,7 +55,7 @@ lua_Integer tm__table_length(lua_State *L, int arg, bool write) {
 static void copy(tm_toll *t, int from, lua_Integer source, int to, lua_Integer at) {
   tm__toll_pay(t, 0);
   (void)lua_geti(t->L, from, source);
-  lua_seti(t->L, to, at);
+  tm__seti(t->L, to, at);
 }
 
 /* ---- insert, remove, move ---- */
@@ -79,7 +79,7 @@ static int table_insert(lua_State *L) {
     break;
   default: return luaL_error(L, "wrong number of arguments to 'insert'");
   }
-  lua_seti(L, 1, at);
+  tm__seti(L, 1, at);
   return 0;
 }
 
@@ -93,7 +93,7 @@ static int table_remove(lua_State *L) {
     copy(&t, 1, at + 1, 1, at);
   tm__toll_end(&t);
   lua_pushnil(L);
-  lua_seti(L, 1, at);
+  tm__seti(L, 1, at);
   return 1;
 }
 

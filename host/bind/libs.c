@@ -221,6 +221,7 @@ void tm__libs_open(lua_State *L) {
   remove_fields(L, "_G", no_base);
   remove_fields(L, "string", no_string);
   lua_register(L, "load", load_text);
+  lua_register(L, "rawset", tm__rawset);
   lua_register(L, "require", require);
   lua_register(L, "collectgarbage", count_memory);
   lua_getglobal(L, "setmetatable");

@@ -41,9 +41,13 @@ static inline lua_Integer tm__charged_integer(lua_State *L, int arg) {
 size_t tm__range_start(lua_Integer at, size_t len);
 size_t tm__range_end(lua_Integer at, size_t len);
 
+/* As lua_seti and lua_rawset, on behalf of a script: the table may grow (see limits.c). */
+void tm__seti(lua_State *L, int table, lua_Integer i);
+int tm__rawset(lua_State *L);
+
 /* Room for `count` results. False: there is none, or they are more than a stack should hold at once
  * (see grown_stack in vm.c). */
-#define TM_RESULTS_MOST 4000
+#define TM_RESULTS_MOST 2000
 static inline bool tm__has_room(lua_State *L, uint64_t count) {
   return count <= TM_RESULTS_MOST && lua_checkstack(L, (int)count);
 }

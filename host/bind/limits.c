@@ -9,18 +9,40 @@
 #include <string.h>
 
 #include "bind/bind.h"
+#include "bind/libs.h"
 #include "core/clock.h"
 
 #define INSTRUCTIONS_PER_LOOK 1000
 #define GUARDS_PER_LOOK       32
 #define LARGE_BYTES           ((size_t)256 << 10)
-#define PER_LOOK_WHERE_LARGE  50 /* comparing two texts of that size is one instruction */
+#define PER_LOOK_WHERE_LARGE  50
+#define TEXT_BYTES            ((size_t)16 << 10)
+#define NODE_BYTES            24 /* of Lua's tables: a name and its value */
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
-static void look_often_enough(const tm_vm *vm, lua_State *L) {
+/* texts_of[i]: of at least TEXT_BYTES << i. Comparing two of them is one instruction; where they
+ * are full of NULs it takes up to 7 ns a byte. */
+static int text_size(size_t size) {
+  int i = 0;
+  while (i < TM_TEXT_SIZES - 1 && size >= TEXT_BYTES << (i + 1))
+    i++;
+  return i;
+}
+
+static int instructions_per_look(const tm_vm *vm) {
+  if (vm->tripped != TM_TRIP_NONE) return 1; /* whatever catches this meets the next one */
   int count = vm->large > 0 ? PER_LOOK_WHERE_LARGE : INSTRUCTIONS_PER_LOOK;
-  if (vm->tripped != TM_TRIP_NONE) count = 1; /* whatever catches this meets the next one */
+  if (vm->texts.count == 0) return count;
+  int longest = TM_TEXT_SIZES - 1;
+  while (longest > 0 && vm->texts_of[longest] == 0)
+    longest--;
+  int among_texts = longest < 7 ? 128 >> longest : 1;
+  return among_texts < count ? among_texts : count;
+}
+
+static void look_often_enough(const tm_vm *vm, lua_State *L) {
+  int count = instructions_per_look(vm);
   if (lua_gethookcount(L) != count) lua_sethook(L, on_count, LUA_MASKCOUNT, count);
 }
 
@@ -35,13 +57,18 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   vm->refused_at[0] = '\0';
   vm->where[0] = '\0';
   vm->json.key_count = 0;
+  vm->writes = false;
   vm->tripped = TM_TRIP_NONE;
   look_often_enough(vm, vm->L);
 }
 
-/* The first look starts the clock: a short entry costs no system call. */
+/* The first look starts the clock: a short entry costs no system call. Another look within a
+ * millisecond asks only the clock on the wall, which costs none. */
 static void look(tm_vm *vm) {
   if (vm->tripped != TM_TRIP_NONE || vm->budget_ms <= 0) return;
+  int64_t wall = tm__clock_monotonic_us();
+  if (vm->deadline_us != 0 && wall - vm->looked_us < 1000) return;
+  vm->looked_us = wall;
   int64_t now = tm__clock_thread_cpu_us();
   if (vm->deadline_us == 0)
     vm->deadline_us = now + vm->budget_ms * 1000;
@@ -97,6 +124,12 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "the script used more than %" PRId64 " ms of CPU time without waiting%s%s; "
                     "do less in one step, or raise limits.cpu_slice",
                     vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_TABLE)
+    return tm__fail(err, TM_ELIMIT, "script.cpu",
+                    "a table with more than %zu names (lists do not count) may take more than what "
+                    "is left of the %" PRId64 " ms of CPU time to put in order%s%s; use several "
+                    "tables, make it while the system loads, or raise limits.cpu_slice",
+                    vm->names, vm->budget_ms, in, vm->where);
   if (vm->tripped == TM_TRIP_STACK)
     return tm__fail(err, TM_ELIMIT, "script.memory",
                     "calls are nested too deep, or pass on too many values%s%s; let functions call "
@@ -132,6 +165,67 @@ void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size) {
   vm->large++;
   (void)tm__limits_charge(vm, new_size / 64);
   if (vm->running != NULL) look_often_enough(vm, vm->running);
+}
+
+void tm__limits_text(tm_vm *vm, const void *text, size_t size) {
+  if (size < TEXT_BYTES) return;
+  vm->texts_of[text_size(size)]++;
+  (void)tm__idmap_add(&vm->texts, (uint64_t)(uintptr_t)text, vm); /* else it counts for ever */
+  if (vm->running != NULL) look_often_enough(vm, vm->running);
+}
+
+void tm__limits_gone(tm_vm *vm, const void *block, size_t size) {
+  if (size < TEXT_BYTES || vm->texts.count == 0) return;
+  if (tm__idmap_remove(&vm->texts, (uint64_t)(uintptr_t)block) == NULL) return;
+  vm->texts_of[text_size(size)]--;
+}
+
+void tm__seti(lua_State *L, int table, lua_Integer i) {
+  tm__vm(L)->writes = true;
+  lua_seti(L, table, i);
+  tm__vm(L)->writes = false;
+}
+
+int tm__rawset(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checkany(L, 3);
+  lua_settop(L, 3);
+  tm__vm(L)->writes = true;
+  lua_rawset(L, 1);
+  tm__vm(L)->writes = false;
+  return 1;
+}
+
+/* Whether a script's code writes into a table: the innermost function of Lua is a script's (the
+ * sandbox's work is done for scripts), and no function of C asks for something else. */
+static bool is_for_script(const tm_vm *vm) {
+  lua_State *L = vm->running;
+  lua_Debug ar;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    if (lua_getinfo(L, "S", &ar) == 0) continue;
+    if (*ar.what == 'C' && level == 0 && !vm->writes) return false;
+    if (*ar.what == 'C') continue;
+    if (strcmp(ar.short_src, "lua/tidemill/sandbox.lua") == 0) continue;
+    return strncmp(ar.short_src, "lua/tidemill/", 13) != 0;
+  }
+  return false;
+}
+
+/* A table that grows puts its names in order again, in one instruction. Lua orders whole numbers
+ * without a seed, so a script can choose names that all meet in one place; then this takes time by
+ * their number squared. What it may take has to be left of the slice. Loading is beside the
+ * workers. */
+bool tm__limits_names(tm_vm *vm, size_t size) {
+  size_t names = size / NODE_BYTES;
+  if (names < 1024 || names * NODE_BYTES != size || (names & (names - 1)) != 0) return true;
+  if (vm->loads || vm->budget_ms <= 0 || vm->running == NULL) return true;
+  int64_t worst_us =
+      (int64_t)(names / 8 * names / 250); /* half of them, squared, halved: 4 ns each */
+  if (!is_for_script(vm)) return true;
+  look(vm);
+  if (tm__clock_thread_cpu_us() + worst_us < vm->deadline_us) return true;
+  vm->names = names / 2;
+  return false;
 }
 
 int64_t tm__limits_used_us(const tm_vm *vm) {

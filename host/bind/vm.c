@@ -74,12 +74,17 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     refuse(vm, new_size, TM_TRIP_STACK);
     return NULL;
   }
+  if (vm->fresh != 0 && !tm__limits_names(vm, new_size)) {
+    refuse(vm, new_size, TM_TRIP_TABLE);
+    return NULL;
+  }
   size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
   if (new_size > old && new_size - old > room) {
     bool state = vm->ceiling == vm->o.limits.memory;
     refuse(vm, new_size, state ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY);
     return NULL;
   }
+  if (new_size == 0 && p != NULL) tm__limits_gone(vm, p, old);
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
   if (q == NULL && new_size != 0) {
     refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
@@ -87,6 +92,7 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   }
   vm->bytes += new_size - old;
   tm__limits_block(vm, old, new_size);
+  if (p == NULL && old_size == LUA_TSTRING) tm__limits_text(vm, q, new_size);
   if (new_size > old) vm->refused = 0;
   return q;
 }
@@ -264,7 +270,7 @@ void tm__vm_adopt(tm_vm *vm, lua_State *L) {
   vm->door = &vm->own_door;
   vm->own_door.ready_end = &vm->own_door.ready;
   vm->dispatch = LUA_NOREF;
-  vm->runs = vm->ops = (tm_idmap){.alloc = vm->o.alloc, .alloc_ud = vm->o.alloc_ud};
+  vm->runs = vm->ops = vm->texts = (tm_idmap){.alloc = vm->o.alloc, .alloc_ud = vm->o.alloc_ud};
   if (L != NULL) *(tm_vm **)lua_getextraspace(L) = vm;
 }
 
@@ -273,6 +279,7 @@ void tm__vm_release(tm_vm *vm) {
     (void)tm__op_cancel(vm, op->id);
   while (vm->orphans != NULL)
     tm__op_free(vm->orphans);
+  tm__idmap_free(&vm->texts);
   tm__idmap_free(&vm->ops);
   tm__idmap_free(&vm->runs);
   json_decref(vm->json.tree);

@@ -2,6 +2,6 @@
 -- expect: failed script.cpu attack.lua:6
 return function()
   local texts, text = {}, (" "):rep(1500000) .. "1"
-  for i = 1, 3900 do texts[i] = text end
+  for i = 1, 1900 do texts[i] = text end
   while true do math.max(table.unpack(texts)) end
 end
