@@ -104,7 +104,8 @@ describe('many connections', () => {
     const many = Math.min(COUNT, open - 400);
     const before = { memory: resident(server), descriptors: descriptors(server) };
     const idle = await dialMany(server, many / 2), slow = await dialMany(server, many / 2, HEAD);
-    await until('all are there', () => descriptors(server) >= before.descriptors + many);
+    // Connections of the first conversation may still linger in what was counted before.
+    await until('all are there', () => descriptors(server) >= before.descriptors + many - 8);
     const each = (resident(server) - before.memory) / many;
     t.diagnostic(`${many} connections, ${Math.round(each)} bytes each`);
     assert.ok(each < 48 * 1024, `${each} bytes for a connection`);
