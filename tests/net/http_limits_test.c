@@ -502,7 +502,7 @@ static void gives_everything_back(void **state) {
                                         GET,
                                         "GET /large HTTP/1.1\r\nHost: h\r\n\r\n",
                                         "GET / HTTP/1.1\r\n\r\n",
-                                        GET GET GET HALF_HEAD};
+                                        (GET GET GET HALF_HEAD)};
   const struct linger reset = {1, 0};
   tm_http_options o = limits();
   o.connection_limit = 8;

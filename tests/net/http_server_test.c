@@ -164,60 +164,61 @@ static void refuses_huge_headers_and_rubbish(void **state) {
 }
 
 /* What a proxy before us could read as another request, or as two. */
+static const struct {
+  const char *request, *code;
+  int status;
+} read_in_two_ways[] = {
+    {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
+     "request.header", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "0\r\n\r\n",
+     "request.framing", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "request.transfer_encoding",
+     501},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+     "request.transfer_encoding", 501},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+     "transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+     "request.header", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length : 40\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\nX\tY: 1\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nX-Test: t\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\n: x\r\nX-Test: t\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\n:\r\n\r\n", "request.header", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nX: 1\nContent-Length: 40\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\nHost: h\n\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\n\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "request.header", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+     "request.header", 400},
+    {"GET /p HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\rContent-Length: 5\r\n\r\n", "request.header", 400},
+    {"GET /p HTTP/1.1\r\nHost: h\r\nX: \x7f\r\n\r\n", "request.header", 400},
+    {"GET  /p HTTP/1.1\r\nHost: h\r\n\r\n", "request.header", 400},
+    {"POST /p HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+     "request.framing", 400},
+    {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "0\r\nContent-Length: 5\r\n\r\n",
+     "request.framing", 400},
+    {"GET /p q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+    {"GET /p%00q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+    {"GET /p?q=%00 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+    {"GET /p?q=%zz HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
+    {"GET /p%2 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400}};
+
 static void refuses_what_can_be_read_in_two_ways(void **state) {
   (void)state;
-  static const struct {
-    const char *request, *code;
-    int status;
-  } cases[] = {
-      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
-       "request.header", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
-       "0\r\n\r\n",
-       "request.framing", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
-       "request.transfer_encoding", 501},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-       "request.transfer_encoding", 501},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
-       "transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-       "request.header", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length : 40\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\nX\tY: 1\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nX-Test: t\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\n: x\r\nX-Test: t\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\n:\r\n\r\n", "request.header", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nX: 1\nContent-Length: 40\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\nHost: h\n\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\n\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "request.header", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-       "request.header", 400},
-      {"GET /p HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\nX: a\rContent-Length: 5\r\n\r\n", "request.header", 400},
-      {"GET /p HTTP/1.1\r\nHost: h\r\nX: \x7f\r\n\r\n", "request.header", 400},
-      {"GET  /p HTTP/1.1\r\nHost: h\r\n\r\n", "request.header", 400},
-      {"POST /p HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-       "request.framing", 400},
-      {"POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-       "0\r\nContent-Length: 5\r\n\r\n",
-       "request.framing", 400},
-      {"GET /p q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
-      {"GET /p%00q HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
-      {"GET /p?q=%00 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
-      {"GET /p?q=%zz HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400},
-      {"GET /p%2 HTTP/1.1\r\nHost: h\r\n\r\n", "request.target", 400}};
   fixture *f = fixture_new(NULL);
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+  for (size_t i = 0; i < sizeof(read_in_two_ways) / sizeof(read_in_two_ways[0]); i++) {
     int fd = dial(f);
     f->refused[0] = '\0';
-    assert_true(raw_say(fd, cases[i].request));
+    assert_true(raw_say(fd, read_in_two_ways[i].request));
     assert_true(raw_say(fd, "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"));
-    expect(fd, "", cases[i].status, "Connection: close");
+    expect(fd, "", read_in_two_ways[i].status, "Connection: close");
     char *second = raw_answer(fd, false);
-    if (strcmp(f->refused, cases[i].code) != 0 || second[0] != '\0')
-      fail_msg("%s: %s, then %s", cases[i].request, f->refused, second);
+    if (strcmp(f->refused, read_in_two_ways[i].code) != 0 || second[0] != '\0')
+      fail_msg("%s: %s, then %s", read_in_two_ways[i].request, f->refused, second);
     free(second);
     (void)close(fd);
   }
