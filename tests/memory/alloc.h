@@ -142,7 +142,9 @@ static bool decide(int mode, const void *caller) {
   return true;
 }
 
-static bool fails(const void *caller) {
+__attribute__((unused)) /* where malloc is a sanitizer's */
+static bool
+fails(const void *caller) {
   int mode = atomic_load_explicit(&alloc.mode, memory_order_relaxed);
   if (mode == ALLOC_REST || alloc_inside) return false;
   alloc_inside = true;
