@@ -57,13 +57,14 @@ static bool is_rest(tm_slice all, tm_slice rest) {
 /* Three numbers, each written the one way that there is. */
 static bool is_strict(tm_slice cursor) {
   char text[64];
-  unsigned list, row, index;
+  unsigned list;
+  unsigned long long row, index;
   int end = 0;
   if (!tm__copy(text, sizeof(text), cursor)) return false;
-  if (sscanf(text, "%1u-%8x-%8x%n", &list, &row, &index, &end) != 3 || text[end] != '\0')
+  if (sscanf(text, "%1u-%16llx-%16llx%n", &list, &row, &index, &end) != 3 || text[end] != '\0')
     return false;
   char again[64];
-  (void)snprintf(again, sizeof(again), "%u-%x-%x", list, row, index);
+  (void)snprintf(again, sizeof(again), "%u-%llx-%llx", list, row, index);
   return strcmp(text, again) == 0;
 }
 
