@@ -273,6 +273,7 @@ static void test_weak_tables_are_the_runtimes(void **state) {
   const char *const count = " for i = 1, 200 do t[i] = {} end for i = 1, 1e5 do local _ = {} end"
                             " local n = 0 for _ in pairs(t) do n = n + 1 end return n == 200";
   char code[400];
+  vm->o.limits.cpu_slice_ms = 10000;
   (void)snprintf(code, sizeof(code), "local t = setmetatable({}, { __mode = 'v' })%s", count);
   expect_result(code, "false");
   (void)snprintf(code, sizeof(code), "local m = {} local t = setmetatable({}, m) m.__mode = 'v'%s",
