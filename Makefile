@@ -10,11 +10,13 @@ WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmiss
   -Wold-style-definition -Wcast-qual -Wwrite-strings -Wvla -Wformat=2 -Wswitch-enum \
   -Wimplicit-fallthrough -Wnull-dereference -Wdouble-promotion -Werror
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -fPIC -fvisibility=hidden -pthread \
-  -MMD -MP -I. -Ihost -Ihost/include -isystem /usr/include/lua5.4 $(WARN) $(CFLAGS)
+  -MMD -MP -I. -Ihost -Ihost/include -isystem /usr/include/lua5.4 \
+  -isystem /usr/include/postgresql $(WARN) $(CFLAGS)
 # The program's allocator: a turn makes many small blocks, and glibc's malloc takes a third of its time.
 # The library leaves malloc to whom it is linked into; sanitizers bring their own.
 MALLOC = $(if $(findstring -fsanitize,$(CFLAGS)),,-lmimalloc)
-LIBS = -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lyaml -ljansson -lsodium -lm -pthread
+LIBS = -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lhiredis -lpq -lzstd -lyaml \
+  -ljansson -lsodium -lm -pthread
 
 MAIN_SRC = $(wildcard host/main*.c)
 MAIN_OBJ = $(MAIN_SRC:%.c=$(BUILD)/obj/%.o)
@@ -139,11 +141,11 @@ check:
 	@TIDEMILL_PROVOKED=$(PROVOKED) $(MAKE) --no-print-directory check-c check-lua check-e2e
 	@lua5.4 host/tools/errors.lua provoked $(PROVOKED)
 check-c: $(TEST_BIN)
-	@host/tools/run_tests.sh $(TEST_BIN)
+	@tests/servers.sh host/tools/run_tests.sh $(TEST_BIN)
 check-lua: $(BUILD)/hostlua.so
 	BUILD=$(BUILD) $(BUSTED) -o plainTerminal tests/lua
 check-e2e: all $(SHIM)
-	TIDEMILL=$(BUILD)/tidemill node --test tests/e2e
+	TIDEMILL=$(BUILD)/tidemill tests/servers.sh node --test tests/e2e
 
 sanitize:
 	@host/tools/install.sh test

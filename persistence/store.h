@@ -4,7 +4,10 @@
  * newest row, rows point at their parents and are never changed. A backend is plain blocking code.
  * A tm_store is shared; every thread that uses it has its own tm_store_conn, and one connection is
  * used by one thread at a time. A backend knows no event loop and never sees Lua. It is finished
- * when tests/persistence/contract_test.c passes for it.
+ * when tests/persistence/contract*_test.c pass for it.
+ *
+ * What a store gives for a row's id is the conversation's own: two conversations may have rows of
+ * the same id. Within one, later rows have greater ids.
  */
 #ifndef TM_PERSISTENCE_STORE_H
 #define TM_PERSISTENCE_STORE_H
@@ -13,7 +16,7 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   1
+#define TM_STORE_ABI   2
 #define TM_RECENT_KEYS 8
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
 #define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
@@ -51,6 +54,7 @@ typedef struct tm_head { /* all text NUL-terminated, within the contract's lengt
   int64_t tip;      /* id of the newest row */
   int64_t wake_at;  /* ms; 0: never. Earliest deadline, or the end of the lease while claimed */
   int64_t created;  /* ms */
+  int64_t ended;    /* ms; 0: not over. Set and taken back by commits */
   tm_recent_key recent[TM_RECENT_KEYS]; /* newest first */
 } tm_head;
 
@@ -64,7 +68,7 @@ typedef enum tm_row_kind {
 } tm_row_kind;
 
 typedef struct tm_row {
-  int64_t id;     /* given by the store; 0 in a commit */
+  int64_t id;     /* > 0, given by the store; 0 in a commit */
   int64_t parent; /* 0: the first */
   int64_t base;   /* 0, or the row where readers of state and transcript continue */
   char conversation[TM_ID_SIZE];
@@ -72,13 +76,18 @@ typedef struct tm_row {
   tm_row_kind kind;
   int64_t created;
   bool checkpoint; /* listed as checkpoint */
-  uint32_t flags;  /* 0: body is plain JSON; bits for compression and sealing come later */
+  uint32_t flags;  /* 0: body is plain JSON; else TM_BODY_* of persistence/codec.h */
   tm_slice body;   /* opaque here; borrowed */
 } tm_row;
 
 typedef struct tm_session {
-  tm_slice user_id;  /* ptr NULL: none */
-  tm_slice metadata; /* JSON object; ptr NULL: none */
+  tm_slice tenant, id; /* not read in a commit: the head has them */
+  tm_slice user_id;  /* ptr NULL: none. Opaque, as is metadata: both may be compressed or sealed */
+  tm_slice metadata; /* ptr NULL: none */
+  uint32_t flags;    /* as of a row, for both */
+  int64_t created;   /* ms; in a commit: now */
+  int64_t look_at;   /* ms; when the host looks whether it is idle; 0: never */
+  int64_t ended;     /* ms; 0: open */
 } tm_session;
 
 /* One commit: a head by compare-and-set, with the row it points at. */
@@ -88,15 +97,20 @@ typedef struct tm_commit {
                    set by the store when there is a row and kept when there is none;
                    tenant, session, system and created are kept from the first commit */
   int64_t expect_revision; /* of the stored head; 0: it must not exist */
-  const tm_row *row;       /* NULL: the head only. Conversation and revision are the head's */
-  uint64_t start_key;      /* with expect_revision 0: remembered for the tenant; 0: none */
+  bool replay; /* copied from another store: the head's revision may be any above expect_revision */
+  const tm_row *row;  /* NULL: the head only. Conversation and revision are the head's */
+  uint64_t start_key; /* with expect_revision 0: remembered for the tenant; 0: none */
   uint64_t start_body;
   bool start_answer; /* the row is the answer to the conversation's start; the first counts */
-  const tm_session *session; /* with expect_revision 0: made unless it exists; NULL: none */
+  const tm_session *session; /* with expect_revision 0: made unless it exists; one that has ended is
+                                open again, with this look_at; NULL: none */
+  /* > 0: TM_ELIMIT when `session` would be one open session more, in the store or the tenant */
+  int64_t sessions_max, tenant_sessions_max;
   /* out */
   tm_status status; /* TM_OK; TM_ECONFLICT: revision differs, or the start key is taken; TM_EINVAL;
-                       TM_ETOOLARGE: a body over TM_ROW_MAX; TM_ELIMIT: no room for a new
-                       conversation; or what commit() itself returned */
+                       TM_ETOOLARGE: a body over TM_ROW_MAX or record_bytes_max; TM_ELIMIT: no
+                       room for a new conversation or session; or what commit() itself
+                       returned */
   int64_t row_id;   /* of the appended row; 0: none */
 } tm_commit;
 
@@ -111,16 +125,31 @@ typedef struct tm_start_key {
 } tm_start_key;
 
 typedef struct tm_list_filter {
-  tm_slice tenant;                /* always given */
+  tm_slice tenant;                /* ptr NULL: all of them, for programs that move everything */
   tm_slice session, system, flow; /* ptr NULL: any */
   int status;                     /* tm_conversation_status, or -1: any */
   char before[TM_ID_SIZE];        /* "" or the id after which the page starts */
   size_t limit;
 } tm_list_filter;
 
+typedef struct tm_session_filter {
+  tm_slice tenant;        /* ptr NULL: all of them, in an order of the store's own */
+  int ended;              /* 0: open ones, 1: ended ones, -1: any */
+  int64_t before_created; /* 0, or where the page starts: after the session of this `created` … */
+  tm_slice before_id;     /* ... and id; of all tenants: and tenant */
+  tm_slice before_tenant;
+  size_t limit;
+} tm_session_filter;
+
+typedef enum tm_finding { TM_FINDING_INFO, TM_FINDING_WARNING, TM_FINDING_ERROR } tm_finding;
+
 typedef struct tm_store_options {
-  const char *location; /* sqlite: the file; "" for memory */
-  int64_t timeout_ms;   /* how long to wait for another process's lock */
+  const char *location; /* sqlite: the file; file: the folder; redis: "host:port/db"; postgres: a
+                           libpq URL or connection string; "" for memory */
+  const char *password; /* redis; NULL: none. Never in a message, as little as one in `location` */
+  const char *tenant;   /* NULL or "": the store of all. Else this tenant's own: a file or folder
+                           beside it, a key prefix, a schema. 1-64 of [A-Za-z0-9_.-], checked */
+  int64_t timeout_ms;   /* how long to wait for another process's lock, a server's answer */
   bool auto_vacuum;
   bool wal;
   const char *tables[4];       /* names of the views: conversations, steps, checkpoints, sessions;
@@ -128,8 +157,14 @@ typedef struct tm_store_options {
   size_t memory_bytes;         /* memory: how much it may hold; beyond that the conversations that
                                   have ended leave, oldest first, and while none has, new ones are
                                   refused; 0: no limit */
+  size_t record_bytes_max;     /* a larger row is refused with TM_ETOOLARGE; 0: TM_ROW_MAX */
   int64_t (*now_ms)(void *ud); /* the host's clock */
   void *now_ud;
+  /* Called from any thread, or never; must not block. NULL is allowed. `on_change`: another process
+   * committed, as a hint only. `on_health`: a server went away (err), or is back (NULL). */
+  void (*on_change)(void *ud, const char *conversation);
+  void (*on_health)(void *ud, const tm_error *err);
+  void *event_ud;
 } tm_store_options;
 
 typedef struct tm_store tm_store;           /* each backend defines its own */
@@ -140,6 +175,10 @@ typedef enum tm_store_role { TM_STORE_READER, TM_STORE_WRITER } tm_store_role;
 typedef tm_status (*tm_head_fn)(void *ud, const tm_head *head);
 typedef tm_status (*tm_row_fn)(void *ud, const tm_row *row);
 typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
+typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version);
+typedef tm_status (*tm_tenant_fn)(void *ud, tm_slice tenant, int64_t wake_at);
+/* `text` says what is wrong or unsafe and how to mend it. */
+typedef void (*tm_finding_fn)(void *ud, tm_finding level, const char *text);
 
 /* Every function blocks, may fail with TM_EUNAVAILABLE (busy, full, read-only, I/O; may work
  * later), TM_ECORRUPT or TM_ENOMEM besides what is said, and leaves the connection usable. */
@@ -147,6 +186,8 @@ typedef struct tm_store_backend {
   uint32_t abi;       /* TM_STORE_ABI */
   const char *scheme; /* "sqlite" */
   bool durable;
+  bool shared; /* hosts on several machines may have it open; who is dead is told by leases only */
+  int writers; /* connections that gain from writing at the same time; 1 or more */
 
   /* Makes or checks the store; migrates an older one; refuses a damaged or newer one
    * (TM_ECORRUPT) without touching it. Any thread. */
@@ -168,24 +209,51 @@ typedef struct tm_store_backend {
 
   /* TM_ENOTFOUND when there is none. */
   tm_status (*head)(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
-  /* Rows from `row` along the parents, newest first; with `follow_base` an undo row is followed by
-   * its base instead of its parent. TM_ENOTFOUND when `row` itself is unknown; an ancestor that was
-   * purged ends the walk. */
-  tm_status (*chain)(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
-                     tm_error *err);
+  /* Rows of the conversation from `row` along the parents, newest first; with `follow_base` an undo
+   * row is followed by its base instead of its parent. TM_ENOTFOUND when the conversation has no
+   * `row`; an ancestor that is no longer there ends the walk. */
+  tm_status (*chain)(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,
+                     tm_row_fn fn, void *ud, tm_error *err);
   tm_status (*list)(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
                     tm_error *err); /* newest first by id */
-  /* Heads with 0 < wake_at <= now, earliest first. */
-  tm_status (*due)(tm_store_conn *c, int64_t now, size_t limit, tm_head_fn fn, void *ud,
-                   tm_error *err);
+  /* Heads with 0 < wake_at <= now, earliest first. A store with several hosts keeps what it gave
+   * from the others for `hold_ms`, without changing a head. Writer, if `shared`. */
+  tm_status (*due)(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limit, tm_head_fn fn,
+                   void *ud, tm_error *err);
   /* The earliest wake_at > 0, or 0. */
   tm_status (*next_due)(tm_store_conn *c, int64_t *out, tm_error *err);
   /* TM_ENOTFOUND when unknown or older than 24 h. */
   tm_status (*start_key)(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                          tm_error *err);
+
+  /* ---- sessions ---- */
   /* What is kept of a session, while `fn` runs; TM_ENOTFOUND when there is none. */
   tm_status (*session)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
                        tm_error *err);
+  /* Newest first by created, then by id (bytes, descending). */
+  tm_status (*sessions)(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
+                        tm_error *err);
+  /* Sessions with 0 < look_at <= now, earliest first. */
+  tm_status (*sessions_due)(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn, void *ud,
+                            tm_error *err);
+  /* Writes it as it is, new or not. Writer. */
+  tm_status (*session_put)(tm_store_conn *c, const tm_session *session, tm_error *err);
+  /* Removes it; TM_ECONFLICT while a conversation is in it. Writer. */
+  tm_status (*session_drop)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
+
+  /* ---- what goes ---- */
+  /* Heads with 0 < ended <= before, earliest first. */
+  tm_status (*ended)(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
+                     tm_error *err);
+  /* The conversation and its start key are gone at once, its rows with later sweeps. TM_ECONFLICT:
+   * revision differs; TM_ENOTFOUND. Writer. */
+  tm_status (*purge)(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+  /* One small piece of housekeeping, at most some `limit` records: rows of purged conversations,
+   * old start keys, hints that lie; gives space back. *more: there is work left. Writer. */
+  tm_status (*sweep)(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
+  /* Other bodies and flags for rows that exist (conversation and id say which); all or none, and
+   * nothing for those that are gone. For sealing with a new key. Writer. */
+  tm_status (*rewrite)(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 
   /* The sources of a system's version, one opaque text; put is durable, a repeat changes nothing.
    */
@@ -193,6 +261,29 @@ typedef struct tm_store_backend {
                           tm_error *err); /* writer */
   tm_status (*script_get)(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                           tm_error *err); /* appends; TM_ENOTFOUND when unknown */
+  tm_status (*scripts)(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err); /* all */
+
+  /* ---- small texts of the host under a name of 1-64 [a-z0-9_.] ---- */
+  /* Durable; text.ptr NULL removes. Writer. */
+  tm_status (*note_put)(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
+  tm_status (*note_get)(tm_store_conn *c, tm_slice name, tm_buf *out,
+                        tm_error *err); /* appends; TM_ENOTFOUND */
+
+  /* ---- tenants with stores of their own: in the store of all, who must be looked at when ---- */
+  /* A tenant of which nothing is known is added. `expect` -1: set unless what stands is > 0 and not
+   * later than `wake_at`; else set if `expect` is what stands, or TM_ECONFLICT. 0: nothing is due.
+   * Durable. Writer. */
+  tm_status (*tenant_wake)(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,
+                           tm_error *err);
+  /* 0 < wake_at <= now, earliest first. */
+  tm_status (*tenants_due)(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn, void *ud,
+                           tm_error *err);
+  tm_status (*tenants)(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
+                       tm_error *err); /* by name (bytes), those above `after` */
+
+  /* What is wrong or unsafe with the store, its server's own settings included. Also called once
+   * when a host starts. `deep`: reads everything. TM_OK also when there are findings. */
+  tm_status (*inspect)(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud, tm_error *err);
 } tm_store_backend;
 
 /* NULL when no backend of that scheme is built in. */

@@ -6,8 +6,9 @@ set -eu
 export LC_ALL=C
 
 run="gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev
-  libsqlite3-dev libyaml-dev libjansson-dev libsodium-dev libmimalloc-dev"
-test="libcmocka-dev lua-busted sqlite3 curl procps"
+  libsqlite3-dev libhiredis-dev libpq-dev libzstd-dev libyaml-dev libjansson-dev libsodium-dev
+  libmimalloc-dev"
+test="libcmocka-dev lua-busted sqlite3 redis-server postgresql util-linux curl procps"
 lint="clang clang-format clang-tidy cppcheck lua-check libclang-rt-14-dev shellcheck"
 bench="wrk"
 
@@ -45,11 +46,12 @@ missing_of() {
   done
 }
 
+# RUNLEVEL=1: servers among the packages are not started; tests start their own.
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
-    env DEBIAN_FRONTEND=noninteractive "$@"
+    env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "$@"
   else
-    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+    sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "$@"
   fi
 }
 
