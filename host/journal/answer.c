@@ -38,9 +38,7 @@ static answer_job *job_new(tm_slot *s,
 
 static tm_status render(answer_job *job, const tm_store_access *a, tm_error *err) {
   bool durable = tm__storage_durable(job->storage, job->in_memory);
-  return tm__render_answer(&job->out, job->in_memory ? a->memory_backend : a->backend,
-                           job->in_memory ? a->memory_conn : a->conn, &job->head, job->row, durable,
-                           err);
+  return tm__render_answer(&job->out, a, job->in_memory, &job->head, job->row, durable, err);
 }
 
 static void answer_done(tm_slot *s, tm_slot_job *base) {
@@ -78,9 +76,8 @@ static tm_status on_later_row(void *ud, const tm_row *row) {
 /* The oldest end of a turn above the floor. */
 static tm_status lost_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   answer_job *job = (answer_job *)(void *)base;
-  const tm_store_backend *b = job->in_memory ? a->memory_backend : a->backend;
-  tm_store_conn *c = job->in_memory ? a->memory_conn : a->conn;
-  tm_status status = b->chain(c, job->head.tip, false, on_later_row, job, err);
+  tm_status status =
+      tm__access_chain(a, job->in_memory, &job->head, job->head.tip, false, on_later_row, job, err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->row == 0) {
     return tm__fail(err, TM_ECORRUPT, "journal.damaged",
@@ -101,12 +98,7 @@ void tm__answer_lost(tm_slot *s) {
 
 static tm_status start_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   answer_job *job = (answer_job *)(void *)base;
-  tm_slice tenant = tm__slice(job->tenant);
-  tm_status status =
-      a->memory_backend->start_key(a->memory_conn, tenant, job->key, &job->found, err);
-  if (status == TM_ENOTFOUND) {
-    status = a->backend->start_key(a->conn, tenant, job->key, &job->found, err);
-  }
+  tm_status status = tm__access_start_key(a, tm__slice(job->tenant), job->key, &job->found, err);
   if (status != TM_OK || job->found.row == 0) return status;
   status = tm__access_head(a, tm__slice(job->found.conversation), &job->head, &job->in_memory, err);
   if (status != TM_OK) return status;

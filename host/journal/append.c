@@ -74,6 +74,7 @@ static void set_first(tm_turn *t, const tm_draft *d) {
   if (r == NULL) return;
   a->session.user_id = tm__slice(r->user_id);
   a->session.metadata = tm__slice(r->metadata_json);
+  a->session.created = a->row.created;
   a->job.commit.session = &a->session;
 }
 
@@ -82,6 +83,7 @@ static tm_status prepare(tm_turn *t, const tm_draft *d, tm_conversation_status s
   tm_append *a = &t->append;
   tm_head *h = &a->job.commit.head;
   h->status = status;
+  h->ended = tm__conversation_is_over(status) ? a->row.created : 0;
   if (!tm__copy(h->step, sizeof(h->step), d->step)) {
     return tm__fail(err, TM_ESCRIPT, "journal.draft", "a step id is longer than %zu bytes",
                     sizeof(h->step) - 1);

@@ -59,9 +59,7 @@ static tm_status add_item(list_job *job, const tm_store_access *a, size_t index,
   const tm_head *head = &job->heads[index];
   bool in_memory = index < job->durable_from;
   int64_t updated = head->created;
-  tm_status status =
-      in_memory ? a->memory_backend->chain(a->memory_conn, head->tip, true, on_tip, &updated, err)
-                : a->backend->chain(a->conn, head->tip, true, on_tip, &updated, err);
+  tm_status status = tm__access_chain(a, in_memory, head, head->tip, true, on_tip, &updated, err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   tm__json_comma(&job->out);
   tm__render_item(&job->out, head, updated, tm__storage_durable(job->storage, in_memory));
@@ -96,9 +94,9 @@ static tm_status list_work(tm_store_job *base, const tm_store_access *a, tm_erro
   job->filter.limit = limit + 1; /* one more tells whether there is a next page */
   job->heads = calloc(2 * (limit + 1), sizeof(*job->heads));
   if (job->heads == NULL) return tm__fail_memory(err, "a list");
-  tm_status status = a->memory_backend->list(a->memory_conn, &job->filter, on_head, job, err);
+  tm_status status = tm__access_list(a, true, &job->filter, on_head, job, err);
   job->durable_from = job->count;
-  if (status == TM_OK) status = a->backend->list(a->conn, &job->filter, on_head, job, err);
+  if (status == TM_OK) status = tm__access_list(a, false, &job->filter, on_head, job, err);
   return status == TM_OK ? add_items(job, a, limit, err) : status;
 }
 

@@ -151,10 +151,10 @@ static tm_status finish(walk *w, int64_t row) {
       (long long)row, r->head.id);
 }
 
-tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_backend *b, tm_store_conn *c,
-                          int64_t row, bool unfinished, tm_error *err) {
+tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_access *a, int64_t row,
+                          bool unfinished, tm_error *err) {
   walk w = {.record = r, .tip = tip, .unfinished = unfinished, .err = err};
-  tm_status status = b->chain(c, row, true, on_row, &w, err);
+  tm_status status = tm__access_chain(a, r->in_memory, &r->head, row, true, on_row, &w, err);
   if (status == TM_OK || status == TM_ECANCELLED) status = finish(&w, row);
   tm__texts_free(&w.deltas);
   tm__texts_free(&w.calls);
@@ -195,9 +195,7 @@ static tm_status load_work(tm_store_job *base, const tm_store_access *a, tm_erro
   tm_record *r = &job->record;
   tm_status status = tm__access_head(a, tm__slice(job->id), &r->head, &r->in_memory, err);
   if (status != TM_OK) return status;
-  status = tm__record_rows(r, NULL, r->in_memory ? a->memory_backend : a->backend,
-                           r->in_memory ? a->memory_conn : a->conn, r->head.tip,
-                           r->head.status == TM_ACTIVE, err);
+  status = tm__record_rows(r, NULL, a, r->head.tip, r->head.status == TM_ACTIVE, err);
   return status == TM_OK ? find_bundle(job, a, err) : status;
 }
 

@@ -36,8 +36,7 @@ typedef struct read_job {
   /* while walking */
   size_t count;
   int rows;
-  cursor next;    /* row 0: there is no more */
-  bool misplaced; /* the cursor belongs to another conversation */
+  cursor next; /* row 0: there is no more */
 } read_job;
 
 /* ---- answering ---- */
@@ -197,7 +196,7 @@ static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields
     return false;
   }
   char id[24];
-  (void)snprintf(id, sizeof(id), "%" PRId64, row->id);
+  (void)snprintf(id, sizeof(id), "%" PRId64, row->revision);
   tm__json_comma(&job->out);
   tm__buf_byte(&job->out, '{');
   tm__json_member_text(&job->out, "checkpoint_id", id);
@@ -212,10 +211,6 @@ static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields
 
 static tm_status on_row(void *ud, const tm_row *row) {
   read_job *job = ud;
-  if (job->rows == 0 && strcmp(row->conversation, job->id) != 0) {
-    job->misplaced = true;
-    return TM_ECANCELLED;
-  }
   if (job->rows++ >= ROWS_MAX) {
     job->next = (cursor){row->id, 0};
     return TM_ECANCELLED;
@@ -235,12 +230,12 @@ static tm_status on_row(void *ud, const tm_row *row) {
 }
 
 /* The journal shows everything; transcript and checkpoints continue where a rollback went. */
-static tm_status read_page(read_job *job, const tm_store_backend *b, tm_store_conn *c,
-                           tm_error *err) {
+static tm_status read_page(read_job *job, const tm_store_access *a, bool in_memory, tm_error *err) {
   int64_t first = job->from.row != 0 ? job->from.row : job->head.tip;
   tm__buf_text(&job->out, "{\"items\":[");
-  tm_status status = b->chain(c, first, job->what != TM_READ_STEPS, on_row, job, err);
-  if (status == TM_ENOTFOUND || job->misplaced) return cursor_invalid(err);
+  bool story = job->what != TM_READ_STEPS;
+  tm_status status = tm__access_chain(a, in_memory, &job->head, first, story, on_row, job, err);
+  if (status == TM_ENOTFOUND) return cursor_invalid(err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   add_next(job);
   return TM_OK;
@@ -248,11 +243,11 @@ static tm_status read_page(read_job *job, const tm_store_backend *b, tm_store_co
 
 /* ---- one conversation ---- */
 
-static tm_status read_record(read_job *job, const tm_store_backend *b, tm_store_conn *c,
-                             bool in_memory, tm_error *err) {
-  tm_record record = {.head = job->head};
+static tm_status read_record(read_job *job, const tm_store_access *a, bool in_memory,
+                             tm_error *err) {
+  tm_record record = {.head = job->head, .in_memory = in_memory};
   tm_tip tip = {0};
-  tm_status status = tm__record_rows(&record, &tip, b, c, job->head.tip, false, err);
+  tm_status status = tm__record_rows(&record, &tip, a, job->head.tip, false, err);
   if (status == TM_OK) {
     const tm_render_record r = {
         .prompt = tm__buf_view(&tip.prompt),
@@ -278,10 +273,8 @@ static tm_status conversation_work(tm_store_job *base, const tm_store_access *a,
                     job->id);
   }
   if (status != TM_OK) return status;
-  const tm_store_backend *b = in_memory ? a->memory_backend : a->backend;
-  tm_store_conn *c = in_memory ? a->memory_conn : a->conn;
-  if (job->what == TM_READ_CONVERSATION) return read_record(job, b, c, in_memory, err);
-  return read_page(job, b, c, err);
+  if (job->what == TM_READ_CONVERSATION) return read_record(job, a, in_memory, err);
+  return read_page(job, a, in_memory, err);
 }
 
 void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,

@@ -94,10 +94,10 @@ static tm_status on_row(void *ud, const tm_row *row) {
   return TM_OK;
 }
 
-tm_status tm__render_answer(tm_buf *out, const tm_store_backend *b, tm_store_conn *c,
+tm_status tm__render_answer(tm_buf *out, const tm_store_access *a, bool in_memory,
                             const tm_head *head, int64_t row_id, bool durable, tm_error *err) {
   answer_walk w = {.err = err};
-  tm_status status = b->chain(c, row_id, false, on_row, &w, err);
+  tm_status status = tm__access_chain(a, in_memory, head, row_id, false, on_row, &w, err);
   if (status == TM_ECANCELLED) status = TM_OK;
   if (status == TM_OK && !w.failed) {
     tm__texts_reverse(&w.rows);

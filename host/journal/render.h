@@ -12,7 +12,7 @@ void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const t
 
 /* The answer that row `row_id` was: walks back to the turn's first row. For use inside a store job.
  */
-tm_status tm__render_answer(tm_buf *out, const tm_store_backend *b, tm_store_conn *c,
+tm_status tm__render_answer(tm_buf *out, const tm_store_access *a, bool in_memory,
                             const tm_head *head, int64_t row_id, bool durable, tm_error *err);
 
 /* What GET of a conversation shows besides its head; raw JSON, empty: null. */

@@ -5,8 +5,9 @@
 
 #include "journal/journal.h"
 
-#define PAGE  256
-#define NEVER INT64_MAX
+#define PAGE    256
+#define NEVER   INT64_MAX
+#define HOLD_MS 5000 /* how long other hosts leave us what we were given */
 
 struct tm_scheduler {
   tm_worker *worker;
@@ -99,11 +100,11 @@ static tm_status on_head(void *ud, const tm_head *head) {
 static tm_status work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
   s->count = 0;
-  tm_status status = a->memory_backend->due(a->memory_conn, s->now, PAGE / 2, on_head, s, err);
+  tm_status status = a->memory_backend->due(a->memory_conn, s->now, 0, PAGE / 2, on_head, s, err);
   s->full = s->count == PAGE / 2;
   size_t rest = PAGE - s->count;
   size_t before = s->count;
-  if (status == TM_OK) status = a->backend->due(a->conn, s->now, rest, on_head, s, err);
+  if (status == TM_OK) status = a->backend->due(a->conn, s->now, HOLD_MS, rest, on_head, s, err);
   s->full = s->full || s->count - before == rest;
   return status;
 }
@@ -182,6 +183,7 @@ tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *s
   s->landed.run = on_landed;
   s->job.message.run = on_read;
   s->job.work = work;
+  s->job.write = tm__storage_shared(storage);
   *out = s;
   tm__scheduler_poke(s); /* the first look, on the worker */
   return TM_OK;

@@ -75,10 +75,10 @@ typedef struct tm_tip { /* the newest row that is no call */
 
 void tm__record_clear(tm_record *r);
 void tm__tip_clear(tm_tip *t);
-/* In a store job: state and runtime at row `row`, and with `unfinished` the turn it belongs to.
- * `tip` may be NULL. */
-tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_backend *b, tm_store_conn *c,
-                          int64_t row, bool unfinished, tm_error *err);
+/* In a store job: state and runtime at row `row` of the conversation that r->head and r->in_memory
+ * name, and with `unfinished` the turn it belongs to. `tip` may be NULL. */
+tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_access *a, int64_t row,
+                          bool unfinished, tm_error *err);
 /* Reads the record of the request at hand, then decides anew. */
 void tm__record_load(tm_slot *s);
 

@@ -343,6 +343,10 @@ bool tm__storage_durable(const tm_storage *s, bool in_memory) {
   return !in_memory && s->backend->durable;
 }
 
+bool tm__storage_shared(const tm_storage *s) {
+  return s->backend->shared;
+}
+
 void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
   lane_add(&s->writes, &s->writes.commits, &job->message);
 }
@@ -350,13 +354,4 @@ void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
 void tm__storage_run(tm_storage *s, tm_store_job *job) {
   lane *l = job->write ? &s->writes : &s->reads;
   lane_add(l, &l->jobs, &job->message);
-}
-
-tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
-                          tm_error *err) {
-  *in_memory = true;
-  tm_status status = a->memory_backend->head(a->memory_conn, id, out, err);
-  if (status != TM_ENOTFOUND) return status;
-  *in_memory = false;
-  return a->backend->head(a->conn, id, out, err);
 }

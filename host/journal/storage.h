@@ -7,8 +7,8 @@
 #define TM_JOURNAL_STORAGE_H
 
 #include "core/log.h"
+#include "journal/access.h"
 #include "loop/worker.h"
-#include "persistence/store.h"
 
 typedef struct tm_storage tm_storage;
 
@@ -21,6 +21,7 @@ void tm__storage_close(tm_storage *s);
  * Any thread. */
 bool tm__storage_healthy(tm_storage *s);
 bool tm__storage_durable(const tm_storage *s, bool in_memory); /* does a commit survive the host? */
+bool tm__storage_shared(const tm_storage *s); /* hosts elsewhere may have the same store open */
 
 /* ---- commits: any thread ---- */
 typedef struct tm_commit_job {
@@ -34,10 +35,6 @@ typedef struct tm_commit_job {
 void tm__storage_commit(tm_storage *s, tm_commit_job *job);
 
 /* ---- reads and script_put: `work` runs on a reader (or, `write`, on the writer) thread ---- */
-typedef struct tm_store_access { /* what `work` gets; both stores */
-  const tm_store_backend *backend, *memory_backend;
-  tm_store_conn *conn, *memory_conn;
-} tm_store_access;
 typedef struct tm_store_job {
   tm_message message; /* message.run: called on `reply_to` after work, or where work ran if NULL */
   tm_worker *reply_to;
@@ -47,9 +44,5 @@ typedef struct tm_store_job {
   tm_error error;
 } tm_store_job;
 void tm__storage_run(tm_storage *s, tm_store_job *job);
-
-/* Finds a head in memory first, then in the store. For use inside `work`. */
-tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
-                          tm_error *err);
 
 #endif

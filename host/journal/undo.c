@@ -44,7 +44,7 @@ static bool ends_waiting(const tm_row *row, const tm_row_fields *f) {
 /* A prompt that was repeated after a refused answer is still the same prompt. */
 static bool is_target(undo_job *job, const tm_row *row, const tm_row_fields *f) {
   if (!ends_waiting(row, f)) return false;
-  if (job->checkpoint != 0) return row->id == job->checkpoint && row->checkpoint;
+  if (job->checkpoint != 0) return row->revision == job->checkpoint && row->checkpoint;
   if (tm__json_get_int(f->prompt, "attempt", 1) > 1) return false;
   return job->prompts_left-- == 0;
 }
@@ -149,9 +149,8 @@ static tm_status irreversible(const undo_job *job, tm_error *err) {
 
 static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   undo_job *job = (undo_job *)(void *)base;
-  const tm_store_backend *b = job->in_memory ? a->memory_backend : a->backend;
-  tm_store_conn *c = job->in_memory ? a->memory_conn : a->conn;
-  tm_status status = b->chain(c, job->head.tip, true, on_row, job, err);
+  tm_status status =
+      tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, job, err);
   if (status == TM_ENOMEM) return tm__fail_memory(err, "a rollback");
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->target == 0) return no_target(job, err);
@@ -161,7 +160,7 @@ static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_erro
                     "(max_rollback_steps)",
                     job->passed, job->allowed);
   if (job->calls.count > 0 && !job->force) return irreversible(job, err);
-  return tm__record_rows(&job->record, &job->tip, b, c, job->target, false, err);
+  return tm__record_rows(&job->record, &job->tip, a, job->target, false, err);
 }
 
 /* ---- the undo row ---- */
@@ -254,8 +253,8 @@ void tm__undo_find(tm_slot *s) {
     return;
   }
   job->head = s->record.head;
-  memcpy(job->record.head.id, s->id, sizeof(s->id));
-  job->in_memory = s->record.in_memory;
+  job->record.head = s->record.head;
+  job->record.in_memory = job->in_memory = s->record.in_memory;
   job->force = r->force;
   job->steps = r->steps;
   job->checkpoint = r->checkpoint;

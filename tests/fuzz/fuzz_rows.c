@@ -50,11 +50,10 @@ static bool fill(tm_head *h, tm_slice data) {
 }
 
 static void check_record(const tm_head *h, bool unfinished) {
-  tm_record r = {.head = *h};
+  tm_record r = {.head = *h, .in_memory = true};
   tm_tip tip = {0};
   tm_error err = {0};
-  tm_status s = tm__record_rows(&r, &tip, access_.memory_backend, access_.memory_conn, h->tip,
-                                unfinished, &err);
+  tm_status s = tm__record_rows(&r, &tip, &access_, h->tip, unfinished, &err);
   MUST(s == TM_OK || (s == TM_ECORRUPT && err.code[0] != '\0'));
   if (s == TM_OK) MUST(r.state.ptr != NULL && r.input.len > 0 && r.calls.len >= 2);
   tm__tip_clear(&tip);
@@ -64,8 +63,7 @@ static void check_record(const tm_head *h, bool unfinished) {
 static void check_answer(const tm_head *h, bool sound) {
   reply r = {.calls = 1};
   tm_error err = {0};
-  r.status = tm__render_answer(&r.json, access_.memory_backend, access_.memory_conn, h, h->tip,
-                               true, &err);
+  r.status = tm__render_answer(&r.json, &access_, true, h, h->tip, true, &err);
   memcpy(r.code, err.code, sizeof(r.code));
   check_reply(&r, sound);
   tm__buf_free(&r.json);

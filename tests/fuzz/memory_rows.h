@@ -34,12 +34,6 @@ void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
   abort();
 }
 
-tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
-                          tm_error *err) {
-  *in_memory = true;
-  return a->memory_backend->head(a->memory_conn, id, out, err);
-}
-
 /* ---- the store: `conn` is empty, the conversation is in `memory_conn` ---- */
 
 static inline int64_t rows_now(void *ud) {

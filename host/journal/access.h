@@ -1,0 +1,27 @@
+/* access.h - what a store job reads with: the configured store and the one in memory, as one.
+ *
+ * For use inside `work` of a tm_store_job. Every row passes tm__access_chain on its way to the
+ * journal: its body is then plain JSON.
+ */
+#ifndef TM_JOURNAL_ACCESS_H
+#define TM_JOURNAL_ACCESS_H
+
+#include "persistence/store.h"
+
+typedef struct tm_store_access { /* connections of the thread that runs the job */
+  const tm_store_backend *backend, *memory_backend;
+  tm_store_conn *conn, *memory_conn;
+} tm_store_access;
+
+/* Each as the member of tm_store_backend of its name. `in_memory` says which of the two stores has
+ * the conversation. */
+tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
+                          tm_error *err); /* looks in memory first */
+tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_head *head,
+                           int64_t row, bool follow_base, tm_row_fn fn, void *ud, tm_error *err);
+tm_status tm__access_list(const tm_store_access *a, bool in_memory, const tm_list_filter *f,
+                          tm_head_fn fn, void *ud, tm_error *err);
+tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64_t key,
+                               tm_start_key *out, tm_error *err); /* looks in memory first */
+
+#endif
