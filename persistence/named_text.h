@@ -7,7 +7,6 @@
 
 typedef struct tm_named_text {
   tm_order_node node;
-  size_t users; /* for whoever keeps it in a set; 0 at first */
   bool has_first, has_second;
   size_t name_len, first_len, second_len;
   char bytes[]; /* name, first, second */

@@ -1,6 +1,8 @@
 /* store.c - the list of backends and the names of a conversation's status. */
 #include "persistence/store.h"
 
+#include <string.h>
+
 static const char *const status_names[] = {
     [TM_ACTIVE] = "active",
     [TM_WAITING_INPUT] = "waiting_input",
@@ -34,9 +36,18 @@ bool tm__conversation_is_over(tm_conversation_status s) {
 }
 
 tm_status tm__commit_check(const tm_commit *item) {
-  if (item->expect_revision < 0 || item->head.revision != item->expect_revision + 1)
-    return TM_EINVAL;
+  int64_t before = item->expect_revision, now = item->head.revision;
+  if (before < 0 || (item->replay ? now <= before : now != before + 1)) return TM_EINVAL;
   return item->row != NULL && item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
+}
+
+tm_status tm__store_tenant(const char *tenant, tm_error *err) {
+  size_t len = strspn(tenant, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
+  if (len > 0 && len <= 64 && tenant[len] == '\0') return TM_OK;
+  return tm__fail(err, TM_EINVAL, "store.tenant",
+                  "\"%.100s\" cannot be a tenant with a store of its own: use 1 to 64 of A-Z, a-z, "
+                  "0-9, '_', '.' and '-'",
+                  tenant);
 }
 
 const tm_store_backend *tm__store_backend(tm_slice scheme) {

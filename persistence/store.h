@@ -69,7 +69,7 @@ typedef enum tm_row_kind {
 
 typedef struct tm_row {
   int64_t id;     /* > 0, given by the store; 0 in a commit */
-  int64_t parent; /* 0: the first */
+  int64_t parent; /* the conversation's tip before it; 0: the first */
   int64_t base;   /* 0, or the row where readers of state and transcript continue */
   char conversation[TM_ID_SIZE];
   int64_t revision;
@@ -85,9 +85,9 @@ typedef struct tm_session {
   tm_slice user_id;  /* ptr NULL: none. Opaque, as is metadata: both may be compressed or sealed */
   tm_slice metadata; /* ptr NULL: none */
   uint32_t flags;    /* as of a row, for both */
-  int64_t created;   /* ms; in a commit: now */
+  int64_t created;   /* ms */
   int64_t look_at;   /* ms; when the host looks whether it is idle; 0: never */
-  int64_t ended;     /* ms; 0: open */
+  int64_t ended;     /* ms; 0: open; not read in a commit */
 } tm_session;
 
 /* One commit: a head by compare-and-set, with the row it points at. */
@@ -116,6 +116,8 @@ typedef struct tm_commit {
 
 /* For backends: TM_OK, or what an item is refused with whatever is stored. */
 tm_status tm__commit_check(const tm_commit *item);
+/* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
+tm_status tm__store_tenant(const char *tenant, tm_error *err);
 
 typedef struct tm_start_key {
   char conversation[TM_ID_SIZE];
@@ -238,7 +240,7 @@ typedef struct tm_store_backend {
                             tm_error *err);
   /* Writes it as it is, new or not. Writer. */
   tm_status (*session_put)(tm_store_conn *c, const tm_session *session, tm_error *err);
-  /* Removes it; TM_ECONFLICT while a conversation is in it. Writer. */
+  /* Removes it, if there is one; TM_ECONFLICT while a conversation is in it. Writer. */
   tm_status (*session_drop)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 
   /* ---- what goes ---- */

@@ -13,10 +13,11 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
   s->wal = o->wal;
   s->auto_vacuum = o->auto_vacuum;
+  s->record_bytes_max = o->record_bytes_max;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   tm_status status = tm__sqlite_view_names(s, o->tables, err);
-  return status == TM_OK ? tm__sqlite_place(s, o->location, err) : status;
+  return status == TM_OK ? tm__sqlite_place(s, o->location, o->tenant, err) : status;
 }
 
 /* Sets the mode and reads back what it is. */
@@ -132,6 +133,7 @@ const tm_store_backend tm__store_sqlite = {
     .abi = TM_STORE_ABI,
     .scheme = "sqlite",
     .durable = true,
+    .writers = 1,
     .open = sqlite_open,
     .close = sqlite_close,
     .connect = tm__sqlite_connect,
@@ -146,6 +148,21 @@ const tm_store_backend tm__store_sqlite = {
     .next_due = tm__sqlite_next_due,
     .start_key = tm__sqlite_start_key,
     .session = tm__sqlite_session,
+    .sessions = tm__sqlite_sessions,
+    .sessions_due = tm__sqlite_sessions_due,
+    .session_put = tm__sqlite_session_put,
+    .session_drop = tm__sqlite_session_drop,
+    .ended = tm__sqlite_ended,
+    .purge = tm__sqlite_purge,
+    .sweep = tm__sqlite_sweep,
+    .rewrite = tm__sqlite_rewrite,
     .script_put = tm__sqlite_script_put,
     .script_get = tm__sqlite_script_get,
+    .scripts = tm__sqlite_scripts,
+    .note_put = tm__sqlite_note_put,
+    .note_get = tm__sqlite_note_get,
+    .tenant_wake = tm__sqlite_tenant_wake,
+    .tenants_due = tm__sqlite_tenants_due,
+    .tenants = tm__sqlite_tenants,
+    .inspect = tm__sqlite_inspect,
 };

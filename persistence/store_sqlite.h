@@ -8,7 +8,10 @@
  * store_sqlite_error.c  what went wrong: status, code, advice
  * store_sqlite_conn.c   one handle: settings, prepared statements, reopening
  * store_sqlite_write.c  commits
- * store_sqlite_read.c   everything else
+ * store_sqlite_read.c   heads, rows, lists, deadlines, start keys
+ * store_sqlite_purge.c  what goes: purging, sweeping, other bodies for rows
+ * store_sqlite_sets.c   sessions, scripts, notes, tenants
+ * store_sqlite_inspect.c what is wrong or unsafe
  */
 #ifndef TM_PERSISTENCE_STORE_SQLITE_H
 #define TM_PERSISTENCE_STORE_SQLITE_H
@@ -33,6 +36,7 @@ struct tm_store {           /* immutable once open, but for `dead` (the writer's
   sqlite3 *anchor; /* keeps the write-ahead log's index alive while connections come and go */
   int timeout_ms;
   bool wal, auto_vacuum;
+  size_t record_bytes_max;
   unsigned doubts, settled; /* atomic: commits that everybody sees and a power cut takes back */
   char views[TM_SQLITE_VIEWS][64];
   int64_t (*now_ms)(void *ud);
@@ -54,10 +58,12 @@ struct tm_store_conn {
   sqlite3_stmt *statements[TM_SQL_COUNT]; /* prepared at first use */
 };
 
-/* The columns of a head and of a journal row in the order in which they are read. */
+/* The columns of a head, a session and a journal row in the order in which they are read. */
 #define TM_HEAD_COLUMNS                                                                            \
-  "id,tenant,session,system,flow,version,step,claim,status,revision,tip,wake_at,created,recent"
-#define TM_ROW_COLUMNS "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
+  "id,tenant,session,system,flow,version,step,claim,status,revision,tip,wake_at,created,recent,"   \
+  "ended"
+#define TM_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
+#define TM_ROW_COLUMNS     "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
 
 /* ---- error ---- */
 /* The status for SQLite's `rc`, with errno of the call behind it; the message has the path, what
@@ -90,8 +96,8 @@ tm_status tm__sqlite_connect(tm_store_conn **out, tm_store *s, tm_store_role rol
 void tm__sqlite_disconnect(tm_store_conn *c);
 
 /* ---- file ---- */
-tm_status tm__sqlite_place(tm_store *s, const char *location,
-                           tm_error *err); /* path, directories */
+/* Path, directories. A tenant's own file lies beside that of all: x.db.tenants/NAME.db. */
+tm_status tm__sqlite_place(tm_store *s, const char *location, const char *tenant, tm_error *err);
 /* Alone or with others; waits while another process is busy opening the store. */
 tm_status tm__sqlite_lock(tm_store *s, tm_error *err);
 tm_status tm__sqlite_lock_share(tm_store *s, tm_error *err);
@@ -142,28 +148,70 @@ tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error 
 tm_status tm__sqlite_views(sqlite3 *db, const tm_store *s, tm_error *err);
 
 /* ---- write ---- */
+/* A transaction for writing, and its ends. `end` commits when `status` is TM_OK, else rolls back.
+ */
+tm_status tm__sqlite_begin(tm_store_conn *c, tm_error *err);
+tm_status tm__sqlite_end(tm_store_conn *c, tm_status status, tm_error *err);
+/* A statement without parameters and rows. */
+tm_status tm__sqlite_do(tm_store_conn *c, tm_sql which, const char *doing, tm_error *err);
+int tm__sqlite_bind_body(sqlite3_stmt *st, int at, uint32_t flags, tm_slice body);
+/* Forgets at most 32 old keys; *count: how many. */
+tm_status tm__sqlite_expire_keys(tm_store_conn *c, int64_t now, int *count, tm_error *err);
 tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err);
 tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
-tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
-                                tm_slice sources, tm_error *err);
 
-/* ---- read: as the members of tm_store_backend ---- */
+/* ---- what goes: as the members of tm_store_backend ---- */
+tm_status tm__sqlite_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__sqlite_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
+tm_status tm__sqlite_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
+tm_status tm__sqlite_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud,
+                             tm_error *err);
+
+/* ---- read: likewise ---- */
 tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
-tm_status tm__sqlite_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
-                           tm_error *err);
+tm_status tm__sqlite_chain(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,
+                           tm_row_fn fn, void *ud, tm_error *err);
 tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
                           tm_error *err);
-tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, size_t limit, tm_head_fn fn, void *ud,
-                         tm_error *err);
+tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limit,
+                         tm_head_fn fn, void *ud, tm_error *err);
+tm_status tm__sqlite_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
+                           tm_error *err);
 tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err);
 tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                                tm_error *err);
 tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                               bool *found, tm_error *err);
+tm_status tm__sqlite_not_found(tm_error *err, const char *what);
+/* A column of text, copied; false: it does not fit. */
+bool tm__sqlite_text(sqlite3_stmt *st, int at, char *out, size_t size);
+
+/* ---- sets ---- */
+/* In a commit: *fits says whether there is room for the session; then it is joined. */
+tm_status tm__sqlite_session_fits(tm_store_conn *c, const tm_commit *item, bool *fits,
+                                  tm_error *err);
+tm_status tm__sqlite_session_join(tm_store_conn *c, const tm_commit *item, tm_error *err);
 tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
                              void *ud, tm_error *err);
+tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
+                              void *ud, tm_error *err);
+tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
+                                  void *ud, tm_error *err);
+tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__sqlite_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
+tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
+                                tm_slice sources, tm_error *err);
 tm_status tm__sqlite_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                                 tm_error *err);
+tm_status tm__sqlite_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err);
+tm_status tm__sqlite_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
+tm_status tm__sqlite_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err);
+tm_status tm__sqlite_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,
+                                 tm_error *err);
+tm_status tm__sqlite_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn,
+                                 void *ud, tm_error *err);
+tm_status tm__sqlite_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn,
+                             void *ud, tm_error *err);
 
 #endif

@@ -97,11 +97,22 @@ static const char *const looks[][2] = {
      NULL},
     {"SELECT count(*) FROM (SELECT j.id,h.tip FROM (SELECT id,conversation FROM journal ORDER BY "
      "id "
-     "DESC LIMIT 1) j LEFT JOIN heads h ON h.id=j.conversation) WHERE id IS NOT tip",
+     "DESC LIMIT 1) j LEFT JOIN heads h ON h.id=j.conversation) n WHERE n.id IS NOT n.tip "
+     "AND n.id NOT IN (SELECT p.tip FROM purged p WHERE p.tip=n.id)",
      "0"},
     {"SELECT tenant,key,conversation,body,answer,created FROM start_keys ORDER BY created LIMIT 8",
      NULL},
-    {"SELECT tenant,id,user_id,metadata,created FROM sessions LIMIT 8", NULL},
+    {"SELECT " TM_SESSION_COLUMNS " FROM sessions LIMIT 8", NULL},
+    {"SELECT " TM_HEAD_COLUMNS " FROM heads INDEXED BY heads_ended WHERE ended>0 "
+     "ORDER BY ended LIMIT 8",
+     NULL},
+    {"SELECT tenant,id FROM sessions INDEXED BY sessions_look WHERE look_at>0 "
+     "ORDER BY look_at LIMIT 8",
+     NULL},
+    {"SELECT scope,tenant,open FROM session_counts LIMIT 8", NULL},
+    {"SELECT tip,conversation FROM purged LIMIT 8", NULL},
+    {"SELECT tenant,wake_at FROM tenants INDEXED BY tenants_wake WHERE wake_at>0 LIMIT 8", NULL},
+    {"SELECT name,text FROM notes LIMIT 8", NULL},
     {"SELECT system,version,length(sources),created FROM scripts LIMIT 8", NULL},
     {"SELECT kind,name,sql FROM views", NULL},
 };

@@ -56,14 +56,24 @@ static char *resolve(const char *path) {
   return tm__buf_take(&b);
 }
 
-tm_status tm__sqlite_place(tm_store *s, const char *location, tm_error *err) {
+/* Where the store lies; NULL when out of memory. */
+static char *file_of(const char *location, const char *tenant) {
+  tm_buf b = {0};
+  tm__buf_text(&b, location);
+  if (tenant[0] != '\0') tm__buf_printf(&b, ".tenants/%s.db", tenant);
+  return tm__buf_take(&b);
+}
+
+tm_status tm__sqlite_place(tm_store *s, const char *location, const char *tenant, tm_error *err) {
   size_t len = location != NULL ? strlen(location) : 0;
-  if (len == 0 || location[len - 1] == '/' || len > PATH_MAX - 16)
+  if (len == 0 || location[len - 1] == '/' || len > PATH_MAX - 96)
     return tm__fail(err, TM_EINVAL, "store.location",
                     "store: \"%.200s\" is no name of a file; set workflow_persistence.sqlite."
                     "database_path",
                     location != NULL ? location : "");
-  char *path = join(location, "");
+  if (tenant == NULL) tenant = "";
+  if (tenant[0] != '\0' && tm__store_tenant(tenant, err) != TM_OK) return TM_EINVAL;
+  char *path = file_of(location, tenant);
   if (path == NULL) return tm__fail_memory(err, "the store's path");
   tm_status status = make_folders(path, err);
   if (status == TM_OK && (s->path = resolve(path)) == NULL)

@@ -1,4 +1,4 @@
-/* store_sqlite_read.c - heads, rows, lists, deadlines, keys, sessions, scripts. */
+/* store_sqlite_read.c - heads, rows, lists, deadlines, start keys. */
 #include "persistence/store_sqlite.h"
 
 #define RECENT_SIZE (sizeof(uint64_t) * 3)
@@ -21,27 +21,28 @@ static bool decode_recent(tm_head *h, tm_slice bytes) {
   return true;
 }
 
-static bool text_column(sqlite3_stmt *st, int at, char *out, size_t size) {
+bool tm__sqlite_text(sqlite3_stmt *st, int at, char *out, size_t size) {
   return tm__copy(out, size, tm__sqlite_column(st, at));
 }
 
 /* From TM_HEAD_COLUMNS. */
 static bool decode_head(sqlite3_stmt *st, tm_head *h) {
   *h = (tm_head){0};
-  bool ok = text_column(st, 0, h->id, sizeof(h->id));
-  ok = text_column(st, 1, h->tenant, sizeof(h->tenant)) && ok;
-  ok = text_column(st, 2, h->session, sizeof(h->session)) && ok;
-  ok = text_column(st, 3, h->system, sizeof(h->system)) && ok;
-  ok = text_column(st, 4, h->flow, sizeof(h->flow)) && ok;
-  ok = text_column(st, 5, h->version, sizeof(h->version)) && ok;
-  ok = text_column(st, 6, h->step, sizeof(h->step)) && ok;
-  ok = text_column(st, 7, h->claim, sizeof(h->claim)) && ok;
+  bool ok = tm__sqlite_text(st, 0, h->id, sizeof(h->id));
+  ok = tm__sqlite_text(st, 1, h->tenant, sizeof(h->tenant)) && ok;
+  ok = tm__sqlite_text(st, 2, h->session, sizeof(h->session)) && ok;
+  ok = tm__sqlite_text(st, 3, h->system, sizeof(h->system)) && ok;
+  ok = tm__sqlite_text(st, 4, h->flow, sizeof(h->flow)) && ok;
+  ok = tm__sqlite_text(st, 5, h->version, sizeof(h->version)) && ok;
+  ok = tm__sqlite_text(st, 6, h->step, sizeof(h->step)) && ok;
+  ok = tm__sqlite_text(st, 7, h->claim, sizeof(h->claim)) && ok;
   int status = sqlite3_column_int(st, 8);
   h->status = (tm_conversation_status)status;
   h->revision = sqlite3_column_int64(st, 9);
   h->tip = sqlite3_column_int64(st, 10);
   h->wake_at = sqlite3_column_int64(st, 11);
   h->created = sqlite3_column_int64(st, 12);
+  h->ended = sqlite3_column_int64(st, 14);
   return ok && status >= TM_ACTIVE && status <= TM_CANCELLED &&
          decode_recent(h, tm__sqlite_column(st, 13));
 }
@@ -59,11 +60,11 @@ static bool decode_row(sqlite3_stmt *st, tm_row *row) {
       .flags = (uint32_t)sqlite3_column_int64(st, 8),
       .body = tm__sqlite_column(st, 9),
   };
-  return text_column(st, 3, row->conversation, sizeof(row->conversation)) &&
+  return tm__sqlite_text(st, 3, row->conversation, sizeof(row->conversation)) &&
          row->kind >= TM_ROW_BEGIN && row->kind <= TM_ROW_MIGRATE;
 }
 
-static tm_status not_found(tm_error *err, const char *what) {
+tm_status tm__sqlite_not_found(tm_error *err, const char *what) {
   return tm__fail(err, TM_ENOTFOUND, "store.not_found", "the store has no such %s", what);
 }
 
@@ -72,7 +73,7 @@ static tm_status end_single(tm_store_conn *c, sqlite3_stmt *st, int rc, const ch
                             tm_error *err) {
   tm_status status = TM_OK;
   if (rc == SQLITE_DONE)
-    status = not_found(err, what);
+    status = tm__sqlite_not_found(err, what);
   else if (rc != SQLITE_ROW)
     status = tm__sqlite_conn_fail(c, rc, "read", err);
   sqlite3_reset(st);
@@ -112,7 +113,11 @@ static void list_sql(tm_buf *b, const tm_list_filter *f) {
                       : f->status >= 0        ? "heads_status"
                       : f->system.ptr != NULL ? "heads_system"
                                               : "heads_tenant";
-  tm__buf_printf(b, "SELECT " TM_HEAD_COLUMNS " FROM heads INDEXED BY %s WHERE tenant=?1", index);
+  tm__buf_text(b, "SELECT " TM_HEAD_COLUMNS " FROM heads");
+  if (f->tenant.ptr != NULL)
+    tm__buf_printf(b, " INDEXED BY %s WHERE tenant=?1", index);
+  else
+    tm__buf_text(b, " WHERE ?1 IS NULL");
   if (f->session.ptr != NULL) tm__buf_text(b, " AND session=?2");
   if (f->system.ptr != NULL) tm__buf_text(b, " AND system=?3");
   if (f->flow.ptr != NULL) tm__buf_text(b, " AND flow=?4");
@@ -151,9 +156,17 @@ tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn 
 
 /* ---- rows ---- */
 
-/* Gives row `id` to `fn`; *next is where the walk goes on, 0: nowhere. *absent: no such row. */
-static tm_status visit_row(tm_store_conn *c, int64_t id, bool follow_base, int64_t *next,
-                           bool *absent, tm_row_fn fn, void *ud, tm_error *err) {
+typedef struct walk {
+  tm_slice conversation;
+  bool follow_base;
+  tm_row_fn fn;
+  void *ud;
+} walk;
+
+/* Gives row `id` to the walk; *next is where it goes on, 0: nowhere. *absent: the conversation has
+ * no such row. */
+static tm_status visit_row(tm_store_conn *c, int64_t id, const walk *w, int64_t *next, bool *absent,
+                           tm_error *err) {
   tm_row row;
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, TM_SQL_ROW, &st, err);
@@ -164,8 +177,9 @@ static tm_status visit_row(tm_store_conn *c, int64_t id, bool follow_base, int64
   if (rc != SQLITE_ROW) {
     if (!*absent) status = tm__sqlite_conn_fail(c, rc, "read the journal", err);
   } else if (decode_row(st, &row)) {
-    *next = follow_base && row.base != 0 ? row.base : row.parent;
-    status = fn(ud, &row);
+    *next = w->follow_base && row.base != 0 ? row.base : row.parent;
+    *absent = !tm__slice_is(w->conversation, row.conversation);
+    if (!*absent) status = w->fn(w->ud, &row);
   } else {
     status = tm__sqlite_damaged(err, c->store->path, "a row of the journal");
   }
@@ -173,12 +187,13 @@ static tm_status visit_row(tm_store_conn *c, int64_t id, bool follow_base, int64
   return status;
 }
 
-tm_status tm__sqlite_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_row_fn fn, void *ud,
-                           tm_error *err) {
+tm_status tm__sqlite_chain(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,
+                           tm_row_fn fn, void *ud, tm_error *err) {
+  const walk w = {conversation, follow_base, fn, ud};
   for (int64_t at = row, next = 0; at != 0; at = next) {
     bool absent = false;
-    tm_status status = visit_row(c, at, follow_base, &next, &absent, fn, ud, err);
-    if (absent && at == row) return not_found(err, "journal row");
+    tm_status status = visit_row(c, at, &w, &next, &absent, err);
+    if (absent && at == row) return tm__sqlite_not_found(err, "journal row");
     if (absent || status != TM_OK) return status;
     if (next >= at) return tm__sqlite_damaged(err, c->store->path, "the journal turns in a circle");
   }
@@ -187,17 +202,29 @@ tm_status tm__sqlite_chain(tm_store_conn *c, int64_t row, bool follow_base, tm_r
 
 /* ---- deadlines ---- */
 
-tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, size_t limit, tm_head_fn fn, void *ud,
-                         tm_error *err) {
+static tm_status heads_until(tm_store_conn *c, tm_sql which, int64_t time, size_t limit,
+                             tm_head_fn fn, void *ud, tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_DUE, &st, err);
+  tm_status status = tm__sqlite_statement(c, which, &st, err);
   if (status != TM_OK) return status;
-  int rc = sqlite3_bind_int64(st, 1, now);
+  int rc = sqlite3_bind_int64(st, 1, time);
   rc |= sqlite3_bind_int64(st, 2, limit > INT32_MAX ? INT32_MAX : (int64_t)limit);
   status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
                            : tm__sqlite_conn_fail(c, rc, "find deadlines", err);
   sqlite3_reset(st);
   return status;
+}
+
+/* Several hosts on one machine look at the same: a claim decides who gets it. */
+tm_status tm__sqlite_due(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limit,
+                         tm_head_fn fn, void *ud, tm_error *err) {
+  (void)hold_ms;
+  return heads_until(c, TM_SQL_DUE, now, limit, fn, ud, err);
+}
+
+tm_status tm__sqlite_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
+                           tm_error *err) {
+  return heads_until(c, TM_SQL_ENDED, before, limit, fn, ud, err);
 }
 
 tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
@@ -213,7 +240,7 @@ tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
   return status;
 }
 
-/* ---- keys, sessions, scripts ---- */
+/* ---- start keys ---- */
 
 tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                               bool *found, tm_error *err) {
@@ -229,7 +256,7 @@ tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, t
   if (rc == SQLITE_OK) rc = sqlite3_step(st);
   if (rc == SQLITE_ROW) {
     *found = true;
-    readable = text_column(st, 0, out->conversation, sizeof(out->conversation));
+    readable = tm__sqlite_text(st, 0, out->conversation, sizeof(out->conversation));
     out->body = (uint64_t)sqlite3_column_int64(st, 1);
     out->row = sqlite3_column_int64(st, 2);
     out->created = sqlite3_column_int64(st, 3);
@@ -244,33 +271,5 @@ tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, 
                                tm_error *err) {
   bool found;
   tm_status status = tm__sqlite_find_key(c, tenant, key, out, &found, err);
-  return status == TM_OK && !found ? not_found(err, "start key") : status;
-}
-
-tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
-                             void *ud, tm_error *err) {
-  sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_SESSION, &st, err);
-  if (status != TM_OK) return status;
-  int rc = tm__sqlite_bind(st, 1, tenant);
-  rc |= tm__sqlite_bind(st, 2, id);
-  if (rc == SQLITE_OK) rc = sqlite3_step(st);
-  if (rc != SQLITE_ROW) return end_single(c, st, rc, "session", err);
-  tm_session session = {tm__sqlite_column(st, 0), tm__sqlite_column(st, 1)};
-  status = fn(ud, &session);
-  sqlite3_reset(st);
-  return status;
-}
-
-tm_status tm__sqlite_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
-                                tm_error *err) {
-  sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_SCRIPT, &st, err);
-  if (status != TM_OK) return status;
-  int rc = tm__sqlite_bind(st, 1, system);
-  rc |= tm__sqlite_bind(st, 2, version);
-  if (rc == SQLITE_OK) rc = sqlite3_step(st);
-  if (rc == SQLITE_ROW) tm__buf_slice(out, tm__sqlite_column(st, 0));
-  status = end_single(c, st, rc, "version of the system", err);
-  return status != TM_OK || tm__buf_ok(out) ? status : tm__fail_memory(err, "a script");
+  return status == TM_OK && !found ? tm__sqlite_not_found(err, "start key") : status;
 }

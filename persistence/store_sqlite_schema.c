@@ -34,7 +34,54 @@ static const char version_1[] =
     "created INTEGER NOT NULL,PRIMARY KEY(system,version)) STRICT,WITHOUT ROWID;"
     "CREATE TABLE views(kind INTEGER PRIMARY KEY,name TEXT NOT NULL,sql TEXT NOT NULL) STRICT;";
 
-const tm_sqlite_migration tm__sqlite_migrations[] = {{1, version_1}};
+#define COUNT(tenant, by)                                                                          \
+  "INSERT INTO session_counts VALUES(0,''," by "),(1," tenant "," by ") "                          \
+  "ON CONFLICT DO UPDATE SET open=open+excluded.open;"
+#define COUNT_SESSIONS                                                                             \
+  "CREATE TRIGGER sessions_made AFTER INSERT ON sessions WHEN new.ended=0 BEGIN " COUNT(           \
+      "new.tenant",                                                                                \
+      "1") "END;"                                                                                  \
+           "CREATE TRIGGER sessions_gone AFTER DELETE ON sessions WHEN old.ended=0 BEGIN " COUNT(  \
+               "old.tenant",                                                                       \
+               "-1") "END;"                                                                        \
+                     "CREATE TRIGGER sessions_over AFTER UPDATE OF ended ON sessions "             \
+                     "WHEN old.ended=0 AND new.ended<>0 BEGIN " COUNT(                             \
+                         "new.tenant",                                                             \
+                         "-1") "END;"                                                              \
+                               "CREATE TRIGGER sessions_again AFTER UPDATE OF ended ON sessions "  \
+                               "WHEN old.ended<>0 AND new.ended=0 BEGIN " COUNT("new.tenant",      \
+                                                                                "1") "END;"
+
+/* How many sessions are open is counted where they are written (scope 0: in all, 1: of the tenant),
+ * since counting a million of them takes too long. What is purged leaves its newest row in `purged`
+ * until a sweep has removed the rows along their parents. */
+static const char version_2[] =
+    "ALTER TABLE heads ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE heads SET ended=max(1,ifnull((SELECT created FROM journal WHERE id=tip),created)) "
+    "WHERE status>=7;"
+    "CREATE INDEX heads_ended ON heads(ended) WHERE ended>0;"
+    "ALTER TABLE sessions RENAME TO sessions_1;"
+    "CREATE TABLE sessions(tenant TEXT NOT NULL,id TEXT NOT NULL,user_id ANY,metadata ANY,"
+    "flags INTEGER NOT NULL,created INTEGER NOT NULL,look_at INTEGER NOT NULL,"
+    "ended INTEGER NOT NULL,PRIMARY KEY(tenant,id)) STRICT,WITHOUT ROWID;"
+    "INSERT INTO sessions SELECT tenant,id,user_id,metadata,0,created,max(1,created),0 "
+    "FROM sessions_1;"
+    "DROP TABLE sessions_1;"
+    "CREATE INDEX sessions_open ON sessions(tenant,created,id) WHERE ended=0;"
+    "CREATE INDEX sessions_ended ON sessions(tenant,created,id) WHERE ended>0;"
+    "CREATE INDEX sessions_look ON sessions(look_at) WHERE look_at>0;"
+    "CREATE TABLE session_counts(scope INTEGER NOT NULL,tenant TEXT NOT NULL,"
+    "open INTEGER NOT NULL,PRIMARY KEY(scope,tenant)) STRICT,WITHOUT ROWID;"
+    "INSERT INTO session_counts SELECT 0,'',count(*) FROM sessions WHERE ended=0;"
+    "INSERT INTO session_counts SELECT 1,tenant,count(*) FROM sessions WHERE ended=0 "
+    "GROUP BY tenant;" COUNT_SESSIONS
+    "CREATE TABLE purged(tip INTEGER PRIMARY KEY,conversation TEXT NOT NULL) STRICT;"
+    "CREATE TABLE notes(name TEXT NOT NULL PRIMARY KEY,text ANY NOT NULL) STRICT,WITHOUT ROWID;"
+    "CREATE TABLE tenants(tenant TEXT NOT NULL PRIMARY KEY,wake_at INTEGER NOT NULL) "
+    "STRICT,WITHOUT ROWID;"
+    "CREATE INDEX tenants_wake ON tenants(wake_at) WHERE wake_at>0;";
+
+const tm_sqlite_migration tm__sqlite_migrations[] = {{1, version_1}, {2, version_2}};
 const size_t tm__sqlite_migration_count =
     sizeof(tm__sqlite_migrations) / sizeof(tm__sqlite_migrations[0]);
 
@@ -51,9 +98,29 @@ tm_status tm__sqlite_newer(tm_error *err, const char *path, int64_t version) {
                   path, (long long)version, tm__sqlite_newest());
 }
 
+static int drop_views(sqlite3 *db) {
+  sqlite3_stmt *st = NULL;
+  tm_buf sql = {0};
+  int rc = sqlite3_prepare_v2(db, "SELECT name FROM views", -1, &st, NULL);
+  while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm__buf_printf(&sql, "DROP VIEW IF EXISTS \"%s\";", (const char *)sqlite3_column_text(st, 0));
+    rc = SQLITE_OK;
+  }
+  if (rc == SQLITE_DONE) rc = SQLITE_OK;
+  (void)sqlite3_finalize(st);
+  tm__buf_text(&sql, "DELETE FROM views;");
+  if (rc == SQLITE_OK)
+    rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
+  tm__buf_free(&sql);
+  return rc;
+}
+
+/* Views that name what a migration changes would stop it; tm__sqlite_views makes them anew. */
 static int migrate_from(sqlite3 *db, int64_t version, const tm_sqlite_migration *list,
                         size_t count) {
-  int rc = SQLITE_OK;
+  int64_t views = 0;
+  int rc = tm__sqlite_int(db, "SELECT count(*) FROM sqlite_schema WHERE name='views'", &views);
+  if (rc == SQLITE_OK && views > 0) rc = drop_views(db);
   for (size_t i = 0; rc == SQLITE_OK && i < count; i++)
     if (list[i].version > version) rc = sqlite3_exec(db, list[i].sql, NULL, NULL, NULL);
   if (rc != SQLITE_OK) return rc;
@@ -113,13 +180,14 @@ static const char steps_select[] =
   "WHERE s.key IS NOT NULL OR j.flags<>0";
 
 static const char checkpoints_select[] =
-  "SELECT j.id AS checkpoint_id, j.conversation AS conversation_id,"
+  "SELECT j.revision AS checkpoint_id, j.conversation AS conversation_id,"
   " CASE WHEN " PLAIN " THEN j.body->>'$.step' END AS step_id,"
   " " STATE " AS state_snapshot, j.created AS created_at "
   "FROM journal j WHERE j.checkpoint<>0";
 
 static const char sessions_select[] =
-  "SELECT s.id AS session_id, s.user_id, s.metadata,"
+  "SELECT s.id AS session_id, CASE s.flags WHEN 0 THEN s.user_id END AS user_id,"
+  " CASE s.flags WHEN 0 THEN s.metadata END AS metadata,"
   " ifnull((SELECT max(j.created) FROM heads h JOIN journal j ON j.id=h.tip"
   "  WHERE h.tenant=s.tenant AND h.session=s.id),s.created) AS last_activity,"
   " s.created AS created_at "
@@ -143,13 +211,17 @@ static bool is_identifier(const char *name) {
 }
 
 static bool is_taken(const tm_store *s, size_t count, const char *name) {
-  static const char *const tables[] = {"heads",    "journal", "start_keys",
-                                       "sessions", "scripts", "views"};
+  static const char *const tables[] = {"heads",   "journal",        "start_keys", "sessions",
+                                       "scripts", "session_counts", "purged",     "notes",
+                                       "tenants", "views"};
+  static const char *const indexes[] = {"heads_", "start_keys_", "sessions_", "tenants_"};
   for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
     if (sqlite3_stricmp(name, tables[i]) == 0) return true;
   for (size_t i = 0; i < count; i++)
     if (sqlite3_stricmp(name, s->views[i]) == 0) return true;
-  return sqlite3_strnicmp(name, "heads_", 6) == 0 || sqlite3_strnicmp(name, "start_keys_", 11) == 0;
+  for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++)
+    if (sqlite3_strnicmp(name, indexes[i], (int)strlen(indexes[i])) == 0) return true;
+  return false;
 }
 
 tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error *err) {
@@ -194,23 +266,6 @@ static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
   }
   int end = sqlite3_finalize(st);
   return rc != SQLITE_OK ? rc : end;
-}
-
-static int drop_views(sqlite3 *db) {
-  sqlite3_stmt *st = NULL;
-  tm_buf sql = {0};
-  int rc = sqlite3_prepare_v2(db, "SELECT name FROM views", -1, &st, NULL);
-  while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-    tm__buf_printf(&sql, "DROP VIEW IF EXISTS \"%s\";", (const char *)sqlite3_column_text(st, 0));
-    rc = SQLITE_OK;
-  }
-  if (rc == SQLITE_DONE) rc = SQLITE_OK;
-  (void)sqlite3_finalize(st);
-  tm__buf_text(&sql, "DELETE FROM views;");
-  if (rc == SQLITE_OK)
-    rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
-  tm__buf_free(&sql);
-  return rc;
 }
 
 static int make_view(sqlite3 *db, const tm_store *s, size_t kind) {

@@ -8,15 +8,15 @@
 
 /* ---- transactions ---- */
 
-static tm_status run(tm_store_conn *c, tm_sql which, const char *doing, tm_error *err) {
+tm_status tm__sqlite_do(tm_store_conn *c, tm_sql which, const char *doing, tm_error *err) {
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, which, &st, err);
   return status == TM_OK ? tm__sqlite_run(c, st, doing, err) : status;
 }
 
-static tm_status begin(tm_store_conn *c, tm_error *err) {
+tm_status tm__sqlite_begin(tm_store_conn *c, tm_error *err) {
   tm_status status = tm__sqlite_in_place(c->store, err);
-  return status == TM_OK ? run(c, TM_SQL_BEGIN, "begin a transaction", err) : status;
+  return status == TM_OK ? tm__sqlite_do(c, TM_SQL_BEGIN, "begin a transaction", err) : status;
 }
 
 /* Without the memory for saying so, closing the handle rolls back as well. */
@@ -24,6 +24,20 @@ static void roll_back(tm_store_conn *c) {
   if (c->db == NULL || sqlite3_get_autocommit(c->db) != 0) return;
   (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
   if (sqlite3_get_autocommit(c->db) == 0) tm__sqlite_drop(c);
+}
+
+/* Where SQLite cannot open the folder to sync it, it says nothing: errno alone does. */
+static tm_status make_name_durable(tm_store_conn *c, tm_error *err) {
+  if (c->store->wal || errno == 0) return TM_OK;
+  tm__sqlite_doubt(c->store);
+  return tm__sqlite_settle_doubts(c->store, err);
+}
+
+tm_status tm__sqlite_end(tm_store_conn *c, tm_status status, tm_error *err) {
+  if (status == TM_OK) status = tm__sqlite_do(c, TM_SQL_COMMIT, "make a transaction durable", err);
+  if (status == TM_OK) status = make_name_durable(c, err);
+  if (status != TM_OK) roll_back(c);
+  return status;
 }
 
 static tm_status newest_row(tm_store_conn *c, int64_t *out, tm_error *err) {
@@ -71,6 +85,7 @@ static int bind_head(sqlite3_stmt *st, const tm_head *h, int64_t row_id,
   rc |= sqlite3_bind_int(st, 9, (int)h->status);
   rc |= sqlite3_bind_int64(st, 10, h->wake_at);
   rc |= tm__sqlite_bind_text(st, 11, h->claim);
+  rc |= sqlite3_bind_int64(st, 12, h->ended);
   return rc;
 }
 
@@ -84,10 +99,10 @@ static tm_status write_head(tm_store_conn *c, tm_sql which, const tm_commit *ite
   if (status != TM_OK) return status;
   int rc = bind_head(st, h, row_id, recent, encode_recent(recent, h, row_id));
   if (which == TM_SQL_ADD_HEAD) {
-    rc |= tm__sqlite_bind_text(st, 12, h->tenant);
-    rc |= tm__sqlite_bind_text(st, 13, h->session);
-    rc |= tm__sqlite_bind_text(st, 14, h->system);
-    rc |= sqlite3_bind_int64(st, 15, h->created);
+    rc |= tm__sqlite_bind_text(st, 13, h->tenant);
+    rc |= tm__sqlite_bind_text(st, 14, h->session);
+    rc |= tm__sqlite_bind_text(st, 15, h->system);
+    rc |= sqlite3_bind_int64(st, 16, h->created);
   } else {
     rc |= sqlite3_bind_int64(st, 8, item->expect_revision);
   }
@@ -108,14 +123,19 @@ static tm_status compare_and_set(tm_store_conn *c, const tm_commit *item, int64_
   return status;
 }
 
-/* ---- rows, sessions, start keys ---- */
+/* ---- rows, start keys ---- */
+
+int tm__sqlite_bind_body(sqlite3_stmt *st, int at, uint32_t flags, tm_slice body) {
+  const char *bytes = body.ptr != NULL ? body.ptr : "";
+  if (flags == 0) return tm__sqlite_bind(st, at, (tm_slice){bytes, body.len});
+  return sqlite3_bind_blob64(st, at, bytes, body.len, SQLITE_STATIC);
+}
 
 static tm_status add_row(tm_store_conn *c, const tm_commit *item, int64_t row_id, tm_error *err) {
   const tm_row *row = item->row;
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_ROW, &st, err);
   if (status != TM_OK) return status;
-  tm_slice body = row->body.ptr != NULL ? row->body : TM_S("");
   int rc = sqlite3_bind_int64(st, 1, row_id);
   rc |= sqlite3_bind_int64(st, 2, row->parent);
   rc |= sqlite3_bind_int64(st, 3, row->base);
@@ -125,23 +145,9 @@ static tm_status add_row(tm_store_conn *c, const tm_commit *item, int64_t row_id
   rc |= sqlite3_bind_int64(st, 7, row->created);
   rc |= sqlite3_bind_int(st, 8, row->checkpoint);
   rc |= sqlite3_bind_int64(st, 9, row->flags);
-  rc |= row->flags == 0 ? tm__sqlite_bind(st, 10, body)
-                        : sqlite3_bind_blob64(st, 10, body.ptr, body.len, SQLITE_STATIC);
+  rc |= tm__sqlite_bind_body(st, 10, row->flags, row->body);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a row", err);
   return tm__sqlite_run(c, st, "append to the journal", err);
-}
-
-static tm_status add_session(tm_store_conn *c, const tm_commit *item, int64_t now, tm_error *err) {
-  sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_SESSION, &st, err);
-  if (status != TM_OK) return status;
-  int rc = tm__sqlite_bind_text(st, 1, item->head.tenant);
-  rc |= tm__sqlite_bind_text(st, 2, item->head.session);
-  rc |= tm__sqlite_bind(st, 3, item->session->user_id);
-  rc |= tm__sqlite_bind(st, 4, item->session->metadata);
-  rc |= sqlite3_bind_int64(st, 5, now);
-  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a session", err);
-  return tm__sqlite_run(c, st, "keep a session", err);
 }
 
 static tm_status add_key(tm_store_conn *c, const tm_commit *item, int64_t row_id, int64_t now,
@@ -170,33 +176,55 @@ static tm_status answer_key(tm_store_conn *c, const tm_commit *item, int64_t row
   return tm__sqlite_run(c, st, "answer a start key", err);
 }
 
-/* Forgets a few old keys; gives pages that became free back to the file system. */
-static tm_status expire_keys(tm_store_conn *c, int64_t now, tm_error *err) {
+tm_status tm__sqlite_expire_keys(tm_store_conn *c, int64_t now, int *count, tm_error *err) {
   sqlite3_stmt *st;
+  *count = 0;
   tm_status status = tm__sqlite_statement(c, TM_SQL_EXPIRE_KEYS, &st, err);
   if (status != TM_OK) return status;
   int rc = sqlite3_bind_int64(st, 1, now - TM_KEY_AGE_MS);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind the time", err);
   status = tm__sqlite_run(c, st, "forget old start keys", err);
-  if (status != TM_OK || sqlite3_changes(c->db) == 0 || !c->store->auto_vacuum) return status;
-  return run(c, TM_SQL_SHRINK, "shrink the file", err);
+  if (status == TM_OK) *count = sqlite3_changes(c->db);
+  return status;
+}
+
+/* Forgets a few old keys; gives pages that became free back to the file system. */
+static tm_status tidy_keys(tm_store_conn *c, int64_t now, tm_error *err) {
+  int count;
+  tm_status status = tm__sqlite_expire_keys(c, now, &count, err);
+  if (status != TM_OK || count == 0 || !c->store->auto_vacuum) return status;
+  return tm__sqlite_do(c, TM_SQL_SHRINK, "shrink the file", err);
 }
 
 /* ---- a commit ---- */
 
-/* Everything that can say no comes before anything that writes. */
-static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_t now,
-                       tm_error *err) {
-  bool taken = false, fits = false, starts = item->expect_revision == 0;
+/* Does nothing stand in the way? If something does, item->status says what. */
+static tm_status judge(tm_store_conn *c, tm_commit *item, tm_error *err) {
+  bool taken = false, fits = true, starts = item->expect_revision == 0;
+  size_t most = c->store->record_bytes_max;
   tm_start_key key;
   tm_status status = TM_OK;
   if ((item->status = tm__commit_check(item)) != TM_OK) return TM_OK;
-  if (starts && item->start_key != 0)
+  if (item->row != NULL && most != 0 && item->row->body.len > most) item->status = TM_ETOOLARGE;
+  if (item->status != TM_OK || !starts) return TM_OK;
+  if (item->start_key != 0)
     status =
         tm__sqlite_find_key(c, tm__slice(item->head.tenant), item->start_key, &key, &taken, err);
-  if (status == TM_OK && !taken) status = compare_and_set(c, item, row_id, &fits, err);
+  if (status == TM_OK && item->session != NULL && !taken)
+    status = tm__sqlite_session_fits(c, item, &fits, err);
+  item->status = taken ? TM_ECONFLICT : fits ? TM_OK : TM_ELIMIT;
+  return status;
+}
+
+/* Everything that can say no comes before anything that writes. */
+static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_t now,
+                       tm_error *err) {
+  bool as_expected = false, starts = item->expect_revision == 0;
+  tm_status status = judge(c, item, err);
+  if (status != TM_OK || item->status != TM_OK) return status;
+  status = compare_and_set(c, item, row_id, &as_expected, err);
   if (status != TM_OK) return status;
-  if (!fits) {
+  if (!as_expected) {
     item->status = TM_ECONFLICT;
     return TM_OK;
   }
@@ -205,7 +233,8 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_
     status = add_key(c, item, row_id, now, err);
   if (status == TM_OK && !starts && item->start_answer && row_id != 0)
     status = answer_key(c, item, row_id, err);
-  if (status == TM_OK && starts && item->session != NULL) status = add_session(c, item, now, err);
+  if (status == TM_OK && starts && item->session != NULL)
+    status = tm__sqlite_session_join(c, item, err);
   item->row_id = row_id;
   return status;
 }
@@ -220,25 +249,16 @@ static tm_status apply_all(tm_store_conn *c, tm_commit *const *items, size_t cou
     if (items[i]->row_id != 0) newest = items[i]->row_id;
     started = started || (items[i]->start_key != 0 && items[i]->status == TM_OK);
   }
-  if (status == TM_OK && started) status = expire_keys(c, now, err);
+  if (status == TM_OK && started) status = tidy_keys(c, now, err);
   return status;
-}
-
-/* Where SQLite cannot open the folder to sync it, it says nothing: errno alone does. */
-static tm_status make_name_durable(tm_store_conn *c, tm_error *err) {
-  if (c->store->wal || errno == 0) return TM_OK;
-  tm__sqlite_doubt(c->store);
-  return tm__sqlite_settle_doubts(c->store, err);
 }
 
 tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
                             tm_error *err) {
-  tm_status status = begin(c, err);
+  tm_status status = tm__sqlite_begin(c, err);
   if (status == TM_OK) status = apply_all(c, items, count, err);
-  if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
-  if (status == TM_OK) status = make_name_durable(c, err);
+  status = tm__sqlite_end(c, status, err);
   if (status == TM_OK) return TM_OK;
-  roll_back(c);
   for (size_t i = 0; i < count; i++) {
     items[i]->status = status;
     items[i]->row_id = 0;
@@ -250,7 +270,7 @@ tm_status tm__sqlite_commit(tm_store_conn *c, tm_commit *const *items, size_t co
 
 tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err) {
   tm_status status = tm__sqlite_in_place(c->store, err);
-  return status == TM_OK ? run(c, TM_SQL_PROBE, "try to write", err) : status;
+  return status == TM_OK ? tm__sqlite_do(c, TM_SQL_PROBE, "try to write", err) : status;
 }
 
 static tm_status revive(tm_store_conn *c, const char *claim, int64_t now, int64_t *taken,
@@ -270,28 +290,13 @@ tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_e
   tm_buf *dead = &c->store->dead;
   *taken = 0;
   if (dead->len == 0) return TM_OK;
-  tm_status status = begin(c, err);
+  tm_status status = tm__sqlite_begin(c, err);
   for (size_t at = 0; status == TM_OK && at < dead->len; at += TM_ID_SIZE)
     status = revive(c, dead->ptr + at, now, taken, err);
-  if (status == TM_OK) status = run(c, TM_SQL_COMMIT, "make a transaction durable", err);
-  roll_back(c);
+  status = tm__sqlite_end(c, status, err);
   if (status == TM_OK)
     tm__buf_clear(dead); /* a claim made from now on has an owner */
   else
     *taken = 0;
   return status;
-}
-
-tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
-                                tm_slice sources, tm_error *err) {
-  sqlite3_stmt *st;
-  tm_status status = tm__sqlite_in_place(c->store, err);
-  if (status == TM_OK) status = tm__sqlite_statement(c, TM_SQL_ADD_SCRIPT, &st, err);
-  if (status != TM_OK) return status;
-  int rc = tm__sqlite_bind(st, 1, system);
-  rc |= tm__sqlite_bind(st, 2, version);
-  rc |= tm__sqlite_bind(st, 3, sources);
-  rc |= sqlite3_bind_int64(st, 4, c->store->now_ms(c->store->now_ud));
-  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a script", err);
-  return tm__sqlite_run(c, st, "keep a script", err);
 }
