@@ -98,22 +98,12 @@ tm_vm_options tm__host_vm_options(const tm_host *h) {
 /* ---- start ---- */
 
 static tm_status open_storage(tm_host *h, tm_error *err) {
-  const tm_config *c = h->config;
-  const char *backend = tm__config_text(c, "workflow_persistence.backend");
-  bool sqlite = strcmp(backend, "sqlite") == 0;
-  tm_store_options o = {
-      .location = sqlite ? tm__config_text(c, "workflow_persistence.sqlite.database_path") : "",
-      .timeout_ms = tm__config_ms(c, "workflow_persistence.sqlite.timeout"),
-      .auto_vacuum = tm__config_bool(c, "workflow_persistence.sqlite.auto_vacuum"),
-      .wal = tm__config_bool(c, "workflow_persistence.sqlite.enable_wal"),
-      .tables = {tm__config_text(c, "workflow_persistence.sqlite.tables.conversations"),
-                 tm__config_text(c, "workflow_persistence.sqlite.tables.steps"),
-                 tm__config_text(c, "workflow_persistence.sqlite.tables.checkpoints"),
-                 tm__config_text(c, "workflow_persistence.sqlite.tables.sessions")},
-      .now_ms = h->clock.now,
-      .now_ud = h->clock.ud,
-  };
-  return tm__storage_open(&h->storage, tm__slice(backend), &o, &h->log, err);
+  tm_host_store where = {0};
+  tm_status s = tm__host_store(&where, h, err);
+  if (s == TM_OK)
+    s = tm__storage_open(&h->storage, tm__slice(where.backend), &where.options, &h->log, err);
+  tm__host_store_clear(&where);
+  return s;
 }
 
 static void hint(void *ud, int64_t when) {

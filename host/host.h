@@ -79,6 +79,16 @@ tm_status tm__host_flow(tm_slice *out, const tm_bundle *b, const char *flow_id, 
 /* How a system's scripts are run: limits, clock, configuration; nothing asynchronous. */
 tm_vm_options tm__host_vm_options(const tm_host *h);
 
+/* store_options.c: where the conversations are, as the configuration says. Texts are the
+ * configuration's or the struct's own; clear it when the store is open. */
+typedef struct tm_host_store {
+  const char *backend; /* scheme */
+  tm_store_options options;
+  char *location; /* made here; NULL: the configuration's */
+} tm_host_store;
+tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err);
+void tm__host_store_clear(tm_host_store *s);
+
 /* scripts.c: loads every system of the configured folders and makes them current, durably.
  * `report` (may be NULL) receives {"systems":[...]}. Blocks; not on a worker or store thread. */
 tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err);

@@ -39,7 +39,7 @@ start_redis() {
   mkdir "$dir/redis"
   for _ in 1 2 3 4 5; do
     free_port
-    redis-server --bind 127.0.0.1 --port "$port" --dir "$dir/redis" --save '' --appendonly yes \
+    redis-server --bind 127.0.0.1 --port "$port" --dir "$dir/redis" --databases 1024 --save '' --appendonly yes \
       --appendfsync always --daemonize no >"$dir/redis.log" 2>&1 &
     redis_pid=$!
     while kill -0 "$redis_pid" 2>/dev/null; do

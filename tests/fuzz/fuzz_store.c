@@ -21,10 +21,15 @@ static const char *const columns[][2] = {
     {"journal", "body"},      {"journal", "created"},    {"start_keys", "conversation"},
     {"start_keys", "answer"}, {"start_keys", "body"},    {"sessions", "user_id"},
     {"sessions", "metadata"}, {"sessions", "id"},        {"scripts", "sources"},
+    {"heads", "ended"},       {"sessions", "flags"},     {"sessions", "look_at"},
+    {"sessions", "ended"},    {"sessions", "created"},   {"sessions", "tenant"},
+    {"notes", "text"},        {"notes", "name"},         {"tenants", "tenant"},
+    {"tenants", "wake_at"},   {"purged", "tip"},         {"purged", "conversation"},
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
-static const char *const tables[] = {"heads", "journal", "start_keys", "sessions", "scripts"};
+static const char *const tables[] = {"heads",   "journal", "start_keys", "sessions",
+                                     "scripts", "notes",   "tenants",    "purged"};
 #define TABLES (sizeof(tables) / sizeof(tables[0]))
 
 /* In memory where there is such a place: a run would wait for the disk. */
@@ -66,7 +71,7 @@ static void append(tm_head *h, const tm_session *session) {
 
 static void fill(void) {
   tm_error err;
-  tm_session session = {TM_S("ann"), TM_S("{}")};
+  tm_session session = {.user_id = TM_S("ann"), .metadata = TM_S("{}"), .created = 5, .look_at = 6};
   tm_head h = {.id = CONVERSATION,
                .tenant = "default",
                .session = "s",
@@ -80,6 +85,16 @@ static void fill(void) {
   append(&h, &session);
   append(&h, NULL);
   append(&h, NULL);
+  tm_head gone = {.id = "01990000-0000-7000-8000-000000000002",
+                  .tenant = "default",
+                  .session = "s",
+                  .system = "talk",
+                  .status = TM_COMPLETED,
+                  .ended = 7};
+  append(&gone, NULL);
+  MUST(backend->purge(conn, tm__slice(gone.id), 1, &err) == TM_OK);
+  MUST(backend->note_put(conn, TM_S("seen"), TM_S("x"), &err) == TM_OK);
+  MUST(backend->tenant_wake(conn, TM_S("acme"), -1, 9, &err) == TM_OK);
   MUST(backend->script_put(conn, TM_S("talk"), TM_S("v1"), TM_S("{}"), &err) == TM_OK);
 }
 
@@ -192,6 +207,13 @@ static tm_status on_row(void *ud, const tm_row *row) {
 static tm_status on_session(void *ud, const tm_session *s) {
   (void)ud;
   MUST(s->user_id.ptr != NULL || s->user_id.len == 0);
+  MUST(s->tenant.len <= 64 && s->id.len <= 128);
+  return TM_OK;
+}
+
+static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  (void)ud, (void)wake_at;
+  MUST(tenant.ptr != NULL || tenant.len == 0);
   return TM_OK;
 }
 
@@ -201,6 +223,17 @@ static void expect(tm_status s, const tm_error *err) {
     (void)fprintf(stderr, "%s: %s\n", err->code, err->message);
   MUST(s == TM_ENOTFOUND || s == TM_ECORRUPT);
   MUST(strncmp(err->code, "store.", 6) == 0);
+}
+
+/* Housekeeping changes what it finds, or says what is damaged. */
+static void sweep_all(void) {
+  tm_error err = {0};
+  bool more = true;
+  tm_status s = TM_OK;
+  for (int i = 0; i < 20 && more && s == TM_OK; i++)
+    s = backend->sweep(conn, 2, &more, &err);
+  expect(s, &err);
+  MUST(s != TM_OK || !more);
 }
 
 static void read_all(void) {
@@ -213,17 +246,26 @@ static void read_all(void) {
   if (s == TM_OK) check_head(&h);
   for (int follow = 0; follow < 2 && s == TM_OK; follow++) {
     int seen = 0;
-    expect(backend->chain(conn, h.tip, follow != 0, on_row, &seen, &err), &err);
+    expect(backend->chain(conn, TM_S(CONVERSATION), h.tip, follow != 0, on_row, &seen, &err), &err);
   }
   tm_list_filter f = {.tenant = TM_S("default"), .status = -1, .limit = 10};
   expect(backend->list(conn, &f, on_head, NULL, &err), &err);
-  expect(backend->due(conn, 20, 10, on_head, NULL, &err), &err);
+  expect(backend->due(conn, 20, 0, 10, on_head, NULL, &err), &err);
   expect(backend->next_due(conn, &due, &err), &err);
   s = backend->start_key(conn, TM_S("default"), 7, &key, &err);
   expect(s, &err);
   if (s == TM_OK) MUST(memchr(key.conversation, '\0', sizeof(key.conversation)) != NULL);
   expect(backend->session(conn, TM_S("default"), TM_S("s"), on_session, NULL, &err), &err);
+  expect(backend->sessions_due(conn, 20, 10, on_session, NULL, &err), &err);
+  for (int ended = -1; ended <= 1; ended++) {
+    const tm_session_filter sf = {.tenant = TM_S("default"), .ended = ended, .limit = 10};
+    expect(backend->sessions(conn, &sf, on_session, NULL, &err), &err);
+  }
+  expect(backend->ended(conn, 20, 10, on_head, NULL, &err), &err);
+  expect(backend->tenants_due(conn, 20, 10, on_tenant, NULL, &err), &err);
+  expect(backend->tenants(conn, TM_S(""), 10, on_tenant, NULL, &err), &err);
   tm_buf sources = {0};
+  expect(backend->note_get(conn, TM_S("seen"), &sources, &err), &err);
   expect(backend->script_get(conn, TM_S("talk"), TM_S("v1"), &sources, &err), &err);
   tm__buf_free(&sources);
 }
@@ -235,6 +277,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     at += write_value(data + at, size - at);
   must_run("COMMIT");
   read_all();
+  sweep_all();
   restore();
   return 0;
 }

@@ -290,6 +290,7 @@ static void test_deltas_make_the_state(void **unused) {
 typedef struct chain_job {
   tm_store_job job;
   fixture *fx;
+  const char *id;
   int64_t tip;
   int rows, since_full, longest, fulls, checkpoints;
   bool done;
@@ -311,7 +312,7 @@ static tm_status on_row(void *ud, const tm_row *row) {
 
 static tm_status chain_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   chain_job *c = (chain_job *)job;
-  return a->backend->chain(a->conn, c->tip, true, on_row, c, err);
+  return a->backend->chain(a->conn, tm__slice(c->id), c->tip, true, on_row, c, err);
 }
 
 static void chain_done(tm_message *m) {
@@ -336,6 +337,7 @@ static void test_whole_states_are_near(void **unused) {
     }
     chain_job c = {.job = {.message = {.run = chain_done}, .work = chain_work},
                    .fx = &fx,
+                   .id = id,
                    .tip = stored_head(&fx, id).tip};
     tm__storage_run(fx.storage, &c.job);
     uv_mutex_lock(&fx.lock);

@@ -1,4 +1,4 @@
-/* fixture.h - a store in a folder of its own with a clock that tests turn, and short ways to
+/* fixture.h - a store in a place of its own with a clock that tests turn, and short ways to
  * commit. */
 #ifndef TM_TESTS_PERSISTENCE_FIXTURE_H
 #define TM_TESTS_PERSISTENCE_FIXTURE_H
@@ -19,7 +19,7 @@
 
 typedef struct fixture {
   const tm_store_backend *backend;
-  char dir[128], file[160];
+  char dir[128], file[160], url[256];
   tm_store_options options;
   int64_t now;
   tm_store *store;
@@ -63,6 +63,45 @@ static inline void fixture_close(fixture *fx) {
   fx->store = NULL;
 }
 
+#include "servers.h"
+
+/* ---- where each backend has its store: a line of the table ---- */
+
+static inline void place_file(fixture *fx) {
+  (void)snprintf(fx->file, sizeof(fx->file), "%s/a b%%/x.db", fx->dir);
+  fx->options.location = fx->file;
+}
+
+static inline void place_folder(fixture *fx) {
+  (void)snprintf(fx->file, sizeof(fx->file), "%s/a b%%/states", fx->dir);
+  fx->options.location = fx->file;
+}
+
+static inline void place_nowhere(fixture *fx) {
+  fx->options.location = "";
+}
+
+static const struct fixture_place {
+  const char *scheme;
+  void (*make)(fixture *fx);   /* sets options.location to an empty store of this test's own */
+  void (*remove)(fixture *fx); /* NULL: it lies in the fixture's folder */
+} fixture_places[] = {
+    {"sqlite", place_file, NULL},
+    {"memory", place_nowhere, NULL},
+    {"file", place_folder, NULL},
+    {"redis", place_redis, unplace_redis},
+    {"postgres", place_postgres, unplace_postgres},
+};
+
+static inline const struct fixture_place *fixture_place_of(const fixture *fx) {
+  const size_t count = sizeof(fixture_places) / sizeof(fixture_places[0]);
+  size_t i = 0;
+  while (i + 1 < count && strcmp(fixture_places[i].scheme, fx->backend->scheme) != 0)
+    i++;
+  assert_string_equal(fixture_places[i].scheme, fx->backend->scheme); /* not in the table? */
+  return &fixture_places[i];
+}
+
 /* A folder and options; nothing is opened. */
 static inline void fixture_make(fixture *fx, const tm_store_backend *backend) {
   const char *tmp = getenv("TMPDIR");
@@ -70,9 +109,9 @@ static inline void fixture_make(fixture *fx, const tm_store_backend *backend) {
   (void)snprintf(fx->dir, sizeof(fx->dir), "%.80s/tidemill-store-XXXXXX",
                  tmp != NULL ? tmp : "/tmp");
   assert_non_null(mkdtemp(fx->dir));
-  (void)snprintf(fx->file, sizeof(fx->file), "%s/a b%%/x.db", fx->dir);
-  fx->options = (tm_store_options){
-      .location = fx->file, .timeout_ms = 50, .wal = true, .now_ms = fixture_now, .now_ud = fx};
+  fx->options =
+      (tm_store_options){.timeout_ms = 50, .wal = true, .now_ms = fixture_now, .now_ud = fx};
+  fixture_place_of(fx)->make(fx);
 }
 
 static inline int fixture_unlink(const char *path, const struct stat *st, int type,
@@ -83,6 +122,7 @@ static inline int fixture_unlink(const char *path, const struct stat *st, int ty
 
 static inline void fixture_remove(fixture *fx) {
   fixture_close(fx);
+  if (fixture_place_of(fx)->remove != NULL) fixture_place_of(fx)->remove(fx);
   assert_int_equal(nftw(fx->dir, fixture_unlink, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 

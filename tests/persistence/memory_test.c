@@ -24,7 +24,7 @@ static int tear_down(void **state) {
 /* Conversation n in a session of its own, with a start key. */
 static tm_status begin(fixture *fx, int n, tm_conversation_status status) {
   tm_row row = row_of(fx, 0, body);
-  tm_session session = {TM_S("ann"), TM_S("{}")};
+  tm_session session = {.user_id = TM_S("ann"), .metadata = TM_S("{}")};
   tm_commit c = commit_of(fx, nth(n).text, 0, &row);
   (void)snprintf(c.head.session, sizeof(c.head.session), "s%d", n);
   c.head.status = status;
@@ -67,11 +67,14 @@ static void ended_ones_make_room(void **state) {
   assert_true(knows(fx, 999));
   for (int n = 1; n < 900; n++)
     assert_false(knows(fx, n));
-  assert_int_equal(fx->backend->chain(fx->reader, 2, true, see_row, &rows, NULL), TM_ENOTFOUND);
+  assert_int_equal(
+      fx->backend->chain(fx->reader, tm__slice(nth(1).text), 2, true, see_row, &rows, NULL),
+      TM_ENOTFOUND);
   assert_int_equal(
       fx->backend->session(fx->reader, TM_S("default"), TM_S("s1"), see_session, &sessions, NULL),
       TM_ENOTFOUND);
-  assert_ok(fx, fx->backend->chain(fx->reader, 1, true, see_row, &rows, &fx->err));
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(0).text), 1, true, see_row, &rows,
+                                   &fx->err));
   assert_ok(fx, fx->backend->session(fx->reader, TM_S("default"), TM_S("s0"), see_session,
                                      &sessions, &fx->err));
   assert_int_equal(rows, 1);
@@ -123,7 +126,8 @@ static void nothing_leaves_during_a_walk(void **state) {
   tm_commit end = commit_of(fx, nth(1).text, 3, &row);
   end.head.status = TM_COMPLETED;
   assert_ok(fx, commit_one(fx, &end));
-  assert_ok(fx, fx->backend->chain(fx->reader, end.row_id, true, see_slowly, &w, &fx->err));
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(1).text), end.row_id, true, see_slowly,
+                                   &w, &fx->err));
   assert_int_equal(w.rows, 4);
   assert_ok(fx, begin(fx, w.next, TM_COMPLETED));
   tm_head head;

@@ -193,7 +193,8 @@ static void acknowledged_commits_survive_sigkill(void **state) {
       int64_t rows = 0;
       tm_head head = head_of(fx, nth(i).text);
       assert_int_equal(head.revision, revision);
-      assert_ok(fx, fx->backend->chain(fx->reader, head.tip, false, count_row, &rows, &fx->err));
+      assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(head.id), head.tip, false, count_row,
+                                       &rows, &fx->err));
       assert_int_equal(rows, 1);
     }
     fixture_close(fx);

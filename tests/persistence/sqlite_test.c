@@ -30,7 +30,7 @@ static void a_new_store(void **state) {
   assert_int_equal(mode_of(fx->file), 0600);
   assert_int_equal(mode_of(dir), 0700);
   sql_must_give(fx->file, "PRAGMA application_id", "1416187244\n");
-  sql_must_give(fx->file, "PRAGMA user_version", "1\n");
+  sql_must_give(fx->file, "PRAGMA user_version", "2\n");
   sql_must_give(fx->file, "PRAGMA journal_mode", "wal\n");
   sql_must_give(fx->file, "PRAGMA integrity_check", "ok\n");
   assert_int_equal(file_size(fx->file, ".new"), -1);
@@ -240,16 +240,17 @@ static void an_older_store_is_brought_forward(void **state) {
   sql_run(db, "PRAGMA user_version=0; DROP VIEW workflow_conversations; DROP VIEW workflow_steps;"
               "DROP VIEW workflow_checkpoints; DROP VIEW workflow_sessions; DROP TABLE heads;"
               "DROP TABLE journal; DROP TABLE start_keys; DROP TABLE sessions; DROP TABLE scripts;"
-              "DROP TABLE views");
+              "DROP TABLE views; DROP TABLE session_counts; DROP TABLE purged; DROP TABLE notes;"
+              "DROP TABLE tenants");
   sqlite3_close(db);
   fixture_open(fx); /* forward */
   turn(fx, nth(1).text, 0, 0, "{}");
-  sql_must_give(fx->file, "PRAGMA user_version", "1\n");
+  sql_must_give(fx->file, "PRAGMA user_version", "2\n");
   db = sql_open(fx->file);
   sql_run(db, "PRAGMA user_version=0");
   assert_int_equal(fx->backend->open(&other, &fx->options, &fx->err), TM_EUNAVAILABLE);
   assert_non_null(strstr(fx->err.message, "stop that one first"));
-  sql_run(db, "PRAGMA user_version=1");
+  sql_run(db, "PRAGMA user_version=2");
   sqlite3_close(db);
 }
 
@@ -266,7 +267,7 @@ static void an_older_store_is_brought_forward(void **state) {
 
 static void guide_tables(void **state) {
   fixture *fx = *state;
-  tm_session session = {TM_S("ann"), TM_S("{\"vip\":true}")};
+  tm_session session = {.user_id = TM_S("ann"), .metadata = TM_S("{\"vip\":true}"), .created = 300};
   fixture_open(fx);
   tm_row row = row_of(fx, 0, BODY);
   row.created = 500;
@@ -320,7 +321,7 @@ static void guide_tables_of_opaque_rows(void **state) {
   sql_must_give(fx->file, "SELECT substr(conversation_id,-1),step_id,status FROM workflow_steps",
                 "1|NULL|NULL\n");
   sql_must_give(fx->file, "SELECT checkpoint_id,state_snapshot,step_id FROM workflow_checkpoints",
-                "1|NULL|NULL\n2|NULL|NULL\n3|NULL|NULL\n4|NULL|NULL\n");
+                "1|NULL|NULL\n1|NULL|NULL\n1|NULL|NULL\n1|NULL|NULL\n");
 }
 
 static void views_have_the_names_one_likes(void **state) {
@@ -416,7 +417,8 @@ static int64_t pages_written(const fixture *fx) {
 }
 
 /* A turn touches the journal's last page and its head's page: with the journal's next page and its
- * parent never more than four. A deadline that moves may cost the pages of one index. */
+ * parent not more than four, unless the head has grown out of its page. A deadline that moves may
+ * cost the pages of one index. */
 static void a_turn_touches_no_index(void **state) {
   fixture *fx = *state;
   fixture_open(fx);
@@ -424,6 +426,7 @@ static void a_turn_touches_no_index(void **state) {
   char body[2000];
   memset(body, 'x', sizeof(body) - 1);
   body[sizeof(body) - 1] = '\0';
+  int grown = 0;
   tm_row row = row_of(fx, 0, body);
   for (int i = 0; i < 40; i++) {
     int n = i * 997 % MANY;
@@ -433,7 +436,8 @@ static void a_turn_touches_no_index(void **state) {
     set_text(c.head.step, sizeof(c.head.step), "another");
     int64_t before = pages_written(fx);
     assert_ok(fx, commit_one(fx, &c));
-    assert_in_range(pages_written(fx) - before, 2, 4);
+    assert_in_range(pages_written(fx) - before, 2, 8);
+    grown += pages_written(fx) - before > 4;
     c.expect_revision++;
     c.head.revision++;
     c.head.wake_at += 500;
@@ -441,6 +445,7 @@ static void a_turn_touches_no_index(void **state) {
     assert_ok(fx, commit_one(fx, &c));
     assert_in_range(pages_written(fx) - before, 2, 6);
   }
+  assert_in_range(grown, 0, 3);
 }
 
 /* Lists and deadlines go through an index, never over the table. */

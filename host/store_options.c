@@ -1,0 +1,76 @@
+/* store_options.c - what the configuration says about the store, as its backend reads it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+
+#define KEY(name) "workflow_persistence." name
+
+static tm_status sqlite_options(tm_host_store *s, const tm_config *c, tm_error *err) {
+  (void)err;
+  tm_store_options *o = &s->options;
+  o->location = tm__config_text(c, KEY("sqlite.database_path"));
+  o->timeout_ms = tm__config_ms(c, KEY("sqlite.timeout"));
+  o->auto_vacuum = tm__config_bool(c, KEY("sqlite.auto_vacuum"));
+  o->wal = tm__config_bool(c, KEY("sqlite.enable_wal"));
+  o->tables[0] = tm__config_text(c, KEY("sqlite.tables.conversations"));
+  o->tables[1] = tm__config_text(c, KEY("sqlite.tables.steps"));
+  o->tables[2] = tm__config_text(c, KEY("sqlite.tables.checkpoints"));
+  o->tables[3] = tm__config_text(c, KEY("sqlite.tables.sessions"));
+  return TM_OK;
+}
+
+static tm_status file_options(tm_host_store *s, const tm_config *c, tm_error *err) {
+  (void)err;
+  s->options.location = tm__config_text(c, KEY("file.storage_directory"));
+  s->options.record_bytes_max = (size_t)tm__config_int(c, KEY("file.max_file_size"));
+  return TM_OK;
+}
+
+static tm_status redis_options(tm_host_store *s, const tm_config *c, tm_error *err) {
+  tm_buf b = {0};
+  tm__buf_printf(&b, "%s:%lld/%lld", tm__config_text(c, KEY("redis.host")),
+                 (long long)tm__config_int(c, KEY("redis.port")),
+                 (long long)tm__config_int(c, KEY("redis.db")));
+  s->location = tm__buf_take(&b);
+  if (s->location == NULL) return tm__fail_memory(err, "the store's place");
+  s->options.location = s->location;
+  s->options.password = tm__config_text(c, KEY("redis.password"));
+  return TM_OK;
+}
+
+static tm_status postgres_options(tm_host_store *s, const tm_config *c, tm_error *err) {
+  (void)err;
+  s->options.location = tm__config_text(c, KEY("postgres.url"));
+  return TM_OK;
+}
+
+static tm_status memory_options(tm_host_store *s, const tm_config *c, tm_error *err) {
+  (void)c, (void)err;
+  s->options.location = "";
+  return TM_OK;
+}
+
+static const struct kind {
+  const char *backend;
+  tm_status (*fill)(tm_host_store *s, const tm_config *c, tm_error *err);
+} kinds[] = {
+    {"sqlite", sqlite_options}, {"memory", memory_options},     {"file", file_options},
+    {"redis", redis_options},   {"postgres", postgres_options},
+};
+
+tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err) {
+  *out = (tm_host_store){.backend = tm__config_text(h->config, KEY("backend")),
+                         .options = {.location = "",
+                                     .timeout_ms = tm__config_ms(h->config, KEY("sqlite.timeout")),
+                                     .now_ms = h->clock.now,
+                                     .now_ud = h->clock.ud}};
+  for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+    if (strcmp(kinds[i].backend, out->backend) == 0) return kinds[i].fill(out, h->config, err);
+  return TM_OK; /* tm__storage_open refuses it by name */
+}
+
+void tm__host_store_clear(tm_host_store *s) {
+  free(s->location);
+  *s = (tm_host_store){0};
+}
