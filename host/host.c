@@ -100,8 +100,16 @@ tm_vm_options tm__host_vm_options(const tm_host *h) {
 static tm_status open_storage(tm_host *h, tm_error *err) {
   tm_host_store where = {0};
   tm_status s = tm__host_store(&where, h, err);
-  if (s == TM_OK)
-    s = tm__storage_open(&h->storage, tm__slice(where.backend), &where.options, &h->log, err);
+  if (s == TM_OK) {
+    const tm_storage_options o = {
+        .backend = tm__slice(where.backend),
+        .store = where.options,
+        .isolated = tm__config_bool(h->config, "tenants.isolation"),
+        .tenants_open = (size_t)tm__config_int(h->config, "tenants.open_stores"),
+        .log = &h->log,
+    };
+    s = tm__storage_open(&h->storage, &o, err);
+  }
   tm__host_store_clear(&where);
   return s;
 }
@@ -393,15 +401,16 @@ static void log_left(const tm_host *h, size_t operations, size_t handles) {
           "operations", turns, "handles", open, NULL);
 }
 
-/* Order: no new deadlines, no new work; running turns end or are given up; their answers leave; the
- * store closes; then the threads. */
+/* Order: no new work; running turns end, or nobody waits for the store any more and they are given
+ * up; their answers leave; the store closes; then the threads. */
 static void stop_parts(tm_host *h, int timeout_ms) {
   uv_sem_t done[TM_STOP_STAGES];
   for (int i = 0; i < TM_STOP_STAGES; i++)
     (void)uv_sem_init(&done[i], 0);
   if (h->api != NULL) tm__api_quiesce(h->api);
-  stop_scheduler(h);
   on_workers(h, TM_STOP_DRAIN, &done[TM_STOP_DRAIN], timeout_ms);
+  if (h->storage != NULL) tm__storage_interrupt(h->storage);
+  stop_scheduler(h);
   on_workers(h, TM_STOP_ABANDON, &done[TM_STOP_ABANDON], -1);
   tm__api_stop(h->api);
   h->api = NULL;

@@ -42,11 +42,12 @@ tm_status tm__commit_check(const tm_commit *item) {
 }
 
 tm_status tm__store_tenant(const char *tenant, tm_error *err) {
+  bool dotted = tenant[0] == '.' || tenant[0] == '-';
   size_t len = strspn(tenant, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
-  if (len > 0 && len <= 64 && tenant[len] == '\0') return TM_OK;
+  if (!dotted && len > 0 && len <= 64 && tenant[len] == '\0') return TM_OK;
   return tm__fail(err, TM_EINVAL, "store.tenant",
                   "\"%.100s\" cannot be a tenant with a store of its own: use 1 to 64 of A-Z, a-z, "
-                  "0-9, '_', '.' and '-'",
+                  "0-9, '_', '.' and '-', with none of the last two at the beginning",
                   tenant);
 }
 

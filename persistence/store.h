@@ -195,6 +195,9 @@ typedef struct tm_store_backend {
    * (TM_ECORRUPT) without touching it. Any thread. */
   tm_status (*open)(tm_store **out, const tm_store_options *o, tm_error *err);
   void (*close)(tm_store *s); /* after all connections; NULL allowed */
+  /* Whoever waits for a server, or to learn whether a commit happened, gives up soon: the process
+   * stops. Any thread. NULL: nobody waits for long. */
+  void (*interrupt)(tm_store *s);
   tm_status (*connect)(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
   void (*disconnect)(tm_store_conn *c); /* NULL allowed */
 

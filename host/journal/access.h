@@ -10,7 +10,10 @@
 
 typedef struct tm_store_access { /* connections of the thread that runs the job */
   const tm_store_backend *backend, *memory_backend;
-  tm_store_conn *conn, *memory_conn;
+  tm_store_conn *conn;   /* where the job's tenant is stored */
+  tm_store_conn *common; /* the store of all: scripts, notes, tenants. The same unless tenants have
+                            stores of their own */
+  tm_store_conn *memory_conn;
 } tm_store_access;
 
 /* Each as the member of tm_store_backend of its name. `in_memory` says which of the two stores has

@@ -165,6 +165,7 @@ void tm__reader_list(tm_storage *s, const tm_filter *filter, tm_reply_fn fn, voi
     tm__buf_text(&job->out, "{\"items\":[],\"next\":null}");
     answer(job, TM_OK, NULL);
   } else {
+    memcpy(job->job.tenant, job->tenant, sizeof(job->tenant));
     tm__storage_run(s, &job->job);
   }
 }

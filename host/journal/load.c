@@ -179,7 +179,7 @@ static tm_status find_bundle(load_job *job, const tm_store_access *a, tm_error *
   r->bundle = tm__registry_find(job->registry, system, version);
   if (r->bundle != NULL) return TM_OK;
   tm_buf sources = {0};
-  tm_status status = a->backend->script_get(a->conn, system, version, &sources, err);
+  tm_status status = a->backend->script_get(a->common, system, version, &sources, err);
   if (status == TM_OK) {
     tm_bundle *b = tm__bundle_new(system, version, tm__buf_view(&sources), (tm_slice){0});
     status = b == NULL || !tm__buf_ok(&sources) ? tm__fail_memory(err, "the sources of a system")

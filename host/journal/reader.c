@@ -297,5 +297,6 @@ void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_rea
     return;
   }
   job->job.work = conversation_work;
+  memcpy(job->job.tenant, job->tenant, sizeof(job->tenant));
   tm__storage_run(s, &job->job);
 }

@@ -1,13 +1,23 @@
 /* scheduler.c - asks the store which deadlines have passed: at each tick, at a deadline that was
- * announced, or when poked; never twice at once. */
+ * announced, or when poked; never twice at once. Where tenants have stores of their own, the store
+ * of all says which of them to ask; one after the other is asked then. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "journal/journal.h"
 
 #define PAGE    256
+#define TENANTS 16 /* asked in one look */
 #define NEVER   INT64_MAX
 #define HOLD_MS 5000 /* how long other hosts leave us what we were given */
+/* Until a tenant without deadlines is asked again, and one whose store fails. */
+#define CALM_MS (INT64_C(6) * 60 * 60 * 1000)
+#define FAIL_MS (INT64_C(60) * 1000)
+
+typedef struct due_tenant {
+  char name[65];
+  int64_t wake_at; /* as the store of all has it */
+} due_tenant;
 
 struct tm_scheduler {
   tm_worker *worker;
@@ -27,6 +37,10 @@ struct tm_scheduler {
   tm_message landed;   /* the look has come back */
   uv_sem_t has_landed; /* ... and nothing of it is on a reader's thread any more */
   int64_t now;         /* of the look that is out */
+  due_tenant tenants[TENANTS];
+  size_t tenant_count, tenant; /* how many, and which is asked now: from 1 */
+  bool asking;                 /* tenants; the store of all has answered */
+  int64_t rest;                /* until the next look */
   tm_head heads[PAGE];
   size_t count;
   bool full;
@@ -96,8 +110,17 @@ static tm_status on_head(void *ud, const tm_head *head) {
   return TM_OK;
 }
 
+static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  tm_scheduler *s = ud;
+  due_tenant *t = &s->tenants[s->tenant_count];
+  if (s->tenant_count == TENANTS || !tm__copy(t->name, sizeof(t->name), tenant)) return TM_OK;
+  t->wake_at = wake_at;
+  s->tenant_count++;
+  return TM_OK;
+}
+
 /* Half of a page for those in memory at most, so that neither store keeps the other waiting. */
-static tm_status work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+static tm_status main_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
   s->count = 0;
   tm_status status = a->memory_backend->due(a->memory_conn, s->now, 0, PAGE / 2, on_head, s, err);
@@ -106,7 +129,48 @@ static tm_status work(tm_store_job *job, const tm_store_access *a, tm_error *err
   size_t before = s->count;
   if (status == TM_OK) status = a->backend->due(a->conn, s->now, HOLD_MS, rest, on_head, s, err);
   s->full = s->full || s->count - before == rest;
+  if (status == TM_OK && tm__storage_isolated(s->storage)) {
+    status = a->backend->tenants_due(a->common, s->now, TENANTS, on_tenant, s, err);
+  }
   return status;
+}
+
+/* ---- a tenant with a store of its own; on a writer's thread ---- */
+
+/* When it is asked again: at its next deadline; soon while what is due has not been done. */
+static int64_t next_look(const tm_scheduler *s, int64_t next_due) {
+  if (next_due <= 0) return s->now + CALM_MS;
+  return next_due > s->now + s->poll_ms ? next_due : s->now + s->poll_ms;
+}
+
+static tm_status set_wake(const tm_scheduler *s, const tm_store_access *a, int64_t wake_at,
+                          tm_error *err) {
+  const due_tenant *t = &s->tenants[s->tenant - 1];
+  tm_status status =
+      a->backend->tenant_wake(a->common, tm__slice(t->name), t->wake_at, wake_at, err);
+  return status == TM_ECONFLICT ? TM_OK : status; /* an earlier one came */
+}
+
+/* What is committed before the wake-up is set is seen by the second look, what is committed later
+ * announces itself after its commit (storage.c). */
+static tm_status tenant_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
+  int64_t next = 0, again = 0;
+  tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, PAGE, on_head, s, err);
+  if (status == TM_OK) status = a->backend->next_due(a->conn, &next, err);
+  int64_t wake_at = next_look(s, next);
+  if (status == TM_OK) status = set_wake(s, a, wake_at, err);
+  if (status == TM_OK) status = a->backend->next_due(a->conn, &again, err);
+  if (status == TM_OK && again > s->now && again < wake_at) {
+    status = a->backend->tenant_wake(a->common, tm__slice(job->tenant), -1, again, err);
+  }
+  return status;
+}
+
+/* The tenant's store fails: nobody asks it at every tick. */
+static tm_status postpone_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  const tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
+  return set_wake(s, a, s->now + FAIL_MS, err);
 }
 
 /* A full page means that more is due: look again at once, and while the same heads come (their
@@ -125,24 +189,51 @@ static void on_read(tm_message *m) { /* on the reader's thread */
   uv_sem_post(&s->has_landed);
 }
 
+static void run(tm_scheduler *s,
+                tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *),
+                const char *tenant, bool write) {
+  s->reading = true;
+  s->job.work = work;
+  s->job.write = write;
+  (void)tm__copy(s->job.tenant, sizeof(s->job.tenant), tm__slice(tenant));
+  tm__storage_run(s->storage, &s->job);
+}
+
+/* Asks the next tenant, if there is one; `failed`: the one before could not be asked. */
+static bool ask_tenants(tm_scheduler *s, bool failed) {
+  bool own = s->asking && s->job.tenant[0] != '\0'; /* what failed was the tenant's store */
+  s->count = 0;
+  s->asking = true;
+  if (failed && own) {
+    run(s, postpone_work, "", true);
+  } else if (s->tenant < s->tenant_count) {
+    run(s, tenant_work, s->tenants[s->tenant++].name, true);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 static void on_landed(tm_message *m) {
   tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, landed));
   if (s->stopped) return;
   uv_sem_wait(&s->has_landed);
   s->reading = false;
-  if (s->job.status != TM_OK) {
+  bool failed = s->job.status != TM_OK;
+  if (failed) {
     tm__log_error(s->log, TM_LOG_WARNING, "deadlines cannot be read", &s->job.error);
+    if (!s->asking) s->full = false;
     s->count = 0;
-    s->full = false;
   }
   for (size_t i = 0; i < s->count; i++) {
     s->fn(s->ud, &s->heads[i]);
   }
-  int64_t pause = next_pause(s);
+  if (!s->asking) s->rest = s->tenant_count == TENANTS ? 1 : next_pause(s);
+  if (ask_tenants(s, failed)) return;
   if (s->again) {
     look(s);
   } else {
-    arm(s, pause);
+    arm(s, s->rest);
   }
 }
 
@@ -152,10 +243,11 @@ static void look(tm_scheduler *s) {
   if (s->reading) return;
   if (s->armed) (void)tm__timer_cancel(s->worker, s->timer);
   s->armed = false;
-  s->reading = true;
   __atomic_store_n(&s->next, NEVER, __ATOMIC_RELEASE);
   s->now = tm__clock_now(&s->clock);
-  tm__storage_run(s->storage, &s->job);
+  s->tenant_count = s->tenant = 0;
+  s->asking = false;
+  run(s, main_work, "", tm__storage_shared(s->storage));
 }
 
 /* ---- life ---- */
@@ -182,8 +274,6 @@ tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *s
   s->hint.run = on_hint;
   s->landed.run = on_landed;
   s->job.message.run = on_read;
-  s->job.work = work;
-  s->job.write = tm__storage_shared(storage);
   *out = s;
   tm__scheduler_poke(s); /* the first look, on the worker */
   return TM_OK;

@@ -222,6 +222,8 @@ void tm__slot_read(tm_slot *s, tm_slot_job *job) {
   job->slot = s;
   job->job.message.run = on_read;
   job->job.reply_to = s->journal->o.worker;
+  const char *tenant = s->first != NULL ? s->first->tenant : s->record.head.tenant;
+  memcpy(job->job.tenant, tenant, sizeof(job->job.tenant));
   s->phase = TM_SLOT_READING;
   s->journal->pending++;
   tm__storage_run(s->journal->o.storage, &job->job);

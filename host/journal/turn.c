@@ -306,7 +306,10 @@ static void suspended(tm_turn *t) {
   tm__journal_hint(j, t->append.deadline);
   if (r == NULL && pause <= PAUSE_MAX_MS) {
     r = tm__request_new(TM_REQUEST_WAKE);
-    if (r != NULL) memcpy(r->conversation, s->id, sizeof(r->conversation));
+    if (r != NULL) {
+      memcpy(r->conversation, s->id, sizeof(r->conversation));
+      memcpy(r->tenant, s->record.head.tenant, sizeof(r->tenant));
+    }
   } else if (r != NULL) {
     r->floor = s->record.head.revision;
   }

@@ -256,7 +256,7 @@ static void not_supported_yet(void **state) {
                  "write workflow_persistence.sqlite.database_path");
   assert_loads(f, "workflow_persistence:\n  sqlite: {retention: {conversation_ttl: 0}}\n"
                   "  general: {enable_encryption: false, encryption_key: null}\n"
-                  "llm: {provider: offline, api_key: \"\", model: }\ntenants: []\n"
+                  "llm: {provider: offline, api_key: \"\", model: }\ntenants: {isolation: false}\n"
                   "orchestrator: {session_config: {concurrency: queue, tenant_id: null}}\n");
 }
 

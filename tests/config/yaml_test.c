@@ -75,8 +75,8 @@ static void wrong_shapes(void **state) {
   assert_refused(f, "scripts: [a, 5]\n", "1:14: ", "got the number; put it in quotes");
   assert_refused(f, "scripts: []\n", "1:10: ", "got 0");
   assert_refused(f, "scripts: [\"\"]\n", "1:10: ", "item 1 of the list is empty");
-  assert_refused(f, "tenants:\n  acme: {}\n", "2:3: ", "tenants: not supported yet");
-  assert_refused(f, "tenants: [acme]\n", "1:10: ", "tenants: not supported yet");
+  assert_refused(f, "tenants:\n  acme: {}\n", "2:3: ", "unknown key 'acme' in 'tenants'");
+  assert_refused(f, "tenants: [acme]\n", "1:10: ", "expected a section of keys, got a list");
 }
 
 static void broken_syntax(void **state) {

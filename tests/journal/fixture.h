@@ -63,7 +63,8 @@ typedef struct answer {
 
 typedef struct fixture {
   char dir[128], file[160];
-  const char *backend;
+  const char *backend, *tenant; /* who asks */
+  bool isolated;
   tm_store_options options;
   tm_log log;
   int64_t now; /* atomic */
@@ -430,11 +431,12 @@ static inline bool is_here(answer *a) {
   return here;
 }
 
-static inline tm_request *request_new(tm_request_kind kind, const char *conversation) {
+static inline tm_request *request_new(const char *tenant, tm_request_kind kind,
+                                      const char *conversation) {
   tm_request *r = tm__request_new(kind);
   assert_non_null(r);
   (void)tm__copy(r->conversation, sizeof(r->conversation), tm__slice(conversation));
-  (void)snprintf(r->tenant, sizeof(r->tenant), "t1");
+  (void)tm__copy(r->tenant, sizeof(r->tenant), tm__slice(tenant));
   return r;
 }
 
@@ -453,7 +455,7 @@ static inline answer *submit(host *h, tm_request *r) {
 /* `id` receives the conversation's id; `what` is the message that opens it. */
 static inline answer *start_keyed(host *h, char id[TM_ID_SIZE], const char *what, const char *key) {
   tm__uuid7(id, fixture_now(h->fx));
-  tm_request *r = request_new(TM_REQUEST_START, id);
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_START, id);
   (void)snprintf(r->system, sizeof(r->system), "shop");
   (void)snprintf(r->flow, sizeof(r->flow), "orders");
   (void)snprintf(r->session, sizeof(r->session), "s1");
@@ -470,7 +472,7 @@ static inline answer *start(host *h, char id[TM_ID_SIZE], const char *what) {
 }
 
 static inline answer *say_keyed(host *h, const char *id, const char *what, const char *key) {
-  tm_request *r = request_new(TM_REQUEST_MESSAGE, id);
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_MESSAGE, id);
   tm_buf input = {0};
   tm__buf_printf(&input, "\"%s\"", what);
   r->input_json = tm__buf_take(&input);
@@ -484,22 +486,26 @@ static inline answer *say(host *h, const char *id, const char *what) {
 }
 
 static inline answer *undo(host *h, const char *id, int steps, int64_t checkpoint, bool force) {
-  tm_request *r = request_new(TM_REQUEST_UNDO, id);
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_UNDO, id);
   r->steps = steps;
   r->checkpoint = checkpoint;
   r->force = force;
   return submit(h, r);
 }
 
+static inline void wake_for(host *h, const char *tenant, const char *id) {
+  tm__journal_submit(h->journal, request_new(tenant, TM_REQUEST_WAKE, id));
+}
+
 static inline void wake(host *h, const char *id) {
-  tm__journal_submit(h->journal, request_new(TM_REQUEST_WAKE, id));
+  wake_for(h, h->fx->tenant, id);
 }
 
 static inline answer *read_it(fixture *fx, const char *id, tm_read what, const char *cursor,
                               int limit) {
   answer *a = answer_new(fx);
-  tm__reader_conversation(fx->storage, TM_S("t1"), tm__slice(id), what, tm__slice(cursor), limit,
-                          on_reply, a);
+  tm__reader_conversation(fx->storage, tm__slice(fx->tenant), tm__slice(id), what,
+                          tm__slice(cursor), limit, on_reply, a);
   return await(a);
 }
 
@@ -530,6 +536,7 @@ static inline void head_done(tm_message *m) {
 static inline tm_head stored_head(fixture *fx, const char *id) {
   head_job job = {.job = {.message = {.run = head_done}, .work = head_work}, .fx = fx};
   (void)tm__copy(job.id, sizeof(job.id), tm__slice(id));
+  (void)tm__copy(job.job.tenant, sizeof(job.job.tenant), tm__slice(fx->tenant));
   tm__storage_run(fx->storage, &job.job);
   uv_mutex_lock(&fx->lock);
   while (!job.done)
@@ -679,10 +686,19 @@ static inline int64_t recover(fixture *fx) { /* how many turns of dead hosts are
   return r.taken;
 }
 
+static inline tm_status storage_open(tm_storage **out, fixture *fx, const char *backend,
+                                     tm_error *err) {
+  const tm_storage_options o = {.backend = tm__slice(backend),
+                                .store = fx->options,
+                                .isolated = fx->isolated,
+                                .tenants_open = 1,
+                                .log = &fx->log};
+  return tm__storage_open(out, &o, err);
+}
+
 static inline void storage_start(fixture *fx) {
   tm_error err = {0};
-  tm_status status =
-      tm__storage_open(&fx->storage, tm__slice(fx->backend), &fx->options, &fx->log, &err);
+  tm_status status = storage_open(&fx->storage, fx, fx->backend, &err);
   if (status != TM_OK) print_error("%s: %s\n", err.code, err.message);
   assert_int_equal(status, TM_OK);
   fx->registry = tm__registry_new();
@@ -692,6 +708,7 @@ static inline void storage_start(fixture *fx) {
 
 static inline void fixture_init(fixture *fx, const char *backend) {
   *fx = (fixture){.backend = backend,
+                  .tenant = "t1",
                   .now = START_NOW,
                   .queue_limit = 8,
                   .cache_bytes = 1 << 20,
@@ -757,7 +774,7 @@ static inline void fixture_close(fixture *fx) {
 
 static inline void on_due(void *ud, const tm_head *head) {
   host *h = ud;
-  wake(h, head->id);
+  wake_for(h, head->tenant, head->id);
 }
 
 static inline void scheduler_start(host *h, int64_t poll_ms) {

@@ -140,8 +140,7 @@ static void test_unknown_backend(void **unused) {
   fixture_init(&fx, "sqlite");
   tm_storage *s;
   tm_error err;
-  assert_int_equal(tm__storage_open(&s, TM_S("floppy"), &fx.options, &fx.log, &err),
-                   TM_EUNSUPPORTED);
+  assert_int_equal(storage_open(&s, &fx, "floppy", &err), TM_EUNSUPPORTED);
   assert_null(s);
   assert_string_equal(err.code, "store.unknown");
   FILE *f = fopen(fx.file, "w");
@@ -149,7 +148,7 @@ static void test_unknown_backend(void **unused) {
   for (int i = 0; i < 1000; i++)
     (void)fputs("this is no database", f);
   (void)fclose(f);
-  assert_int_equal(tm__storage_open(&s, TM_S("sqlite"), &fx.options, &fx.log, &err), TM_ECORRUPT);
+  assert_int_equal(storage_open(&s, &fx, "sqlite", &err), TM_ECORRUPT);
   assert_null(s);
   tm__storage_close(NULL);
   fixture_close(&fx);
@@ -163,8 +162,7 @@ static void test_without_threads(void **unused) {
     tm_storage *s;
     tm_error err;
     atomic_store(&provoke.threads, threads);
-    assert_int_equal(tm__storage_open(&s, TM_S("sqlite"), &fx.options, &fx.log, &err),
-                     TM_EUNAVAILABLE);
+    assert_int_equal(storage_open(&s, &fx, "sqlite", &err), TM_EUNAVAILABLE);
     assert_null(s);
     assert_string_equal(err.code, "store.start");
   }

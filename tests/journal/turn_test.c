@@ -67,13 +67,13 @@ static void test_refusals(void **unused) {
     answer *a = say(h, id, "hello");
     assert_refused(a, TM_ENOTFOUND, "conversation.not_found");
     assert_string_equal(a->error.conversation_id, id);
-    tm_request *r = request_new(TM_REQUEST_START, id);
+    tm_request *r = request_new("t1", TM_REQUEST_START, id);
     (void)snprintf(r->system, sizeof(r->system), "none");
     a = submit(h, r);
     assert_refused(a, TM_ENOTFOUND, "system.not_found");
     a = start(h, id, "hello");
     assert_answer(a);
-    r = request_new(TM_REQUEST_MESSAGE, id);
+    r = request_new("t1", TM_REQUEST_MESSAGE, id);
     (void)snprintf(r->tenant, sizeof(r->tenant), "t2");
     a = submit(h, r);
     assert_refused(a, TM_ENOTFOUND, "conversation.not_found");

@@ -140,7 +140,7 @@ static void test_waits_for_the_turn(void **unused) {
     (void)await(there); /* one lands on the first prompt, the other finds nothing before it */
     assert_int_equal((here->status == TM_OK) + (there->status == TM_OK), 1);
     assert_string_equal((here->status == TM_OK ? there : here)->error.code, "rollback.nothing");
-    tm_request *foreign = request_new(TM_REQUEST_UNDO, id);
+    tm_request *foreign = request_new("t1", TM_REQUEST_UNDO, id);
     (void)tm__copy(foreign->tenant, sizeof(foreign->tenant), TM_S("t2"));
     foreign->steps = 1;
     assert_refused(submit(h, foreign), TM_ENOTFOUND, "conversation.not_found");

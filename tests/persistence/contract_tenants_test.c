@@ -136,7 +136,8 @@ static void names_of_tenants_are_checked(void **state) {
   char long_[66];
   memset(long_, 'x', 65);
   long_[65] = '\0';
-  const char *const bad[] = {long_, "a/b", "../x", "a b", "\xc3\xa9", "a'b", "a%b", "a\"b", "a:b"};
+  const char *const bad[] = {long_,  "..",  ".",        "-",   ".a",  "-a",   "a/b",
+                             "../x", "a b", "\xc3\xa9", "a'b", "a%b", "a\"b", "a:b"};
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     tm_store *s = NULL;
     tm_store_options options = fx->options;
@@ -145,7 +146,7 @@ static void names_of_tenants_are_checked(void **state) {
     assert_string_equal(fx->err.code, "store.tenant");
     assert_null(s);
   }
-  const char *const good[] = {"..", ".", "-", "_", "a..b", long_ + 1, "select", "default"};
+  const char *const good[] = {"_", "_.", "0-", "a..b", long_ + 1, "select", "default"};
   for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
     own o = open_own(fx, good[i]);
     put_in(fx, o.conn, good[i][0] == 'x' ? "long" : good[i]);
