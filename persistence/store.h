@@ -151,6 +151,8 @@ typedef struct tm_store_options {
   const char *password; /* redis; NULL: none. Never in a message, as little as one in `location` */
   const char *tenant;   /* NULL or "": the store of all. Else this tenant's own: a file or folder
                            beside it, a key prefix, a schema. 1-64 of [A-Za-z0-9_.-], checked */
+  bool alone;           /* refuse with TM_EUNAVAILABLE "store.in_use" while another process has it
+                           open, where that can be told */
   int64_t timeout_ms;   /* how long to wait for another process's lock, a server's answer */
   bool auto_vacuum;
   bool wal;
@@ -230,6 +232,11 @@ typedef struct tm_store_backend {
   /* TM_ENOTFOUND when unknown or older than 24 h. */
   tm_status (*start_key)(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                          tm_error *err);
+
+  /* The key that the conversation was started with: for copying. TM_ENOTFOUND when there was none
+   * or it is older than 24 h. */
+  tm_status (*key_of)(tm_store_conn *c, tm_slice conversation, uint64_t *key, tm_start_key *out,
+                      tm_error *err);
 
   /* ---- sessions ---- */
   /* What is kept of a session, while `fn` runs; TM_ENOTFOUND when there is none. */

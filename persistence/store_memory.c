@@ -266,6 +266,24 @@ static tm_status memory_start_key(tm_store_conn *c, tm_slice tenant, uint64_t ke
   return known ? TM_OK : tm__memory_not_found(err, "start key");
 }
 
+static tm_status memory_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key,
+                               tm_start_key *out, tm_error *err) {
+  tm_store *s = c->store;
+  int64_t now = s->now_ms(s->now_ud);
+  *out = (tm_start_key){0};
+  tm__memory_lock(s);
+  const tm_head_record *h = tm__memory_find_head(s, conversation);
+  const tm_key_record *k = h != NULL ? h->key : NULL;
+  bool known = k != NULL && !tm__memory_key_is_old(k, now);
+  if (known) {
+    *key = (uint64_t)k->by_key.number;
+    *out = (tm_start_key){.body = k->body, .row = k->answer, .created = k->by_age.number};
+    memcpy(out->conversation, h->head.id, sizeof(out->conversation));
+  }
+  tm__memory_unlock(s);
+  return known ? TM_OK : tm__memory_not_found(err, "start key");
+}
+
 const tm_store_backend tm__store_memory = {
     .abi = TM_STORE_ABI,
     .scheme = "memory",
@@ -284,6 +302,7 @@ const tm_store_backend tm__store_memory = {
     .due = memory_due,
     .next_due = memory_next_due,
     .start_key = memory_start_key,
+    .key_of = memory_key_of,
     .session = tm__memory_session,
     .sessions = tm__memory_sessions,
     .sessions_due = tm__memory_sessions_due,

@@ -120,6 +120,9 @@ static tm_status sqlite_open(tm_store **out, const tm_store_options *o, tm_error
   s->lock = -1;
   tm_status status = set_options(s, o, err);
   if (status == TM_OK) status = tm__sqlite_lock(s, err);
+  if (status == TM_OK && o->alone && !s->alone)
+    status = tm__fail(err, TM_EUNAVAILABLE, "store.in_use",
+                      "store %s is in use by another process: stop that one first", s->path);
   if (status == TM_OK) status = open_file(s, err);
   if (status == TM_OK) status = tm__sqlite_lock_share(s, err);
   if (status == TM_OK)
@@ -147,6 +150,7 @@ const tm_store_backend tm__store_sqlite = {
     .due = tm__sqlite_due,
     .next_due = tm__sqlite_next_due,
     .start_key = tm__sqlite_start_key,
+    .key_of = tm__sqlite_key_of,
     .session = tm__sqlite_session,
     .sessions = tm__sqlite_sessions,
     .sessions_due = tm__sqlite_sessions_due,

@@ -181,6 +181,8 @@ tm_status tm__sqlite_ended(tm_store_conn *c, int64_t before, size_t limit, tm_he
 tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err);
 tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                                tm_error *err);
+tm_status tm__sqlite_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key,
+                            tm_start_key *out, tm_error *err);
 tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                               bool *found, tm_error *err);
 tm_status tm__sqlite_not_found(tm_error *err, const char *what);

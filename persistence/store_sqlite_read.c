@@ -242,17 +242,13 @@ tm_status tm__sqlite_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
 
 /* ---- start keys ---- */
 
-tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
-                              bool *found, tm_error *err) {
-  sqlite3_stmt *st;
+/* KEY or KEY_OF, whose first parameters are bound. *key (or NULL): its fifth column. */
+static tm_status read_key(tm_store_conn *c, sqlite3_stmt *st, int rc, uint64_t *key,
+                          tm_start_key *out, bool *found, tm_error *err) {
   bool readable = true;
+  tm_status status = TM_OK;
   *out = (tm_start_key){0};
   *found = false;
-  tm_status status = tm__sqlite_statement(c, TM_SQL_KEY, &st, err);
-  if (status != TM_OK) return status;
-  int rc = tm__sqlite_bind(st, 1, tenant);
-  rc |= sqlite3_bind_int64(st, 2, (int64_t)key);
-  rc |= sqlite3_bind_int64(st, 3, c->store->now_ms(c->store->now_ud) - TM_KEY_AGE_MS);
   if (rc == SQLITE_OK) rc = sqlite3_step(st);
   if (rc == SQLITE_ROW) {
     *found = true;
@@ -260,11 +256,40 @@ tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, t
     out->body = (uint64_t)sqlite3_column_int64(st, 1);
     out->row = sqlite3_column_int64(st, 2);
     out->created = sqlite3_column_int64(st, 3);
+    if (key != NULL) *key = (uint64_t)sqlite3_column_int64(st, 4);
   } else if (rc != SQLITE_DONE) {
     status = tm__sqlite_conn_fail(c, rc, "find a start key", err);
   }
   sqlite3_reset(st);
   return readable ? status : tm__sqlite_damaged(err, c->store->path, "a start key");
+}
+
+static int64_t oldest_key(const tm_store *s) {
+  return s->now_ms(s->now_ud) - TM_KEY_AGE_MS;
+}
+
+tm_status tm__sqlite_find_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                              bool *found, tm_error *err) {
+  sqlite3_stmt *st;
+  *found = false;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_KEY, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, tenant);
+  rc |= sqlite3_bind_int64(st, 2, (int64_t)key);
+  rc |= sqlite3_bind_int64(st, 3, oldest_key(c->store));
+  return read_key(c, st, rc, NULL, out, found, err);
+}
+
+tm_status tm__sqlite_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key,
+                            tm_start_key *out, tm_error *err) {
+  sqlite3_stmt *st;
+  bool found;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_KEY_OF, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, conversation);
+  rc |= sqlite3_bind_int64(st, 2, oldest_key(c->store));
+  status = read_key(c, st, rc, key, out, &found, err);
+  return status == TM_OK && !found ? tm__sqlite_not_found(err, "start key") : status;
 }
 
 tm_status tm__sqlite_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,

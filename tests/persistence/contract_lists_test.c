@@ -87,6 +87,37 @@ static void start_key_of_a_conflict_is_free(void **state) {
   assert_int_equal(find_key(fx, "default", 7), TM_ENOTFOUND);
 }
 
+static void a_conversation_knows_its_start_key(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_row row = row_of(fx, 0, "{}");
+  tm_commit c = start_of(fx, 1, UINT64_MAX, &row);
+  uint64_t key = 0;
+  tm_start_key k;
+  assert_ok(fx, commit_one(fx, &c));
+  assert_ok(fx, b->key_of(fx->reader, tm__slice(nth(1).text), &key, &k, &fx->err));
+  assert_true(key == UINT64_MAX);
+  assert_true(k.body == c.start_body);
+  assert_int_equal(k.row, 0);
+  assert_int_equal(k.created, fx->now);
+  assert_string_equal(k.conversation, nth(1).text);
+  tm_row answer = row_of(fx, c.row_id, "{}");
+  tm_commit second = commit_of(fx, nth(1).text, 1, &answer);
+  second.start_answer = true;
+  assert_ok(fx, commit_one(fx, &second));
+  assert_ok(fx, b->key_of(fx->reader, tm__slice(nth(1).text), &key, &k, &fx->err));
+  assert_int_equal(k.row, second.row_id);
+  (void)turn(fx, nth(2).text, 0, 0, "{}");
+  assert_int_equal(b->key_of(fx->reader, tm__slice(nth(2).text), &key, &k, NULL), TM_ENOTFOUND);
+  assert_int_equal(b->key_of(fx->reader, TM_S("none"), &key, &k, NULL), TM_ENOTFOUND);
+  fx->now += TM_KEY_AGE_MS + 1;
+  assert_int_equal(b->key_of(fx->reader, tm__slice(nth(1).text), &key, &k, NULL), TM_ENOTFOUND);
+  tm_commit late = start_of(fx, 3, UINT64_MAX, &row); /* the key is another's now */
+  assert_ok(fx, commit_one(fx, &late));
+  assert_int_equal(b->key_of(fx->reader, tm__slice(nth(1).text), &key, &k, NULL), TM_ENOTFOUND);
+  assert_ok(fx, b->key_of(fx->reader, tm__slice(nth(3).text), &key, &k, &fx->err));
+}
+
 static void start_keys_last_a_day(void **state) {
   fixture *fx = *state;
   tm_row row = row_of(fx, 0, "{}");
@@ -352,6 +383,7 @@ static const struct CMUnitTest cases[] = {
     CASE(taken_start_key_is_a_conflict),
     CASE(start_key_of_a_conflict_is_free),
     CASE(start_keys_last_a_day),
+    CASE(a_conversation_knows_its_start_key),
     CASE(many_old_keys_go_in_batches),
     CASE(sessions_are_made_once),
     CASE(lists_filter_and_page),
