@@ -1,0 +1,65 @@
+/* copy_lane.h - one conversation on its way from store to store: what is there already, which row
+ * comes next. Rows are read in segments of bounded size; a walk goes from new to old, copying from
+ * old to new, so the first walk notes where segments begin and ends with the one that is needed
+ * first.
+ */
+#ifndef TM_JOURNAL_COPY_LANE_H
+#define TM_JOURNAL_COPY_LANE_H
+
+#include "journal/copy_walk.h"
+
+#ifndef TM_COPY_SEGMENT_ROWS
+#define TM_COPY_SEGMENT_ROWS 1024
+#endif
+#ifndef TM_COPY_SEGMENT_BYTES
+#define TM_COPY_SEGMENT_BYTES ((size_t)256 << 10)
+#endif
+
+typedef struct tm_copy_row {
+  tm_row row;  /* its body's pointer is set when the row is used */
+  size_t body; /* where it begins in `bodies` */
+} tm_copy_row;
+
+typedef struct tm_copy_lane { /* zero-initialise */
+  tm_head head;               /* the source's, read once */
+  uint8_t digest[TM_COPY_DIGEST];
+  /* the target's, as it is now */
+  int64_t revision, tip; /* 0: none */
+  int64_t floor;         /* revision of its newest row: up to here all is there */
+  /* rows of the source above the floor */
+  int64_t *segments; /* ids of the newest row of each, newest segment first; owned */
+  size_t segment_count, segment_cap;
+  tm_copy_row *rows; /* of the segment in memory, newest first; owned */
+  size_t row_count, row_cap;
+  tm_buf bodies;
+  tm_copy_refs refs;
+  uint64_t start_key; /* 0: none, or not known any more */
+  tm_start_key start;
+  bool changed; /* something was written */
+  /* the next commit */
+  tm_commit commit;
+  tm_row next;
+} tm_copy_lane;
+
+typedef enum tm_copy_state {
+  TM_COPY_ROWS,  /* something is to be written */
+  TM_COPY_THERE, /* the target has the revision of the source: compare */
+  TM_COPY_MOVED, /* the target's conversation went on by itself */
+} tm_copy_state;
+
+/* Looks at both sides. lane->head is set. TM_ENOTFOUND: it has been purged meanwhile. */
+tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state *out,
+                             tm_error *err);
+/* Makes lane->commit; only in state TM_COPY_ROWS. Reads the next segment when one is used up. */
+tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_error *err);
+/* After lane->commit was applied; *done: it was the last. */
+void tm__copy_lane_advance(tm_copy_lane *lane, bool *done);
+/* Does the target give back what the source has? TM_ECORRUPT "copy.differs". */
+tm_status tm__copy_lane_verify(const tm_copy *c, const tm_copy_lane *lane, tm_error *err);
+size_t tm__copy_lane_bytes(const tm_copy_lane *lane);
+void tm__copy_lane_free(tm_copy_lane *lane); /* zeroed again; keeps no memory */
+
+/* Called with every row that is read: lets the caller stop. TM_ECANCELLED "copy.stopped". */
+tm_status tm__copy_pause(const tm_copy *c, tm_error *err);
+
+#endif
