@@ -28,6 +28,9 @@ enum { /* who takes an option */
        FOR_LIST = 1 << 5,
        FOR_PAGE = 1 << 6,
        FOR_ROLLBACK = 1 << 7,
+       FOR_COPY = 1 << 8,
+       FOR_FORCE = 1 << 9,
+       FOR_DOCTOR = 1 << 10,
 };
 
 typedef struct option {
@@ -53,7 +56,10 @@ static const option options[] = {
     {"cursor", "CURSOR", FOR_PAGE, offsetof(cli, cursor), "goes on where a page ended"},
     {"steps", "N", FOR_ROLLBACK, offsetof(cli, steps), "how many answered prompts to go back"},
     {"checkpoint", "ID", FOR_ROLLBACK, offsetof(cli, checkpoint), "the checkpoint to go back to"},
-    {"force", NULL, FOR_ROLLBACK, offsetof(cli, force), "also over irreversible steps"},
+    {"from", "URL", FOR_COPY, offsetof(cli, from), "the store to copy (the configured one)"},
+    {"to", "URL", FOR_COPY, offsetof(cli, to), "the store to copy into (the configured one)"},
+    {"deep", NULL, FOR_DOCTOR, offsetof(cli, deep), "reads the whole store"},
+    {"force", NULL, FOR_FORCE, offsetof(cli, force), "goes on where it would refuse, see above"},
     {"help", NULL, FOR_ALL, offsetof(cli, help), "explains the command"},
     {"version", NULL, FOR_ALL, offsetof(cli, version), "prints the version"},
 };
@@ -92,8 +98,9 @@ static const command commands[] = {
      run_conversation, "The transcript of a conversation."},
     {"conversations", "checkpoints", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_PAGE,
      run_conversation, "The checkpoints of a conversation."},
-    {"conversations", "rollback", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_ROLLBACK,
-     run_rollback, "Goes back by --steps or to a --checkpoint."},
+    {"conversations", "rollback", "CONVERSATION", 1, 1,
+     FOR_DATA | FOR_STEER | FOR_ROLLBACK | FOR_FORCE, run_rollback,
+     "Goes back by --steps or to a --checkpoint; --force also over irreversible steps."},
     {"conversations", "fork", "", 0, 0, 0, NULL, ""},
     {"conversations", "pause", "", 0, 0, 0, NULL, ""},
     {"conversations", "resume", "", 0, 0, 0, NULL, ""},
@@ -103,12 +110,27 @@ static const command commands[] = {
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
     {"sessions", NULL, "", 0, 0, 0, NULL, ""},
     {"reload", NULL, "", 0, 0, 0, NULL, ""},
-    {"store", NULL, "", 0, 0, 0, NULL, ""},
+    {"store", "copy", "", 0, 0, FOR_DATA | FOR_COPY | FOR_FORCE, run_store_copy,
+     "Copies everything from one store to another and compares both by digest.\n"
+     "A store is sqlite:PATH, file:FOLDER, redis://[:PASSWORD@]HOST[:PORT][/DB],\n"
+     "postgres://USER@HOST/DATABASE or `config`. The source may be in use; what happens\n"
+     "meanwhile comes with the next run. Stopped anywhere, the same command goes on.\n"
+     "Conversations that went on by themselves in the target are left as they are and\n"
+     "reported; --force replaces them."},
     {"new", NULL, "", 0, 0, 0, NULL, ""},
-    {"backup", NULL, "", 0, 0, 0, NULL, ""},
-    {"restore", NULL, "", 0, 0, 0, NULL, ""},
+    {"backup", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_backup,
+     "Copies the configured store, which may be in use, into a new SQLite file.\n"
+     "The file is there when it is complete; stopped anywhere, the same command goes on.\n"
+     "What is encrypted stays so. --force replaces an older file."},
+    {"restore", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_restore,
+     "Copies a backup into the configured store. Stop the servers that use it first.\n"
+     "A store with conversations that the backup does not have, or that went on since, is\n"
+     "refused untouched. With --force the former stay as they are, and the latter are set\n"
+     "back to the backup. Stopped anywhere, the same command goes on."},
     {"purge", NULL, "", 0, 0, 0, NULL, ""},
-    {"doctor", NULL, "", 0, 0, 0, NULL, ""},
+    {"doctor", NULL, "", 0, 0, FOR_DATA | FOR_DOCTOR, run_doctor,
+     "What is wrong or unsafe with this installation and how to mend it; exit code 1 if\n"
+     "there is any error. Changes nothing; a server may be running."},
     {"bench", NULL, "", 0, 0, 0, NULL, ""},
 };
 
@@ -271,8 +293,9 @@ static void print_help(void) {
   for (size_t i = 0; i < COUNT(commands); i++) {
     const command *k = &commands[i];
     if (k->run == NULL) continue;
-    (void)printf("  %s%s%s%s%s\n      %s\n", k->name, k->sub != NULL ? " " : "",
-                 k->sub != NULL ? k->sub : "", k->args[0] != '\0' ? " " : "", k->args, k->help);
+    (void)printf("  %s%s%s%s%s\n      %.*s\n", k->name, k->sub != NULL ? " " : "",
+                 k->sub != NULL ? k->sub : "", k->args[0] != '\0' ? " " : "", k->args,
+                 (int)strcspn(k->help, "\n"), k->help);
   }
   (void)printf("\noptions of every command:\n");
   print_options(FOR_ALL);
@@ -288,8 +311,9 @@ static void print_command_help(const command *k) {
 static int print_group_help(const char *name) {
   for (size_t i = 0; i < COUNT(commands); i++)
     if (commands[i].run != NULL && strcmp(commands[i].name, name) == 0)
-      (void)printf("tidemill %s %s%s%s\n      %s\n", name, commands[i].sub,
-                   commands[i].args[0] != '\0' ? " " : "", commands[i].args, commands[i].help);
+      (void)printf("tidemill %s %s%s%s\n      %.*s\n", name, commands[i].sub,
+                   commands[i].args[0] != '\0' ? " " : "", commands[i].args,
+                   (int)strcspn(commands[i].help, "\n"), commands[i].help);
   return EXIT_OK;
 }
 

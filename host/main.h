@@ -18,8 +18,8 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 /* The command line, parsed. Texts are borrowed from argv. */
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
-  const char *status, *system, *flow, *limit, *cursor, *steps, *checkpoint;
-  bool json, force, help, version;
+  const char *status, *system, *flow, *limit, *cursor, *steps, *checkpoint, *from, *to;
+  bool json, force, deep, help, version;
   const char *set[CLI_MAX_SETS + 1];
   size_t sets;
   const char *arg[CLI_MAX_ARGS + 1]; /* what is no option, without the command; NULL-terminated */
@@ -74,7 +74,7 @@ int show_answer(cli *c, const char *view, answer *a);
 void look_at_terminal(cli *c); /* columns and colour */
 int flush_output(int code);    /* EXIT_FAILED when stdout could not be written, else `code` */
 
-/* ---- main_data.c, main_chat.c, main.c: the commands; exit codes ---- */
+/* ---- main_data.c, main_chat.c, main_store.c: the commands; exit codes ---- */
 int run_check(cli *c);
 int run_systems(cli *c);
 int run_flows(cli *c);
@@ -83,5 +83,9 @@ int run_conversations(cli *c); /* list */
 int run_conversation(cli *c);  /* show, steps, messages, checkpoints */
 int run_rollback(cli *c);
 int run_chat(cli *c);
+int run_store_copy(cli *c);
+int run_backup(cli *c);
+int run_restore(cli *c);
+int run_doctor(cli *c);
 
 #endif

@@ -182,6 +182,49 @@ TM_API void tm_config_read(tm_host *host, tm_reply_fn fn, void *ud);
 TM_API void tm_scripts_check(tm_host *host, const char *const *paths, size_t count, tm_reply_fn fn,
                              void *ud);
 
+/* ---- stores as a whole, without start; each calls back before it returns ---- */
+
+typedef struct tm_progress {
+  int64_t done, total; /* conversations: looked at, and how many there were at the beginning */
+  int64_t rows;        /* written */
+} tm_progress;
+/* Called often, on the thread of the caller; 0 stops where that is safe (TM_ECANCELLED). */
+typedef int (*tm_progress_fn)(void *ud, const tm_progress *progress);
+
+/* Zero-initialise with TM_MOVE_INIT. */
+typedef struct tm_move {
+  size_t size;
+  const char *from, *to; /* sqlite:PATH, file:FOLDER, redis://..., postgres://..., or NULL: the
+                            configured store. For a backup and a restore: a file */
+  int force;
+  tm_progress_fn progress; /* NULL: none */
+  void *progress_ud;
+} tm_move;
+#define TM_MOVE_INIT TM_INIT(tm_move)
+
+/* Copies everything from one store to another; both stay. What is there already is compared, so a
+ * run that was stopped goes on, and a second one brings what happened since. With `force`
+ * conversations that went on by themselves in the target are replaced. Answers
+ * {"from","to","conversations","copied","rows","sessions","scripts","removed","tenants","digest",
+ * "failures","failed":[{"conversation_id","code","message"}]}; `failed` names the first hundred. */
+TM_API void tm_store_copy(tm_host *host, const tm_move *move, tm_reply_fn fn, void *ud);
+
+/* Copies the configured store, which may be in use, into a new SQLite file `to`, which is there
+ * only when it is complete. With `force` an older file is replaced. Answers as tm_store_copy. */
+TM_API void tm_store_backup(tm_host *host, const tm_move *move, tm_reply_fn fn, void *ud);
+
+/* Copies the backup `from` into the configured store, which nobody may be using. A store that has
+ * conversations the backup does not have, or newer ones, is refused untouched; with `force` the
+ * former stay and the latter are set back. Answers as tm_store_copy. */
+TM_API void tm_store_restore(tm_host *host, const tm_move *move, tm_reply_fn fn, void *ud);
+
+/* What is wrong or unsafe with an installation, whether a server runs or not:
+ * {"items":[{"level","area","text"}],"errors":n,"warnings":n}; level is error, warning or info.
+ * `deep` reads the whole store. A configuration that cannot be loaded is a finding. */
+TM_API void tm_doctor(const tm_options *options, int deep, tm_reply_fn fn, void *ud);
+
+/* ---- texts ---- */
+
 /* Turns an answer's JSON into text for a terminal of `columns` columns; `view` is a name of
  * lua/tidemill/cli ("systems", "conversations", "steps", "config", "check", "turn", ...).
  * The reply's `json` is then that text. Calls back before it returns. */

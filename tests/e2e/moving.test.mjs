@@ -1,0 +1,312 @@
+// Backups, restoring and copying as an operator does them: under load, killed, with bad files.
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { noted, Place, program, Server, wait } from './host.mjs';
+
+const SAID = 'Where is my parcel, please?';
+const begin = async (server) => {
+  const r = await server.begin('customer_service', 'comprehensive_workflow');
+  assert.equal(r.status, 201, r.text);
+  return r.json.conversation_id;
+};
+const sqlite = (file, sql) => {
+  const r = spawnSync('sqlite3', [file, sql], { encoding: 'utf8' });
+  assert.equal(r.status, 0, r.stderr);
+  return r.stdout.trim();
+};
+// A command that runs beside us; resolves with its end.
+const start = (place, args, { prefix = '' } = {}) => {
+  const child = spawn('sh', ['-c', `${prefix}exec "$@"`, 'sh', program, ...args, '--config',
+    place.config], { cwd: place.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  const got = { out: '', err: '' };
+  child.stdout.on('data', (d) => { got.out += d; });
+  child.stderr.on('data', (d) => { got.err += d; });
+  const end = new Promise((done) => child.on('close', (code, signal) => {
+    noted(got.out);
+    noted(got.err);
+    done({ ...got, code, signal });
+  }));
+  return { child, end };
+};
+const good = (r) => {
+  assert.equal(r.code, 0, r.err + r.out);
+  return JSON.parse(r.out);
+};
+const refused = (r, code, status = 1) => {
+  assert.equal(r.code, status, r.err + r.out);
+  assert.match(r.err, new RegExp(`\\[${code.replace('.', '\\.')}\\]\n$`, 'm'));
+};
+// A configuration beside the place's own whose store is `file`.
+const other = (place, file) => {
+  const settings = structuredClone(place.settings);
+  settings.workflow_persistence.sqlite.database_path = file;
+  const config = join(place.dir, `other-${readdirSync(place.dir).length}.yaml`);
+  writeFileSync(config, JSON.stringify(settings));
+  return { dir: place.dir, config };
+};
+// A store with `count` conversations of two turns.
+const filled = async (count) => {
+  const place = new Place();
+  const server = await new Server(place).start();
+  const ids = [];
+  for (let i = 0; i < count; i++) {
+    ids.push(await begin(server));
+    assert.equal((await server.say(ids[i], SAID)).status, 200);
+  }
+  return { place, server, ids };
+};
+
+test('a backup of a server under load can be served', async () => {
+  const { place, server, ids } = await filled(20);
+  const known = new Map(ids.map((id) => [id, 2]));
+  let over = false;
+  const client = async (mine) => {
+    while (!over) {
+      const id = await begin(server);
+      const r = await server.say(mine, SAID, {});
+      if (r.status !== 200) mine = id;
+    }
+  };
+  const clients = [client(ids[0]), client(ids[1]), client(ids[2])];
+  const report = good(await start(place, ['backup', 'b.db', '--json']).end);
+  const second = good(await start(place, ['backup', 'b.db', '--json', '--force']).end);
+  over = true;
+  await Promise.all(clients);
+  assert.ok(report.conversations >= 20 && report.failures === 0);
+  assert.ok(second.conversations >= report.conversations);
+  assert.match(report.digest, /^[0-9a-f]{64}$/);
+  await server.stop();
+  assert.deepEqual(readdirSync(place.dir).filter((f) => f.startsWith('b.db')), ['b.db']);
+  const twin = await new Server(other(place, join(place.dir, 'b.db'))).start();
+  for (const [id, revision] of known) {
+    const r = await twin.get(`/v1/conversations/${id}`);
+    assert.ok(r.json.revision >= revision, r.text);
+  }
+  const again = await twin.say(ids[5], 'Thank you.');
+  assert.equal(again.status, 200, again.text);
+  await twin.stop();
+  place.remove();
+});
+
+test('a copy that is killed again and again arrives', async () => {
+  const { place, server } = await filled(150);
+  await server.stop();
+  const copy = ['store', 'copy', '--to', 'sqlite:t.db', '--json'];
+  for (let i = 0; i < 12; i++) {
+    const run = start(place, copy);
+    await wait(3 * i);
+    run.child.kill('SIGKILL');
+    await run.end;
+  }
+  const report = good(place.run(copy));
+  const fresh = good(place.run(['store', 'copy', '--to', 'sqlite:fresh.db', '--json']));
+  assert.equal(report.conversations, 150);
+  assert.equal(report.digest, fresh.digest);
+  const target = join(place.dir, 't.db');
+  const what = 'SELECT conversation,revision,kind,body FROM journal ORDER BY 1,2';
+  assert.equal(sqlite(target, what), sqlite(place.database, what));
+  assert.equal(sqlite(target, 'PRAGMA integrity_check'), 'ok');
+  const repeat = good(place.run(copy));
+  assert.equal(repeat.copied + repeat.rows + repeat.sessions + repeat.scripts, 0);
+  place.remove();
+});
+
+const opens = (pid, name) => {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      try { return readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith(name); } catch { return false; }
+    });
+  } catch { return false; }
+};
+
+test('a signal stops it where that is safe, and it says how to go on', async () => {
+  const { place, server } = await filled(3);
+  const copy = ['store', 'copy', '--to', 'sqlite:t.db', '--json'];
+  good(place.run(copy));
+  for (let i = 0; i < 3; i++) await begin(server);
+  await server.stop();
+  const locker = spawn('sqlite3', [join(place.dir, 't.db')], { stdio: ['pipe', 'pipe', 'inherit'] });
+  locker.stdin.write('BEGIN IMMEDIATE;\nSELECT 1;\n');
+  await new Promise((done) => locker.stdout.once('data', done));
+  const run = start(place, copy); // it waits for the lock
+  while (!opens(run.child.pid, '/t.db-wal')) await wait(5);
+  run.child.kill('SIGINT');
+  locker.stdin.end('ROLLBACK;\n');
+  const end = await run.end;
+  refused(end, 'copy.stopped');
+  assert.match(end.err, /run the same again to go on/);
+  assert.equal(good(place.run(copy)).conversations, 6);
+  place.remove();
+});
+
+test('restoring', async () => {
+  const { place, server, ids } = await filled(4);
+  good(place.run(['backup', 'b.db', '--json']));
+  refused(place.run(['backup', 'b.db']), 'backup.exists');
+  refused(place.run(['restore', 'b.db']), 'store.in_use');
+  refused(place.run(['backup', 'data/workflow.db', '--force']), 'store.same');
+  refused(place.run(['store', 'copy', '--from', 'config', '--to', `sqlite:${place.database}`]),
+    'store.same');
+  const gone = (await server.get(`/v1/conversations/${ids[0]}`)).json.revision;
+  assert.equal((await server.say(ids[0], 'Thank you.')).status, 200);
+  const fresh = await begin(server);
+  await server.stop();
+  const kept = place.run(['restore', 'b.db']);
+  refused(kept, 'restore.not_empty');
+  assert.match(kept.err, /1 conversations that the backup does not have, and 1 that went on/);
+  const report = good(place.run(['restore', 'b.db', '--force', '--json']));
+  assert.equal(report.removed, 1);
+  const again = await new Server(place).start();
+  assert.equal((await again.get(`/v1/conversations/${ids[0]}`)).json.revision, gone);
+  assert.equal((await again.get(`/v1/conversations/${fresh}`)).status, 200, 'it stays');
+  assert.equal((await again.say(ids[0], 'Thank you.')).status, 200);
+  await again.stop();
+  const empty = other(place, join(place.dir, 'new/store.db'));
+  const r = await start(empty, ['restore', 'b.db', '--json']).end;
+  assert.equal(good(r).copied, 4);
+  const elsewhere = await new Server(empty).start();
+  const turn = await elsewhere.get(`/v1/conversations/${ids[3]}`);
+  assert.equal(turn.json.revision, 2, turn.text);
+  await elsewhere.stop();
+  place.remove();
+});
+
+test('files that are no backups', async () => {
+  const { place, server, ids } = await filled(30);
+  await server.stop();
+  good(place.run(['backup', 'b.db', '--json']));
+  const empty = other(place, join(place.dir, 'new/store.db'));
+  const restore = (file) => start(empty, ['restore', file]).end;
+  refused(await restore('nothing.db'), 'store.absent');
+  refused(await restore('data'), 'store.location');
+  writeFileSync(join(place.dir, 'text.db'), 'This is a text of more than a hundred bytes. '.repeat(30));
+  refused(await restore('text.db'), 'store.damaged');
+  copyFileSync(join(place.dir, 'b.db'), join(place.dir, 'short.db'));
+  truncateSync(join(place.dir, 'short.db'), 20000);
+  refused(await restore('short.db'), 'store.damaged');
+  // A row whose body was altered is a good row to the store: what is copied is what it says. Rows
+  // that are missing are not.
+  copyFileSync(join(place.dir, 'b.db'), join(place.dir, 'holes.db'));
+  sqlite(join(place.dir, 'holes.db'),
+    `DELETE FROM journal WHERE conversation='${ids[7]}' AND revision=1`);
+  const holes = await start(empty, ['restore', 'holes.db', '--json']).end;
+  assert.equal(holes.code, 1);
+  assert.match(holes.err, new RegExp(`${ids[7]}.*\\[journal\\.damaged\\]`));
+  const report = JSON.parse(holes.out);
+  assert.equal(report.failures, 1);
+  assert.equal(report.failed[0].conversation_id, ids[7]);
+  assert.equal(report.copied, 29);
+  const whole = await start(empty, ['restore', 'b.db', '--json']).end;
+  assert.equal(good(whole).copied, 1, 'the missing one comes from a good backup');
+  refused(place.run(['backup', 'data', '--force']), 'backup.io');
+  place.remove();
+});
+
+test('a target without room', async () => {
+  const { place, server } = await filled(60);
+  await server.stop();
+  const full = await start(place, ['backup', 'b.db'], { prefix: 'ulimit -f 400; ' }).end;
+  refused(full, 'store.full');
+  assert.ok(!existsSync(join(place.dir, 'b.db')), 'no half of a backup has its name');
+  assert.equal(good(place.run(['backup', 'b.db', '--json'])).conversations, 60);
+  assert.deepEqual(readdirSync(place.dir).filter((f) => f.startsWith('b.db')), ['b.db']);
+  place.remove();
+});
+
+test('URLs that are no stores, and passwords that nobody sees', () => {
+  const place = new Place();
+  const wrong = ['', 'nonsense', 'sqlite:', 'sqlite://x.db', 'file:', 'file:///x', 'memory:', 'redis://',
+    'redis://user:secret@h', 'redis://:secret@h:70000', 'redis://:secret@h:6379/x', 'redis://h/1/2',
+    'redis://:sec%zzret@h', 'redis://:secret%00@h', 'redis://[::1', 'rediss://:secret@h', 'postgres://',
+    'postgress://u:secret@h/d', 'mysql://u:secret@h', 'redis://:secret@h\n:1', 'sqlite'];
+  for (const url of wrong) {
+    const r = place.run(['store', 'copy', '--to', url]);
+    assert.equal(r.code, 2, `${url}: ${r.err}`);
+    if (url !== '') assert.match(r.err, /\[store\.url\]\n$/);
+    assert.ok(!(r.out + r.err).includes('sec'), r.err);
+  }
+  for (const url of ['redis://:secret@127.0.0.1:1/3', 'postgres://u:secret@127.0.0.1:1/d',
+    'postgresql://u:secret@127.0.0.1:1/d?password=secret']) {
+    const r = place.run(['store', 'copy', '--to', url, '--set',
+      'workflow_persistence.sqlite.timeout=0.2'], { timeout: 60000 });
+    assert.equal(r.code, 1, `${url}: ${r.err}`);
+    assert.ok(!(r.out + r.err).includes('secret'), r.err);
+  }
+  refused(place.run(['store', 'copy', '--from', 'sqlite:nothing.db']), 'store.absent');
+  assert.equal(place.run(['store', 'copy']).code, 2);
+  assert.equal(place.run(['backup']).code, 2);
+  const memory = place.run(['backup', 'b.db', '--set', 'workflow_persistence.backend=memory']);
+  refused(memory, 'store.url', 2);
+  place.remove();
+});
+
+test('what a person sees', async () => {
+  const { place, server } = await filled(2);
+  await server.stop();
+  const r = place.run(['backup', 'b.db']);
+  assert.equal(r.code, 0, r.err);
+  assert.equal(r.err, '', 'no bar without a terminal');
+  assert.match(r.out, /^conversations 2, of those written 2 \(4 rows\)/m);
+  const bar = spawnSync('script', ['-qec', `${program} store copy --to sqlite:c.db --config ${
+    place.config}`, '/dev/null'], { cwd: place.dir, encoding: 'utf8', input: '' });
+  const drawn = bar.stdout.split('\r').filter((line) => line.startsWith('['));
+  assert.ok(drawn.length > 0, bar.stdout);
+  for (const line of drawn) assert.ok(line.length < 80, line);
+  place.remove();
+});
+
+test('the doctor', async () => {
+  const { place, server } = await filled(3);
+  const look = (args = [], options) => {
+    const r = place.run(['doctor', '--json', ...args], options);
+    return { ...r, ...JSON.parse(r.out) };
+  };
+  const well = look(['--deep']); // while the server runs
+  assert.equal(well.code, 0, well.out);
+  assert.equal(well.errors, 0);
+  await server.stop();
+  assert.equal(look().code, 0);
+  const says = (r, level, area, pattern) => assert.ok(
+    r.items.some((i) => i.level === level && i.area === area && pattern.test(i.text)), r.out);
+  const config = readFileSync(place.config);
+  writeFileSync(place.config, JSON.stringify({ ...place.settings, server: { lisen: 'x' } }));
+  const wrong = look();
+  assert.equal(wrong.code, 1);
+  says(wrong, 'error', 'configuration', /listen/);
+  writeFileSync(place.config, config);
+  says(look(['--set', 'server.listen=0.0.0.0:8700']), 'warning', 'address', /whoever reaches it/);
+  const secret = structuredClone(place.settings);
+  secret.workflow_persistence.redis = { password: 'secret' };
+  writeFileSync(place.config, JSON.stringify(secret), { mode: 0o644 });
+  const open = look();
+  assert.equal(open.code, 1);
+  says(open, 'error', 'secrets', /everybody may open it .*chmod 600/);
+  assert.ok(!open.out.includes('"secret"'));
+  writeFileSync(place.config, config);
+  place.script('broken', 'return {');
+  const broken = look();
+  assert.equal(broken.code, 1);
+  says(broken, 'error', 'scripts', /broken\/init\.lua:/);
+  place.script('broken', readFileSync(join(process.cwd(), 'scripts/customer_service/init.lua'), 'utf8')
+    .replace('name = "customer_service"', 'name = "broken"'));
+  sqlite(place.database, `UPDATE heads SET created=${Date.now() + 3600000}`);
+  says(look(), 'error', 'clock', /in the future/);
+  writeFileSync(place.database, 'This is a text of more than a hundred bytes. '.repeat(30));
+  const damaged = look();
+  assert.equal(damaged.code, 1);
+  says(damaged, 'error', 'store', /\[store\.damaged\]/);
+  const absent = look(['--set', `workflow_persistence.sqlite.database_path=${join(place.dir, 'no.db')}`]);
+  says(absent, 'info', 'store', /there is none/);
+  const few = spawnSync('sh', ['-c', `ulimit -n 100; exec ${program} doctor --json --config ${
+    place.config}`], { cwd: place.dir, encoding: 'utf8' });
+  assert.match(few.stdout, /100 files may be open/);
+  const text = place.run(['doctor']);
+  assert.match(text.out, /^error: store: /m);
+  place.remove();
+});
