@@ -41,7 +41,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   int64_t timeout = o->timeout_ms;
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
   s->row_max = o->record_bytes_max != 0 && o->record_bytes_max < TM_ROW_MAX ? o->record_bytes_max
-                                                                           : TM_ROW_MAX;
+                                                                            : TM_ROW_MAX;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   s->made = pthread_mutex_init(&s->mutex, NULL) == 0;

@@ -88,7 +88,7 @@ typedef enum tm_file_sql {
 
 typedef struct tm_file_index { /* one handle */
   sqlite3 *db;
-  bool stale; /* something went wrong that a new handle may mend */
+  bool stale;                              /* something went wrong that a new handle may mend */
   sqlite3_stmt *statements[TM_FSQL_COUNT]; /* prepared at first use */
 } tm_file_index;
 
@@ -103,14 +103,14 @@ struct tm_store_conn {
 };
 
 struct tm_store {
-  char *root;     /* absolute, without links */
-  int lock;       /* descriptor of <root>/lock, shared while the store is open */
-  bool alone;     /* when it was opened, no other process had it open */
-  bool rebuilt;   /* when it was opened, the index was made anew */
-  int64_t cut;    /* logs whose end was torn and was dropped then */
-  int redo[2];    /* descriptors */
+  char *root;   /* absolute, without links */
+  int lock;     /* descriptor of <root>/lock, shared while the store is open */
+  bool alone;   /* when it was opened, no other process had it open */
+  bool rebuilt; /* when it was opened, the index was made anew */
+  int64_t cut;  /* logs whose end was torn and was dropped then */
+  int redo[2];  /* descriptors */
   uint64_t redo_inode[2], index_inode;
-  tm_buf dead;    /* claims found then, TM_ID_SIZE bytes each: nobody holds them any more */
+  tm_buf dead; /* claims found then, TM_ID_SIZE bytes each: nobody holds them any more */
   int timeout_ms;
   size_t row_max; /* bytes of a body */
   int64_t (*now_ms)(void *ud);
@@ -120,7 +120,7 @@ struct tm_store {
   pthread_cond_t wake;
   pthread_t drainer;
   bool made, started, wanted, closing;
-  bool again;  /* the drainer's: a sync failed, what it was for is to be written again */
+  bool again; /* the drainer's: a sync failed, what it was for is to be written again */
 };
 
 /* ---- error ---- */
@@ -169,11 +169,11 @@ void tm__file_sum(unsigned char out[TM_FILE_SUM], const tm_slice *parts, size_t 
 typedef enum tm_file_look { TM_FILE_GOOD, TM_FILE_CUT, TM_FILE_BAD, TM_FILE_FAILED } tm_file_look;
 typedef struct tm_file_frame {
   int64_t at, size;
-  tm_slice head;   /* JSON */
+  tm_slice head; /* JSON */
   bool has_row;
-  tm_row row;      /* its id is the frame's place, or that of the frame it was moved from */
-  int64_t moved;   /* 0, or the frame that has this one's row now */
-} tm_file_frame;   /* slices point into the buffer it was read to */
+  tm_row row;    /* its id is the frame's place, or that of the frame it was moved from */
+  int64_t moved; /* 0, or the frame that has this one's row now */
+} tm_file_frame; /* slices point into the buffer it was read to */
 
 void tm__file_log_begin(tm_buf *b, tm_slice id); /* a log's first line */
 /* A frame that begins at `at` of the log. `row` NULL: none. `size` 0, or the bytes it must have. */
@@ -321,8 +321,8 @@ tm_status tm__file_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, 
 tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
 tm_status tm__file_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__file_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
-tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
-                              tm_slice sources, tm_error *err);
+tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,
+                              tm_error *err);
 tm_status tm__file_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                               tm_error *err);
 tm_status tm__file_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err);

@@ -1,6 +1,6 @@
-/* store_file_apply.c - what an op of the redo log does to the files and to the index. Doing it again
- * changes nothing, so that what a crash interrupted is simply done again, from the first op that
- * may be missing to the last. */
+/* store_file_apply.c - what an op of the redo log does to the files and to the index. Doing it
+ * again changes nothing, so that what a crash interrupted is simply done again, from the first op
+ * that may be missing to the last. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -48,8 +48,8 @@ static tm_status change_file(char *path, const tm_file_op *op, tm_error *err) {
 tm_status tm__file_apply_to_file(const tm_store *s, const tm_file_op *op, tm_error *err) {
   tm_buf path = {0};
   tm__file_path(&path, s, &op->name);
-  tm_status status = tm__buf_ok(&path) ? change_file(path.ptr, op, err)
-                                       : tm__fail_memory(err, "the store's path");
+  tm_status status =
+      tm__buf_ok(&path) ? change_file(path.ptr, op, err) : tm__fail_memory(err, "the store's path");
   tm__buf_free(&path);
   return status;
 }
@@ -102,10 +102,10 @@ static tm_status index_session(tm_store_conn *c, const tm_file_name *name, tm_sl
   const char *p = b.ptr != NULL ? b.ptr : "";
   tm_slice user_id = user ? (tm_slice){p, middle} : (tm_slice){0};
   tm_slice kept = metadata ? (tm_slice){p + middle, b.len - middle} : (tm_slice){0};
-  tm_status status = tm__file_do(
-      c, TM_FSQL_PUT_SESSION, err, "ttbbiiii", name->a, name->b, user_id, kept,
-      tm__json_get_int(json, "flags", 0), tm__json_get_int(json, "created", 0),
-      tm__json_get_int(json, "look_at", 0), tm__json_get_int(json, "ended", 0));
+  tm_status status =
+      tm__file_do(c, TM_FSQL_PUT_SESSION, err, "ttbbiiii", name->a, name->b, user_id, kept,
+                  tm__json_get_int(json, "flags", 0), tm__json_get_int(json, "created", 0),
+                  tm__json_get_int(json, "look_at", 0), tm__json_get_int(json, "ended", 0));
   tm__buf_free(&b);
   return status;
 }

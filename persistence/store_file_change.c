@@ -1,5 +1,5 @@
-/* store_file_change.c - what is written besides commits: what goes, other bodies for rows, sessions,
- * scripts, notes, tenants. */
+/* store_file_change.c - what is written besides commits: what goes, other bodies for rows,
+ * sessions, scripts, notes, tenants. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -14,9 +14,12 @@ static tm_status drop_conversation(tm_store_conn *c, tm_slice id, int64_t expect
                                    tm_error *err) {
   tm_file_entry entry = {0};
   tm_status status = tm__file_entry(c, id, &entry, err);
-  if (status == TM_ECORRUPT) entry.found = true; /* what cannot be read can still be removed */
-  else if (status != TM_OK) return status;
-  else if (!entry.found) return tm__file_not_found(err, "conversation");
+  if (status == TM_ECORRUPT)
+    entry.found = true; /* what cannot be read can still be removed */
+  else if (status != TM_OK)
+    return status;
+  else if (!entry.found)
+    return tm__file_not_found(err, "conversation");
   else if (entry.state.head.revision != expect_revision)
     return tm__fail(err, TM_ECONFLICT, "store.conflict",
                     "conversation %s was changed by another process meanwhile",
@@ -146,11 +149,11 @@ tm_status tm__file_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, t
 tm_status tm__file_session_keep(tm_store_conn *c, const tm_session *session, tm_error *err) {
   tm_buf json = {0};
   tm__file_session_encode(&json, session);
-  tm_status status = tm__buf_ok(&json)
-                         ? tm__file_add_small(
-                               c, &(tm_file_name){TM_FILE_SESSION, session->tenant, session->id},
+  tm_status status =
+      tm__buf_ok(&json)
+          ? tm__file_add_small(c, &(tm_file_name){TM_FILE_SESSION, session->tenant, session->id},
                                tm__buf_view(&json), err)
-                         : tm__fail_memory(err, "a session");
+          : tm__fail_memory(err, "a session");
   tm__buf_free(&json);
   return status;
 }
@@ -185,7 +188,7 @@ static tm_status drop_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm
   bool used = false, there = false;
   tm_status status = is_there(c, TM_FSQL_SESSION_IN_USE, tenant, id, &used, err);
   if (status == TM_OK && used)
-    return tm__fail(err, TM_ECONFLICT, "store.conflict",
+    return tm__fail(err, TM_ECONFLICT, "store.session_in_use",
                     "session %.*s has conversations: they go first", (int)id.len, id.ptr);
   if (status == TM_OK) status = is_there(c, TM_FSQL_SESSION, tenant, id, &there, err);
   if (status != TM_OK || !there) return status;
@@ -200,15 +203,14 @@ tm_status tm__file_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, 
 
 /* ---- scripts, notes, tenants ---- */
 
-tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
-                              tm_slice sources, tm_error *err) {
+tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,
+                              tm_error *err) {
   bool there = false;
   tm_status status = tm__file_begin(c, err);
   if (status != TM_OK) return status;
   status = is_there(c, TM_FSQL_SCRIPT, system, version, &there, err);
   if (status == TM_OK && !there)
-    status =
-        tm__file_add_small(c, &(tm_file_name){TM_FILE_SCRIPT, system, version}, sources, err);
+    status = tm__file_add_small(c, &(tm_file_name){TM_FILE_SCRIPT, system, version}, sources, err);
   return tm__file_finish(c, status, err);
 }
 
@@ -252,7 +254,7 @@ static tm_status wake_tenant(tm_store_conn *c, tm_slice tenant, int64_t expect, 
   tm_status status = find_wake(c, tenant, &now, err);
   if (status != TM_OK) return status;
   bool known = now >= 0;
-  if (known && expect >= 0 && now != expect)
+  if (expect >= 0 && (known ? now : 0) != expect)
     return tm__fail(err, TM_ECONFLICT, "store.conflict",
                     "the wake-up of tenant %.*s was changed by another process meanwhile",
                     (int)tenant.len, tenant.ptr);

@@ -23,8 +23,8 @@ static tm_status key_is_free(tm_store_conn *c, const tm_commit *item, bool *is_f
 /* The session as it is; its texts are borrowed from `st`, which the caller resets. *open: is it? */
 static tm_status find_session(tm_store_conn *c, const tm_commit *item, sqlite3_stmt **st,
                               tm_session *out, bool *found, tm_error *err) {
-  tm_status status = tm__file_bind(c, TM_FSQL_SESSION, st, err, "ss", item->head.tenant,
-                                   item->head.session);
+  tm_status status =
+      tm__file_bind(c, TM_FSQL_SESSION, st, err, "ss", item->head.tenant, item->head.session);
   if (status == TM_OK) status = tm__file_step(c, *st, found, err);
   if (status != TM_OK || !*found) return status;
   *out = (tm_session){.user_id = tm__file_column(*st, 2),
@@ -145,16 +145,24 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, tm_error *err) {
   return status;
 }
 
+/* A few keys that are too old to be known go with every start. */
+static tm_status expire_keys(tm_store_conn *c, tm_error *err) {
+  int64_t since = c->store->now_ms(c->store->now_ud) - TM_KEY_AGE_MS;
+  return tm__file_do(c, TM_FSQL_EXPIRE_KEYS, err, "ii", since, INT64_C(32));
+}
+
 /* One damaged log stops nobody else. */
 static tm_status apply_all(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err) {
   tm_status status = TM_OK;
+  bool started = false;
   for (size_t i = 0; status == TM_OK && i < count; i++) {
     status = apply(c, items[i], err);
+    started = started || (items[i]->start_key != 0 && items[i]->status == TM_OK);
     if (status != TM_ECORRUPT) continue;
     items[i]->status = status;
     status = TM_OK;
   }
-  return status;
+  return status == TM_OK && started ? expire_keys(c, err) : status;
 }
 
 tm_status tm__file_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err) {

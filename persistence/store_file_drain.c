@@ -25,8 +25,7 @@ typedef struct gathered {
 static void gather_op(const tm_store *s, gathered *g, const tm_file_op *op, tm_buf *path) {
   tm__file_path(path, s, &op->name);
   bool ok = tm__buf_ok(path);
-  if (ok && op->kind != TM_FILE_REMOVE)
-    ok = tm__map_set(&g->files, tm__buf_view(path), g);
+  if (ok && op->kind != TM_FILE_REMOVE) ok = tm__map_set(&g->files, tm__buf_view(path), g);
   for (int i = 0; ok && i < 2 && op->kind != TM_FILE_WRITE; i++) { /* its folder, and that of all */
     path->len = (size_t)(strrchr(path->ptr, '/') - path->ptr);
     path->ptr[path->len] = '\0';

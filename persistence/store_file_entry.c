@@ -72,7 +72,8 @@ tm_status tm__file_entry_put(tm_store_conn *c, const tm_file_entry *entry,
   const tm_head *h = &s->head, *b = before != NULL && before->found ? &before->state.head : NULL;
   tm_file_sql which = TM_FSQL_PUT_HEAD;
   sqlite3_stmt *st;
-  if (b != NULL && b->status == h->status && b->ended == h->ended && strcmp(b->claim, h->claim) == 0)
+  if (b != NULL && b->status == h->status && b->ended == h->ended &&
+      strcmp(b->claim, h->claim) == 0)
     which = b->wake_at == h->wake_at ? TM_FSQL_TOUCH : TM_FSQL_WAKE;
   tm__buf_clear(&c->text);
   tm__file_state_encode(&c->text, s);
@@ -80,10 +81,10 @@ tm_status tm__file_entry_put(tm_store_conn *c, const tm_file_entry *entry,
   const char *types = which == TM_FSQL_TOUCH  ? "ssiiit"
                       : which == TM_FSQL_WAKE ? "ssiiiti"
                                               : "ssiiitiisisss";
-  tm_status status = tm__file_bind(c, which, &st, err, types, h->id, h->flow, h->revision,
-                                   entry->size, entry->seq, tm__buf_view(&c->text), h->wake_at,
-                                   (int64_t)h->status, h->claim, h->ended, h->tenant, h->session,
-                                   h->system);
+  tm_status status =
+      tm__file_bind(c, which, &st, err, types, h->id, h->flow, h->revision, entry->size, entry->seq,
+                    tm__buf_view(&c->text), h->wake_at, (int64_t)h->status, h->claim, h->ended,
+                    h->tenant, h->session, h->system);
   if (status == TM_OK) status = tm__file_run(c, st, err);
   bool key = b == NULL || before->state.start_row != s->start_row;
   if (status == TM_OK && key) status = put_key(c, s, err);

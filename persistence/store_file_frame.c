@@ -1,10 +1,11 @@
 /* store_file_frame.c - how a commit lies in a conversation's log, and the small files.
  *
- * A log begins with a line that says whose it is. Each commit appends a frame: one line of JSON with
- * the head as it is then and what is said about the row, the row's body as it is (a line of JSON,
- * when it is neither compressed nor sealed), and a line with the frame's length and checksum, so
- * that the newest head is found from the end. The checksum covers the conversation and the place:
- * a frame that was moved or copied is not taken for another. A row's id is where its frame begins.
+ * A log begins with a line that says whose it is. Each commit appends a frame: one line of JSON
+ * with the head as it is then and what is said about the row, the row's body as it is (a line of
+ * JSON, when it is neither compressed nor sealed), and a line with the frame's length and checksum,
+ * so that the newest head is found from the end. The checksum covers the conversation and the
+ * place: a frame that was moved or copied is not taken for another. A row's id is where its frame
+ * begins.
  */
 #include <errno.h>
 #include <sodium.h>

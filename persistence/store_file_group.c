@@ -156,10 +156,8 @@ static tm_status settle(tm_store_conn *c, const tm_file_redo *before, tm_error *
 
 tm_status tm__file_finish_always(tm_store_conn *c, tm_error *err) {
   tm_file_redo before = c->redo;
-  tm_status status =
-      tm__buf_ok(&c->group) ? TM_OK : tm__fail_memory(err, "a group of commits");
-  if (status == TM_OK)
-    status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
+  tm_status status = tm__buf_ok(&c->group) ? TM_OK : tm__fail_memory(err, "a group of commits");
+  if (status == TM_OK) status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
   bool durable = status == TM_OK;
   if (durable) status = tm__file_meta_write(c, &c->redo, err);
   if (durable && status != TM_OK) tm__file_redo_cancel(c->store, &before, &c->redo);

@@ -92,7 +92,8 @@ static tm_status remove_beside(const tm_store *s, const char *name, tm_error *er
 void tm__file_index_doubt(const tm_store *s) {
   tm_buf path = {0};
   tm__file_beside(&path, s, "index.doubt");
-  int fd = tm__buf_ok(&path) ? open(path.ptr, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+  int fd =
+      tm__buf_ok(&path) ? open(path.ptr, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
   if (fd >= 0) {
     (void)fsync(fd);
     (void)close(fd);
@@ -100,15 +101,15 @@ void tm__file_index_doubt(const tm_store *s) {
   tm__buf_free(&path);
 }
 
-static tm_status open_db(const tm_store *s, int flags, sqlite3 **out, tm_error *err) {
+static tm_status open_db(const tm_store *s, sqlite3 **out, tm_error *err) {
   tm_buf path = {0};
   tm__file_beside(&path, s, "index.db");
   *out = NULL;
   if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
   errno = 0;
   int rc = sqlite3_open_v2(path.ptr, out,
-                           flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-                               SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW,
+                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                               SQLITE_OPEN_NOFOLLOW,
                            NULL);
   if (rc == SQLITE_OK && sqlite3_db_readonly(*out, "main") != 0) rc = SQLITE_READONLY;
   if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(*out, s->timeout_ms);
@@ -153,7 +154,7 @@ tm_status tm__file_index_check(tm_store *s, tm_error *err) {
   tm__buf_free(&path);
   if (status != TM_OK) return status;
   if (!there || doubt) return TM_ENOTFOUND;
-  status = open_db(s, 0, &db, err);
+  status = open_db(s, &db, err);
   if (status == TM_OK) {
     int rc = is_whole(db, &whole);
     int kind = rc & 0xff;
@@ -165,6 +166,18 @@ tm_status tm__file_index_check(tm_store *s, tm_error *err) {
   return status == TM_OK && !whole ? TM_ENOTFOUND : status;
 }
 
+/* SQLite gives its other files the mode of the first. */
+static tm_status make_file(const tm_store *s, tm_error *err) {
+  tm_buf path = {0};
+  tm__file_beside(&path, s, "index.db");
+  if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
+  int fd = open(path.ptr, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  tm_status status = fd >= 0 ? TM_OK : tm__file_io_fail(err, "make", path.ptr);
+  if (fd >= 0) (void)close(fd);
+  tm__buf_free(&path);
+  return status;
+}
+
 tm_status tm__file_index_create(tm_store *s, tm_error *err) {
   static const char *const old[] = {"index.db-wal", "index.db-shm", "index.db-journal", "index.db"};
   sqlite3 *db = NULL;
@@ -172,7 +185,8 @@ tm_status tm__file_index_create(tm_store *s, tm_error *err) {
   tm_status status = TM_OK;
   for (size_t i = 0; status == TM_OK && i < sizeof(old) / sizeof(old[0]); i++)
     status = remove_beside(s, old[i], err);
-  if (status == TM_OK) status = open_db(s, SQLITE_OPEN_CREATE, &db, err);
+  if (status == TM_OK) status = make_file(s, err);
+  if (status == TM_OK) status = open_db(s, &db, err);
   if (status == TM_OK) {
     (void)snprintf(pragmas, sizeof(pragmas),
                    "PRAGMA application_id=%d;PRAGMA user_version=%d;PRAGMA journal_mode=WAL;",
@@ -188,8 +202,8 @@ tm_status tm__file_index_create(tm_store *s, tm_error *err) {
 
 tm_status tm__file_index_complete(tm_store_conn *c, tm_error *err) {
   errno = 0;
-  int rc = sqlite3_exec(c->index.db, "INSERT OR REPLACE INTO meta VALUES(1,0,0,-1,0)", NULL, NULL,
-                        NULL);
+  int rc =
+      sqlite3_exec(c->index.db, "INSERT OR REPLACE INTO meta VALUES(1,0,0,-1,0)", NULL, NULL, NULL);
   if (rc != SQLITE_OK) return tm__file_sql_conn_fail(c, rc, "complete it", err);
   return remove_beside(c->store, "index.doubt", err);
 }
@@ -206,11 +220,11 @@ void tm__file_index_close(tm_store_conn *c) {
 }
 
 tm_status tm__file_index_open(tm_store_conn *c, tm_error *err) {
-  tm_status status = open_db(c->store, 0, &c->index.db, err);
+  tm_status status = open_db(c->store, &c->index.db, err);
   if (status == TM_OK) {
-    int rc = sqlite3_exec(c->index.db,
-                          c->role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS, NULL,
-                          NULL, NULL);
+    int rc =
+        sqlite3_exec(c->index.db, c->role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS,
+                     NULL, NULL, NULL);
     if (rc != SQLITE_OK) status = tm__file_sql_fail(err, c->store, c->index.db, rc, "open");
   }
   c->index.stale = status != TM_OK;

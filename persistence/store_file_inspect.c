@@ -85,8 +85,9 @@ static void tell_opening(findings *f) {
   const tm_store *s = f->c->store;
   tm_buf text = {0};
   if (!s->rebuilt) return;
-  tm__buf_printf(&text, "%s: the index was missing, damaged or too old, and was made anew from the "
-                        "logs",
+  tm__buf_printf(&text,
+                 "%s: the index was missing, damaged or too old, and was made anew from the "
+                 "logs",
                  s->root);
   found(f, TM_FINDING_INFO, &text);
   if (s->cut == 0) return;
@@ -108,8 +109,8 @@ static tm_status tell_damaged(findings *f, tm_error *err) {
     tm_slice id = tm__file_column(st, 0), what = tm__file_column(st, 2);
     tm_buf text = {0};
     tm__buf_printf(&text, "%s: %.*s is damaged at byte %lld: %.*s; restore it from a backup",
-                   f->c->store->root, (int)id.len, id.ptr,
-                   (long long)sqlite3_column_int64(st, 1), (int)what.len, what.ptr);
+                   f->c->store->root, (int)id.len, id.ptr, (long long)sqlite3_column_int64(st, 1),
+                   (int)what.len, what.ptr);
     found(f, TM_FINDING_ERROR, &text);
     rc = SQLITE_OK;
   }
@@ -152,8 +153,9 @@ static tm_status look_at_log(findings *f, tm_slice id, tm_error *err) {
     if (status == TM_OK && entry.found) whole = fd >= 0 && log_is_whole(f, fd, &entry, &at);
   }
   if (status == TM_OK && entry.found && !whole) {
-    tm__buf_printf(&text, "%s, the log of a conversation, is damaged at byte %lld; restore it from "
-                          "a backup",
+    tm__buf_printf(&text,
+                   "%s, the log of a conversation, is damaged at byte %lld; restore it from "
+                   "a backup",
                    path.ptr, (long long)at);
     found(f, TM_FINDING_ERROR, &text);
   }
@@ -168,9 +170,8 @@ static tm_status look_at_logs(findings *f, tm_error *err) {
   while (status == TM_OK) { /* a page of ids, so that no snapshot is held for long */
     sqlite3_stmt *st = NULL;
     tm_buf ids = {0};
-    int rc = sqlite3_prepare_v2(f->c->index.db,
-                                "SELECT id FROM heads WHERE id>?1 ORDER BY id LIMIT 256", -1, &st,
-                                NULL);
+    int rc = sqlite3_prepare_v2(
+        f->c->index.db, "SELECT id FROM heads WHERE id>?1 ORDER BY id LIMIT 256", -1, &st, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_bind_text(st, 1, after, -1, SQLITE_STATIC);
     while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
       char id[TM_ID_SIZE] = "";

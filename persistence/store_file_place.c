@@ -185,7 +185,7 @@ static tm_status check_mark(const tm_store *s, int fd, const char *name, tm_erro
 /* Complete under another name first: a crash leaves all of it or nothing. */
 static tm_status make_mark(const tm_store *s, const char *name, tm_error *err) {
   tm_buf draft = {0};
-  tm__file_beside(&draft, s, "store.json.new");
+  tm__file_beside(&draft, s, "tidemill.json.new");
   if (!tm__buf_ok(&draft)) return tm__fail_memory(err, "the store's path");
   int fd = open(draft.ptr, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   bool ok = fd >= 0 && tm__file_write_all(fd, TM_S(MARK), 0) && fsync(fd) == 0;
@@ -199,7 +199,7 @@ static tm_status make_mark(const tm_store *s, const char *name, tm_error *err) {
 
 static tm_status furnish_mark(const tm_store *s, tm_error *err) {
   tm_buf name = {0};
-  tm__file_beside(&name, s, "store.json");
+  tm__file_beside(&name, s, "tidemill.json");
   if (!tm__buf_ok(&name)) return tm__fail_memory(err, "the store's path");
   int fd = open(name.ptr, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   tm_status status = TM_OK;
@@ -256,9 +256,8 @@ static tm_status walk_folder(const char *folder, bool deep, const each *e, tm_er
   DIR *dir = opendir(folder);
   tm_buf path = {0};
   int error = errno;
-  tm_status status = dir != NULL || error == ENOTDIR
-                         ? TM_OK
-                         : tm__file_io_fail(err, "read the folder", folder);
+  tm_status status =
+      dir != NULL || error == ENOTDIR ? TM_OK : tm__file_io_fail(err, "read the folder", folder);
   errno = 0;
   for (struct dirent *d; status == TM_OK && dir != NULL && (d = readdir(dir)) != NULL; errno = 0) {
     size_t length = strlen(d->d_name);
@@ -284,9 +283,8 @@ tm_status tm__file_each(const tm_store *s, tm_file_what what, tm_file_fn fn, voi
                         tm_error *err) {
   tm_buf folder = {0};
   tm__file_beside(&folder, s, tm__file_folder(what));
-  tm_status status = tm__buf_ok(&folder)
-                         ? walk_folder(folder.ptr, true, &(each){what, fn, ud}, err)
-                         : tm__fail_memory(err, "the store's path");
+  tm_status status = tm__buf_ok(&folder) ? walk_folder(folder.ptr, true, &(each){what, fn, ud}, err)
+                                         : tm__fail_memory(err, "the store's path");
   tm__buf_free(&folder);
   return status;
 }

@@ -72,7 +72,8 @@ tm_status tm__file_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn
   tm_status status = tm__file_mend(c, err);
   if (status != TM_OK) return status;
   list_sql(&sql, f);
-  int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->index.db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
+  int rc =
+      tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->index.db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK) rc = bind_filter(st, f);
   status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
                            : tm__file_sql_conn_fail(c, rc, "list conversations", err);
@@ -121,7 +122,8 @@ tm_status tm__file_frame_starts(tm_store_conn *c, int fd, const tm_file_entry *e
                                 bool *there, tm_error *err) {
   tm_slice id = tm__slice(entry->state.head.id);
   int64_t place = 0, size;
-  tm_file_look look = at > 0 && at < entry->size ? tm__file_log_check(fd, id, &place) : TM_FILE_GOOD;
+  tm_file_look look =
+      at > 0 && at < entry->size ? tm__file_log_check(fd, id, &place) : TM_FILE_GOOD;
   *there = false;
   if (at <= 0 || at >= entry->size) return TM_OK;
   while (look == TM_FILE_GOOD && place < at) {
@@ -168,7 +170,8 @@ static tm_status read_row(walker *w, int64_t row, bool *absent, tm_error *err) {
   if (look == TM_FILE_GOOD) return TM_OK;
   if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
   status = tm__file_frame_starts(w->c, w->fd, w->entry, row, &there, err);
-  *absent = status == TM_OK && (!there || (w->f.size != 0 && w->f.head.ptr != NULL && !w->f.has_row));
+  *absent =
+      status == TM_OK && (!there || (w->f.size != 0 && w->f.head.ptr != NULL && !w->f.has_row));
   if (status != TM_OK || *absent) return status;
   return tm__file_log_damaged(err, w->c->store, tm__slice(w->entry->state.head.id), row,
                               "a row of the journal cannot be read");
@@ -205,6 +208,7 @@ static tm_status open_log(tm_store_conn *c, tm_slice id, int *fd, tm_error *err)
 tm_status tm__file_chain(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,
                          tm_row_fn fn, void *ud, tm_error *err) {
   tm_file_entry entry;
+  if (row == 0) return TM_OK;
   tm_status status = tm__file_entry(c, conversation, &entry, err);
   if (status == TM_OK && (!entry.found || row <= 0 || row >= entry.size))
     return tm__file_not_found(err, "journal row");
@@ -213,8 +217,8 @@ tm_status tm__file_chain(tm_store_conn *c, tm_slice conversation, int64_t row, b
   status = open_log(c, conversation, &w.fd, err);
   if (status == TM_ECORRUPT) { /* purged since then? */
     tm_file_entry now;
-    if (tm__file_barrier(c, NULL) == TM_OK && tm__file_entry(c, conversation, &now, NULL) == TM_OK &&
-        !now.found)
+    if (tm__file_barrier(c, NULL) == TM_OK &&
+        tm__file_entry(c, conversation, &now, NULL) == TM_OK && !now.found)
       return tm__file_not_found(err, "journal row");
   }
   if (status == TM_OK) status = walk_rows(&w, row, follow_base, fn, ud, err);

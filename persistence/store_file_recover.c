@@ -1,6 +1,6 @@
-/* store_file_recover.c - what dead processes left: groups of the redo log that logs and index do not
- * have yet, and an index that is missing or too old, which is made anew from the ends of the logs,
- * one log at a time. */
+/* store_file_recover.c - what dead processes left: groups of the redo log that logs and index do
+ * not have yet, and an index that is missing or too old, which is made anew from the ends of the
+ * logs, one log at a time. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -45,8 +45,8 @@ static tm_status find_next(tm_store_conn *c, tm_file_redo *next, tm_buf *group, 
     next->file = i;
     next->first = next->seq;
     next->end = TM_FILE_REDO_BEGIN;
-    status = tm__file_redo_read(c->store, i, next->first, next->seq, next->end, true, group, there,
-                                err);
+    status =
+        tm__file_redo_read(c->store, i, next->first, next->seq, next->end, true, group, there, err);
   }
   next->end += (int64_t)group->len;
   return status;
@@ -192,7 +192,8 @@ static tm_status look_at_end(tm_store_conn *c, int fd, tm_slice id, found *f, tm
 /* The end of a commit that never was whole: nobody was told that it happened. */
 static tm_status cut(tm_store_conn *c, int fd, const char *path, const found *f, tm_error *err) {
   c->store->cut++;
-  bool ok = f->entry.found ? ftruncate(fd, f->entry.size) == 0 && fsync(fd) == 0 : unlink(path) == 0;
+  bool ok =
+      f->entry.found ? ftruncate(fd, f->entry.size) == 0 && fsync(fd) == 0 : unlink(path) == 0;
   return ok ? TM_OK : tm__file_io_fail(err, "cut", path);
 }
 

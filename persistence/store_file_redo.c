@@ -1,9 +1,9 @@
-/* store_file_redo.c - the redo log: a group of commits is durable when it is, with one sync, however
- * many logs it is for. The logs get their parts right afterwards and are synced in the background;
- * what a crash leaves undone is done again from here. Two files take turns: while one is written,
- * the logs of the other are synced, and it is free again. They are overwritten, not cut, so that a
- * sync has no new length to make durable. A group's checksum has a random secret of its file's head
- * in it: nothing older, and nothing that somebody said, is taken for a group. */
+/* store_file_redo.c - the redo log: a group of commits is durable when it is, with one sync,
+ * however many logs it is for. The logs get their parts right afterwards and are synced in the
+ * background; what a crash leaves undone is done again from here. Two files take turns: while one
+ * is written, the logs of the other are synced, and it is free again. They are overwritten, not
+ * cut, so that a sync has no new length to make durable. A group's checksum has a random secret of
+ * its file's head in it: nothing older, and nothing that somebody said, is taken for a group. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -162,9 +162,8 @@ bool tm__file_op_next(tm_slice group, size_t *at, tm_file_op *out) {
 
 static void sum_group(unsigned char out[TM_FILE_SUM], const head *file, const unsigned char *group,
                       tm_slice ops) {
-  tm__file_sum(out,
-               (const tm_slice[]){bytes_of(file->bytes + 8, 8 + SALT), bytes_of(group, 32), ops},
-               3);
+  tm__file_sum(
+      out, (const tm_slice[]){bytes_of(file->bytes + 8, 8 + SALT), bytes_of(group, 32), ops}, 3);
 }
 
 bool tm__file_redo_is_full(const tm_file_redo *redo) {

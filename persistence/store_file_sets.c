@@ -102,7 +102,8 @@ tm_status tm__file_sessions(tm_store_conn *c, const tm_session_filter *f, tm_ses
   tm_status status = tm__file_mend(c, err);
   if (status != TM_OK) return status;
   sessions_sql(&sql, f, after);
-  int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->index.db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
+  int rc =
+      tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->index.db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK) {
     rc = bind_text(st, 1, f->tenant);
     if (after && f->tenant.ptr != NULL) rc |= sqlite3_bind_int64(st, 2, f->before_created);
@@ -186,8 +187,7 @@ tm_status tm__file_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error
   if (status != TM_OK) return status;
   while (status == TM_OK && found) {
     status = tm__file_step(c, st, &found, err);
-    if (status == TM_OK && found)
-      status = fn(ud, tm__file_column(st, 0), tm__file_column(st, 1));
+    if (status == TM_OK && found) status = fn(ud, tm__file_column(st, 0), tm__file_column(st, 1));
   }
   sqlite3_reset(st);
   return status;

@@ -88,7 +88,8 @@ static void warn_if_unused(tm_loader *l, const char *section, const char *select
 static void unused_sections(tm_loader *l) {
   static const char persistence[] = "workflow_persistence.backend";
   warn_if_unused(l, "workflow_persistence.redis", persistence);
-  warn_if_unused(l, "workflow_persistence.file", persistence);
+  if (strcmp(slot(l, persistence)->value.text, "file") != 0)
+    warn_if_unused(l, "workflow_persistence.file", persistence);
   warn_if_unused(l, "memory.redis", "memory.backend");
   if (strcmp(slot(l, persistence)->value.text, "sqlite") != 0)
     warn_if_unused(l, "workflow_persistence.sqlite", persistence);

@@ -243,7 +243,7 @@ static void all_problems_at_once(void **state) {
 static void not_supported_yet(void **state) {
   fixture *f = *state;
   assert_refused(f, "workflow_persistence:\n  backend: redis\n",
-                 "2:12: ", "'redis' is not supported yet; use one of sqlite, memory");
+                 "2:12: ", "'redis' is not supported yet; use one of sqlite, memory, file");
   assert_refused(f, "workflow_persistence: {general: {enable_compression: true}}\n", NULL,
                  "not supported yet: nothing is compressed; leave it out or write false");
   assert_refused(f, "llm: {api_key: sk-very-secret}\n", NULL, "llm.api_key: not supported yet");

