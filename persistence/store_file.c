@@ -128,6 +128,9 @@ static tm_status file_open(tm_store **out, const tm_store_options *o, tm_error *
   s->lock = s->redo[0] = s->redo[1] = -1;
   tm_status status = set_options(s, o, err);
   if (status == TM_OK) status = tm__file_lock(s, err);
+  if (status == TM_OK && o->alone && !s->alone)
+    status = tm__fail(err, TM_EUNAVAILABLE, "store.in_use",
+                      "store %s is in use by another process: stop that one first", s->root);
   if (status == TM_OK) status = open_store(s, err);
   if (status == TM_OK) status = tm__file_lock_share(s, err);
   if (status == TM_OK)
@@ -155,6 +158,7 @@ const tm_store_backend tm__store_file = {
     .due = tm__file_due,
     .next_due = tm__file_next_due,
     .start_key = tm__file_start_key,
+    .key_of = tm__file_key_of,
     .session = tm__file_session,
     .sessions = tm__file_sessions,
     .sessions_due = tm__file_sessions_due,

@@ -307,6 +307,8 @@ tm_status tm__file_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head
                          tm_error *err);
 tm_status tm__file_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                              tm_error *err);
+tm_status tm__file_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key, tm_start_key *out,
+                          tm_error *err);
 tm_status tm__file_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
                            void *ud, tm_error *err);
 tm_status tm__file_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,

@@ -301,7 +301,7 @@ tm_status tm__file_identify(tm_store *s, tm_error *err) {
 }
 
 tm_status tm__file_in_place(const tm_store *s, tm_error *err) {
-  static const char *const names[] = {"commit.0", "commit.1", "index.db"};
+  static const char *const names[] = {"0.redo", "1.redo", "index.db"};
   const uint64_t inodes[] = {s->redo_inode[0], s->redo_inode[1], s->index_inode};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     char path[PATH_MAX];

@@ -301,7 +301,7 @@ static tm_status compare(tm_store_conn *c, const live *l, bool *old, tm_error *e
   *old = l->count > 0 && l->first[0] > redo.seq + 1;
   if (redo.first != 0 && !there && !*old)
     return tm__file_damaged(err, c->store,
-                            "its redo log, commit.0 or commit.1, is missing or another's. If it is "
+                            "its redo log, 0.redo or 1.redo, is missing or another's. If it is "
                             "lost, remove index.db as well: what the logs have is then used");
   c->redo = redo;
   return TM_OK;

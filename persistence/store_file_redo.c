@@ -23,9 +23,9 @@
 
 /* A file: magic 8, first 8, salt 16, checksum 16, unused 16. A group: magic 8, seq 8, ops 8,
  * bytes 8, checksum 16, unused 16; the checksum covers the 32 bytes before it and the ops. */
-typedef struct head {
+typedef struct block {
   unsigned char bytes[TM_FILE_GROUP_HEAD];
-} head;
+} block;
 
 static void put_u64(unsigned char *p, uint64_t v) { /* little-endian: files travel */
   for (int i = 0; i < 8; i++)
@@ -52,14 +52,14 @@ static tm_slice bytes_of(const void *p, size_t len) {
   return (tm_slice){p, len};
 }
 
-static const char *const names[] = {"commit.0", "commit.1"};
+static const char *const file_names[] = {"0.redo", "1.redo"};
 
 static tm_status fail(const tm_store *s, int file, const char *doing, tm_error *err) {
   int error = errno;
   tm_buf path = {0};
-  tm__file_beside(&path, s, names[file]);
+  tm__file_beside(&path, s, file_names[file]);
   errno = error;
-  tm_status status = tm__file_io_fail(err, doing, tm__buf_ok(&path) ? path.ptr : names[file]);
+  tm_status status = tm__file_io_fail(err, doing, tm__buf_ok(&path) ? path.ptr : file_names[file]);
   tm__buf_free(&path);
   return status;
 }
@@ -69,7 +69,7 @@ tm_status tm__file_redo_open(tm_store *s, tm_error *err) {
   tm_status status = TM_OK;
   for (int i = 0; status == TM_OK && i < 2; i++) {
     struct stat st;
-    tm__file_beside(&path, s, names[i]);
+    tm__file_beside(&path, s, file_names[i]);
     if (!tm__buf_ok(&path)) {
       status = tm__fail_memory(err, "the store's path");
       break;
@@ -86,7 +86,7 @@ tm_status tm__file_redo_open(tm_store *s, tm_error *err) {
 
 /* ---- the head of a file ---- */
 
-static bool read_head(const tm_store *s, int file, head *h, bool *io) {
+static bool read_head(const tm_store *s, int file, block *h, bool *io) {
   unsigned char sum[TM_FILE_SUM];
   int64_t n = tm__file_read_all(s->redo[file], h->bytes, sizeof(h->bytes), 0);
   *io = n < 0;
@@ -96,11 +96,11 @@ static bool read_head(const tm_store *s, int file, head *h, bool *io) {
 }
 
 int64_t tm__file_redo_first(const tm_store *s, int file, bool *io) {
-  head h;
+  block h;
   return read_head(s, file, &h, io) ? (int64_t)get_u64(h.bytes + 8) : 0;
 }
 
-static bool write_head(const tm_store *s, int file, int64_t first, head *h) {
+static bool write_head(const tm_store *s, int file, int64_t first, block *h) {
   memset(h->bytes, 0, sizeof(h->bytes));
   memcpy(h->bytes, MAGIC, 8);
   put_u64(h->bytes + 8, (uint64_t)first);
@@ -110,7 +110,7 @@ static bool write_head(const tm_store *s, int file, int64_t first, head *h) {
 }
 
 tm_status tm__file_redo_free(tm_store *s, int file, tm_error *err) {
-  const head none = {{0}};
+  const block none = {{0}};
   bool ok = tm__file_write_all(s->redo[file], bytes_of(none.bytes, sizeof(none.bytes)), 0) &&
             fdatasync(s->redo[file]) == 0;
   return ok ? TM_OK : fail(s, file, "free", err);
@@ -160,7 +160,7 @@ bool tm__file_op_next(tm_slice group, size_t *at, tm_file_op *out) {
 
 /* ---- groups ---- */
 
-static void sum_group(unsigned char out[TM_FILE_SUM], const head *file, const unsigned char *group,
+static void sum_group(unsigned char out[TM_FILE_SUM], const block *file, const unsigned char *group,
                       tm_slice ops) {
   tm__file_sum(
       out, (const tm_slice[]){bytes_of(file->bytes + 8, 8 + SALT), bytes_of(group, 32), ops}, 3);
@@ -172,7 +172,7 @@ bool tm__file_redo_is_full(const tm_file_redo *redo) {
 
 /* The file for the next group: the one that is written, or the other when that is full and this is
  * free. */
-static tm_status choose(tm_store *s, tm_file_redo *redo, head *file, tm_error *err) {
+static tm_status choose(tm_store *s, tm_file_redo *redo, block *file, tm_error *err) {
   bool io = false, fresh = redo->file < 0;
   for (int i = 0; i < 2 && redo->file < 0 && !io; i++)
     if (tm__file_redo_first(s, i, &io) == 0 && !io) redo->file = i;
@@ -197,7 +197,7 @@ static tm_status choose(tm_store *s, tm_file_redo *redo, head *file, tm_error *e
 
 tm_status tm__file_redo_append(tm_store *s, tm_file_redo *redo, tm_buf *group, size_t ops,
                                tm_error *err) {
-  head file;
+  block file;
   tm_file_redo before = *redo;
   unsigned char *h = (unsigned char *)group->ptr;
   tm_status status = choose(s, redo, &file, err);
@@ -223,7 +223,7 @@ tm_status tm__file_redo_append(tm_store *s, tm_file_redo *redo, tm_buf *group, s
 
 /* It may still come back when not even this can be written; then it comes back whole. */
 void tm__file_redo_cancel(tm_store *s, const tm_file_redo *before, const tm_file_redo *after) {
-  const head none = {{0}};
+  const block none = {{0}};
   if (after->file < 0) return;
   bool fresh = after->file != before->file || after->first != before->first;
   int64_t at = fresh ? 0 : before->end;
@@ -233,7 +233,7 @@ void tm__file_redo_cancel(tm_store *s, const tm_file_redo *before, const tm_file
 
 /* ---- reading ---- */
 
-static tm_status read_ops(tm_store *s, int file, const head *f, int64_t at, tm_buf *group,
+static tm_status read_ops(tm_store *s, int file, const block *f, int64_t at, tm_buf *group,
                           bool *there, tm_error *err) {
   unsigned char sum[TM_FILE_SUM];
   unsigned char h[TM_FILE_GROUP_HEAD];
@@ -255,7 +255,7 @@ static tm_status read_ops(tm_store *s, int file, const head *f, int64_t at, tm_b
 
 tm_status tm__file_redo_read(tm_store *s, int file, int64_t first, int64_t seq, int64_t at,
                              bool again, tm_buf *group, bool *there, tm_error *err) {
-  head f;
+  block f;
   bool io = false;
   *there = false;
   tm__buf_clear(group);

@@ -34,6 +34,22 @@ tm_status tm__file_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm
   return found ? TM_OK : tm__file_not_found(err, "start key");
 }
 
+tm_status tm__file_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key, tm_start_key *out,
+                          tm_error *err) {
+  tm_file_entry entry;
+  int64_t since = c->store->now_ms(c->store->now_ud) - TM_KEY_AGE_MS;
+  *out = (tm_start_key){0};
+  tm_status status = tm__file_entry(c, conversation, &entry, err);
+  if (status != TM_OK) return status;
+  const tm_file_state *s = &entry.state;
+  if (!entry.found || s->start_key == 0 || s->start_created < since)
+    return tm__file_not_found(err, "start key");
+  *key = s->start_key;
+  *out = (tm_start_key){.body = s->start_body, .row = s->start_row, .created = s->start_created};
+  memcpy(out->conversation, s->head.id, sizeof(out->conversation));
+  return TM_OK;
+}
+
 /* ---- sessions ---- */
 
 /* Gives every row of `st` to `fn`; resets nothing. *count: how many. */

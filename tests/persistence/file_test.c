@@ -184,7 +184,7 @@ static void a_torn_group_never_was(void **state) {
   fixture_close(fx);
   in_a_dying_process(fx, three_turns);
   drop_index(fx); /* it would say that the third one was */
-  path redo = beside(fx, "commit.0");
+  path redo = beside(fx, "0.redo");
   tm_buf all = content_of(redo.text);
   size_t third = all.len;
   for (size_t i = 8; i + 8 < all.len; i++) /* where the last group begins */
@@ -455,11 +455,11 @@ static void a_redo_log_that_is_missing_is_told(void **state) {
   (void)turn(fx, nth(1).text, 0, 0, "{}");
   fixture_close(fx);
   in_a_dying_process(fx, many_turns);
-  tm_buf redo = content_of(beside(fx, "commit.0").text);
-  assert_int_equal(unlink(beside(fx, "commit.0").text), 0);
+  tm_buf redo = content_of(beside(fx, "0.redo").text);
+  assert_int_equal(unlink(beside(fx, "0.redo").text), 0);
   assert_int_equal(open_status(fx), TM_ECORRUPT);
   assert_string_equal(fx->err.code, "store.damaged");
-  set_content(beside(fx, "commit.0").text, redo.ptr, redo.len);
+  set_content(beside(fx, "0.redo").text, redo.ptr, redo.len);
   fixture_open(fx);
   assert_int_equal(head_of(fx, nth(1).text).revision, 6);
   tm__buf_free(&redo);
