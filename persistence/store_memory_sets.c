@@ -6,13 +6,18 @@
 
 /* ---- sessions; under the lock ---- */
 
-bool tm__memory_session_name(tm_session_name *out, tm_slice tenant, tm_slice id) {
-  if (tenant.len > 64 || id.len > 128) return false;
-  if (tenant.len > 0) memcpy(out->text, tenant.ptr, tenant.len);
-  out->text[tenant.len] = '\0';
-  if (id.len > 0) memcpy(out->text + tenant.len + 1, id.ptr, id.len);
-  out->len = tenant.len + 1 + id.len;
+/* "a NUL b"; false: it does not fit. */
+static bool join(tm_session_name *out, tm_slice a, tm_slice b) {
+  if (a.len + b.len >= sizeof(out->text)) return false;
+  if (a.len > 0) memcpy(out->text, a.ptr, a.len);
+  out->text[a.len] = '\0';
+  if (b.len > 0) memcpy(out->text + a.len + 1, b.ptr, b.len);
+  out->len = a.len + 1 + b.len;
   return true;
+}
+
+bool tm__memory_session_name(tm_session_name *out, tm_slice tenant, tm_slice id) {
+  return tenant.len <= 64 && id.len <= 128 && join(out, tenant, id);
 }
 
 static tm_slice name_of(const tm_session_name *name) {
@@ -140,15 +145,16 @@ static tm_status walk_sessions(tm_store *s, const tm_session_filter *f, tm_sessi
   bool after = f->before_created != 0 || f->before_id.ptr != NULL;
   int64_t created = after ? f->before_created : INT64_MAX;
   tm_slice tenant = f->tenant.ptr == NULL ? f->before_tenant : f->tenant;
-  tm_session_name name = {.len = 0};
-  if (after && !tm__memory_session_name(&name, f->before_id, tenant)) return TM_OK;
+  tm_session_name name = {.len = sizeof(name.text)};
+  memset(name.text, 0xff, sizeof(name.text)); /* behind all */
+  if (after && !join(&name, f->before_id, tenant)) return TM_OK;
   for (size_t i = 0; i < f->limit; i++) {
     tm_session session;
     if (!next_session(s, f, created, name_of(&name), &session)) break;
     tm_status status = fn(ud, &session);
     if (status != TM_OK) return status;
     created = session.created;
-    (void)tm__memory_session_name(&name, session.id, session.tenant);
+    (void)join(&name, session.id, session.tenant);
   }
   return TM_OK;
 }

@@ -54,6 +54,7 @@ struct tm_store_conn {
   tm_store *store;
   tm_store_role role;
   sqlite3 *db;
+  int log_pages, log_next; /* in the log after the newest commit; when it is looked at again */
   bool stale; /* something went wrong that a new handle may mend: reopen before the next use */
   sqlite3_stmt *statements[TM_SQL_COUNT]; /* prepared at first use */
 };
@@ -81,6 +82,8 @@ tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role
 /* One integer from a statement without parameters; *out is 0 when there is no row. */
 int tm__sqlite_int(sqlite3 *db, const char *sql, int64_t *out);
 tm_status tm__sqlite_mend(tm_store_conn *c, tm_error *err); /* nothing is in doubt or stale */
+/* After a commit: copies the log into the file when it has grown enough. */
+void tm__sqlite_tidy_log(tm_store_conn *c);
 /* Closes the handle, and with it a transaction; the next use opens another. */
 void tm__sqlite_drop(tm_store_conn *c);
 /* A statement ready to be bound; mends a stale connection first. */

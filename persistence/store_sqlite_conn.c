@@ -38,6 +38,30 @@ tm_status tm__sqlite_conn_fail(tm_store_conn *c, int rc, const char *doing, tm_e
   return tm__sqlite_fail(err, c->store->path, c->db, rc, doing);
 }
 
+/* ---- the log ---- */
+
+/* Whoever reads keeps the log from beginning anew, and readers that relieve each other would keep
+ * it for ever. Twice as long as it should be, it waits for those that read at that moment (no read
+ * takes long: see store_sqlite_read.c); who comes meanwhile finds all in the file. */
+#define LOG_WAIT_MS 100
+
+static int note_log(void *ud, sqlite3 *db, const char *name, int pages) {
+  (void)db, (void)name;
+  ((tm_store_conn *)ud)->log_pages = pages;
+  return SQLITE_OK;
+}
+
+void tm__sqlite_tidy_log(tm_store_conn *c) {
+  if (c->log_pages < TM_SQLITE_LOG_PAGES) c->log_next = TM_SQLITE_LOG_PAGES;
+  if (c->log_pages < c->log_next) return;
+  bool wait = c->log_pages >= 2 * TM_SQLITE_LOG_PAGES;
+  c->log_next = c->log_pages + TM_SQLITE_LOG_PAGES / 4;
+  (void)sqlite3_busy_timeout(c->db, wait ? LOG_WAIT_MS : 0);
+  (void)sqlite3_wal_checkpoint_v2(
+      c->db, NULL, wait ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  (void)sqlite3_busy_timeout(c->db, c->store->timeout_ms); /* a failure spoils nothing */
+}
+
 /* ---- handles ---- */
 
 tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role, tm_error *err) {
@@ -87,6 +111,8 @@ static tm_status open_handle(tm_store_conn *c, tm_error *err) {
     status = tm__sqlite_fail(err, c->store->path, c->db, rc, "read the version");
   else if (version > tm__sqlite_newest())
     status = tm__sqlite_newer(err, c->store->path, version);
+  else if (c->role == TM_STORE_WRITER)
+    (void)sqlite3_wal_hook(c->db, note_log, c);
   if (status != TM_OK) close_handle(c);
   return status;
 }

@@ -1,4 +1,7 @@
 /* store_sqlite_read.c - heads, rows, lists, deadlines, start keys. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "persistence/store_sqlite.h"
 
 #define RECENT_SIZE (sizeof(uint64_t) * 3)
@@ -93,22 +96,47 @@ tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error 
   return readable ? status : tm__sqlite_damaged(err, c->store->path, "a conversation's head");
 }
 
-/* Gives every row of `st` to `fn`; resets nothing. */
-static tm_status walk_heads(tm_store_conn *c, sqlite3_stmt *st, tm_head_fn fn, void *ud,
-                            tm_error *err) {
-  tm_head head;
-  int rc;
-  while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-    if (!decode_head(st, &head))
-      return tm__sqlite_damaged(err, c->store->path, "a conversation's head");
-    tm_status status = fn(ud, &head);
-    if (status != TM_OK) return status;
-  }
-  return rc == SQLITE_DONE ? TM_OK : tm__sqlite_conn_fail(c, rc, "read conversations", err);
+/* Lists are read in pieces: nobody holds up the log, or without one a writer, while the caller
+ * works on what it was given. */
+#define PIECE 64
+
+typedef struct piece {
+  tm_head *heads; /* room for PIECE */
+  size_t count;
+} piece;
+
+static tm_status piece_init(piece *p, tm_error *err) {
+  *p = (piece){.heads = malloc(PIECE * sizeof(*p->heads))};
+  return p->heads != NULL ? TM_OK : tm__fail_memory(err, "a list");
+}
+
+/* Takes all rows of `st`, at most PIECE, and resets it. */
+static tm_status piece_fill(tm_store_conn *c, sqlite3_stmt *st, piece *p, tm_error *err) {
+  tm_status status = TM_OK;
+  int rc = SQLITE_DONE;
+  p->count = 0;
+  while (status == TM_OK && p->count < PIECE && (rc = sqlite3_step(st)) == SQLITE_ROW)
+    if (!decode_head(st, &p->heads[p->count++]))
+      status = tm__sqlite_damaged(err, c->store->path, "a conversation's head");
+  if (status == TM_OK && rc != SQLITE_DONE && rc != SQLITE_ROW)
+    status = tm__sqlite_conn_fail(c, rc, "read conversations", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+static tm_status piece_give(const piece *p, tm_head_fn fn, void *ud) {
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < p->count; i++)
+    status = fn(ud, &p->heads[i]);
+  return status;
+}
+
+static int64_t piece_limit(size_t left) {
+  return left < PIECE ? (int64_t)left : PIECE;
 }
 
 /* Through the index of the filter's rarest column; each has the id behind it. */
-static void list_sql(tm_buf *b, const tm_list_filter *f) {
+static void list_sql(tm_buf *b, const tm_list_filter *f, bool before) {
   const char *index = f->session.ptr != NULL  ? "heads_session"
                       : f->status >= 0        ? "heads_status"
                       : f->system.ptr != NULL ? "heads_system"
@@ -122,35 +150,53 @@ static void list_sql(tm_buf *b, const tm_list_filter *f) {
   if (f->system.ptr != NULL) tm__buf_text(b, " AND system=?3");
   if (f->flow.ptr != NULL) tm__buf_text(b, " AND flow=?4");
   if (f->status >= 0) tm__buf_text(b, " AND status=?5");
-  if (f->before[0] != '\0') tm__buf_text(b, " AND id<?6");
+  if (before) tm__buf_text(b, " AND id<?6");
   tm__buf_text(b, " ORDER BY id DESC LIMIT ?7");
 }
 
 static int bind_list(sqlite3_stmt *st, const tm_list_filter *f) {
-  int64_t limit = f->limit > INT32_MAX ? INT32_MAX : (int64_t)f->limit;
   int rc = tm__sqlite_bind(st, 1, f->tenant);
-  rc |= tm__sqlite_bind(st, 2, f->session);
-  rc |= tm__sqlite_bind(st, 3, f->system);
-  rc |= tm__sqlite_bind(st, 4, f->flow);
-  rc |= sqlite3_bind_int(st, 5, f->status);
-  rc |= tm__sqlite_bind_text(st, 6, f->before);
-  rc |= sqlite3_bind_int64(st, 7, limit);
+  if (f->session.ptr != NULL) rc |= tm__sqlite_bind(st, 2, f->session);
+  if (f->system.ptr != NULL) rc |= tm__sqlite_bind(st, 3, f->system);
+  if (f->flow.ptr != NULL) rc |= tm__sqlite_bind(st, 4, f->flow);
+  if (f->status >= 0) rc |= sqlite3_bind_int(st, 5, f->status);
   return rc;
 }
 
-tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
-                          tm_error *err) {
+/* One piece of the list, from the one before `before` on ("": from the newest). */
+static tm_status list_piece(tm_store_conn *c, const tm_list_filter *f, const char *before,
+                            size_t left, piece *p, tm_error *err) {
   tm_buf sql = {0};
   sqlite3_stmt *st = NULL;
   tm_status status = tm__sqlite_mend(c, err);
   if (status != TM_OK) return status;
-  list_sql(&sql, f);
+  list_sql(&sql, f, before[0] != '\0');
   int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK) rc = bind_list(st, f);
-  status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
+  if (rc == SQLITE_OK && before[0] != '\0') rc = tm__sqlite_bind_text(st, 6, before);
+  if (rc == SQLITE_OK) rc = sqlite3_bind_int64(st, 7, piece_limit(left));
+  status = rc == SQLITE_OK ? piece_fill(c, st, p, err)
                            : tm__sqlite_conn_fail(c, rc, "list conversations", err);
   sqlite3_finalize(st);
   tm__buf_free(&sql);
+  return status;
+}
+
+tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
+                          tm_error *err) {
+  piece p;
+  char before[TM_ID_SIZE];
+  size_t left = f->limit;
+  tm_status status = piece_init(&p, err);
+  memcpy(before, f->before, sizeof(before));
+  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
+    status = list_piece(c, f, before, left, &p, err);
+    if (status != TM_OK) break;
+    more = p.count == PIECE && left > PIECE;
+    if (p.count > 0) memcpy(before, p.heads[p.count - 1].id, sizeof(before));
+    status = piece_give(&p, fn, ud);
+  }
+  free(p.heads);
   return status;
 }
 
@@ -202,16 +248,35 @@ tm_status tm__sqlite_chain(tm_store_conn *c, tm_slice conversation, int64_t row,
 
 /* ---- deadlines ---- */
 
-static tm_status heads_until(tm_store_conn *c, tm_sql which, int64_t time, size_t limit,
-                             tm_head_fn fn, void *ud, tm_error *err) {
+/* One piece of the heads up to a time, behind (`after`, `id`). */
+static tm_status until_piece(tm_store_conn *c, tm_sql which, int64_t time, int64_t after,
+                             const char *id, size_t left, piece *p, tm_error *err) {
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, which, &st, err);
   if (status != TM_OK) return status;
   int rc = sqlite3_bind_int64(st, 1, time);
-  rc |= sqlite3_bind_int64(st, 2, limit > INT32_MAX ? INT32_MAX : (int64_t)limit);
-  status = rc == SQLITE_OK ? walk_heads(c, st, fn, ud, err)
-                           : tm__sqlite_conn_fail(c, rc, "find deadlines", err);
-  sqlite3_reset(st);
+  rc |= sqlite3_bind_int64(st, 2, piece_limit(left));
+  rc |= sqlite3_bind_int64(st, 3, after);
+  rc |= tm__sqlite_bind_text(st, 4, id);
+  if (rc == SQLITE_OK) return piece_fill(c, st, p, err);
+  return tm__sqlite_conn_fail(c, rc, "find deadlines", err);
+}
+
+static tm_status heads_until(tm_store_conn *c, tm_sql which, int64_t time, size_t limit,
+                             tm_head_fn fn, void *ud, tm_error *err) {
+  piece p;
+  tm_head last = {0};
+  size_t left = limit;
+  tm_status status = piece_init(&p, err);
+  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
+    int64_t after = which == TM_SQL_DUE ? last.wake_at : last.ended;
+    status = until_piece(c, which, time, after, last.id, left, &p, err);
+    if (status != TM_OK) break;
+    more = p.count == PIECE && left > PIECE;
+    if (p.count > 0) last = p.heads[p.count - 1];
+    status = piece_give(&p, fn, ud);
+  }
+  free(p.heads);
   return status;
 }
 

@@ -23,33 +23,92 @@ static bool decode_session(sqlite3_stmt *st, tm_session *s) {
          s->id.len < sizeof(((tm_head *)0)->session);
 }
 
-/* Gives every row of `st` to `fn`; resets nothing. *count: how many. */
-static tm_status walk_sessions(tm_store_conn *c, sqlite3_stmt *st, tm_session_fn fn, void *ud,
-                               size_t *count, tm_error *err) {
-  tm_session session;
-  int rc;
-  *count = 0;
-  while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-    if (!decode_session(st, &session)) return tm__sqlite_damaged(err, c->store->path, "a session");
-    tm_status status = fn(ud, &session);
-    if (status != TM_OK) return status;
-    ++*count;
+/* Lists are read in pieces, as those of conversations. */
+#define PIECE 16
+
+typedef struct piece {
+  tm_session items[PIECE];
+  size_t count;
+  tm_buf bytes; /* of all texts, one behind the other */
+} piece;
+
+static tm_slice *text_of(tm_session *s, int which) {
+  tm_slice *texts[] = {&s->tenant, &s->id, &s->user_id, &s->metadata};
+  return texts[which];
+}
+
+/* The texts are in `bytes`, which moves no more. */
+static void piece_point(piece *p) {
+  const char *at = p->bytes.ptr != NULL ? p->bytes.ptr : "";
+  for (size_t i = 0; i < p->count; i++)
+    for (int t = 0; t < 4; t++) {
+      tm_slice *text = text_of(&p->items[i], t);
+      if (text->ptr != NULL) text->ptr = at;
+      at += text->len;
+    }
+}
+
+/* Takes all rows of `st`, at most PIECE, and resets it. */
+static tm_status piece_fill(tm_store_conn *c, sqlite3_stmt *st, piece *p, tm_error *err) {
+  tm_status status = TM_OK;
+  int rc = SQLITE_DONE;
+  p->count = 0;
+  tm__buf_clear(&p->bytes);
+  while (status == TM_OK && p->count < PIECE && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm_session *s = &p->items[p->count++];
+    if (!decode_session(st, s)) status = tm__sqlite_damaged(err, c->store->path, "a session");
+    for (int t = 0; t < 4; t++)
+      tm__buf_slice(&p->bytes, *text_of(s, t));
   }
-  return rc == SQLITE_DONE ? TM_OK : tm__sqlite_conn_fail(c, rc, "read sessions", err);
+  if (status == TM_OK && rc != SQLITE_DONE && rc != SQLITE_ROW)
+    status = tm__sqlite_conn_fail(c, rc, "read sessions", err);
+  sqlite3_reset(st);
+  if (status == TM_OK && !tm__buf_ok(&p->bytes)) status = tm__fail_memory(err, "sessions");
+  if (status == TM_OK) piece_point(p);
+  return status;
+}
+
+static tm_status piece_give(const piece *p, tm_session_fn fn, void *ud) {
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < p->count; i++)
+    status = fn(ud, &p->items[i]);
+  return status;
+}
+
+/* Where the next piece begins: behind the last of this one. */
+typedef struct place {
+  bool begun;
+  int64_t number; /* created or look_at */
+  char tenant[65], id[129];
+} place;
+
+static void move_place(place *at, const piece *p, bool by_look) {
+  if (p->count == 0) return;
+  const tm_session *last = &p->items[p->count - 1];
+  at->begun = true;
+  at->number = by_look ? last->look_at : last->created;
+  (void)tm__copy(at->tenant, sizeof(at->tenant), last->tenant);
+  (void)tm__copy(at->id, sizeof(at->id), last->id);
+}
+
+static int64_t piece_limit(size_t left) {
+  return left < PIECE ? (int64_t)left : PIECE;
 }
 
 tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
                              void *ud, tm_error *err) {
   sqlite3_stmt *st;
-  size_t count = 0;
+  piece p = {.count = 0};
   tm_status status = tm__sqlite_statement(c, TM_SQL_SESSION, &st, err);
   if (status != TM_OK) return status;
   int rc = tm__sqlite_bind(st, 1, tenant);
   rc |= tm__sqlite_bind(st, 2, id);
-  status = rc == SQLITE_OK ? walk_sessions(c, st, fn, ud, &count, err)
+  status = rc == SQLITE_OK ? piece_fill(c, st, &p, err)
                            : tm__sqlite_conn_fail(c, rc, "find a session", err);
-  sqlite3_reset(st);
-  return status == TM_OK && count == 0 ? tm__sqlite_not_found(err, "session") : status;
+  if (status == TM_OK && p.count == 0) status = tm__sqlite_not_found(err, "session");
+  if (status == TM_OK) status = piece_give(&p, fn, ud);
+  tm__buf_free(&p.bytes);
+  return status;
 }
 
 /* Each session is in one of the two indexes; both together are merged in their order. */
@@ -74,41 +133,77 @@ static void sessions_sql(tm_buf *b, const tm_session_filter *f, bool after) {
   tm__buf_text(b, " ORDER BY created DESC,id DESC LIMIT ?5");
 }
 
-tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
-                              void *ud, tm_error *err) {
+static tm_status list_piece(tm_store_conn *c, const tm_session_filter *f, const place *at,
+                            size_t left, piece *p, tm_error *err) {
   tm_buf sql = {0};
   sqlite3_stmt *st = NULL;
-  size_t count;
-  bool after = f->before_created != 0 || f->before_id.ptr != NULL;
   tm_status status = tm__sqlite_mend(c, err);
   if (status != TM_OK) return status;
-  sessions_sql(&sql, f, after);
+  sessions_sql(&sql, f, at->begun);
   int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK) {
     rc = tm__sqlite_bind(st, 1, f->tenant);
-    if (after) rc |= sqlite3_bind_int64(st, 2, f->before_created);
-    if (after) rc |= tm__sqlite_bind(st, 3, f->before_id);
-    if (after && f->tenant.ptr == NULL) rc |= tm__sqlite_bind(st, 4, f->before_tenant);
-    rc |= sqlite3_bind_int64(st, 5, limit_of(f->limit));
+    if (at->begun) rc |= sqlite3_bind_int64(st, 2, at->number);
+    if (at->begun) rc |= tm__sqlite_bind_text(st, 3, at->id);
+    if (at->begun && f->tenant.ptr == NULL) rc |= tm__sqlite_bind_text(st, 4, at->tenant);
+    rc |= sqlite3_bind_int64(st, 5, piece_limit(left));
   }
-  status = rc == SQLITE_OK ? walk_sessions(c, st, fn, ud, &count, err)
+  status = rc == SQLITE_OK ? piece_fill(c, st, p, err)
                            : tm__sqlite_conn_fail(c, rc, "list sessions", err);
   sqlite3_finalize(st);
   tm__buf_free(&sql);
   return status;
 }
 
-tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
-                                  void *ud, tm_error *err) {
+tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
+                              void *ud, tm_error *err) {
+  piece p = {.count = 0};
+  place at = {.begun = f->before_created != 0 || f->before_id.ptr != NULL,
+              .number = f->before_created};
+  if (!tm__copy(at.tenant, sizeof(at.tenant), f->before_tenant) ||
+      !tm__copy(at.id, sizeof(at.id), f->before_id))
+    return TM_OK; /* nobody's names are as long */
+  tm_status status = TM_OK;
+  size_t left = f->limit;
+  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
+    status = list_piece(c, f, &at, left, &p, err);
+    if (status != TM_OK) break;
+    more = p.count == PIECE && left > PIECE;
+    move_place(&at, &p, false);
+    status = piece_give(&p, fn, ud);
+  }
+  tm__buf_free(&p.bytes);
+  return status;
+}
+
+static tm_status due_piece(tm_store_conn *c, int64_t now, const place *at, size_t left, piece *p,
+                           tm_error *err) {
   sqlite3_stmt *st;
-  size_t count;
   tm_status status = tm__sqlite_statement(c, TM_SQL_SESSIONS_DUE, &st, err);
   if (status != TM_OK) return status;
   int rc = sqlite3_bind_int64(st, 1, now);
-  rc |= sqlite3_bind_int64(st, 2, limit_of(limit));
-  status = rc == SQLITE_OK ? walk_sessions(c, st, fn, ud, &count, err)
-                           : tm__sqlite_conn_fail(c, rc, "find idle sessions", err);
-  sqlite3_reset(st);
+  rc |= sqlite3_bind_int64(st, 2, piece_limit(left));
+  rc |= sqlite3_bind_int64(st, 3, at->number);
+  rc |= tm__sqlite_bind_text(st, 4, at->tenant);
+  rc |= tm__sqlite_bind_text(st, 5, at->id);
+  if (rc == SQLITE_OK) return piece_fill(c, st, p, err);
+  return tm__sqlite_conn_fail(c, rc, "find idle sessions", err);
+}
+
+tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
+                                  void *ud, tm_error *err) {
+  piece p = {.count = 0};
+  place at = {.number = 0};
+  tm_status status = TM_OK;
+  size_t left = limit;
+  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
+    status = due_piece(c, now, &at, left, &p, err);
+    if (status != TM_OK) break;
+    more = p.count == PIECE && left > PIECE;
+    move_place(&at, &p, true);
+    status = piece_give(&p, fn, ud);
+  }
+  tm__buf_free(&p.bytes);
   return status;
 }
 

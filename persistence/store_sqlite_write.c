@@ -36,7 +36,10 @@ static tm_status make_name_durable(tm_store_conn *c, tm_error *err) {
 tm_status tm__sqlite_end(tm_store_conn *c, tm_status status, tm_error *err) {
   if (status == TM_OK) status = tm__sqlite_do(c, TM_SQL_COMMIT, "make a transaction durable", err);
   if (status == TM_OK) status = make_name_durable(c, err);
-  if (status != TM_OK) roll_back(c);
+  if (status != TM_OK)
+    roll_back(c);
+  else if (c->store->wal)
+    tm__sqlite_tidy_log(c);
   return status;
 }
 

@@ -124,6 +124,66 @@ static void the_error_says_what_to_do(void **state) {
   assert_true(try_commit(fx, 2, 1, &tip));
 }
 
+/* What is left of conversation n: -1 when its head is gone, else how many rows follow it. */
+static tm_status count_row(void *ud, const tm_row *row) {
+  (void)row;
+  ++*(int *)ud;
+  return TM_OK;
+}
+
+static int left_of(fixture *fx, int n) {
+  tm_head head;
+  int rows = 0;
+  if (fx->backend->head(fx->reader, tm__slice(nth(n).text), &head, NULL) == TM_ENOTFOUND) return -1;
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(n).text), head.tip, false, count_row,
+                                   &rows, &fx->err));
+  return rows;
+}
+
+/* The n-th operation of a purge fails, then that of a sweep. False: there are not as many. */
+static bool purge_with_fault(fixture *fx, const kind *k, int n) {
+  enum { ROWS = 4 };
+  bool more = true;
+  int64_t tip = 0;
+  for (int i = 0; i < ROWS; i++)
+    tip = turn(fx, nth(2).text, i, tip, body);
+  fault_set(k->rc, n, true);
+  tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, &fx->err);
+  int met = fault.met;
+  assert_int_equal(status, met > 0 && status != TM_OK ? TM_EUNAVAILABLE : TM_OK);
+  fault_set(0, 0, false);
+  assert_int_equal(left_of(fx, 2), status == TM_OK ? -1 : ROWS); /* all or nothing */
+  if (status != TM_OK)
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, &fx->err));
+  fault_set(k->rc, n, true);
+  status = fx->backend->sweep(fx->writer, 2, &more, &fx->err);
+  met += fault.met;
+  assert_int_equal(status, fault.met > 0 && status != TM_OK ? TM_EUNAVAILABLE : TM_OK);
+  fault_set(0, 0, false);
+  for (more = true; more;)
+    assert_ok(fx, fx->backend->sweep(fx->writer, 2, &more, &fx->err));
+  assert_int_equal(left_of(fx, 1), 1);
+  return met > 0;
+}
+
+static void purging_fails_at_every_operation(void **state) {
+  fixture *fx = *state;
+  fx->options.auto_vacuum = true;
+  for (int wal = 0; wal < 2; wal++) {
+    fx->options.wal = wal != 0;
+    (void)snprintf(fx->file, sizeof(fx->file), "%s/%d/x.db", fx->dir, wal);
+    fixture_open(fx);
+    turn(fx, nth(1).text, 0, 0, body);
+    for (size_t k = 0; k < KINDS; k++)
+      for (int n = 0; purge_with_fault(fx, &kinds[k], n); n++)
+        assert_true(n < 300);
+    fixture_close(fx);
+    sql_must_give(fx->file, "PRAGMA integrity_check", "ok\n");
+    sql_must_give(fx->file, "SELECT count(*) FROM journal", "1\n");
+    sql_must_give(fx->file, "SELECT count(*) FROM purged", "0\n");
+  }
+}
+
 static void a_disk_without_shared_memory(void **state) {
   fixture *fx = *state;
   tm_store *store = NULL;
@@ -313,6 +373,7 @@ static int tear_down(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       CASE(every_operation_fails_once),
+      CASE(purging_fails_at_every_operation),
       CASE(a_failed_commit_never_comes_back),
       CASE(the_error_says_what_to_do),
       CASE(a_probe_writes),

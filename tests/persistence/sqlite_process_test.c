@@ -273,6 +273,80 @@ static void processes_take_turns(void **state) {
   sql_must_give(fx->file, "SELECT count(*),max(id) FROM journal", "101|101\n");
 }
 
+enum { GOING = 40, ROWS = 6 };
+
+/* Purges one conversation after the other and sweeps what they leave, in small pieces; says each
+ * when it is gone. */
+static void purge_and_sweep(fixture *fx, int out, int in) {
+  (void)in;
+  open_quietly(fx);
+  for (int n = 0; n < GOING;) {
+    bool more;
+    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, NULL);
+    need(status == TM_OK || status == TM_ENOTFOUND || status == TM_EUNAVAILABLE);
+    if (status != TM_EUNAVAILABLE) say(out, n++);
+    status = fx->backend->sweep(fx->writer, 2, &more, NULL);
+    need(status == TM_OK || status == TM_EUNAVAILABLE);
+  }
+}
+
+static tm_status count_any(void *ud, const tm_row *row) {
+  (void)row;
+  ++*(int *)ud;
+  return TM_OK;
+}
+
+/* One process makes conversations and goes on with another one; a second one purges and sweeps, and
+ * is killed in the middle of it again and again. Nothing of the purged ones is left in the end, and
+ * nothing else is missing. */
+static void purges_of_another_process(void **state) {
+  fixture *fx = *state;
+  int64_t gone = -1, tip = 0, at = 0;
+  fixture_open(fx);
+  for (int n = 0; n < GOING; n++) {
+    int64_t row = 0;
+    for (int i = 0; i < ROWS; i++)
+      row = turn(fx, nth(n).text, i, row, "{\"x\":\"a row that goes\"}");
+  }
+  fixture_close(fx);
+  for (int round = 0; round < 8; round++) {
+    child c = child_start(fx, purge_and_sweep);
+    fixture_open(fx);
+    for (int i = 0; i < 10; i++, at++)
+      tip = turn(fx, nth(1000).text, at, tip, "{}");
+    for (int i = 0; i < 3 && hear(&c, &gone); i++)
+      tip = turn(fx, nth(1000).text, at++, tip, "{}");
+    (void)kill(c.pid, SIGKILL);
+    while (hear(&c, &gone)) {
+    }
+    int how;
+    assert_int_equal(waitpid(c.pid, &how, 0), c.pid);
+    assert_true(WIFSIGNALED(how) || (WIFEXITED(how) && WEXITSTATUS(how) == 0));
+    (void)close(c.from);
+    (void)close(c.to);
+    tm_head head;
+    for (int n = 0; n <= gone; n++)
+      assert_int_equal(fx->backend->head(fx->reader, tm__slice(nth(n).text), &head, NULL),
+                       TM_ENOTFOUND);
+    fixture_close(fx);
+  }
+  fixture_open(fx);
+  for (int n = 0; n < GOING; n++) {
+    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, &fx->err);
+    assert_true(status == TM_OK || status == TM_ENOTFOUND);
+  }
+  bool more = true;
+  int rows = 0;
+  while (more)
+    assert_ok(fx, fx->backend->sweep(fx->writer, 7, &more, &fx->err));
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(1000).text), tip, false, count_any,
+                                   &rows, &fx->err));
+  assert_int_equal(rows, at);
+  sql_must_give(fx->file, "SELECT count(DISTINCT conversation) FROM journal", "1\n");
+  sql_must_give(fx->file, "SELECT count(*) FROM purged", "0\n");
+  sql_must_give(fx->file, "PRAGMA integrity_check", "ok\n");
+}
+
 static int set_up(void **state) {
   static fixture fx;
   fixture_make(&fx, &tm__store_sqlite);
@@ -290,9 +364,13 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      CASE(claims_of_the_dead_are_due_at_once),     CASE(claims_of_the_living_are_theirs),
-      CASE(claims_made_after_the_opening_are_kept), CASE(acknowledged_commits_survive_sigkill),
-      CASE(killed_while_making_the_store),          CASE(processes_take_turns),
+      CASE(claims_of_the_dead_are_due_at_once),
+      CASE(claims_of_the_living_are_theirs),
+      CASE(claims_made_after_the_opening_are_kept),
+      CASE(acknowledged_commits_survive_sigkill),
+      CASE(killed_while_making_the_store),
+      CASE(processes_take_turns),
+      CASE(purges_of_another_process),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -454,8 +454,13 @@ static void lists_use_indexes(void **state) {
   fixture_open(fx);
   sqlite3_stmt *st = NULL;
   sqlite3 *db = sql_open(fx->file);
-  tm_sql sorted[] = {TM_SQL_DUE,    TM_SQL_NEXT_DUE, TM_SQL_EXPIRE_KEYS, TM_SQL_ANSWER_KEY,
-                     TM_SQL_REVIVE, TM_SQL_TOUCH,    TM_SQL_WAKE,        TM_SQL_MOVE};
+  tm_sql sorted[] = {
+      TM_SQL_DUE,         TM_SQL_NEXT_DUE,     TM_SQL_EXPIRE_KEYS,  TM_SQL_ANSWER_KEY,
+      TM_SQL_REVIVE,      TM_SQL_TOUCH,        TM_SQL_WAKE,         TM_SQL_MOVE,
+      TM_SQL_ENDED,       TM_SQL_SESSION,      TM_SQL_SESSIONS_DUE, TM_SQL_JOIN_SESSION,
+      TM_SQL_PUT_SESSION, TM_SQL_DROP_SESSION, TM_SQL_DROP_KEYS,    TM_SQL_PARENT,
+      TM_SQL_DROP_ROW,    TM_SQL_REWRITE,      TM_SQL_NOTE,         TM_SQL_TENANTS_DUE,
+      TM_SQL_TENANTS,     TM_SQL_MOVE_TENANT};
   for (size_t i = 0; i < sizeof(sorted) / sizeof(sorted[0]); i++) {
     sqlite3_stmt *ours = NULL;
     assert_ok(fx, tm__sqlite_statement(fx->writer, sorted[i], &ours, &fx->err));
