@@ -121,7 +121,8 @@ $(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/obj/tests/provoke.o $(BUILD)/l
 
 # A disk that fails and forgets, for the end-to-end tests: tests/shim/disk.c.
 # The second host copies its write-ahead log into the file after a few turns already.
-SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user $(BUILD)/tests/tidemill_small_log
+SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user $(BUILD)/tests/store_user \
+  $(BUILD)/tests/tidemill_small_log
 $(BUILD)/tests/disk.so: tests/shim/disk.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -shared $< -o $@
@@ -133,6 +134,9 @@ $(BUILD)/tests/small_log.o: persistence/store_sqlite_conn.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -DTM_SQLITE_LOG_PAGES=48 -c $< -o $@
 $(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
+	$(CC) $(ALL_CFLAGS) $^ -o $@ $(LIBS)
 
 # All tests, then: has each error code of host/core/errors.def really been provoked by one?
 PROVOKED = $(abspath $(BUILD))/provoked

@@ -298,8 +298,10 @@ static void sessions_come_back_to_the_bit(void **state) {
   for (int i = 0; i < SESSIONS; i++) {
     model_session *m = &all[i];
     random_name(m->tenant, sizeof(m->tenant), 1);
-    random_name(m->id, sizeof(m->id) - 4, 0);
-    (void)snprintf(m->id + strlen(m->id), 5, "%d", i); /* no two are the same */
+    random_name(m->id, sizeof(m->id) - 1, 0);
+    size_t len = strlen(m->id);
+    m->id[len] = (char)('A' + i); /* no two are the same */
+    m->id[len + 1] = '\0';
     m->s.tenant = tm__slice(m->tenant);
     m->s.id = tm__slice(m->id);
     for (size_t times = 1 + below(3); times > 0; times--) {
