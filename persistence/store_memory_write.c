@@ -382,7 +382,8 @@ tm_status tm__memory_rewrite(tm_store_conn *c, const tm_row *rows, size_t count,
   tm_store *s = c->store;
   size_t most = s->record_bytes_max != 0 ? s->record_bytes_max : TM_ROW_MAX, n = 0;
   tm_body_record **bodies = calloc(count + 1, sizeof(*bodies));
-  tm_status status = bodies != NULL ? TM_OK : tm__fail_memory(err, "other bodies");
+  if (bodies == NULL) return tm__fail_memory(err, "other bodies");
+  tm_status status = TM_OK;
   for (; status == TM_OK && n < count; n++) {
     if (rows[n].body.len > most)
       status = tm__fail(err, TM_ETOOLARGE, "store.too_large",
