@@ -4,7 +4,8 @@
 
 #include "host.h"
 
-#define KEY(name) "workflow_persistence." name
+#define KEY(name)        "workflow_persistence." name
+#define REDIS_TIMEOUT_MS 5000
 
 static tm_status sqlite_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
@@ -36,6 +37,7 @@ static tm_status redis_options(tm_host_store *s, const tm_config *c, tm_error *e
   if (s->location == NULL) return tm__fail_memory(err, "the store's place");
   s->options.location = s->location;
   s->options.password = tm__config_text(c, KEY("redis.password"));
+  s->options.timeout_ms = REDIS_TIMEOUT_MS;
   return TM_OK;
 }
 

@@ -211,7 +211,9 @@ typedef struct tm_store_backend {
   tm_status (*probe)(tm_store_conn *c, tm_error *err);
 
   /* One transaction: each item is applied or gets its own status (a conflict stops nobody else);
-   * TM_OK when all that was applied is durable; otherwise nothing was applied. Writer. */
+   * TM_OK when all that was applied is durable, `err` then says why items have a status other than
+   * TM_ECONFLICT, TM_EINVAL, TM_ETOOLARGE or TM_ELIMIT; otherwise nothing was applied, unless the
+   * code is store.outcome_unknown: it was interrupted while that was in doubt. Writer. */
   tm_status (*commit)(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 
   /* TM_ENOTFOUND when there is none. */

@@ -85,9 +85,23 @@ static void warn_if_unused(tm_loader *l, const char *section, const char *select
   }
 }
 
+static void no_encrypted_redis(tm_loader *l) {
+  const tm_slot *s = slot(l, "workflow_persistence.redis.ssl");
+  if (s->value.number == 0) return;
+  char place[PLACE_SIZE];
+  place_of(l, s, place);
+  tm__load_problem(l, place,
+                   "workflow_persistence.redis.ssl: connections to Redis are not encrypted by the "
+                   "host; run stunnel beside it, name its end as redis.host and redis.port, and "
+                   "write false");
+}
+
 static void unused_sections(tm_loader *l) {
   static const char persistence[] = "workflow_persistence.backend";
-  warn_if_unused(l, "workflow_persistence.redis", persistence);
+  if (strcmp(slot(l, persistence)->value.text, "redis") == 0)
+    no_encrypted_redis(l);
+  else
+    warn_if_unused(l, "workflow_persistence.redis", persistence);
   if (strcmp(slot(l, persistence)->value.text, "file") != 0)
     warn_if_unused(l, "workflow_persistence.file", persistence);
   warn_if_unused(l, "memory.redis", "memory.backend");

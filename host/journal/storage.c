@@ -98,7 +98,7 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
   const char *id = job->commit.head.id;
   job->commit.status = status;
   if (status == TM_OK) return;
-  if (group != TM_OK) {
+  if (group != TM_OK || err->status == status) {
     job->error = *err;
   } else if (status == TM_ECONFLICT) {
     (void)tm__fail(&job->error, status, "store.conflict",
@@ -369,6 +369,19 @@ static size_t writer_count(const tm_storage *s) {
   return count < WRITERS_MAX ? count : WRITERS_MAX;
 }
 
+static void on_finding(void *ud, tm_finding level, const char *text) {
+  const tm_storage *s = ud;
+  if (level == TM_FINDING_INFO) return;
+  tm__log(s->log, level == TM_FINDING_ERROR ? TM_LOG_ERROR : TM_LOG_WARNING, "the store is unsafe",
+          "finding", text, NULL);
+}
+
+static tm_status inspect(tm_storage *s, tm_error *err) {
+  tm_store_conn *c;
+  tm_status status = tm__stores_common(s->stores, 0, TM_STORE_WRITER, &c, err);
+  return status == TM_OK ? s->backend->inspect(c, false, on_finding, s, err) : status;
+}
+
 static tm_status start(tm_storage *s, const tm_storage_options *o, tm_error *err) {
   tm_status status = tm__lane_init(&s->reads, err);
   for (size_t i = 0; status == TM_OK && i < s->writers; i++) {
@@ -379,6 +392,7 @@ static tm_status start(tm_storage *s, const tm_storage_options *o, tm_error *err
     status = connect_thread(s, i, err);
   }
   if (status == TM_OK) status = check_isolation(s, err);
+  if (status == TM_OK) status = inspect(s, err);
   for (size_t i = 0; status == TM_OK && i < thread_count(s); i++) {
     status = start_thread(&s->threads[i], err);
   }

@@ -242,8 +242,8 @@ static void all_problems_at_once(void **state) {
 
 static void not_supported_yet(void **state) {
   fixture *f = *state;
-  assert_refused(f, "workflow_persistence:\n  backend: redis\n",
-                 "2:12: ", "'redis' is not supported yet; use one of sqlite, memory, file");
+  assert_refused(f, "workflow_persistence:\n  backend: postgres\n",
+                 "2:12: ", "'postgres' is not supported yet; use one of sqlite, memory, redis, file");
   assert_refused(f, "workflow_persistence: {general: {enable_compression: true}}\n", NULL,
                  "not supported yet: nothing is compressed; leave it out or write false");
   assert_refused(f, "llm: {api_key: sk-very-secret}\n", NULL, "llm.api_key: not supported yet");
@@ -278,6 +278,8 @@ static void contradictions(void **state) {
   assert_refused(f, "workflow_persistence: {sqlite: {tables: {steps: Workflow_Sessions}}}\n",
                  "1: ", "have the same name");
   assert_refused(f, "limits: {memory: 8MiB, step_memory: 9MiB}\n", "1: ", "is more than");
+  assert_refused(f, "workflow_persistence:\n  backend: redis\n  redis:\n    ssl: true\n",
+                 "4: ", "run stunnel beside it");
 }
 
 static void skipped_sections(void **state) {

@@ -32,6 +32,7 @@ static inline void place_redis(fixture *fx) {
   (void)snprintf(fx->url, sizeof(fx->url), "%s/%d", server_of("TIDEMILL_TEST_REDIS"),
                  (int)(getpid() % 1024));
   fx->options.location = fx->url;
+  fx->options.timeout_ms = 5000; /* of a server's answer, not of a lock */
 }
 
 static inline void unplace_redis(fixture *fx) {

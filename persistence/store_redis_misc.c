@@ -1,0 +1,191 @@
+/* store_redis_misc.c - what belongs to no conversation: the sources of systems, notes of the host,
+ * tenants that have stores of their own. */
+#include <stdlib.h>
+
+#include "persistence/store_redis.h"
+
+/* ---- scripts: one hash, named by system, NUL, version ---- */
+
+static bool add_name(tm_store_conn *c, tm_slice system, tm_slice version) {
+  tm_buf name = {0};
+  tm__buf_slice(&name, system);
+  tm__buf_byte(&name, '\0');
+  tm__buf_slice(&name, version);
+  bool ok = tm__buf_ok(&name);
+  if (ok) tm__redis_arg(c, tm__buf_view(&name));
+  tm__buf_free(&name);
+  return ok;
+}
+
+static tm_status begin(tm_store_conn *c, const char *command, const char *key, size_t args,
+                       tm_error *err) {
+  tm_redis_key k;
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  tm__redis_key(&k, c->store, key);
+  tm__redis_command(c, command, 1 + args);
+  tm__redis_key_arg(c, &k);
+  return TM_OK;
+}
+
+tm_status tm__redis_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
+                               tm_slice sources, tm_error *err) {
+  tm_status status = begin(c, "HSETNX", "scripts", 2, err);
+  if (status != TM_OK) return status;
+  if (!add_name(c, system, version)) {
+    tm__redis_drop(c);
+    return tm__fail_memory(err, "a script");
+  }
+  tm__redis_arg(c, sources);
+  return tm__redis_tell(c, err);
+}
+
+/* The text that the command at hand gives. */
+static tm_status get(tm_store_conn *c, const char *what, tm_buf *out, tm_error *err) {
+  redisReply *reply;
+  tm_status status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  tm_slice text = tm__redis_slice(reply);
+  if (text.ptr == NULL)
+    status = tm__redis_not_found(what, err);
+  else
+    tm__buf_slice(out, text);
+  freeReplyObject(reply);
+  return status != TM_OK || tm__buf_ok(out) ? status : tm__fail_memory(err, what);
+}
+
+tm_status tm__redis_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
+                               tm_error *err) {
+  tm_status status = begin(c, "HGET", "scripts", 1, err);
+  if (status != TM_OK) return status;
+  if (add_name(c, system, version)) return get(c, "version of the system", out, err);
+  tm__redis_drop(c);
+  return tm__fail_memory(err, "a script");
+}
+
+tm_status tm__redis_script_list(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
+  redisReply *reply;
+  tm_status status = begin(c, "HKEYS", "scripts", 0, err);
+  if (status == TM_OK) status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  for (size_t i = 0; status == TM_OK && i < reply->elements; i++) {
+    tm_slice name = tm__redis_slice(reply->element[i]);
+    const char *nul = name.len > 0 ? memchr(name.ptr, '\0', name.len) : NULL;
+    if (nul == NULL) continue;
+    size_t len = (size_t)(nul - name.ptr);
+    status = fn(ud, (tm_slice){name.ptr, len}, (tm_slice){nul + 1, name.len - len - 1});
+  }
+  freeReplyObject(reply);
+  return status;
+}
+
+/* ---- notes ---- */
+
+tm_status tm__redis_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err) {
+  bool gone = text.ptr == NULL;
+  tm_status status = begin(c, gone ? "HDEL" : "HSET", "notes", gone ? 1 : 2, err);
+  if (status != TM_OK) return status;
+  tm__redis_arg(c, name);
+  if (!gone) tm__redis_arg(c, text);
+  return tm__redis_tell(c, err);
+}
+
+tm_status tm__redis_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err) {
+  tm_status status = begin(c, "HGET", "notes", 1, err);
+  if (status != TM_OK) return status;
+  tm__redis_arg(c, name);
+  return get(c, "note", out, err);
+}
+
+/* ---- tenants: names in order, what stands for each, who is due; all in one slot ---- */
+
+static void add_key(tm_store_conn *c, const char *name) {
+  tm_redis_key k;
+  tm__redis_key(&k, c->store, name);
+  tm__redis_key_arg(c, &k);
+}
+
+tm_status tm__redis_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,
+                                tm_error *err) {
+  redisReply *reply;
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  tm__redis_run(c, TM_REDIS_WAKE, 3, 3);
+  add_key(c, "{tenants}:names");
+  add_key(c, "{tenants}:wake_at");
+  add_key(c, "{tenants}:due");
+  tm__redis_arg(c, tenant);
+  tm__redis_int(c, expect);
+  tm__redis_int(c, wake_at);
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  bool set = reply->integer == 1;
+  freeReplyObject(reply);
+  if (set) return TM_OK;
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "the wake-up of tenant %.*s was changed by another process meanwhile",
+                  (int)(tenant.len < 64 ? tenant.len : 64), tenant.ptr);
+}
+
+/* Gives the tenants named by every `step`-th item of `list`, with what stands for each. */
+static tm_status give(tm_store_conn *c, const redisReply *list, size_t step, tm_tenant_fn fn,
+                      void *ud, tm_error *err) {
+  redisReply *reply;
+  if (list->elements == 0) return TM_OK;
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  tm__redis_command(c, "HMGET", 1 + list->elements / step);
+  add_key(c, "{tenants}:wake_at");
+  for (size_t i = 0; i + step <= list->elements; i += step)
+    tm__redis_arg(c, tm__redis_slice(list->element[i]));
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  for (size_t i = 0; status == TM_OK && i < reply->elements; i++)
+    status = fn(ud, tm__redis_slice(list->element[i * step]),
+                tm__redis_number(tm__redis_slice(reply->element[i])));
+  freeReplyObject(reply);
+  return status;
+}
+
+static int64_t at_most(size_t limit) {
+  return limit > 10000 ? 10000 : (int64_t)limit;
+}
+
+tm_status tm__redis_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn,
+                                void *ud, tm_error *err) {
+  redisReply *reply;
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK || limit == 0) return status;
+  tm__redis_run(c, TM_REDIS_TAKE, 1, 4);
+  add_key(c, "{tenants}:due");
+  tm__redis_int(c, now);
+  tm__redis_int(c, 0);
+  tm__redis_int(c, at_most(limit));
+  tm__redis_int(c, 0);
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  status = give(c, reply, 2, fn, ud, err);
+  freeReplyObject(reply);
+  return status;
+}
+
+tm_status tm__redis_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn,
+                            void *ud, tm_error *err) {
+  redisReply *reply;
+  tm_buf from = {0};
+  tm_status status = begin(c, "ZRANGEBYLEX", "{tenants}:names", 5, err);
+  if (status != TM_OK) return status;
+  tm__buf_text(&from, after.len > 0 ? "(" : "-");
+  tm__buf_slice(&from, after);
+  tm__redis_arg(c, tm__buf_view(&from));
+  tm__buf_free(&from);
+  tm__redis_text(c, "+");
+  tm__redis_text(c, "LIMIT");
+  tm__redis_int(c, 0);
+  tm__redis_int(c, at_most(limit));
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  status = give(c, reply, 1, fn, ud, err);
+  freeReplyObject(reply);
+  return status;
+}
