@@ -11,7 +11,8 @@ trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$dir"' 
 
 cc -O2 -o "$dir/limit" bench/limit.c -lsqlite3
 cc -std=c17 -D_GNU_SOURCE -O2 -Ihost/include -o "$dir/turns" bench/turns.c "$build/libtidemill.a" \
-  -lmimalloc -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lyaml -ljansson -lsodium -lm -pthread
+  -lmimalloc -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lhiredis -lpq -lzstd -lyaml -ljansson \
+  -lsodium -lm -pthread
 
 number() { sed -n "s/^$1: [a-z ]*\([0-9.]*\) .*/\1/p" "$2" | head -1; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
@@ -48,4 +49,5 @@ for round in $(seq "$rounds"); do
     'BEGIN { printf "memory of a worker with its state of one system: %.0f KiB\n", (b - a) / 8 }'
   rm -f "$dir"/*.db*
   "$dir/turns" length "$dir/turns.db"
+  bench/redis.sh "$dir/turns" "$dir" "$seconds"
 done

@@ -5,7 +5,8 @@
  *   turns length DB                     CPU of a turn after 10 and after 10,000 steps
  *   turns memory DB WORKERS             start, and what the process holds when all workers have run
  *
- * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. */
+ * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. In the
+ * environment, BENCH_STORE may hold settings of another store, KEY=VALUE, separated by blanks. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -117,11 +118,22 @@ static void send_next(slot *s) {
   tm_message_send(s->b->host, NULL, s->b->ids[i], text, NULL, on_turn, s);
 }
 
+enum { SETTINGS_MAX = 16 };
+
+/* Adds the settings of BENCH_STORE, which is cut into pieces, to the `count` that are there. */
+static void add_settings(const char **set, size_t count) {
+  char *all = getenv("BENCH_STORE"), *rest = NULL;
+  for (char *one = all != NULL ? strtok_r(all, " ", &rest) : NULL;
+       one != NULL && count + 1 < SETTINGS_MAX; one = strtok_r(NULL, " ", &rest))
+    set[count++] = one;
+}
+
 static void open_host(bench *b, const char *db, const char *workers) {
   char path[512], count[64];
   (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s", db);
   (void)snprintf(count, sizeof(count), "server.workers=%s", workers);
-  const char *set[] = {"scripts=bench/systems", path, count, NULL};
+  const char *set[SETTINGS_MAX + 1] = {"scripts=bench/systems", path, count};
+  add_settings(set, 3);
   tm_options o = TM_OPTIONS_INIT;
   tm_error err;
   o.config_file = "bench/agent_config.yaml";

@@ -54,6 +54,12 @@ struct tm_store { /* immutable once open, but for the last two */
   bool away;        /* atomic: told to on_health */
 };
 
+#define TM_REDIS_KNOWN 8192
+typedef struct tm_redis_known { /* the lists that have a conversation at a revision */
+  uint64_t id, lists;
+  int64_t revision;
+} tm_redis_known;
+
 struct tm_store_conn {
   tm_store *store;
   redisContext *redis; /* NULL: not connected */
@@ -61,10 +67,11 @@ struct tm_store_conn {
   size_t awaited;      /* replies that are still to come */
   int patience_ms;     /* how long an answer may take */
   char sha[TM_REDIS_SCRIPTS][41];
-  int pause_ms;     /* the last wait before reconnecting; 0: the last attempt worked */
-  int64_t retry_at; /* monotonic us */
-  tm_error why;     /* of the attempt before */
-  tm_buf parted;    /* hints that commits made lies: hint.c */
+  int pause_ms;          /* the last wait before reconnecting; 0: the last attempt worked */
+  int64_t retry_at;      /* monotonic us */
+  tm_error why;          /* of the attempt before */
+  tm_buf parted;         /* hints that commits made lies: hint.c */
+  tm_redis_known *known; /* TM_REDIS_KNOWN of them, by id; NULL before the first commit: hint.c */
 };
 
 typedef struct tm_redis_key {
@@ -196,8 +203,11 @@ tm_status tm__redis_session_put(tm_store_conn *c, const tm_session *session, tm_
 tm_status tm__redis_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 
 /* ---- hint ---- */
-/* Adds the commands that make the hints of a commit; how many there were. */
-size_t tm__redis_add_hints(tm_store_conn *c, const tm_commit *item);
+/* Adds the commands that make the hints of a commit; how many there were. `change`: without those
+ * that the conversation is known to have. */
+size_t tm__redis_add_hints(tm_store_conn *c, const tm_commit *item, bool change);
+/* The commit happened, its hints stand. */
+void tm__redis_know(tm_store_conn *c, const tm_head *h);
 /* Makes sure that heads have all their hints. */
 tm_status tm__redis_hint_heads(tm_store_conn *c, const tm_head *heads, size_t count, tm_error *err);
 /* Remembers that a list has a conversation that is not, or no longer, of it. */

@@ -51,9 +51,9 @@ static void add_commit(tm_store_conn *c, const tm_redis_work *w) {
 static void add(tm_store_conn *c, tm_redis_work *w) {
   w->again = w->sent;
   w->sent = true;
-  w->hints = tm__redis_add_hints(c, w->item);
+  w->hints = tm__redis_add_hints(c, w->item, true);
   add_commit(c, w);
-  (void)tm__redis_add_hints(c, w->item);
+  (void)tm__redis_add_hints(c, w->item, true);
 }
 
 static void part(tm_store_conn *c, tm_redis_list which, const tm_head *h, tm_slice was,
@@ -69,7 +69,10 @@ static void applied(tm_store_conn *c, tm_redis_work *w, const redisReply *r) {
        tm__conversation_status_name(h->status));
   part(c, TM_LIST_FLOW, h, tm__redis_slice(tm__redis_item(r, 2)), h->flow);
   w->moved = tenant.len > 0 && !tm__slice_is(tenant, h->tenant);
-  if (w->moved) tm__redis_part_all(c, h);
+  if (w->moved)
+    tm__redis_part_all(c, h);
+  else
+    tm__redis_know(c, h);
   finish(w, TM_OK);
 }
 

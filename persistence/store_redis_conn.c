@@ -351,5 +351,6 @@ void tm__redis_disconnect(tm_store_conn *c) {
   tm__redis_drop(c);
   tm__buf_free(&c->out);
   tm__buf_free(&c->parted);
+  free(c->known);
   free(c);
 }

@@ -5,6 +5,8 @@
  * and looks at the head once more: whichever way the two mix, either the writer's second hint comes
  * last, or the second look sees its commit. A time is only ever moved earlier by commits, so that
  * what was not committed wakes nobody too late. */
+#include <stdlib.h>
+
 #include "persistence/store_redis.h"
 
 #define PARTED_MAX (size_t)65536 /* bytes; the rest is left to sweeps */
@@ -39,10 +41,48 @@ static size_t add_time(tm_store_conn *c, tm_redis_times which, const tm_head *h)
   return 1;
 }
 
-size_t tm__redis_add_hints(tm_store_conn *c, const tm_commit *item) {
+/* Most commits leave their conversation in the lists where it is, and most follow one of the same
+ * connection: it remembers which lists have it. */
+static uint64_t mix(uint64_t hash, const char *text) { /* FNV-1a, the NUL as well */
+  do
+    hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+  while (*text++ != '\0');
+  return hash;
+}
+
+#define MIX_START UINT64_C(0xcbf29ce484222325)
+
+static tm_redis_known *place_of(const tm_store_conn *c, const tm_head *h, uint64_t *id) {
+  *id = mix(MIX_START, h->id);
+  return &c->known[*id % TM_REDIS_KNOWN];
+}
+
+static uint64_t lists_of(const tm_head *h) {
+  uint64_t hash = mix(mix(MIX_START, h->tenant), h->flow);
+  return mix(hash, tm__conversation_status_name(h->status));
+}
+
+void tm__redis_know(tm_store_conn *c, const tm_head *h) {
+  uint64_t id;
+  if (c->known == NULL) c->known = calloc(TM_REDIS_KNOWN, sizeof(*c->known));
+  if (c->known == NULL) return;
+  tm_redis_known *place = place_of(c, h, &id);
+  *place = (tm_redis_known){id, lists_of(h), h->revision};
+}
+
+static bool is_known(const tm_store_conn *c, const tm_commit *item) {
+  uint64_t id;
+  if (c->known == NULL || item->expect_revision == 0) return false;
+  const tm_redis_known *place = place_of(c, &item->head, &id);
+  return place->id == id && place->revision == item->expect_revision &&
+         place->lists == lists_of(&item->head);
+}
+
+size_t tm__redis_add_hints(tm_store_conn *c, const tm_commit *item, bool change) {
   const tm_head *h = &item->head;
   tm_redis_key k;
   int first = item->expect_revision == 0 ? TM_LIST_ALL : TM_LIST_FLOW;
+  if (change && is_known(c, item)) first = TM_LISTS;
   for (int which = first; which < TM_LISTS; which++) {
     tm__redis_list_of(&k, c->store, (tm_redis_list)which, h);
     add_to_list(c, (tm_slice){k.text, k.len}, tm__slice(h->id));
@@ -55,7 +95,7 @@ tm_status tm__redis_hint_heads(tm_store_conn *c, const tm_head *heads, size_t co
   tm_status status = tm__redis_ready(c, err);
   for (size_t i = 0; status == TM_OK && i < count; i++) {
     const tm_commit item = {.head = heads[i]};
-    (void)tm__redis_add_hints(c, &item);
+    (void)tm__redis_add_hints(c, &item, false);
   }
   if (status == TM_OK) status = tm__redis_flush(c, err);
   return status == TM_OK ? tm__redis_skip(c, c->awaited, err) : status;

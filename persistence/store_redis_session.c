@@ -129,7 +129,7 @@ static tm_status reserve_once(tm_store_conn *c, tm_redis_work *works, size_t cou
   if (status != TM_OK) return status;
   for (size_t i = 0; i < count; i++) {
     if (!wants_session(&works[i])) continue;
-    works[i].hints = tm__redis_add_hints(c, works[i].item);
+    works[i].hints = tm__redis_add_hints(c, works[i].item, true);
     add_join(c, &works[i]);
   }
   if (c->awaited == 0) return TM_OK;

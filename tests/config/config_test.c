@@ -242,8 +242,8 @@ static void all_problems_at_once(void **state) {
 
 static void not_supported_yet(void **state) {
   fixture *f = *state;
-  assert_refused(f, "workflow_persistence:\n  backend: postgres\n",
-                 "2:12: ", "'postgres' is not supported yet; use one of sqlite, memory, redis, file");
+  assert_refused(f, "workflow_persistence:\n  backend: postgres\n", "2:12: ",
+                 "'postgres' is not supported yet; use one of sqlite, memory, redis, file");
   assert_refused(f, "workflow_persistence: {general: {enable_compression: true}}\n", NULL,
                  "not supported yet: nothing is compressed; leave it out or write false");
   assert_refused(f, "llm: {api_key: sk-very-secret}\n", NULL, "llm.api_key: not supported yet");
