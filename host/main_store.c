@@ -79,6 +79,9 @@ static void print_report(const json_t *report) {
                ", scripts %" JSON_INTEGER_FORMAT " written\n",
                number(report, "conversations"), number(report, "copied"), number(report, "rows"),
                number(report, "sessions"), number(report, "scripts"));
+  if (number(report, "rewritten") > 0)
+    (void)printf("rows whose bodies had changed %" JSON_INTEGER_FORMAT "\n",
+                 number(report, "rewritten"));
   if (number(report, "removed") > 0)
     (void)printf("conversations removed from the target %" JSON_INTEGER_FORMAT "\n",
                  number(report, "removed"));

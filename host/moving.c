@@ -178,6 +178,7 @@ static void add_report(tm_buf *b, const moving *m) {
   tm__json_member_int(b, "conversations", n->conversations);
   tm__json_member_int(b, "copied", n->copied);
   tm__json_member_int(b, "rows", n->rows);
+  tm__json_member_int(b, "rewritten", n->rewritten);
   tm__json_member_int(b, "sessions", n->sessions);
   tm__json_member_int(b, "scripts", n->scripts);
   tm__json_member_int(b, "removed", n->removed);

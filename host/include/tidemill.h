@@ -205,7 +205,7 @@ typedef struct tm_move {
 /* Copies everything from one store to another; both stay. What is there already is compared, so a
  * run that was stopped goes on, and a second one brings what happened since. With `force`
  * conversations that went on by themselves in the target are replaced. Answers
- * {"from","to","conversations","copied","rows","sessions","scripts","removed","tenants","digest",
+ * {"from","to","conversations","copied","rows","rewritten","sessions","scripts","removed","tenants","digest",
  * "failures","failed":[{"conversation_id","code","message"}]}; `failed` names the first hundred. */
 TM_API void tm_store_copy(tm_host *host, const tm_move *move, tm_reply_fn fn, void *ud);
 

@@ -99,7 +99,7 @@ static tm_status set_back(tm_copy *c, tm_copy_lane *lane, tm_copy_state *state, 
 static tm_status open_lane(tm_copy *c, tm_copy_lane *lane, bool *open, tm_error *err) {
   tm_copy_state state = TM_COPY_ROWS;
   tm_status status = tm__copy_lane_open(c, lane, &state, err);
-  if (status == TM_OK) add_digest(c, lane->digest);
+  if (status == TM_OK) add_digest(c, lane->digests.whole);
   if (status == TM_OK && state == TM_COPY_THERE) {
     status = tm__copy_lane_verify(c, lane, err);
     if (status == TM_ECORRUPT && c->set_back) state = TM_COPY_MOVED;

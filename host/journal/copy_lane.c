@@ -39,7 +39,7 @@ static bool add_segment(tm_copy_lane *lane, int64_t id) {
   return true;
 }
 
-static bool add_row(tm_copy_lane *lane, const tm_row *row) {
+bool tm__copy_lane_keep(tm_copy_lane *lane, const tm_row *row) {
   if (lane->row_count == lane->row_cap) {
     size_t cap = lane->row_cap == 0 ? 16 : lane->row_cap * 2;
     tm_copy_row *rows = realloc(lane->rows, cap * sizeof(*rows));
@@ -52,14 +52,14 @@ static bool add_row(tm_copy_lane *lane, const tm_row *row) {
   return tm__buf_ok(&lane->bodies);
 }
 
-static void clear_rows(tm_copy_lane *lane) {
+void tm__copy_lane_clear(tm_copy_lane *lane) {
   lane->row_count = 0;
   if (lane->bodies.cap > 4 * TM_COPY_SEGMENT_BYTES) /* one that was far larger than others */
     tm__buf_free(&lane->bodies);
   tm__buf_clear(&lane->bodies);
 }
 
-static bool is_full(const tm_copy_lane *lane) {
+bool tm__copy_lane_is_full(const tm_copy_lane *lane) {
   return lane->row_count >= TM_COPY_SEGMENT_ROWS || lane->bodies.len >= TM_COPY_SEGMENT_BYTES;
 }
 
@@ -70,11 +70,11 @@ static bool is_same_row(const tm_row *a, const tm_row *b) {
 
 static tm_status keep(scan *s, const tm_row *row) {
   tm_copy_lane *lane = s->lane;
-  if (s->first && (lane->segment_count == 0 || is_full(lane))) {
-    clear_rows(lane);
+  if (s->first && (lane->segment_count == 0 || tm__copy_lane_is_full(lane))) {
+    tm__copy_lane_clear(lane);
     s->no_memory = !add_segment(lane, row->id);
   }
-  s->no_memory = s->no_memory || !add_row(lane, row);
+  s->no_memory = s->no_memory || !tm__copy_lane_keep(lane, row);
   s->above = row->revision;
   return s->no_memory ? TM_ENOMEM : TM_OK;
 }
@@ -103,7 +103,7 @@ static tm_status result(const scan *s, tm_status status, tm_error *err) {
 static tm_status load_segment(const tm_copy *c, tm_copy_lane *lane, tm_error *err) {
   scan s = {.copy = c, .lane = lane};
   size_t last = lane->segment_count - 1;
-  clear_rows(lane);
+  tm__copy_lane_clear(lane);
   tm_status status = c->from.backend->chain(c->from.conn, tm__slice(lane->head.id),
                                             lane->segments[last], false, on_row, &s, err);
   status = result(&s, status, err);
@@ -194,7 +194,7 @@ tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state
   tm_status status = look_at_target(c, lane, &there, &t, err);
   if (status != TM_OK) return status;
   scan s = {.copy = c, .lane = lane, .top = t.found ? &t.row : NULL, .first = true};
-  status = tm__copy_walk(&c->from, &lane->head, on_row, &s, lane->digest, &lane->refs, err);
+  status = tm__copy_walk(&c->from, &lane->head, on_row, &s, &lane->digests, &lane->refs, err);
   status = result(&s, status, err);
   if (status == TM_OK) status = find_start_key(c, lane, err);
   *out = compare(lane, &there, &s);
@@ -277,20 +277,29 @@ static tm_status on_checked(void *ud, const tm_row *row) {
   return is_stopped(ud) ? TM_ECANCELLED : TM_OK;
 }
 
-static tm_status verify(const tm_copy *c, const tm_copy_lane *lane, tm_head *there,
-                        uint8_t digest[TM_COPY_DIGEST], tm_error *err) {
+static tm_status look_again(const tm_copy *c, const tm_copy_lane *lane, tm_head *there,
+                            tm_copy_digests *out, tm_error *err) {
   tm_status status = c->to.backend->head(c->to.conn, tm__slice(lane->head.id), there, err);
   if (status != TM_OK) return status;
   scan s = {.copy = c};
-  status = tm__copy_walk(&c->to, there, on_checked, &s, digest, NULL, err);
+  status = tm__copy_walk(&c->to, there, on_checked, &s, out, NULL, err);
   return result(&s, status, err);
 }
 
-tm_status tm__copy_lane_verify(const tm_copy *c, const tm_copy_lane *lane, tm_error *err) {
-  uint8_t digest[TM_COPY_DIGEST];
+static bool is_same(const uint8_t *a, const uint8_t *b) {
+  return memcmp(a, b, TM_COPY_DIGEST) == 0;
+}
+
+tm_status tm__copy_lane_verify(tm_copy *c, tm_copy_lane *lane, tm_error *err) {
+  tm_copy_digests found;
   tm_head there;
-  tm_status status = verify(c, lane, &there, digest, err);
-  if (status == TM_OK && memcmp(digest, lane->digest, sizeof(digest)) == 0) return TM_OK;
+  tm_status status = look_again(c, lane, &there, &found, err);
+  if (status == TM_OK && !is_same(found.whole, lane->digests.whole) &&
+      is_same(found.shape, lane->digests.shape)) {
+    status = tm__copy_bodies(c, lane, there.tip, err);
+    if (status == TM_OK) status = look_again(c, lane, &there, &found, err);
+  }
+  if (status == TM_OK && is_same(found.whole, lane->digests.whole)) return TM_OK;
   if (status != TM_OK && status != TM_ENOTFOUND) return status;
   return tm__fail(err, TM_ECORRUPT, "copy.differs",
                   "conversation %s is not the same in the target: it was changed or damaged there; "

@@ -22,7 +22,7 @@ typedef struct tm_copy_row {
 
 typedef struct tm_copy_lane { /* zero-initialise */
   tm_head head;               /* the source's, read once */
-  uint8_t digest[TM_COPY_DIGEST];
+  tm_copy_digests digests;
   /* the target's, as it is now */
   int64_t revision, tip; /* 0: none */
   int64_t floor;         /* revision of its newest row: up to here all is there */
@@ -54,10 +54,19 @@ tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state
 tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_error *err);
 /* After lane->commit was applied; *done: it was the last. */
 void tm__copy_lane_advance(tm_copy_lane *lane, bool *done);
-/* Does the target give back what the source has? TM_ECORRUPT "copy.differs". */
-tm_status tm__copy_lane_verify(const tm_copy *c, const tm_copy_lane *lane, tm_error *err);
+/* Does the target give back what the source has? Bodies that were sealed anew on one side since
+ * they were copied are taken over again. TM_ECORRUPT "copy.differs". */
+tm_status tm__copy_lane_verify(tm_copy *c, tm_copy_lane *lane, tm_error *err);
 size_t tm__copy_lane_bytes(const tm_copy_lane *lane);
 void tm__copy_lane_free(tm_copy_lane *lane); /* zeroed again; keeps no memory */
+
+/* ---- for copy_bodies.c ---- */
+bool tm__copy_lane_keep(tm_copy_lane *lane, const tm_row *row); /* false: out of memory */
+bool tm__copy_lane_is_full(const tm_copy_lane *lane);
+void tm__copy_lane_clear(tm_copy_lane *lane);
+/* Writes all bodies of the source over those of the target, whose rows from `tip` on have the same
+ * revisions; uses the lane's memory for rows. */
+tm_status tm__copy_bodies(tm_copy *c, tm_copy_lane *lane, int64_t tip, tm_error *err);
 
 /* Called with every row that is read: lets the caller stop. TM_ECANCELLED "copy.stopped". */
 tm_status tm__copy_pause(const tm_copy *c, tm_error *err);

@@ -11,7 +11,7 @@ typedef struct meant {
 } meant;
 
 typedef struct walk {
-  crypto_generichash_state hash;
+  crypto_generichash_state hash, bodies;
   const tm_head *head;
   tm_row_fn fn;
   void *ud;
@@ -26,16 +26,20 @@ typedef struct walk {
 
 /* ---- hashing ---- */
 
-static void add_int(walk *w, int64_t v) {
+static void hash_int(crypto_generichash_state *h, int64_t v) {
   unsigned char bytes[8];
   for (int i = 0; i < 8; i++)
     bytes[i] = (unsigned char)((uint64_t)v >> (8 * i));
-  (void)crypto_generichash_update(&w->hash, bytes, sizeof(bytes));
+  (void)crypto_generichash_update(h, bytes, sizeof(bytes));
 }
 
-static void add_slice(walk *w, tm_slice s) {
-  add_int(w, (int64_t)s.len);
-  if (s.len > 0) (void)crypto_generichash_update(&w->hash, (const unsigned char *)s.ptr, s.len);
+static void hash_slice(crypto_generichash_state *h, tm_slice s) {
+  hash_int(h, (int64_t)s.len);
+  if (s.len > 0) (void)crypto_generichash_update(h, (const unsigned char *)s.ptr, s.len);
+}
+
+static void add_int(walk *w, int64_t v) {
+  hash_int(&w->hash, v);
 }
 
 static void add_head(walk *w, const tm_head *h) {
@@ -43,7 +47,7 @@ static void add_head(walk *w, const tm_head *h) {
                                h->flow, h->version, h->step,    h->claim};
   const int64_t numbers[] = {(int64_t)h->status, h->revision, h->wake_at, h->created, h->ended};
   for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-    add_slice(w, tm__slice(texts[i]));
+    hash_slice(&w->hash, tm__slice(texts[i]));
   for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
     add_int(w, numbers[i]);
   for (size_t i = 0; i < TM_RECENT_KEYS; i++) {
@@ -53,11 +57,19 @@ static void add_head(walk *w, const tm_head *h) {
 }
 
 static void add_row(walk *w, const tm_row *r) {
-  const int64_t numbers[] = {r->revision,   (int64_t)r->kind, r->created,
-                             r->checkpoint, r->base != 0,     (int64_t)r->flags};
+  const int64_t numbers[] = {r->revision, (int64_t)r->kind, r->created, r->checkpoint,
+                             r->base != 0};
   for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
     add_int(w, numbers[i]);
-  add_slice(w, r->body);
+  hash_int(&w->bodies, (int64_t)r->flags);
+  hash_slice(&w->bodies, r->body);
+}
+
+/* The whole is the shape and the bodies. */
+static void finish(walk *w, tm_copy_digests *out) {
+  (void)crypto_generichash_final(&w->hash, out->shape, TM_COPY_DIGEST);
+  (void)crypto_generichash_update(&w->bodies, out->shape, TM_COPY_DIGEST);
+  (void)crypto_generichash_final(&w->bodies, out->whole, TM_COPY_DIGEST);
 }
 
 /* ---- what is meant: a heap ---- */
@@ -199,14 +211,15 @@ static tm_status missing(const tm_copy_side *side, const tm_head *head, tm_error
 }
 
 tm_status tm__copy_walk(const tm_copy_side *side, const tm_head *head, tm_row_fn fn, void *ud,
-                        uint8_t digest[TM_COPY_DIGEST], tm_copy_refs *refs, tm_error *err) {
+                        tm_copy_digests *digests, tm_copy_refs *refs, tm_error *err) {
   walk w = {.head = head, .fn = fn, .ud = ud, .refs = refs};
   if (sodium_init() < 0) return tm__fail_memory(err, "a digest");
   (void)crypto_generichash_init(&w.hash, NULL, 0, TM_COPY_DIGEST);
+  (void)crypto_generichash_init(&w.bodies, NULL, 0, TM_COPY_DIGEST);
   add_head(&w, head);
   tm_status status = walk_rows(&w, side, err);
   if (status == TM_ENOTFOUND || (status == TM_OK && !settle(&w))) status = missing(side, head, err);
-  (void)crypto_generichash_final(&w.hash, digest, TM_COPY_DIGEST);
+  finish(&w, digests);
   free(w.heap);
   return status;
 }

@@ -7,6 +7,11 @@
 
 #include "journal/copy.h"
 
+typedef struct tm_copy_digests {
+  uint8_t whole[TM_COPY_DIGEST];
+  uint8_t shape[TM_COPY_DIGEST]; /* without the bodies: the same after they were sealed anew */
+} tm_copy_digests;
+
 typedef struct tm_copy_ref { /* a row that another one, or a key, means */
   int64_t id, revision;
   int64_t to; /* its id in the target; 0: not there yet */
@@ -20,7 +25,7 @@ typedef struct tm_copy_refs { /* greatest id first */
 /* Walks from head->tip. `fn` (or NULL) sees each row. `refs` (or NULL) is filled. TM_ENOTFOUND: the
  * conversation has been purged meanwhile; TM_ECORRUPT "journal.damaged": rows are missing. */
 tm_status tm__copy_walk(const tm_copy_side *side, const tm_head *head, tm_row_fn fn, void *ud,
-                        uint8_t digest[TM_COPY_DIGEST], tm_copy_refs *refs, tm_error *err);
+                        tm_copy_digests *digests, tm_copy_refs *refs, tm_error *err);
 
 tm_copy_ref *tm__copy_ref(const tm_copy_refs *refs, int64_t id); /* NULL: nobody means it */
 void tm__copy_refs_free(tm_copy_refs *refs);

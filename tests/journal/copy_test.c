@@ -369,6 +369,45 @@ static void a_head_that_differs_is_found(void **state) {
   each_target(check_changed_head);
 }
 
+/* As when a key was changed: other bodies, the same rows. */
+static void seal_anew(fixture *fx, const char *id, int64_t *rows) {
+  tm_head head = head_of(fx, id);
+  walked *w = malloc(sizeof(*w));
+  assert_non_null(w);
+  walk_chain(fx, &head, false, w);
+  *rows += (int64_t)w->count;
+  for (size_t i = 0; i < w->count; i++) {
+    char body[32];
+    (void)snprintf(body, sizeof(body), "sealed %zu", i);
+    tm_row row = {.id = w->rows[i].id, .flags = 2, .body = tm__slice(body)};
+    set_text(row.conversation, sizeof(row.conversation), id);
+    assert_ok(fx, fx->backend->rewrite(fx->writer, &row, 1, &fx->err));
+  }
+  free(w);
+}
+
+static void check_sealed_anew(pair *p) {
+  int64_t rows = 0;
+  fill(p, 4, 20);
+  add_conversation(&p->f, 4, 1300, 20);
+  (void)copy_all(p);
+  seal_anew(&p->from, nth(4).text, &rows);
+  seal_anew(&p->from, nth(2).text, &rows);
+  seal_anew(&p->to, nth(1).text, &rows); /* the source is what counts */
+  tm_copy c = copy_all(p);
+  assert_int_equal(c.counts.rewritten, rows);
+  assert_int_equal(c.counts.rows, 0);
+  assert_int_equal(c.counts.copied, 3);
+  same_stores(p, 5);
+  c = copy_all(p);
+  assert_int_equal(c.counts.rewritten + c.counts.copied, 0);
+}
+
+static void bodies_that_were_sealed_anew_are_taken_over(void **state) {
+  (void)state;
+  each_target(check_sealed_anew);
+}
+
 /* ---- stores that lie ---- */
 
 static struct {
@@ -631,6 +670,7 @@ int main(void) {
       cmocka_unit_test(stopped_anywhere_it_goes_on),
       cmocka_unit_test(what_went_on_in_the_target_is_not_overwritten),
       cmocka_unit_test(a_head_that_differs_is_found),
+      cmocka_unit_test(bodies_that_were_sealed_anew_are_taken_over),
       cmocka_unit_test(rows_that_are_missing_are_told),
       cmocka_unit_test(what_the_target_gives_back_is_compared),
       cmocka_unit_test(a_start_key_of_somebody_else_is_told),
