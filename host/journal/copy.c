@@ -221,6 +221,7 @@ static tm_status commit_round(run *r, tm_error *err) {
   for (size_t i = 0; i < r->count; i++) {
     items[i] = &r->lanes[i].commit;
     if (items[i]->row != NULL) items[i]->row = &r->lanes[i].next; /* lanes move */
+    if (items[i]->session != NULL) items[i]->session = &r->lanes[i].session;
   }
   status = c->to.backend->commit(c->to.conn, items, r->count, err);
   for (size_t i = 0; status == TM_OK && i < r->count;) {

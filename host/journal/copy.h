@@ -23,7 +23,8 @@ typedef struct tm_copy_counts {
   int64_t conversations, total; /* looked at; how many there were at the beginning */
   int64_t copied, rows;         /* of those: changed in the target; rows that were written */
   int64_t rewritten;            /* rows whose bodies were taken over again: sealed anew since */
-  int64_t sessions, scripts;    /* written */
+  int64_t sessions;             /* looked at */
+  int64_t scripts;              /* written */
   int64_t removed;              /* by `mirror` and `set_back` */
   int64_t failed;
 } tm_copy_counts;

@@ -172,6 +172,36 @@ static tm_status find_start_key(const tm_copy *c, tm_copy_lane *lane, tm_error *
   return TM_OK;
 }
 
+static tm_status on_session(void *ud, const tm_session *s) {
+  tm_copy_lane *lane = ud;
+  if (s->ended != 0) return TM_OK; /* a commit would open it; it comes with the sessions */
+  tm_buf *b = &lane->session_text;
+  lane->session = *s;
+  tm__buf_clear(b);
+  tm__buf_slice(b, s->tenant);
+  tm__buf_slice(b, s->id);
+  tm__buf_slice(b, s->user_id);
+  tm__buf_slice(b, s->metadata);
+  if (!tm__buf_ok(b)) return TM_ENOMEM;
+  tm_slice *const texts[] = {&lane->session.tenant, &lane->session.id, &lane->session.user_id,
+                             &lane->session.metadata};
+  const char *at = b->ptr;
+  for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    if (texts[i]->ptr == NULL) continue;
+    texts[i]->ptr = at != NULL ? at : "";
+    at += texts[i]->len;
+  }
+  lane->has_session = true;
+  return TM_OK;
+}
+
+static tm_status find_session(const tm_copy *c, tm_copy_lane *lane, tm_error *err) {
+  tm_status status = c->from.backend->session(c->from.conn, tm__slice(lane->head.tenant),
+                                              tm__slice(lane->head.session), on_session, lane, err);
+  if (status == TM_ENOMEM) return tm__fail_memory(err, "a session");
+  return status == TM_ENOTFOUND ? TM_OK : status;
+}
+
 /* The conversation in the target is a beginning of the source's, or has gone its own way. */
 static tm_copy_state compare(const tm_copy_lane *lane, const tm_head *there, const scan *s) {
   bool mine = strcmp(there->claim, TM_COPIER) == 0;
@@ -197,6 +227,7 @@ tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state
   status = tm__copy_walk(&c->from, &lane->head, on_row, &s, &lane->digests, &lane->refs, err);
   status = result(&s, status, err);
   if (status == TM_OK) status = find_start_key(c, lane, err);
+  if (status == TM_OK && lane->revision == 0) status = find_session(c, lane, err);
   *out = compare(lane, &there, &s);
   return status == TM_OK && *out == TM_COPY_ROWS ? map_refs(c, lane, err) : status;
 }
@@ -233,6 +264,7 @@ tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_error *err
   }
   tm_commit *item = &lane->commit;
   *item = (tm_commit){.expect_revision = lane->revision, .replay = true};
+  if (lane->revision == 0 && lane->has_session) item->session = &lane->session;
   if (lane->revision == 0 && lane->start_key != 0) {
     item->start_key = lane->start_key;
     item->start_body = lane->start.body;
@@ -316,6 +348,7 @@ void tm__copy_lane_free(tm_copy_lane *lane) {
   free(lane->segments);
   free(lane->rows);
   tm__buf_free(&lane->bodies);
+  tm__buf_free(&lane->session_text);
   tm__copy_refs_free(&lane->refs);
   *lane = (tm_copy_lane){.revision = 0};
 }

@@ -35,6 +35,9 @@ typedef struct tm_copy_lane { /* zero-initialise */
   tm_copy_refs refs;
   uint64_t start_key; /* 0: none, or not known any more */
   tm_start_key start;
+  tm_session session; /* of a conversation that is new there: made with it, in the same group */
+  tm_buf session_text;
+  bool has_session;
   bool changed; /* something was written */
   /* the next commit */
   tm_commit commit;

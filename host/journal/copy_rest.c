@@ -121,6 +121,7 @@ static tm_status compare_session(session_page *p, const tm_session *s) {
 static tm_status copy_session(session_page *p, const tm_session *s) {
   tm_copy *c = p->copy;
   tm_status status = compare_session(p, s);
+  c->counts.sessions++;
   if (status != TM_OK || p->same) return status;
   status = c->to.backend->session_put(c->to.conn, s, p->err);
   if (status == TM_OK) status = compare_session(p, s);
@@ -130,7 +131,6 @@ static tm_status copy_session(session_page *p, const tm_session *s) {
                     "session %.*s of tenant %.*s is not the same in the target: it was changed or "
                     "damaged there; run the same again",
                     (int)s->id.len, s->id.ptr, (int)s->tenant.len, s->tenant.ptr);
-  c->counts.sessions++;
   return TM_OK;
 }
 

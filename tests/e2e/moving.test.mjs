@@ -113,7 +113,7 @@ test('a copy that is killed again and again arrives', async () => {
   assert.equal(sqlite(target, what), sqlite(place.database, what));
   assert.equal(sqlite(target, 'PRAGMA integrity_check'), 'ok');
   const repeat = good(place.run(copy));
-  assert.equal(repeat.copied + repeat.rows + repeat.sessions + repeat.scripts, 0);
+  assert.equal(repeat.copied + repeat.rows + repeat.scripts, 0);
   place.remove();
 });
 
@@ -174,6 +174,46 @@ test('restoring', async () => {
   const turn = await elsewhere.get(`/v1/conversations/${ids[3]}`);
   assert.equal(turn.json.revision, 2, turn.text);
   await elsewhere.stop();
+  place.remove();
+});
+
+test('tenants with stores of their own, while they are served', async () => {
+  const place = new Place({ config: { tenants: { isolation: true } } });
+  const server = await new Server(place).start();
+  const known = new Map();
+  for (const tenant of ['a', 'b', 'c', 'a']) {
+    const as = { 'x-tidemill-tenant': tenant };
+    const r = await server.begin('customer_service', 'comprehensive_workflow', {}, as);
+    assert.equal(r.status, 201, r.text);
+    known.set(r.json.conversation_id, tenant);
+  }
+  const report = good(place.run(['backup', 'b.db', '--json']));
+  assert.equal(report.tenants, 3);
+  assert.equal(report.conversations, 4);
+  const again = good(place.run(['backup', 'b.db', '--json', '--force']));
+  assert.equal(again.digest, report.digest);
+  const files = () => readdirSync(place.dir).filter((f) => f.startsWith('b.db'));
+  assert.deepEqual(files(), ['b.db', 'b.db.tenants']);
+  const stores = readdirSync(join(place.dir, 'b.db.tenants')).filter((f) => f.endsWith('.db'));
+  assert.deepEqual(stores, ['a.db', 'b.db', 'c.db']);
+  await server.stop();
+  const what = 'SELECT tenant,wake_at FROM tenants ORDER BY 1';
+  assert.equal(sqlite(join(place.dir, 'b.db'), what), sqlite(place.database, what));
+  const fresh = other(place, join(place.dir, 'new/store.db'));
+  const restored = good(await start(fresh, ['restore', 'b.db', '--json']).end);
+  assert.equal(restored.digest, report.digest);
+  const twin = await new Server(fresh).start();
+  for (const [id, tenant] of known) {
+    const at = `/v1/conversations/${id}`;
+    assert.equal((await twin.get(at, { 'x-tidemill-tenant': tenant })).status, 200);
+    assert.equal((await twin.get(at, { 'x-tidemill-tenant': tenant === 'a' ? 'b' : 'a' })).status, 404);
+    const said = await twin.say(id, SAID, { 'x-tidemill-tenant': tenant });
+    assert.equal(said.status, 200, said.text);
+  }
+  await twin.stop();
+  refused(await start(fresh, ['restore', 'b.db']).end, 'restore.not_empty');
+  const doctor = place.run(['doctor', '--deep', '--json']);
+  assert.equal(doctor.code, 0, doctor.out);
   place.remove();
 });
 
