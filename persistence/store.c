@@ -38,7 +38,9 @@ bool tm__conversation_is_over(tm_conversation_status s) {
 tm_status tm__commit_check(const tm_commit *item) {
   int64_t before = item->expect_revision, now = item->head.revision;
   if (before < 0 || (item->replay ? now <= before : now != before + 1)) return TM_EINVAL;
-  return item->row != NULL && item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
+  if (item->row == NULL) return TM_OK;
+  if (item->row->parent == TM_TIP && !item->replay) return TM_EINVAL;
+  return item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
 }
 
 tm_status tm__store_tenant(const char *tenant, tm_error *err) {

@@ -69,7 +69,7 @@ typedef enum tm_row_kind {
 
 typedef struct tm_row {
   int64_t id;     /* > 0, given by the store; 0 in a commit */
-  int64_t parent; /* the conversation's tip before it; 0: the first */
+  int64_t parent; /* the conversation's tip before it; 0: the first. In a replay also TM_TIP */
   int64_t base;   /* 0, or the row where readers of state and transcript continue */
   char conversation[TM_ID_SIZE];
   int64_t revision;
@@ -79,6 +79,8 @@ typedef struct tm_row {
   uint32_t flags;  /* 0: body is plain JSON; else TM_BODY_* of persistence/codec.h */
   tm_slice body;   /* opaque here; borrowed */
 } tm_row;
+
+#define TM_TIP INT64_C(-1) /* whatever the tip is: that of an earlier item of the same group */
 
 typedef struct tm_session {
   tm_slice tenant, id; /* not read in a commit: the head has them */
@@ -191,7 +193,9 @@ typedef struct tm_store_backend {
   const char *scheme; /* "sqlite" */
   bool durable;
   bool shared; /* hosts on several machines may have it open; who is dead is told by leases only */
-  int writers; /* connections that gain from writing at the same time; 1 or more */
+  bool takes_tip; /* commit() takes TM_TIP; else a replay appends a row of a conversation per group
+                   */
+  int writers;    /* connections that gain from writing at the same time; 1 or more */
 
   /* Makes or checks the store; migrates an older one; refuses a damaged or newer one
    * (TM_ECORRUPT) without touching it. Any thread. */

@@ -288,6 +288,7 @@ const tm_store_backend tm__store_memory = {
     .abi = TM_STORE_ABI,
     .scheme = "memory",
     .durable = false,
+    .takes_tip = true,
     .writers = 1,
     .open = memory_open,
     .close = memory_close,

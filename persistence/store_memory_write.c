@@ -208,6 +208,7 @@ static int64_t add_row(tm_store *s, tm_head_record *h, draft *d) {
   tm_row_record *r = d->row;
   d->row = NULL;
   r->row.id = r->by_id.number = ++s->newest_row;
+  if (r->row.parent == TM_TIP) r->row.parent = h->newest != NULL ? h->newest->row.id : 0;
   r->by_id.text = TM_S("");
   r->before = h->newest;
   h->newest = r;

@@ -136,6 +136,7 @@ const tm_store_backend tm__store_sqlite = {
     .abi = TM_STORE_ABI,
     .scheme = "sqlite",
     .durable = true,
+    .takes_tip = true,
     .writers = 1,
     .open = sqlite_open,
     .close = sqlite_close,

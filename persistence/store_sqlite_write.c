@@ -134,13 +134,28 @@ int tm__sqlite_bind_body(sqlite3_stmt *st, int at, uint32_t flags, tm_slice body
   return sqlite3_bind_blob64(st, at, bytes, body.len, SQLITE_STATIC);
 }
 
-static tm_status add_row(tm_store_conn *c, const tm_commit *item, int64_t row_id, tm_error *err) {
+/* The tip before this commit; 0: none. */
+static tm_status find_tip(tm_store_conn *c, const tm_commit *item, int64_t *tip, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_REVISION, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind_text(st, 1, item->head.id);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  *tip = rc == SQLITE_ROW ? sqlite3_column_int64(st, 1) : 0;
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    status = tm__sqlite_conn_fail(c, rc, "find the newest row", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+static tm_status add_row(tm_store_conn *c, const tm_commit *item, int64_t row_id, int64_t parent,
+                         tm_error *err) {
   const tm_row *row = item->row;
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, TM_SQL_ADD_ROW, &st, err);
   if (status != TM_OK) return status;
   int rc = sqlite3_bind_int64(st, 1, row_id);
-  rc |= sqlite3_bind_int64(st, 2, row->parent);
+  rc |= sqlite3_bind_int64(st, 2, parent);
   rc |= sqlite3_bind_int64(st, 3, row->base);
   rc |= tm__sqlite_bind_text(st, 4, item->head.id);
   rc |= sqlite3_bind_int64(st, 5, item->head.revision);
@@ -225,13 +240,16 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_
   bool as_expected = false, starts = item->expect_revision == 0;
   tm_status status = judge(c, item, err);
   if (status != TM_OK || item->status != TM_OK) return status;
+  int64_t parent = item->row != NULL ? item->row->parent : 0;
+  if (parent == TM_TIP) status = find_tip(c, item, &parent, err);
+  if (status != TM_OK) return status;
   status = compare_and_set(c, item, row_id, &as_expected, err);
   if (status != TM_OK) return status;
   if (!as_expected) {
     item->status = TM_ECONFLICT;
     return TM_OK;
   }
-  if (item->row != NULL) status = add_row(c, item, row_id, err);
+  if (item->row != NULL) status = add_row(c, item, row_id, parent, err);
   if (status == TM_OK && starts && item->start_key != 0)
     status = add_key(c, item, row_id, now, err);
   if (status == TM_OK && !starts && item->start_answer && row_id != 0)

@@ -1,5 +1,5 @@
-/* copy.c - many conversations at once, one row of each in a commit group: a row can be written only
- * when its parent's id is known, and a group costs as much as a single commit. */
+/* copy.c - many conversations at once, some rows of each in a commit group, since a group costs as
+ * much as a single commit; one row of each where the target must be told its parent's id. */
 #include "journal/copy.h"
 
 #include <sodium.h>
@@ -9,7 +9,14 @@
 #include "journal/copy_rest.h"
 
 #define LANES        128
+#define GROUP        256                /* commits in one transaction */
 #define BUFFER_BYTES ((size_t)32 << 20) /* of rows in memory; beyond it no lane is opened */
+
+typedef struct slot { /* a commit on its way */
+  tm_commit commit;
+  tm_row row;
+  size_t lane;
+} slot;
 
 typedef struct run {
   tm_copy *copy;
@@ -19,6 +26,8 @@ typedef struct run {
   size_t page_count, page_at;
   char before[TM_ID_SIZE];
   bool over; /* the source has no more */
+  slot slots[GROUP];
+  size_t slot_count;
 } run;
 
 /* ---- the source's conversations ---- */
@@ -159,39 +168,59 @@ static tm_status fill(run *r, tm_error *err) {
   return status;
 }
 
-/* Gives the lane's place to the last one. */
-static void drop_lane(run *r, size_t at) {
-  tm_copy_lane *last = &r->lanes[--r->count];
-  if (at == r->count) return;
-  r->lanes[at] = *last;
-  *last = (tm_copy_lane){.revision = 0};
+/* Lanes that are over give their places to those behind them. */
+static void compact(run *r) {
+  size_t kept = 0;
+  for (size_t i = 0; i < r->count; i++) {
+    if (r->lanes[i].over) continue;
+    if (i != kept) r->lanes[kept] = r->lanes[i];
+    kept++;
+  }
+  for (size_t i = kept; i < r->count; i++)
+    r->lanes[i] = (tm_copy_lane){.revision = 0};
+  r->count = kept;
+}
+
+static tm_status end_lane(run *r, size_t at, tm_status status, tm_error *err) {
+  status = finish(r->copy, &r->lanes[at], status, err);
+  r->lanes[at].over = true;
+  return status;
+}
+
+/* Up to `most` commits of a lane. */
+static tm_status prepare_lane(run *r, size_t at, size_t most, tm_error *err) {
+  bool made = true;
+  for (size_t n = 0; made && n < most && r->slot_count < GROUP; n++) {
+    slot *s = &r->slots[r->slot_count];
+    tm_status status = tm__copy_lane_next(r->copy, &r->lanes[at], &s->commit, &s->row, &made, err);
+    if (status != TM_OK) return end_lane(r, at, status, err);
+    if (!made) return TM_OK;
+    s->lane = at;
+    r->slot_count++;
+    if (s->commit.row == NULL) return TM_OK; /* the head alone is the last */
+  }
+  return TM_OK;
 }
 
 static tm_status prepare(run *r, tm_error *err) {
   tm_status status = TM_OK;
-  for (size_t i = 0; status == TM_OK && i < r->count;) {
-    tm_copy_lane *lane = &r->lanes[i];
-    status = tm__copy_lane_next(r->copy, lane, err);
-    if (status == TM_OK) {
-      i++;
-      continue;
-    }
-    status = finish(r->copy, lane, status, err);
-    if (status == TM_OK) drop_lane(r, i);
-  }
+  size_t share = r->copy->to.backend->takes_tip ? GROUP / r->count : 1;
+  r->slot_count = 0;
+  for (size_t i = 0; status == TM_OK && i < r->count; i++)
+    status = prepare_lane(r, i, share, err);
   return status;
 }
 
-static tm_status refused(const tm_copy *c, const tm_copy_lane *lane, tm_error *err) {
+static tm_status refused(const tm_copy *c, const tm_copy_lane *lane, const tm_commit *item,
+                         tm_error *err) {
   const char *id = lane->head.id;
   tm_start_key key;
-  if (lane->commit.status != TM_ECONFLICT)
-    return tm__fail(err, lane->commit.status, "copy.refused",
+  if (item->status != TM_ECONFLICT)
+    return tm__fail(err, item->status, "copy.refused",
                     "the target refuses revision %lld of conversation %s (%s)",
-                    (long long)lane->commit.head.revision, id, tm_status_name(lane->commit.status));
-  if (lane->commit.start_key != 0 &&
-      c->to.backend->start_key(c->to.conn, tm__slice(lane->head.tenant), lane->commit.start_key,
-                               &key, NULL) == TM_OK)
+                    (long long)item->head.revision, id, tm_status_name(item->status));
+  if (item->start_key != 0 && c->to.backend->start_key(c->to.conn, tm__slice(lane->head.tenant),
+                                                       item->start_key, &key, NULL) == TM_OK)
     return tm__fail(err, TM_ECONFLICT, "copy.key_taken",
                     "conversation %s was started with the Idempotency-Key that started %s in the "
                     "target: run the same again in 24 hours",
@@ -202,36 +231,31 @@ static tm_status refused(const tm_copy *c, const tm_copy_lane *lane, tm_error *e
                   id);
 }
 
-/* What became of the lane's commit. */
-static tm_status settle(run *r, tm_copy_lane *lane, bool *done, tm_error *err) {
+/* What became of a commit; those behind one that was refused were refused as well. */
+static tm_status settle(run *r, const slot *s, tm_error *err) {
   tm_copy *c = r->copy;
-  *done = true;
-  if (lane->commit.status != TM_OK) return finish(c, lane, refused(c, lane, err), err);
-  if (lane->commit.row != NULL) c->counts.rows++;
-  tm__copy_lane_advance(lane, done);
-  return *done ? finish(c, lane, tm__copy_lane_verify(c, lane, err), err) : TM_OK;
+  tm_copy_lane *lane = &r->lanes[s->lane];
+  bool done = false;
+  if (lane->over) return TM_OK;
+  if (s->commit.status != TM_OK)
+    return end_lane(r, s->lane, refused(c, lane, &s->commit, err), err);
+  if (s->commit.row != NULL) c->counts.rows++;
+  tm__copy_lane_advance(lane, &s->commit, &done);
+  return done ? end_lane(r, s->lane, tm__copy_lane_verify(c, lane, err), err) : TM_OK;
 }
 
 static tm_status commit_round(run *r, tm_error *err) {
-  tm_commit *items[LANES];
+  tm_commit *items[GROUP];
   tm_copy *c = r->copy;
   tm_status status = prepare(r, err);
   if (status == TM_OK) status = tm__copy_pause(c, err);
-  if (status != TM_OK || r->count == 0) return status;
-  for (size_t i = 0; i < r->count; i++) {
-    items[i] = &r->lanes[i].commit;
-    if (items[i]->row != NULL) items[i]->row = &r->lanes[i].next; /* lanes move */
-    if (items[i]->session != NULL) items[i]->session = &r->lanes[i].session;
-  }
-  status = c->to.backend->commit(c->to.conn, items, r->count, err);
-  for (size_t i = 0; status == TM_OK && i < r->count;) {
-    bool done = false;
-    status = settle(r, &r->lanes[i], &done, err);
-    if (status == TM_OK && done)
-      drop_lane(r, i);
-    else
-      i++;
-  }
+  for (size_t i = 0; i < r->slot_count; i++)
+    items[i] = &r->slots[i].commit;
+  if (status == TM_OK && r->slot_count > 0)
+    status = c->to.backend->commit(c->to.conn, items, r->slot_count, err);
+  for (size_t i = 0; status == TM_OK && i < r->slot_count; i++)
+    status = settle(r, &r->slots[i], err);
+  compact(r);
   return status;
 }
 

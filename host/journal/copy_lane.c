@@ -257,48 +257,74 @@ static void make_head(const tm_copy_lane *lane, tm_head *out, int64_t last, bool
   }
 }
 
-tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_error *err) {
+static bool is_known(const tm_copy_lane *lane, int64_t row) {
+  const tm_copy_ref *ref = row != 0 ? tm__copy_ref(&lane->refs, row) : NULL;
+  return ref == NULL || ref->to != 0;
+}
+
+/* Does the target know everything that this row, or the head with it, means? */
+static bool can_follow(const tm_copy_lane *lane, const tm_row *row, bool complete) {
+  if (!is_known(lane, row->base)) return false;
+  for (size_t i = 0; complete && i < TM_RECENT_KEYS; i++) {
+    const tm_recent_key *k = &lane->head.recent[i];
+    if (k->key != 0 && k->row != row->id && !is_known(lane, k->row)) return false;
+  }
+  return true;
+}
+
+static void make_first(const tm_copy_lane *lane, tm_commit *item) {
+  if (lane->has_session) item->session = &lane->session;
+  if (lane->start_key == 0) return;
+  item->start_key = lane->start_key;
+  item->start_body = lane->start.body;
+}
+
+tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_commit *item, tm_row *row,
+                             bool *made, tm_error *err) {
   if (lane->row_count == 0 && lane->segment_count > 0) {
     tm_status status = load_segment(c, lane, err);
     if (status != TM_OK) return status;
   }
-  tm_commit *item = &lane->commit;
+  size_t left = lane->row_count - lane->prepared;
+  *made = left > 0 || lane->prepared == 0;
+  if (!*made) return TM_OK;
   *item = (tm_commit){.expect_revision = lane->revision, .replay = true};
-  if (lane->revision == 0 && lane->has_session) item->session = &lane->session;
-  if (lane->revision == 0 && lane->start_key != 0) {
-    item->start_key = lane->start_key;
-    item->start_body = lane->start.body;
-  }
-  if (lane->row_count == 0) {
+  if (lane->prepared > 0) item->expect_revision = lane->rows[left].row.revision;
+  if (item->expect_revision == 0) make_first(lane, item);
+  if (left == 0) {
     make_head(lane, &item->head, 0, true);
     return TM_OK;
   }
-  const tm_copy_row *from = &lane->rows[lane->row_count - 1];
-  lane->next = from->row;
-  lane->next.id = 0;
-  lane->next.parent = lane->tip;
-  lane->next.base = from->row.base != 0 ? in_target(lane, from->row.base) : 0;
-  lane->next.body.ptr = tm__buf_view(&lane->bodies).ptr + from->body;
-  item->row = &lane->next;
-  item->start_answer = lane->start_key != 0 && from->row.id == lane->start.row;
+  const tm_copy_row *from = &lane->rows[left - 1];
   bool complete =
-      lane->row_count == 1 && lane->segment_count == 1 && from->row.revision == lane->head.revision;
+      left == 1 && lane->segment_count == 1 && from->row.revision == lane->head.revision;
+  *made = lane->prepared == 0 || can_follow(lane, &from->row, complete);
+  if (!*made) return TM_OK;
+  *row = from->row;
+  row->id = 0;
+  row->parent = lane->prepared > 0 ? TM_TIP : lane->tip;
+  row->base = from->row.base != 0 ? in_target(lane, from->row.base) : 0;
+  row->body.ptr = tm__buf_view(&lane->bodies).ptr + from->body;
+  item->row = row;
+  item->start_answer = lane->start_key != 0 && from->row.id == lane->start.row;
   make_head(lane, &item->head, from->row.id, complete);
   item->head.revision = from->row.revision;
+  lane->prepared++;
   return TM_OK;
 }
 
-void tm__copy_lane_advance(tm_copy_lane *lane, bool *done) {
-  lane->revision = lane->commit.head.revision;
+void tm__copy_lane_advance(tm_copy_lane *lane, const tm_commit *item, bool *done) {
+  lane->revision = item->head.revision;
   lane->changed = true;
-  if (lane->commit.row != NULL) {
+  if (item->row != NULL) {
     tm_copy_ref *ref = tm__copy_ref(&lane->refs, lane->rows[lane->row_count - 1].row.id);
-    if (ref != NULL) ref->to = lane->commit.row_id;
-    lane->tip = lane->commit.row_id;
+    if (ref != NULL) ref->to = item->row_id;
+    lane->tip = item->row_id;
     lane->floor = lane->revision;
     lane->row_count--;
+    lane->prepared--;
+    if (lane->row_count == 0) lane->segment_count--;
   }
-  if (lane->row_count == 0 && lane->commit.row != NULL) lane->segment_count--;
   *done = lane->row_count == 0 && lane->segment_count == 0 && lane->revision == lane->head.revision;
 }
 

@@ -38,10 +38,9 @@ typedef struct tm_copy_lane { /* zero-initialise */
   tm_session session; /* of a conversation that is new there: made with it, in the same group */
   tm_buf session_text;
   bool has_session;
-  bool changed; /* something was written */
-  /* the next commit */
-  tm_commit commit;
-  tm_row next;
+  bool changed;    /* something was written */
+  size_t prepared; /* rows, the last of `rows`, that are on their way */
+  bool over;       /* nothing is left to do */
 } tm_copy_lane;
 
 typedef enum tm_copy_state {
@@ -53,10 +52,13 @@ typedef enum tm_copy_state {
 /* Looks at both sides. lane->head is set. TM_ENOTFOUND: it has been purged meanwhile. */
 tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state *out,
                              tm_error *err);
-/* Makes lane->commit; only in state TM_COPY_ROWS. Reads the next segment when one is used up. */
-tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_error *err);
-/* After lane->commit was applied; *done: it was the last. */
-void tm__copy_lane_advance(tm_copy_lane *lane, bool *done);
+/* Makes the next commit, with its row if it has one; only in state TM_COPY_ROWS. Without anything
+ * on its way reads the next segment where one is used up. *made false: it needs to know ids that
+ * those on their way will get. */
+tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_commit *item, tm_row *row,
+                             bool *made, tm_error *err);
+/* After a commit was applied, in the order in which they were made; *done: it was the last. */
+void tm__copy_lane_advance(tm_copy_lane *lane, const tm_commit *item, bool *done);
 /* Does the target give back what the source has? Bodies that were sealed anew on one side since
  * they were copied are taken over again. TM_ECORRUPT "copy.differs". */
 tm_status tm__copy_lane_verify(tm_copy *c, tm_copy_lane *lane, tm_error *err);

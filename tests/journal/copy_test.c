@@ -145,6 +145,38 @@ static void what_happened_since_comes_with_the_next_run(void **state) {
   each_target(check_later);
 }
 
+/* A target that must be told each parent gets one row of a conversation at a time. */
+static const tm_store_backend *told;
+
+static tm_status commit_one_of_each(tm_store_conn *c, tm_commit *const *items, size_t count,
+                                    tm_error *err) {
+  for (size_t i = 0; i < count; i++) {
+    assert_true(items[i]->row == NULL || items[i]->row->parent != TM_TIP);
+    for (size_t k = 0; k < i; k++)
+      assert_string_not_equal(items[i]->head.id, items[k]->head.id);
+  }
+  return told->commit(c, items, count, err);
+}
+
+static void check_one_by_one(pair *p) {
+  fill(p, 5, 30);
+  tm_store_backend b = *p->to.backend;
+  told = p->to.backend;
+  b.takes_tip = false;
+  b.commit = commit_one_of_each;
+  tm_copy c = copy_of(p);
+  c.to.backend = &b;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.rows, p->f.total);
+  assert_int_equal(c.counts.failed, 0);
+  same_stores(p, 5);
+}
+
+static void a_target_may_want_to_be_told_parents(void **state) {
+  (void)state;
+  each_target(check_one_by_one);
+}
+
 /* Longer than what is held in memory; undo rows mean rows far away. */
 static void check_long(pair *p) {
   add_conversation(&p->f, 1, 2600, 24);
@@ -194,8 +226,10 @@ static tm_status commit_or_die(tm_store_conn *c, tm_commit *const *items, size_t
   return tm__fail(err, TM_EUNAVAILABLE, "store.io", "killed");
 }
 
-static tm_store_backend killing(const tm_store_backend *real, int after, bool silent) {
+/* With small groups there are more points. */
+static tm_store_backend killing(const tm_store_backend *real, int after, bool silent, bool small) {
   tm_store_backend b = *real;
+  b.takes_tip = b.takes_tip && !small;
   killer.real = real;
   killer.left = after;
   killer.silent = silent;
@@ -216,8 +250,8 @@ static void nobody_serves_a_part(pair *p, int first, int last) {
   }
 }
 
-static void check_kill(pair *p, int point, bool silent, int first, int last) {
-  tm_store_backend broken = killing(p->to.backend, point, silent);
+static void check_kill(pair *p, int point, bool silent, bool small, int first, int last) {
+  tm_store_backend broken = killing(p->to.backend, point, silent, small);
   tm_copy c = copy_of(p);
   c.to.backend = &broken;
   tm_status status = tm__store_copy(&c, &p->to.err);
@@ -232,9 +266,9 @@ static void check_kills(pair *p) {
   add_sessions(&p->f, SESSIONS);
   add_scripts(&p->f);
   const tm_store_backend *to = p->to.backend;
-  for (int round = 0; round < 2; round++) {
+  for (int round = 0; round < 4; round++) {
     for (int point = 0; point < 12; point++) {
-      check_kill(p, point, round == 1, 0, 3); /* after more and more of it */
+      check_kill(p, point, round % 2 == 1, round >= 2, 0, 3); /* after more and more of it */
       (void)copy_all(p);
       same_stores(p, 4);
       for (int n = 0; n < 4; n++) {
@@ -264,7 +298,7 @@ static void a_copy_that_dies_often_arrives(void **state) {
   int runs = 0;
   tm_status status;
   do {
-    tm_store_backend broken = killing(p->to.backend, 1, false);
+    tm_store_backend broken = killing(p->to.backend, 1, false, true);
     tm_copy c = copy_of(p);
     c.to.backend = &broken;
     status = tm__store_copy(&c, &p->to.err);
@@ -529,6 +563,7 @@ static void check_two_copies(pair *p) {
   killer.real = p->to.backend;
   killer.left = 2;
   shared.commit = commit_after_another;
+  shared.takes_tip = false;
   tm_copy c = copy_of(p);
   c.to.backend = &shared;
   expect_failure(p, &c, "copy.busy", 3);
@@ -547,7 +582,7 @@ static void a_part_is_no_source(void **state) {
   assert_non_null(p);
   open_pair(p, &tm__store_memory, &tm__store_memory);
   add_conversation(&p->f, 3, 6, 50);
-  check_kill(p, 2, false, 3, 3);
+  check_kill(p, 2, false, true, 3, 3);
   fixture other = p->from;
   p->from = p->to;
   p->to = other;
@@ -664,6 +699,7 @@ int main(void) {
   const struct CMUnitTest cases[] = {
       cmocka_unit_test(everything_arrives),
       cmocka_unit_test(what_happened_since_comes_with_the_next_run),
+      cmocka_unit_test(a_target_may_want_to_be_told_parents),
       cmocka_unit_test(long_conversations_arrive_in_pieces),
       cmocka_unit_test(killed_anywhere_it_goes_on),
       cmocka_unit_test(a_copy_that_dies_often_arrives),

@@ -142,6 +142,40 @@ static void nonsense_is_refused(void **state) {
   assert_ok(fx, fx->backend->commit(fx->writer, NULL, 0, &fx->err));
 }
 
+/* Several rows of a conversation in one group, each behind the one before it. */
+static void a_replay_follows_the_tip(void **state) {
+  fixture *fx = *state;
+  tm_row rows[4];
+  tm_commit c[4];
+  tm_commit *items[] = {&c[0], &c[1], &c[2], &c[3]};
+  if (!fx->backend->takes_tip) skip();
+  for (int i = 0; i < 4; i++) {
+    rows[i] = row_of(fx, TM_TIP, "{}");
+    c[i] = commit_of(fx, nth(1).text, i == 3 ? 7 : 2 * i, &rows[i]);
+    c[i].head.revision = 2 * i + 2;
+    c[i].replay = true;
+  }
+  assert_ok(fx, fx->backend->commit(fx->writer, items, 4, &fx->err));
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(c[i].status, TM_OK);
+  assert_int_equal(c[3].status, TM_ECONFLICT);
+  seen s = {.count = 0};
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(1).text), c[2].row_id, false, see_row,
+                                   &s, &fx->err));
+  assert_int_equal(s.count, 3);
+  for (size_t i = 0; i < 3; i++)
+    assert_int_equal(s.rows[i], c[2 - i].row_id);
+  tm_row next = row_of(fx, TM_TIP, "{}"); /* in a later group */
+  tm_commit later = commit_of(fx, nth(1).text, 6, &next);
+  assert_int_equal(commit_one(fx, &later), TM_EINVAL); /* only in a replay */
+  later.replay = true;
+  assert_ok(fx, commit_one(fx, &later));
+  s = (seen){.count = 0};
+  assert_ok(fx, fx->backend->chain(fx->reader, tm__slice(nth(1).text), later.row_id, false, see_row,
+                                   &s, &fx->err));
+  assert_int_equal(s.count, 4);
+}
+
 static void rows_come_back_whole(void **state) {
   fixture *fx = *state;
   tm_row row = {.parent = 0,
@@ -443,6 +477,7 @@ static const struct CMUnitTest cases[] = {
     CASE(unknown_head_is_not_found),
     CASE(conflict_stops_nobody_else),
     CASE(nonsense_is_refused),
+    CASE(a_replay_follows_the_tip),
     CASE(rows_come_back_whole),
     CASE(row_fields_are_kept),
     CASE(chain_follows_parents_or_bases),
