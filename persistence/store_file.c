@@ -144,6 +144,7 @@ const tm_store_backend tm__store_file = {
     .abi = TM_STORE_ABI,
     .scheme = "file",
     .durable = true,
+    .takes_tip = true,
     .writers = 1, /* one sync makes a group durable, for however many conversations */
     .open = file_open,
     .close = file_close,

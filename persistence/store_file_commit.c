@@ -140,6 +140,7 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, tm_error *err) {
   tm_row row = item->row != NULL ? *item->row : (tm_row){0};
   row.id = 0;
   row.revision = item->head.revision;
+  if (row.parent == TM_TIP) row.parent = before.found ? before.state.head.tip : 0;
   status = tm__file_add_frame(c, &entry, &before, item->row != NULL ? &row : NULL, err);
   if (status == TM_OK) item->row_id = row_id;
   return status;
