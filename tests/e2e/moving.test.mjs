@@ -177,6 +177,57 @@ test('restoring', async () => {
   place.remove();
 });
 
+// Empty places on the servers of tests/servers.sh.
+const onRedis = () => {
+  const at = process.env.TIDEMILL_TEST_REDIS;
+  assert.ok(at, 'run this through tests/servers.sh');
+  return `redis://${at}/${1000 + (process.pid % 20)}`;
+};
+const onPostgres = () => {
+  const at = process.env.TIDEMILL_TEST_POSTGRES;
+  assert.ok(at, 'run this through tests/servers.sh');
+  const name = `moving_${process.pid}`;
+  const made = spawnSync('psql', [at, '-qc', `CREATE DATABASE ${name}`], { encoding: 'utf8' });
+  assert.equal(made.status, 0, made.stderr);
+  return at.replace(/\/[^/]*$/, `/${name}`);
+};
+
+test('from backend to backend, and back', async () => {
+  const { place, server, ids } = await filled(8);
+  await server.stop();
+  const built = (url) => !place.run(['store', 'copy', '--from', url, '--to', 'sqlite:x.db'])
+    .err.includes('[store.unknown]');
+  const stops = ['file:states'];
+  if (built('redis://127.0.0.1:1')) stops.push(onRedis());
+  if (built('postgres://127.0.0.1:1/x')) stops.push(onPostgres());
+  stops.push('sqlite:back.db');
+  let from = 'config', digest;
+  for (const to of stops) {
+    const report = good(place.run(['store', 'copy', '--from', from, '--to', to, '--json']));
+    assert.equal(report.copied, 8, to);
+    assert.equal(report.rows, 16, to);
+    assert.equal(report.digest, digest ?? report.digest, `${from} -> ${to}`);
+    assert.ok(!JSON.stringify(report).includes('secret'), to);
+    digest = report.digest;
+    from = to;
+  }
+  const served = await new Server(other(place, join(place.dir, 'back.db'))).start();
+  assert.equal((await served.say(ids[1], 'Thank you.')).status, 200);
+  await served.stop();
+  place.settings.workflow_persistence = {
+    backend: 'file', file: { storage_directory: join(place.dir, 'states') } };
+  writeFileSync(place.config, JSON.stringify(place.settings));
+  const files = await new Server(place).start();
+  assert.equal((await files.say(ids[2], 'Thank you.')).status, 200);
+  const online = good(await start(place, ['backup', 'of-files.db', '--json']).end);
+  assert.equal(online.conversations, 8);
+  refused(await start(place, ['restore', 'of-files.db']).end, 'store.in_use');
+  await files.stop();
+  assert.equal(good(place.run(['restore', 'of-files.db', '--json'])).copied, 0);
+  assert.equal(place.run(['doctor', '--deep']).code, 0);
+  place.remove();
+});
+
 test('tenants with stores of their own, while they are served', async () => {
   const place = new Place({ config: { tenants: { isolation: true } } });
   const server = await new Server(place).start();
