@@ -25,7 +25,7 @@ static tm_log_level log_level(const char *name) {
 }
 
 /* The part of the configuration that the Lua runtime works with. */
-static char *script_config(const tm_config *c) {
+static char *script_config(const tm_config *c, const tm_keyring *keys) {
   tm_buf b = {0};
   tm__buf_byte(&b, '{');
   tm__json_member_int(&b, "interaction_timeout_ms",
@@ -40,6 +40,9 @@ static char *script_config(const tm_config *c) {
                        tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
   tm__json_member_int(&b, "checkpoint_interval_ms",
                       tm__config_ms(c, "workflow_persistence.general.checkpoint_interval"));
+  tm__json_member_bool(&b, "compress", tm__host_compresses(c));
+  tm__json_member_bool(&b, "seal", tm__host_seals(c));
+  tm__json_member_bool(&b, "can_seal", tm__keyring_can_seal(keys));
   tm__json_member_int(&b, "output_limit", tm__config_int(c, "limits.output"));
   tm__json_member_int(&b, "http_response_limit", tm__config_int(c, "limits.http_response"));
   tm__json_key(&b, "llm");
@@ -68,7 +71,8 @@ tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
   tm_config_options co = {
       .file = o.config_file, .env_file = o.env_file, .set = o.set, .warn = warn, .ud = &h->log};
   tm_status s = tm__config_load(&h->config, &co, err);
-  if (s == TM_OK && (h->script_config = script_config(h->config)) == NULL)
+  if (s == TM_OK) s = tm__host_open_keys(h, err);
+  if (s == TM_OK && (h->script_config = script_config(h->config, h->keys)) == NULL)
     s = tm__fail_memory(err, "configuration");
   if (s != TM_OK) {
     tm_host_free(h);
@@ -107,6 +111,7 @@ static tm_status open_storage(tm_host *h, tm_error *err) {
         .isolated = tm__config_bool(h->config, "tenants.isolation"),
         .tenants_open = (size_t)tm__config_int(h->config, "tenants.open_stores"),
         .log = &h->log,
+        .codec = h->codec,
     };
     s = tm__storage_open(&h->storage, &o, err);
   }
@@ -443,6 +448,8 @@ void tm_host_stop(tm_host *h, int timeout_ms) {
 void tm_host_free(tm_host *h) {
   if (h == NULL) return;
   tm_host_stop(h, 0);
+  tm__codec_free(h->codec);
+  tm__keyring_free(h->keys);
   tm__config_free(h->config);
   free(h->script_config);
   uv_rwlock_destroy(&h->lock);

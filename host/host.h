@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "core/json.h"
 #include "journal/journal.h"
+#include "persistence/codec.h"
 
 struct tm_host_worker;
 
@@ -51,6 +52,8 @@ struct tm_host {
   char *script_config; /* what host.config.get() answers, JSON */
   uv_rwlock_t lock;    /* read: a request is being posted; write: the state changes */
   tm_host_state state;
+  tm_keyring *keys;
+  tm_codec *codec; /* uses the keys; the storage uses it */
   tm_storage *storage;
   tm_registry *registry;
   tm_worker *control; /* deadlines and reloads */
@@ -88,6 +91,12 @@ typedef struct tm_host_store {
 } tm_host_store;
 tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err);
 void tm__host_store_clear(tm_host_store *s);
+
+/* keys.c: what the configuration says about compressing and sealing. The texts of keys are gone
+ * from the configuration afterwards. */
+tm_status tm__host_open_keys(tm_host *h, tm_error *err);
+bool tm__host_compresses(const tm_config *c);
+bool tm__host_seals(const tm_config *c);
 
 /* scripts.c: loads every system of the configured folders and makes them current, durably.
  * `report` (may be NULL) receives {"systems":[...]}. Blocks; not on a worker or store thread. */

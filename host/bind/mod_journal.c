@@ -93,6 +93,8 @@ static bool read_draft(lua_State *L, int draft, tm_draft *d, tm_error *err) {
   lua_pop(L, 1);
   d->checkpoint = read_flag(L, draft, "checkpoint");
   d->in_memory = read_flag(L, draft, "in_memory");
+  d->compress = read_flag(L, draft, "compress");
+  d->seal = read_flag(L, draft, "seal");
   for (int i = 0; i < TM_DRAFT_PARTS; i++)
     if (!encode_part(L, draft, i, err)) return false;
   const tm_buf *b = tm__vm(L)->parts;

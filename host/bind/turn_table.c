@@ -46,6 +46,8 @@ int tm__push_turn(lua_State *L, void *run) {
   set_integer(L, "revision", h->revision);
   set_integer(L, "created", h->created);
   set_integer(L, "now", v->now);
+  lua_pushboolean(L, v->unsealed);
+  lua_setfield(L, -2, "unsealed");
   set_json(L, "input", v->input);
   set_json(L, "state", v->state);
   set_json(L, "runtime", v->runtime);

@@ -206,6 +206,16 @@ size_t tm__config_list(const tm_config *c, const char *path, const char *const *
   return s == NULL ? 0 : s->value.count;
 }
 
+void tm__config_forget(tm_config *c, const char *path) {
+  size_t i = tm__key_find(tm__slice(path));
+  if (i == TM_NO_KEY || !tm__key_at(i)->secret) return;
+  tm_value *v = &c->slots[i].value;
+  if (v->text != NULL) explicit_bzero(v->text, strlen(v->text));
+  for (size_t n = 0; n < v->count; n++) {
+    explicit_bzero(v->items[n], strlen(v->items[n]));
+  }
+}
+
 bool tm__config_is_set(const tm_config *c, const char *path) {
   const tm_slot *s = find(c, path, ANY_TYPE);
   return s != NULL && s->origin != NULL;

@@ -39,6 +39,9 @@ int64_t tm__config_ms(const tm_config *c, const char *path);  /* durations, in m
 double tm__config_number(const tm_config *c, const char *path);
 bool tm__config_bool(const tm_config *c, const char *path);
 size_t tm__config_list(const tm_config *c, const char *path, const char *const **items);
+/* Wipes a secret, or secrets, that somebody has taken over; it is still shown as hidden. The one
+ * thing that changes after loading: before other threads read. */
+void tm__config_forget(tm_config *c, const char *path);
 bool tm__config_is_set(const tm_config *c, const char *path); /* not the default */
 
 /* {"items":[{"key","value","origin","env"}]}, in the order of keys.def. Values are JSON of their

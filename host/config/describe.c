@@ -13,11 +13,13 @@ static void seconds(tm_buf *out, int64_t ms) {
   }
 }
 
-static void list(tm_buf *out, const tm_value *v) {
+#define HIDDEN TM_S("(hidden)")
+
+static void list(tm_buf *out, const tm_key *key, const tm_value *v) {
   tm__buf_byte(out, '[');
   for (size_t i = 0; i < v->count; i++) {
     tm__json_comma(out);
-    tm__json_string(out, tm__slice(v->items[i]));
+    tm__json_string(out, key->secret ? HIDDEN : tm__slice(v->items[i]));
   }
   tm__buf_byte(out, ']');
 }
@@ -29,15 +31,13 @@ static void value(tm_buf *out, const tm_key *key, const tm_value *v) {
   }
   switch (key->type) {
   case TM_KEY_TEXT:
-  case TM_KEY_CHOICE:
-    tm__json_string(out, key->secret ? TM_S("(hidden)") : tm__slice(v->text));
-    return;
+  case TM_KEY_CHOICE: tm__json_string(out, key->secret ? HIDDEN : tm__slice(v->text)); return;
   case TM_KEY_BOOL: tm__json_bool(out, v->number != 0); return;
   case TM_KEY_INT:
   case TM_KEY_SIZE: tm__json_int(out, v->number); return;
   case TM_KEY_NUMBER: tm__json_double(out, v->real); return;
   case TM_KEY_DURATION: seconds(out, v->number); return;
-  case TM_KEY_LIST: list(out, v); return;
+  case TM_KEY_LIST: list(out, key, v); return;
   }
 }
 

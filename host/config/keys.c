@@ -13,6 +13,7 @@
 
 #define TEXT(p, d, f)          .path = p, .type = TM_KEY_TEXT, .fallback = d, .form = f
 #define SECRET(p)              .path = p, .type = TM_KEY_TEXT, .secret = true
+#define SECRETS(p, lo, hi)     RANGE(p, TM_KEY_LIST, "", lo, hi), .secret = true
 #define CHOICE(p, d, c)        .path = p, .type = TM_KEY_CHOICE, .fallback = d, .choices = c
 #define BOOL(p, d)             .path = p, .type = TM_KEY_BOOL, .fallback = d
 #define RANGE(p, t, d, lo, hi) .path = p, .type = t, .fallback = d, .min = lo, .max = hi
@@ -70,7 +71,8 @@ const char *tm__key_type_name(const tm_key *key) {
       [TM_KEY_INT] = "integer",       [TM_KEY_NUMBER] = "number", [TM_KEY_SIZE] = "size",
       [TM_KEY_DURATION] = "duration", [TM_KEY_LIST] = "list",
   };
-  return key->secret ? "secret" : names[key->type];
+  if (key->secret) return key->type == TM_KEY_LIST ? "secrets" : "secret";
+  return names[key->type];
 }
 
 void tm__key_variable(const tm_key *key, char out[TM_VARIABLE_SIZE]) {

@@ -46,7 +46,7 @@ const tm_key *tm__key_at(size_t index);
 size_t tm__key_find(tm_slice path);     /* index or TM_NO_KEY */
 bool tm__key_is_section(tm_slice path); /* are there keys below it? */
 bool tm__key_is_skipped(tm_slice name); /* a section of the guide's library without meaning here */
-const char *tm__key_type_name(const tm_key *key); /* "duration"; a secret text is "secret" */
+const char *tm__key_type_name(const tm_key *key); /* "duration"; secret: "secret", "secrets" */
 
 /* The key's environment variable. */
 void tm__key_variable(const tm_key *key, char out[TM_VARIABLE_SIZE]);

@@ -18,6 +18,11 @@ static tm_slice trim(tm_slice s) {
   return s;
 }
 
+static size_t to_comma(tm_slice text) {
+  const char *comma = text.len == 0 ? NULL : memchr(text.ptr, ',', text.len);
+  return comma == NULL ? text.len : (size_t)(comma - text.ptr);
+}
+
 /* "a, b" for a list; nothing at all is an empty list. */
 static void load_commas(tm_loader *l, size_t key, tm_slice text, const char *where,
                         const char *origin) {
@@ -31,10 +36,10 @@ static void load_commas(tm_loader *l, size_t key, tm_slice text, const char *whe
     return;
   }
   for (size_t i = 0; i < count; i++) {
-    const char *comma = text.len == 0 ? NULL : memchr(text.ptr, ',', text.len);
-    size_t len = comma == NULL ? text.len : (size_t)(comma - text.ptr);
+    size_t len = to_comma(text);
     items[i] = trim((tm_slice){text.ptr, len});
-    if (comma != NULL) text = (tm_slice){comma + 1, text.len - len - 1};
+    size_t used = len < text.len ? len + 1 : len;
+    text = (tm_slice){text.ptr + used, text.len - used};
   }
   tm__load_list(l, key, items, count, where, origin);
   free(items);
@@ -66,6 +71,17 @@ static void origin_of(const tm_env_var *v, char out[PLACE_SIZE]) {
   (void)snprintf(out, PLACE_SIZE, "%s %.*s", v->line == 0 ? "env" : "env file", len, v->name.ptr);
 }
 
+/* In a file secrets may also stand on a line each. */
+static void lines_to_commas(tm_buf *text) {
+  while (text->len > 0 && strchr("\r\n", text->ptr[text->len - 1]) != NULL) {
+    text->len--;
+  }
+  for (size_t i = 0; i < text->len; i++) {
+    if (text->ptr[i] == '\n') text->ptr[i] = ',';
+    if (text->ptr[i] == '\r') text->ptr[i] = ' ';
+  }
+}
+
 static void load_secret(tm_loader *l, size_t key, const tm_env_var *v) {
   char place[PLACE_SIZE], origin[PLACE_SIZE];
   tm_buf text = {0};
@@ -80,11 +96,13 @@ static void load_secret(tm_loader *l, size_t key, const tm_env_var *v) {
   } else if (s != TM_OK) {
     tm__load_problem(l, place, "%s", err.message);
   } else {
+    if (tm__key_at(key)->type == TM_KEY_LIST) lines_to_commas(&text);
     tm_slice secret = tm__buf_view(&text);
     if (secret.len > 0 && secret.ptr[secret.len - 1] == '\n') secret.len--;
     if (secret.len > 0 && secret.ptr[secret.len - 1] == '\r') secret.len--;
     load_loose(l, key, secret, place, origin);
   }
+  if (text.ptr != NULL) explicit_bzero(text.ptr, text.cap);
   tm__buf_free(&text);
   free(path);
 }

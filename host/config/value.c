@@ -55,12 +55,18 @@ const char *tm__plain_kind(tm_slice text) {
   return is_number(text) ? "the number" : NULL;
 }
 
+/* It may have been a secret. */
+static void wipe(char *text) {
+  if (text != NULL) explicit_bzero(text, strlen(text));
+  free(text);
+}
+
 void tm__value_free(tm_value *v) {
   for (size_t i = 0; i < v->count; i++) {
-    free(v->items[i]);
+    wipe(v->items[i]);
   }
   free(v->items);
-  free(v->text);
+  wipe(v->text);
   *v = (tm_value){0};
 }
 

@@ -14,6 +14,8 @@ static tm_append *append_open(tm_turn *t, tm_append_kind kind, tm_row_kind row_k
   tm__buf_free(&a->runtime);
   *a = (tm_append){.kind = kind};
   a->job.in_memory = rec->in_memory;
+  a->job.compress = t->compress;
+  a->job.seal = t->seal || (rec->flags & TM_BODY_SEALED) != 0;
   a->job.commit.head = rec->head;
   a->row.kind = row_kind;
   a->row.parent = rec->head.tip;
@@ -84,6 +86,9 @@ static tm_status prepare(tm_turn *t, const tm_draft *d, tm_conversation_status s
   tm_head *h = &a->job.commit.head;
   h->status = status;
   h->ended = tm__conversation_is_over(status) ? a->row.created : 0;
+  t->compress = a->job.compress = d->compress;
+  t->seal = t->seal || d->seal;
+  a->job.seal = a->job.seal || d->seal;
   if (!tm__copy(h->step, sizeof(h->step), d->step)) {
     return tm__fail(err, TM_ESCRIPT, "journal.draft", "a step id is longer than %zu bytes",
                     sizeof(h->step) - 1);

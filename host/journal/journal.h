@@ -71,6 +71,7 @@ typedef struct tm_turn_view { /* valid until the turn ends */
   tm_turn_kind kind;
   const tm_head *head;     /* as stored; revision 0 for a START */
   tm_slice state, runtime; /* canonical JSON objects; "{}" for a START */
+  bool unsealed;           /* they were read from rows that anybody could have written */
   tm_slice input;          /* the request's input; RESUME: that of the unfinished turn, or null */
   tm_slice calls;          /* RESUME: {"key": result, ...} since the newest begin row; else {} */
   tm_bundle *bundle;       /* the version to run; borrowed */
@@ -93,6 +94,8 @@ typedef struct tm_draft {
   int64_t wake_at;   /* the earliest deadline; 0: none */
   bool checkpoint;   /* list this row as checkpoint (stored with full state) */
   bool in_memory;    /* START only: persist_state = false */
+  bool compress;     /* the row; likewise: */
+  bool seal;         /* once a conversation has sealed rows, all that follow are */
   tm_slice steps;    /* array: executions since the last row */
   tm_slice messages; /* array: messages since the last row */
   tm_slice state;    /* object, whole */

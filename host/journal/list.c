@@ -50,17 +50,12 @@ static tm_status on_head(void *ud, const tm_head *head) {
   return TM_OK;
 }
 
-static tm_status on_tip(void *ud, const tm_row *row) {
-  *(int64_t *)ud = row->created;
-  return TM_ECANCELLED;
-}
-
 static tm_status add_item(list_job *job, const tm_store_access *a, size_t index, tm_error *err) {
   const tm_head *head = &job->heads[index];
   bool in_memory = index < job->durable_from;
   int64_t updated = head->created;
-  tm_status status = tm__access_chain(a, in_memory, head, head->tip, true, on_tip, &updated, err);
-  if (status != TM_OK && status != TM_ECANCELLED) return status;
+  tm_status status = tm__access_updated(a, in_memory, head, &updated, err);
+  if (status != TM_OK) return status;
   tm__json_comma(&job->out);
   tm__render_item(&job->out, head, updated, tm__storage_durable(job->storage, in_memory));
   return TM_OK;

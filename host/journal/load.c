@@ -30,7 +30,7 @@ typedef struct walk {
   tm_record *record;
   tm_tip *tip;
   tm_texts deltas, calls; /* newest first; a call as "key":result */
-  bool tip_seen, state_seen, begin_seen;
+  bool any, tip_seen, state_seen, begin_seen;
   bool unfinished; /* still within the unfinished turn */
   bool memory_failed;
   tm_error *err;
@@ -93,11 +93,19 @@ static tm_status read_state(walk *w, const tm_row *row, const tm_row_fields *f) 
   return TM_OK;
 }
 
+static void read_flags(walk *w, uint32_t flags) {
+  if (!w->any) w->record->flags = flags;
+  w->any = true;
+  if ((flags & TM_BODY_SEALED) == 0) w->record->unsealed = true;
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   walk *w = ud;
   tm_row_fields f;
-  tm_status status = tm__row_read(&f, row, w->err);
-  if (status == TM_OK && !w->tip_seen && row->kind != TM_ROW_CALL) status = read_tip(w, row, &f);
+  tm_status status = TM_OK;
+  tm__row_fields(&f, row->body);
+  read_flags(w, row->flags);
+  if (!w->tip_seen && row->kind != TM_ROW_CALL) status = read_tip(w, row, &f);
   if (status == TM_OK && w->unfinished) read_unfinished(w, row, &f);
   if (status == TM_OK && !w->state_seen) status = read_state(w, row, &f);
   if (status != TM_OK) return status;
@@ -155,6 +163,7 @@ tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_access *a, i
                           bool unfinished, tm_error *err) {
   walk w = {.record = r, .tip = tip, .unfinished = unfinished, .err = err};
   tm_status status = tm__access_chain(a, r->in_memory, &r->head, row, true, on_row, &w, err);
+  if (r->in_memory || tm__access_takes_plaintext(a)) r->unsealed = false;
   if (status == TM_OK || status == TM_ECANCELLED) status = finish(&w, row);
   tm__texts_free(&w.deltas);
   tm__texts_free(&w.calls);

@@ -216,8 +216,7 @@ static tm_status on_row(void *ud, const tm_row *row) {
     return TM_ECANCELLED;
   }
   tm_row_fields f;
-  tm_status status = tm__row_read(&f, row, &job->job.error);
-  if (status != TM_OK) return status;
+  tm__row_fields(&f, row->body);
   size_t skip = row->id == job->from.row ? job->from.index : 0;
   bool more = false;
   switch (job->what) {

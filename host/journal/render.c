@@ -73,7 +73,6 @@ typedef struct answer_walk {
   tm_texts rows; /* newest first */
   int64_t revision;
   bool failed;
-  tm_error *err;
 } answer_walk;
 
 static tm_status on_row(void *ud, const tm_row *row) {
@@ -84,9 +83,6 @@ static tm_status on_row(void *ud, const tm_row *row) {
   } else if (!within) {
     return TM_ECANCELLED; /* the end of the turn before */
   }
-  tm_row_fields f;
-  tm_status status = tm__row_read(&f, row, w->err);
-  if (status != TM_OK) return status;
   if (row->kind != TM_ROW_CALL && !tm__texts_add(&w->rows, row->body)) {
     w->failed = true;
     return TM_ECANCELLED;
@@ -96,7 +92,7 @@ static tm_status on_row(void *ud, const tm_row *row) {
 
 tm_status tm__render_answer(tm_buf *out, const tm_store_access *a, bool in_memory,
                             const tm_head *head, int64_t row_id, bool durable, tm_error *err) {
-  answer_walk w = {.err = err};
+  answer_walk w = {0};
   tm_status status = tm__access_chain(a, in_memory, head, row_id, false, on_row, &w, err);
   if (status == TM_ECANCELLED) status = TM_OK;
   if (status == TM_OK && !w.failed) {

@@ -36,14 +36,6 @@ void tm__row_fields(tm_row_fields *out, tm_slice body) {
   }
 }
 
-tm_status tm__row_read(tm_row_fields *out, const tm_row *row, tm_error *err) {
-  tm__row_fields(out, row->flags == 0 ? row->body : TM_S("{}"));
-  if (row->flags == 0) return TM_OK;
-  return tm__fail(err, TM_ECORRUPT, "journal.newer",
-                  "row %lld of conversation %s was written by a newer program; install that one",
-                  (long long)row->id, row->conversation);
-}
-
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out) {
   tm_slice quoted = f->status;
   if (quoted.len < 2) return false;

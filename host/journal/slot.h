@@ -23,8 +23,6 @@ typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
       steps, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
-/* Likewise, of a stored row; TM_ECORRUPT when its body is not plain JSON. */
-tm_status tm__row_read(tm_row_fields *out, const tm_row *row, tm_error *err);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
 bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body); /* false: none */
 
@@ -55,6 +53,8 @@ void tm__texts_free(tm_texts *t);
 typedef struct tm_record {
   tm_head head; /* as stored; revision 0: not stored yet */
   bool loaded, in_memory;
+  uint32_t flags; /* how the newest row was stored */
+  bool unsealed;  /* some of the rows were not sealed, and there is no leave for that */
   int rows_since_full;
   int64_t deadline; /* what the newest row says; the head's wake_at may be earlier */
   tm_buf state, runtime;
@@ -197,6 +197,7 @@ struct tm_turn {
   bool ended;          /* the executor must not be called any more */
   bool rows_lost;      /* `rows` is not complete: out of memory */
   bool start;          /* of the conversation */
+  bool compress, seal; /* its rows */
   uint64_t key, body;
   tm_texts rows;                       /* bodies of its begin rows */
   tm_buf input, calls, state, runtime; /* what the view shows, once the record has moved on */

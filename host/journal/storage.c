@@ -32,6 +32,7 @@ struct tm_storage {
   tm_stores *stores;
   tm_store *memory_store;
   const tm_log *log;
+  tm_codec *codec; /* NULL: bodies are kept as they are */
   bool isolated;
   size_t writers;
   tm_lane writes[WRITERS_MAX], reads;
@@ -52,8 +53,10 @@ static void answer(tm_worker *reply_to, tm_message *m) {
 static tm_status open_access(store_thread *t, const char *tenant, tm_store_access *a,
                              tm_stores_use *use, tm_error *err) {
   tm_storage *s = t->storage;
-  *a = (tm_store_access){
-      .backend = s->backend, .memory_backend = s->memory_backend, .memory_conn = t->memory_conn};
+  *a = (tm_store_access){.backend = s->backend,
+                         .memory_backend = s->memory_backend,
+                         .memory_conn = t->memory_conn,
+                         .codec = s->codec};
   tm_status status = tm__stores_common(s->stores, t->number, t->role, &a->common, err);
   if (status != TM_OK) return status;
   status = tm__stores_enter(s->stores, t->number, t->role, tenant, use, err);
@@ -64,7 +67,8 @@ static tm_status open_access(store_thread *t, const char *tenant, tm_store_acces
 /* Reading and writing fail and are mended each on its own: a full disk is still readable. */
 /* One damaged record was read as well as any other. */
 static bool says_store_fails(tm_status status, const tm_error *err) {
-  if (status == TM_ECORRUPT) return strcmp(err->code, "journal.damaged") != 0;
+  if (status != TM_OK && tm__codec_is_of_record(err)) return false;
+  if (status == TM_ECORRUPT) return true;
   return status == TM_EUNAVAILABLE || status == TM_EIO;
 }
 
@@ -181,7 +185,7 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
 }
 
 static bool same_store(const tm_storage *s, const tm_commit_job *a, const tm_commit_job *b) {
-  if (a->in_memory != b->in_memory) return false;
+  if (a->in_memory != b->in_memory || a->refused != b->refused) return false;
   return a->in_memory || !s->isolated || strcmp(a->commit.head.tenant, b->commit.head.tenant) == 0;
 }
 
@@ -199,8 +203,9 @@ static void run_commits(store_thread *t, tm_commit_job **jobs, size_t count) {
       }
     }
     left = kept;
-    commit_group(t, group, n);
+    if (!first->refused) commit_group(t, group, n);
     for (size_t i = 0; i < n; i++) {
+      tm__encoding_end(&group[i]->encoding, &group[i]->commit);
       answer(group[i]->reply_to, &group[i]->message);
     }
   }
@@ -414,6 +419,7 @@ tm_status tm__storage_open(tm_storage **out, const tm_storage_options *options, 
   s->backend = b;
   s->memory_backend = memory;
   s->log = options->log;
+  s->codec = options->codec;
   s->isolated = options->isolated;
   s->writers = writer_count(s);
   tm_status status = start(s, options, err);
@@ -474,7 +480,24 @@ static tm_lane *lane_for(tm_storage *s, const char *tenant, const char *conversa
   return &s->writes[s->writers == 1 ? 0 : tm__digest_u64(by, 1) % s->writers];
 }
 
+/* What cannot be encoded is answered in its turn, without being committed. */
+static void encode(tm_storage *s, tm_commit_job *job) {
+  job->encoding = (tm_encoding){0};
+  job->refused = false;
+  job->flags = 0;
+  if (s->codec == NULL || job->in_memory) return;
+  tm_status status = tm__encoding_begin(&job->encoding, s->codec, &job->commit, job->compress,
+                                        job->seal, &job->error);
+  job->flags = job->encoding.row.flags;
+  if (status == TM_OK) return;
+  job->refused = true;
+  job->commit.status = status;
+  (void)tm__copy(job->error.conversation_id, sizeof(job->error.conversation_id),
+                 tm__slice(job->commit.head.id));
+}
+
 void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
+  encode(s, job);
   tm_lane *l = lane_for(s, job->commit.head.tenant, job->commit.head.id);
   tm__lane_add(l, &l->commits, &job->message);
 }

@@ -9,6 +9,7 @@
 
 #include "core/log.h"
 #include "journal/access.h"
+#include "journal/encode.h"
 #include "loop/worker.h"
 
 typedef struct tm_storage tm_storage;
@@ -19,6 +20,7 @@ typedef struct tm_storage_options {
   bool isolated;          /* each tenant has a store of its own */
   size_t tenants_open;    /* their stores that stay open while nobody uses them */
   const tm_log *log;
+  tm_codec *codec; /* how bodies are kept; borrowed; NULL: as they are */
 } tm_storage_options;
 
 /* Opens the store, starts the threads. */
@@ -36,12 +38,16 @@ bool tm__storage_shared(const tm_storage *s); /* hosts elsewhere may have the sa
 
 /* ---- commits: any thread ---- */
 typedef struct tm_commit_job {
-  tm_message message;  /* internal: how it travels; message.run is set by the caller to what is to
-                          happen on `reply_to` when it is durable or failed */
-  tm_worker *reply_to; /* NULL: message.run is called on the writer thread */
-  tm_commit commit;    /* in and out; commit.status says how it went */
-  bool in_memory;      /* volatile conversation */
-  tm_error error;      /* when commit.status is not TM_OK */
+  tm_message message;   /* internal: how it travels; message.run is set by the caller to what is to
+                           happen on `reply_to` when it is durable or failed */
+  tm_worker *reply_to;  /* NULL: message.run is called on the writer thread */
+  tm_commit commit;     /* in and out; commit.status says how it went */
+  bool in_memory;       /* volatile conversation */
+  bool compress, seal;  /* the bodies; sealed also where the configuration says so */
+  uint32_t flags;       /* out: how the row was stored */
+  tm_encoding encoding; /* internal */
+  bool refused;         /* internal: it could not be encoded */
+  tm_error error;       /* when commit.status is not TM_OK */
 } tm_commit_job;
 void tm__storage_commit(tm_storage *s, tm_commit_job *job);
 

@@ -27,6 +27,7 @@ static tm_turn *turn_new(tm_slot *s, tm_turn_kind kind) {
                            .runtime = tm__buf_view(&s->record.runtime),
                            .input = TM_S("null"),
                            .calls = TM_S("{}"),
+                           .unsealed = s->record.unsealed,
                            .bundle = s->record.bundle,
                            .now = tm__journal_now(s->journal)};
   s->turn = t;
@@ -96,6 +97,7 @@ static tm_request *resumed_request(tm_slot *s) {
 
 static void set_resumed(tm_turn *t, tm_record *rec) {
   t->begun = true;
+  t->compress = (rec->flags & TM_BODY_ZSTD) != 0;
   t->start = rec->start;
   t->key = rec->key;
   t->body = rec->body;
@@ -257,6 +259,7 @@ static void adopt(tm_turn *t) {
   rec->head = a->job.commit.head;
   rec->head.tip = a->job.commit.row_id;
   rec->in_memory = a->job.in_memory;
+  rec->flags = a->job.flags;
   if (rec->head.recent[0].row == TM_THIS_ROW) rec->head.recent[0].row = rec->head.tip;
   rec->rows_since_full = a->full ? 0 : rec->rows_since_full + 1;
   if (a->kind != TM_APPEND_CALL) adopt_state(t, rec);

@@ -85,8 +85,7 @@ static bool may_go_back(undo_job *job, const tm_row_fields *f) {
 static tm_status on_row(void *ud, const tm_row *row) {
   undo_job *job = ud;
   tm_row_fields f;
-  tm_status status = tm__row_read(&f, row, &job->base.job.error);
-  if (status != TM_OK) return status;
+  tm__row_fields(&f, row->body);
   if (job->rows == 0 && !may_go_back(job, &f)) return TM_ECONFLICT;
   if (is_target(job, row, &f)) {
     job->target = row->id;
@@ -200,6 +199,7 @@ static void append_undo(tm_slot *s, undo_job *job) {
       .state = tm__buf_view(&job->record.state),
       .runtime = tm__buf_view(&job->record.runtime),
       .prompt = tm__buf_view(&prompt),
+      .compress = (s->record.flags & TM_BODY_ZSTD) != 0,
   };
   if (tm__buf_ok(&prompt)) {
     tm__turn_undo(s, &draft, job->target);

@@ -2,6 +2,7 @@
 -- tables below are the architecture. Run from the root of the tree; the paths are relative to it.
 
 local STORE, API = "persistence/store.h", "host/include/tidemill.h"
+local CODEC, KEYS = "persistence/codec.h", "persistence/keyring.h"
 
 -- Most specific first. `c`: what a file may include, as prefixes of paths in the tree. `lua`: what
 -- it may require, as names; one that ends in a dot stands for all below it. `own`: or a module in
@@ -11,7 +12,8 @@ local layers = {
   { "host/core/", c = { API, "host/core/" } },
   { "host/loop/", c = { API, "host/core/", "host/loop/" } },
   { "host/net/", c = { API, "host/core/", "host/loop/", "host/net/" } },
-  { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", STORE } },
+  { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", STORE,
+                           CODEC } },
   { "host/config/", c = { API, "host/core/", "host/config/" } },
   { "host/api/", c = { API, "host/core/", "host/net/", "host/journal/", "host/api/" } },
   { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/",
@@ -19,7 +21,7 @@ local layers = {
   { "host/tools/" },
   { "host/main", c = { API, "host/main" } },
   { "host/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/", "host/config/",
-                   "host/api/", "host/bind/", STORE, "host/*.h" } },
+                   "host/api/", "host/bind/", STORE, CODEC, KEYS, "host/*.h" } },
   { "persistence/", c = { API, "host/core/", "persistence/" } },
   { "lua/tidemill/", lua = { "tidemill", "tidemill.", "host." } },
   { "lua/meta/", lua = {} },
@@ -34,6 +36,7 @@ local libraries = {
   { "^curl/", only = "host/net/" },
   { "^sqlite3%.h$", only = "persistence/" },
   { "^yaml%.h$", only = "host/config/" },
+  { "^zstd%.h$", only = "persistence/" },
   { "^uv%.h$", never = { "host/core/", "host/config/", "persistence/" } },
   { "^pthread%.h$", never = { "host/core/", "host/config/" } },
   { "^threads%.h$", never = { "host/core/", "host/config/" } },

@@ -99,8 +99,10 @@ function tm.ConversationFlow(flow) end
 ---@field allow_step_skipping? false
 ---@field allow_early_termination? false
 ---@field resume_on_failure? false
----@field compress_state? false
----@field encrypt_sensitive_data? false
+---@field compress_state? boolean the conversation's rows are compressed
+--- the conversation's rows are sealed: state, transcript, journal and calls; needs a key. Nothing
+--- takes back what the orchestrator or agent_config.yaml asks for
+---@field encrypt_sensitive_data? boolean
 ---@field parallel_validation? true
 ---@field cache_agent_responses? false
 
@@ -110,7 +112,7 @@ function tm.ConversationFlow(flow) end
 ---@field performance_config? tm.PerformanceConfig
 ---@field persistence_config? tm.PersistenceConfig
 ---@field tenant_isolation? false
----@field encryption? false
+---@field encryption? boolean as encrypt_sensitive_data of every flow
 
 ---@class tm.PerformanceConfig
 ---@field step_timeout? tm.Duration wall clock of one attempt of a step
@@ -121,8 +123,8 @@ function tm.ConversationFlow(flow) end
 ---@field auto_checkpoint? boolean
 ---@field checkpoint_interval? tm.Duration
 ---@field auto_save? boolean false: as persist_state = false
----@field compression? false
----@field encryption? false
+---@field compression? boolean compress_state of the flows that do not say it
+---@field encryption? boolean as encrypt_sensitive_data of every flow
 ---@field tenant_isolation? false
 
 ---@param orchestrator tm.Orchestrator

@@ -68,8 +68,9 @@ end
 local function make(run, status, step_id, wake_at, state)
   return {
     status = status, step = step_id, wake_at = wake_at, checkpoint = false,
-    in_memory = run.is_start and run.flow.in_memory, steps = run.steps, messages = run.messages,
-    state = state, runtime = run.runtime,
+    in_memory = run.is_start and run.flow.in_memory, compress = run.flow.compress,
+    seal = run.flow.seal, steps = run.steps, messages = run.messages, state = state,
+    runtime = run.runtime,
   }
 end
 

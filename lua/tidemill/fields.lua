@@ -55,7 +55,7 @@ M.settings = {
   enable_rollback = of "boolean", max_rollback_steps = of("integer", { min = 1, max = 100 }),
   allow_step_skipping = only(false),
   allow_early_termination = only(false), resume_on_failure = only(false),
-  compress_state = only(false), encrypt_sensitive_data = only(false),
+  compress_state = of "boolean", encrypt_sensitive_data = of "boolean",
   parallel_validation = only(true), cache_agent_responses = only(false),
 }
 
@@ -132,7 +132,7 @@ M.orchestrator = {
   session_config = of "table", error_config = of "table", performance_config = of "table",
   persistence_config = of "table", memory_manager = LATER, shared_memory = LATER,
   registered_flows = LATER,
-  tenant_id = LATER, tenant_isolation = only(false), encryption = only(false),
+  tenant_id = LATER, tenant_isolation = only(false), encryption = of "boolean",
   encryption_key = LATER, quota_limits = LATER,
 }
 M.session_config = {
@@ -151,7 +151,7 @@ M.performance_config = {
 }
 M.persistence_config = {
   auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",
-  compression = only(false), encryption = only(false), tenant_isolation = only(false),
+  compression = of "boolean", encryption = of "boolean", tenant_isolation = only(false),
   backend = LATER, database_path = LATER, max_checkpoints = LATER, state_directory = LATER,
   redis_host = LATER, redis_port = LATER, redis_db = LATER, session_ttl = LATER,
   encryption_key = LATER,

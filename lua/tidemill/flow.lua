@@ -12,6 +12,10 @@ local M = {}
 
 local STEPS_MOST = 2000
 
+local NO_KEY = "what it stores has to be sealed (encrypt_sensitive_data, or encryption in the "
+  .. "orchestrator or agent_config.yaml), and there is no key: make one with `openssl rand -base64 "
+  .. "32` and set workflow_persistence.general.encryption_key"
+
 local function step_label(flow_id, given, position)
   local id = type(given) == "table" and given.step_id
   return type(id) == "string" and ("flow '%s', step '%s'"):format(flow_id, id)
@@ -140,7 +144,8 @@ local function new_flow(given, source, context)
     variables = given.variables or {}, types = {}, source = source, known = {},
     inherited = inherited, auto_checkpoint = inherited.auto_checkpoint,
     checkpoint_interval_ms = inherited.checkpoint_interval_ms,
-    in_memory = not inherited.persist_state,
+    in_memory = not inherited.persist_state, compress = inherited.compress,
+    seal = inherited.seal,
   }
 end
 
@@ -177,6 +182,7 @@ function M.compile(given, context, findings)
     report("settings: 'max_rollback_steps' needs enable_rollback = true", "fields")
   end
   local flow = new_flow(given, source, context)
+  if flow.seal and not context.config.can_seal then report(NO_KEY, "fields") end
   for _, step_id in ipairs(given.end_steps or {}) do flow.end_steps[step_id] = true end
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)

@@ -13,6 +13,8 @@ local M = {}
 ---@field auto_checkpoint boolean
 ---@field checkpoint_interval_ms integer
 ---@field persist_state boolean
+---@field compress boolean
+---@field seal boolean if any of those that may ask for it does
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
 
 local ROLLBACK_MOST = 100
@@ -22,6 +24,13 @@ local function first(...)
     local value = select(i, ...)
     if value ~= nil then return value end
   end
+end
+
+local function any(...)
+  for i = 1, select("#", ...) do
+    if select(i, ...) then return true end
+  end
+  return false
 end
 
 local SECTIONS = { "session_config", "error_config", "performance_config", "persistence_config" }
@@ -65,6 +74,9 @@ function M.resolve(own, orchestrator, config)
     checkpoint_interval_ms = first(duration(own.checkpoint_interval),
       duration(persistence.checkpoint_interval), config.checkpoint_interval_ms, 0),
     persist_state = first(own.persist_state, persistence.auto_save, true),
+    compress = first(own.compress_state, persistence.compression, config.compress, false),
+    seal = any(own.encrypt_sensitive_data, orchestrator.encryption, persistence.encryption,
+      config.seal),
     rollback = own.enable_rollback and (own.max_rollback_steps or ROLLBACK_MOST) or 0,
   }
 end

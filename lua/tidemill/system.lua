@@ -75,6 +75,8 @@ local MAIN = "init"
 ---@field auto_checkpoint boolean
 ---@field checkpoint_interval_ms integer
 ---@field in_memory boolean
+---@field compress boolean
+---@field seal boolean
 ---@field source tidemill.Source
 
 ---@class tidemill.Step

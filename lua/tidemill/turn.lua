@@ -65,8 +65,18 @@ local function find_flow(turn)
     :format(turn.system, tostring(turn.flow_id)), { status = "not_found", turn = true }), 0)
 end
 
+--- What a flow seals, nobody else can write; what is not sealed, anybody could have written.
+local function check_sealed(flow, turn)
+  if not flow.seal or not turn.unsealed then return end
+  error(fault.new("seal.plaintext", ("flow '%s' seals what it stores, and conversation %s was "
+    .. "read from rows that are not sealed: somebody else wrote them, or sealing was turned on "
+    .. "later; in that case workflow_persistence.general.accept_plaintext: true lets them be read")
+    :format(flow.flow_id, turn.conversation_id), { status = "corrupt", turn = true }), 0)
+end
+
 local function new_run(id, turn)
   local found, flow = find_flow(turn)
+  check_sealed(flow, turn)
   local runtime = turn.runtime
   runtime.step_seq, runtime.message_seq = runtime.step_seq or 0, runtime.message_seq or 0
   runtime.rollback = runtime.rollback or flow.inherited.rollback

@@ -244,8 +244,10 @@ static void not_supported_yet(void **state) {
   fixture *f = *state;
   assert_refused(f, "workflow_persistence:\n  backend: postgres\n", "2:12: ",
                  "'postgres' is not supported yet; use one of sqlite, memory, redis, file");
-  assert_refused(f, "workflow_persistence: {general: {enable_compression: true}}\n", NULL,
-                 "not supported yet: nothing is compressed; leave it out or write false");
+  assert_refused(
+      f, "orchestrator: {persistence_config: {compression: true}}\n", NULL,
+      "not supported yet: write workflow_persistence.general.enable_compression; leave it "
+      "out or write false");
   assert_refused(f, "llm: {api_key: sk-very-secret}\n", NULL, "llm.api_key: not supported yet");
   assert_lacks(f->err.message, "sk-very");
   assert_refused(f, "llm: {provider: openai}\n", NULL, "'openai' is not supported yet");
@@ -327,6 +329,32 @@ static void secrets_stay_hidden(void **state) {
   assert_lacks(f->err.message, "hunter2");
 }
 
+/* Keys are taken over by somebody who keeps them better. */
+static void secrets_are_forgotten(void **state) {
+  fixture *f = *state;
+  static const char one[] = "workflow_persistence.general.encryption_key";
+  static const char many[] = "workflow_persistence.general.previous_encryption_keys";
+  const char *const *items;
+  assert_loads(f, "workflow_persistence:\n  general:\n    encryption_key: hunter2\n"
+                  "    previous_encryption_keys: [hunter3, \"4711\"]\n");
+  assert_string_equal(tm__config_text(f->config, one), "hunter2");
+  assert_int_equal(tm__config_list(f->config, many, &items), 2);
+  assert_string_equal(items[1], "4711");
+  assert_string_equal(item(f, many), "[\"(hidden)\",\"(hidden)\"] file:4");
+  tm__config_forget(f->config, one);
+  tm__config_forget(f->config, many);
+  assert_string_equal(tm__config_text(f->config, one), "");
+  assert_int_equal(tm__config_list(f->config, many, &items), 2);
+  assert_string_equal(items[0], "");
+  assert_string_equal(items[1], "");
+  assert_string_equal(item(f, one), "\"(hidden)\" file:3");
+  tm__config_forget(f->config, "log.level"); /* no secret */
+  assert_string_equal(tm__config_text(f->config, "log.level"), "info");
+  assert_refused(f, "workflow_persistence: {general: {previous_encryption_keys: [4711]}}\n", NULL,
+                 "put it in quotes");
+  assert_lacks(f->err.message, "4711");
+}
+
 static void settings(void **state) {
   fixture *f = *state;
   const char *const *items;
@@ -392,6 +420,7 @@ int main(void) {
       WITH_FIXTURE(skipped_sections),
       WITH_FIXTURE(unused_sections),
       WITH_FIXTURE(secrets_stay_hidden),
+      WITH_FIXTURE(secrets_are_forgotten),
       WITH_FIXTURE(settings),
       WITH_FIXTURE(the_process_environment),
       WITH_FIXTURE(the_file_in_the_working_directory),

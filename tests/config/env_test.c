@@ -134,6 +134,25 @@ static void secrets_in_files(void **state) {
   assert_has(f->err.message, "secret: No such file or directory");
 }
 
+static void a_file_of_secrets(void **state) {
+  fixture *f = *state;
+  char variable[400];
+  const char *const *items;
+  const char *key = "workflow_persistence.general.previous_encryption_keys";
+  (void)snprintf(variable, sizeof(variable),
+                 "AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_GENERAL_PREVIOUS_ENCRYPTION_KEYS_FILE=%s",
+                 f->secret);
+  f->env[0] = variable;
+  write_text(f->secret, "one\r\ntwo\nthree, four\n\n");
+  assert_loads(f, "");
+  assert_int_equal(tm__config_list(f->config, key, &items), 4);
+  assert_string_equal(items[0], "one");
+  assert_string_equal(items[3], "four");
+  write_text(f->secret, "");
+  assert_loads(f, "");
+  assert_int_equal(tm__config_list(f->config, key, &items), 0);
+}
+
 static void secrets_are_bounded(void **state) {
   fixture *f = *state;
   char variable[400], *text = calloc(1, 65538);
@@ -250,6 +269,7 @@ int main(void) {
       WITH_FIXTURE(wrong_references),
       WITH_FIXTURE(references_cannot_explode),
       WITH_FIXTURE(secrets_in_files),
+      WITH_FIXTURE(a_file_of_secrets),
       WITH_FIXTURE(secrets_are_bounded),
       WITH_FIXTURE(only_secrets_have_files),
       WITH_FIXTURE(unknown_variables),

@@ -61,6 +61,10 @@ typedef struct answer {
   struct answer *next;
 } answer;
 
+/* Bodies are plain in SQLite and sealed and compressed in memory, so that whatever is tested is
+ * tested with both. */
+#define FIXTURE_KEY "q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE="
+
 typedef struct fixture {
   char dir[128], file[160];
   const char *backend, *tenant; /* who asks */
@@ -68,8 +72,12 @@ typedef struct fixture {
   tm_store_options options;
   tm_log log;
   int64_t now; /* atomic */
+  tm_keyring_options keys;
+  tm_codec_options coding; /* `keys` of it is made of the above */
+  tm_codec *codec;
   tm_storage *storage;
   tm_registry *registry;
+  bool compress, seal; /* what drafts ask for */
   size_t queue_limit, cache_bytes;
   int64_t lease_ms, retry_ms;
   host hosts[HOSTS];
@@ -79,6 +87,7 @@ typedef struct fixture {
   run *runs;       /* those that the executor has or had */
   int turns, outside_calls, cancelled;
   tm_turn_kind last_kind;
+  bool last_unsealed;
   char last_input[256], last_calls[256], last_version[33];
   tm_error last_refused;
 } fixture;
@@ -145,6 +154,8 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
   }
   *d = (tm_draft){.status = status,
                   .step = asks ? TM_S("ask") : TM_S(""),
+                  .compress = r->host->fx->compress,
+                  .seal = r->host->fx->seal,
                   .steps = tm__buf_view(&p->steps),
                   .messages = tm__buf_view(&p->messages),
                   .state = tm__buf_view(&p->state),
@@ -307,6 +318,7 @@ static inline void exec_run(void *ud, tm_turn *t) {
   fx->runs = r;
   fx->turns++;
   fx->last_kind = v->kind;
+  fx->last_unsealed = v->unsealed;
   (void)tm__copy(fx->last_input, sizeof(fx->last_input), v->input);
   (void)tm__copy(fx->last_calls, sizeof(fx->last_calls), v->calls);
   (void)tm__copy(fx->last_version, sizeof(fx->last_version), tm__slice(v->bundle->version));
@@ -692,12 +704,15 @@ static inline tm_status storage_open(tm_storage **out, fixture *fx, const char *
                                 .store = fx->options,
                                 .isolated = fx->isolated,
                                 .tenants_open = 1,
+                                .codec = fx->codec,
                                 .log = &fx->log};
   return tm__storage_open(out, &o, err);
 }
 
 static inline void storage_start(fixture *fx) {
   tm_error err = {0};
+  assert_int_equal(tm__keyring_new(&fx->coding.keys, &fx->keys, &err), TM_OK);
+  assert_int_equal(tm__codec_new(&fx->codec, &fx->coding, &err), TM_OK);
   tm_status status = storage_open(&fx->storage, fx, fx->backend, &err);
   if (status != TM_OK) print_error("%s: %s\n", err.code, err.message);
   assert_int_equal(status, TM_OK);
@@ -724,6 +739,8 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                                    .auto_vacuum = true,
                                    .now_ms = fixture_now,
                                    .now_ud = fx};
+  fx->keys = (tm_keyring_options){.current = FIXTURE_KEY, .current_name = "key"};
+  fx->coding.seal = fx->compress = strcmp(backend, "memory") == 0;
   fx->log = (tm_log){.sink = fixture_log, .clock = {fixture_now, fx}};
   assert_int_equal(uv_mutex_init(&fx->lock), 0);
   assert_int_equal(uv_cond_init(&fx->changed), 0);
@@ -740,6 +757,10 @@ static inline void fixture_stop(fixture *fx) { /* hosts and store; the file stay
     host_stop(&fx->hosts[i]);
   tm__storage_close(fx->storage);
   tm__registry_free(fx->registry);
+  tm__codec_free(fx->codec);
+  tm__keyring_free(fx->coding.keys);
+  fx->coding.keys = NULL;
+  fx->codec = NULL;
   fx->storage = NULL;
   fx->registry = NULL;
 }

@@ -291,7 +291,6 @@ typedef struct chain_job {
   tm_store_job job;
   fixture *fx;
   const char *id;
-  int64_t tip;
   int rows, since_full, longest, fulls, checkpoints;
   bool done;
 } chain_job;
@@ -312,7 +311,11 @@ static tm_status on_row(void *ud, const tm_row *row) {
 
 static tm_status chain_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   chain_job *c = (chain_job *)job;
-  return a->backend->chain(a->conn, tm__slice(c->id), c->tip, true, on_row, c, err);
+  tm_head head;
+  bool in_memory;
+  tm_status status = tm__access_head(a, tm__slice(c->id), &head, &in_memory, err);
+  if (status != TM_OK) return status;
+  return tm__access_chain(a, in_memory, &head, head.tip, true, on_row, c, err);
 }
 
 static void chain_done(tm_message *m) {
@@ -335,10 +338,8 @@ static void test_whole_states_are_near(void **unused) {
       if (i % 40 == 0 && backend_ == 1) assert_answer(start(h, id, "hello"));
       assert_answer(say(h, id, i % 9 == 0 ? "call2" : i % 31 == 0 ? "checkpoint" : "more"));
     }
-    chain_job c = {.job = {.message = {.run = chain_done}, .work = chain_work},
-                   .fx = &fx,
-                   .id = id,
-                   .tip = stored_head(&fx, id).tip};
+    chain_job c = {
+        .job = {.message = {.run = chain_done}, .work = chain_work}, .fx = &fx, .id = id};
     tm__storage_run(fx.storage, &c.job);
     uv_mutex_lock(&fx.lock);
     while (!c.done)

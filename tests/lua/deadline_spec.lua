@@ -87,6 +87,53 @@ describe("settings of storage", function()
     assert.equal("false false", flags("auto_checkpoint = false", { 99, "ab" }))
   end)
 
+  it("compress where flow, orchestrator or configuration say it, in this order", function()
+    local function compressed(flow, orchestrator, config)
+      load_flow(STEPS, ('start_step = "note", settings = { %s },'):format(flow), nil,
+        (', }, orchestrator = { persistence_config = { %s } '):format(orchestrator), config)
+      return host:start().compress
+    end
+    assert.is_false(compressed("", "", {}))
+    assert.is_true(compressed("compress_state = true", "", {}))
+    assert.is_true(compressed("", "compression = true", {}))
+    assert.is_true(compressed("", "", { compress = true }))
+    assert.is_false(compressed("compress_state = false", "compression = true", { compress = true }))
+    assert.is_false(compressed("", "compression = false", { compress = true }))
+    assert.is_true(host:send("ab").compress == false, "every row says it")
+  end)
+
+  it("seal when anybody says it, and nobody takes it back", function()
+    local function sealed(flow, orchestrator, seal)
+      load_flow(STEPS, ('start_step = "note", settings = { %s },'):format(flow), nil,
+        (', }, orchestrator = { %s '):format(orchestrator), { seal = seal, can_seal = true })
+      local first = host:start().seal
+      assert.equal(first, host:send("ab").seal)
+      return first
+    end
+    local no = "encrypt_sensitive_data = false"
+    assert.is_false(sealed("", "", false))
+    assert.is_true(sealed("encrypt_sensitive_data = true", "encryption = false", false))
+    assert.is_true(sealed(no, "encryption = true", false))
+    assert.is_true(sealed(no, "persistence_config = { encryption = true }", false))
+    assert.is_true(sealed(no, "", true))
+  end)
+
+  it("do not run a sealed flow on a record that is not sealed", function()
+    load_flow(STEPS, 'start_step = "note", settings = { encrypt_sensitive_data = true },', nil, nil,
+      { can_seal = true })
+    host:start()
+    host.unsealed = true
+    local ended = host:send("ab")
+    assert.equal("fail", ended.kind)
+    assert.equal("seal.plaintext", ended.error.code)
+    assert.equal("corrupt", ended.error.status)
+    assert.matches("accept_plaintext", ended.error.message, 1, true)
+    load_flow(STEPS, 'start_step = "note",')
+    host:start()
+    host.unsealed = true
+    assert.equal("turn", host:send("ab").kind, "nobody asked for it")
+  end)
+
   it("keep a conversation in memory when asked", function()
     load_flow(STEPS, 'start_step = "note", settings = { persist_state = false },')
     assert.is_true(host:start().in_memory)

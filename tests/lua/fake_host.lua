@@ -21,7 +21,8 @@ local PARTS = { "steps", "messages", "state", "runtime", "prompt", "error" }
 --- A row: what the draft says at this moment, read back from JSON.
 local function row_of(kind, draft)
   local row = { kind = kind, status = draft.status, step = draft.step, wake_at = draft.wake_at,
-    checkpoint = draft.checkpoint, in_memory = draft.in_memory }
+    checkpoint = draft.checkpoint, in_memory = draft.in_memory, compress = draft.compress,
+    seal = draft.seal }
   for _, part in ipairs(PARTS) do
     if draft[part] ~= nil then
       local text, err = json.encode(draft[part])
@@ -184,7 +185,7 @@ function Host:turn(kind, given, stop)
     flow_id = self.flow_id or "main", version = "v1", status = record.status, step = record.step,
     revision = #self.rows, created = 1, now = self.now, input = copy(self.running.input),
     state = copy(record.state or {}), runtime = copy(record.runtime or {}),
-    calls = kind == "resume" and copy(self.calls) or {},
+    calls = kind == "resume" and copy(self.calls) or {}, unsealed = self.unsealed or false,
   })
   self:pump(stop)
   return self.ended

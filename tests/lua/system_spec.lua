@@ -89,6 +89,20 @@ describe("a good system", function()
   end)
 end)
 
+describe("a flow that seals what it stores", function()
+  it("needs a key", function()
+    local script = Host.script(END,
+      'start_step = "last", settings = { encrypt_sensitive_data = true },')
+    local text = text_of(findings_of(script))
+    assert.matches("flow 'main': what it stores has to be sealed", text, 1, true)
+    assert.matches("openssl rand -base64 32", text, 1, true)
+    assert.matches("workflow_persistence.general.encryption_key [fields]", text, 1, true)
+    assert.equal("", text_of(findings_of(script, { can_seal = true })))
+    assert.matches("has to be sealed", text_of(findings_of(Host.script(END, 'start_step = "last",'),
+      { seal = true })), 1, true)
+  end)
+end)
+
 describe("an unknown field", function()
   it("is named with its line, its step and the nearest known one", function()
     one("scripts/shop/init.lua:8: error: flow 'main', step 'ask': step: unknown field 'savs_as'; "
@@ -131,7 +145,7 @@ describe("what is not supported yet", function()
     end
     for _, setting in ipairs { "allow_step_skipping = true",
       "allow_early_termination = true", "resume_on_failure = true",
-      "compress_state = true", "encrypt_sensitive_data = true", "parallel_validation = false",
+      "parallel_validation = false",
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end

@@ -10,6 +10,9 @@ local config = {}
 ---@field step_timeout_ms integer?
 ---@field auto_checkpoint boolean?
 ---@field checkpoint_interval_ms integer?
+---@field compress boolean?
+---@field seal boolean?
+---@field can_seal boolean? there is a key
 ---@field output_limit integer?
 ---@field llm table?
 

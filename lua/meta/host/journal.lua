@@ -11,6 +11,8 @@ local journal = {}
 ---@field wake_at integer? ms; the earliest deadline
 ---@field checkpoint boolean?
 ---@field in_memory boolean? start only
+---@field compress boolean? the row
+---@field seal boolean? likewise; once one row is sealed all that follow are
 ---@field steps table[]? executions since the last row
 ---@field messages table[]? messages since the last row
 ---@field state table whole

@@ -1,0 +1,321 @@
+/* What conversations store, sealed: every row of every kind, also those that no flow writes; what
+ * is read back when somebody was at the store; and what a destroyed key takes along. */
+#include "fixture.h"
+#include "tests/provoke.h"
+
+#define KEY_B  "Yl7cVH1m9d2+R/3qAvQyW3iX1Jm2rC6y8q5Gm0sTn0M="
+#define MARKER "marzipan"
+
+/* ---- the rows as they are stored, and changing them ---- */
+
+enum { ROWS = 64 };
+
+typedef struct stored_rows {
+  tm_store_job job;
+  uv_sem_t done;
+  char id[TM_ID_SIZE];
+  tm_head head;
+  tm_row rows[ROWS]; /* newest first; their bodies are owned */
+  size_t count;
+  void (*change)(struct stored_rows *s, int64_t by);
+  int64_t by;
+} stored_rows;
+
+static tm_status keep_row(void *ud, const tm_row *row) {
+  stored_rows *s = ud;
+  assert_true(s->count < ROWS);
+  tm_row *kept = &s->rows[s->count++];
+  *kept = *row;
+  kept->body.ptr = tm__slice_dup(row->body);
+  assert_non_null(kept->body.ptr);
+  return TM_OK;
+}
+
+static tm_status rows_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  stored_rows *s = (stored_rows *)(void *)job;
+  tm_slice id = tm__slice(s->id);
+  tm_status status = a->backend->head(a->conn, id, &s->head, err);
+  if (status == TM_OK)
+    status = a->backend->chain(a->conn, id, s->head.tip, false, keep_row, s, err);
+  if (status != TM_OK || s->change == NULL) return status;
+  s->change(s, s->by);
+  return a->backend->rewrite(a->conn, s->rows, s->count, err);
+}
+
+static void rows_done(tm_message *m) {
+  uv_sem_post(&((stored_rows *)(void *)m)->done);
+}
+
+static stored_rows rows_of(fixture *fx, const char *id, void (*change)(stored_rows *, int64_t),
+                           int64_t by) {
+  stored_rows s = {.job = {.write = true, .work = rows_work, .message.run = rows_done},
+                   .change = change,
+                   .by = by};
+  memcpy(s.id, id, sizeof(s.id));
+  assert_int_equal(uv_sem_init(&s.done, 0), 0);
+  tm__storage_run(fx->storage, &s.job);
+  uv_sem_wait(&s.done);
+  uv_sem_destroy(&s.done);
+  assert_int_equal(s.job.status, TM_OK);
+  return s;
+}
+
+static void drop(tm_slice *body) {
+  union {
+    const char *in;
+    char *out;
+  } text = {body->ptr};
+  free(text.out);
+}
+
+static void rows_free(stored_rows *s) {
+  for (size_t i = 0; i < s->count; i++)
+    drop(&s->rows[i].body);
+}
+
+/* Are all of them stored with these flags, and without what the user typed? */
+static void check_rows(fixture *fx, const char *id, uint32_t flags, size_t count) {
+  stored_rows s = rows_of(fx, id, NULL, 0);
+  assert_int_equal(s.count, count);
+  for (size_t i = 0; i < s.count; i++) {
+    tm_slice body = s.rows[i].body;
+    assert_int_equal(s.rows[i].flags & TM_BODY_SEALED, flags & TM_BODY_SEALED);
+    if (body.len > 200) assert_int_equal(s.rows[i].flags, flags);
+    if (flags == 0) continue;
+    assert_null(memmem(body.ptr, body.len, MARKER, strlen(MARKER)));
+    assert_null(memmem(body.ptr, body.len, "waiting_input", 13));
+  }
+  rows_free(&s);
+}
+
+static void change_rows(fixture *fx, const char *id, void (*change)(stored_rows *, int64_t),
+                        int64_t by) {
+  stored_rows s = rows_of(fx, id, change, by);
+  rows_free(&s);
+}
+
+/* ---- writing ---- */
+
+static void open_sealed(fixture *fx, const char *backend, bool everything) {
+  fixture_init(fx, backend);
+  fx->coding.seal = everything;
+  fx->seal = !everything;
+  fx->compress = true;
+  storage_start(fx);
+  host_start(fx, 0);
+}
+
+static void test_every_row(void **unused) {
+  (void)unused;
+  for (int everything = 0; everything < 2; everything++) {
+    fixture fx;
+    char id[TM_ID_SIZE];
+    open_sealed(&fx, "sqlite", everything == 1);
+    host *h = &fx.hosts[0];
+    assert_answer(start(h, id, MARKER));
+    assert_answer(say(h, id, "call2"));
+    assert_answer(say(h, id, MARKER));
+    assert_answer(undo(h, id, 1, 0, true));
+    check_rows(&fx, id, TM_BODY_ZSTD | TM_BODY_SEALED, 7);
+    fixture_restart(&fx); /* nothing is hot any more */
+    fx.seal = fx.coding.seal = false;
+    h = &fx.hosts[0];
+    answer *a = undo(h, id, 1, 0, true);
+    assert_answer(a);
+    assert_answer(say(h, id, MARKER)); /* once sealed, for ever */
+    check_rows(&fx, id, TM_BODY_ZSTD | TM_BODY_SEALED, 9);
+    a = read_it(&fx, id, TM_READ_MESSAGES, "", 0);
+    assert_answer(a);
+    assert_holds(a, MARKER);
+    assert_false(fx.last_unsealed);
+    fixture_close(&fx);
+  }
+}
+
+static void test_plain_stays_plain(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  fixture_open(&fx, "sqlite");
+  assert_answer(start(&fx.hosts[0], id, MARKER));
+  check_rows(&fx, id, 0, 1);
+  fx.compress = true;
+  assert_answer(say(&fx.hosts[0], id, "more"));
+  stored_rows s = rows_of(&fx, id, NULL, 0);
+  assert_int_equal(s.rows[0].flags, TM_BODY_ZSTD);
+  assert_int_equal(s.rows[1].flags, 0);
+  rows_free(&s);
+  fixture_restart(&fx);
+  assert_answer(say(&fx.hosts[0], id, "again"));
+  assert_true(fx.last_unsealed); /* the executor may mind */
+  fixture_close(&fx);
+}
+
+/* ---- somebody was at the store ---- */
+
+static void alter_newest(stored_rows *s, int64_t by) {
+  tm_slice *body = &s->rows[0].body;
+  char *other = tm__slice_dup(*body);
+  other[by < 0 ? (int64_t)body->len + by : by] ^= 0x10;
+  drop(body);
+  body->ptr = other;
+}
+
+static void swap_newest(stored_rows *s, int64_t by) {
+  tm_slice body = s->rows[0].body;
+  uint32_t flags = s->rows[0].flags;
+  s->rows[0].body = s->rows[by].body;
+  s->rows[0].flags = s->rows[by].flags;
+  s->rows[by].body = body;
+  s->rows[by].flags = flags;
+}
+
+#define FORGED                                                                                     \
+  "{\"runtime\":{},\"state\":{\"count\":99},\"status\":\"waiting_input\",\"step\":\"ask\"}"
+
+static void plain_newest(stored_rows *s, int64_t by) {
+  (void)by;
+  drop(&s->rows[0].body);
+  s->rows[0].flags = 0;
+  s->rows[0].body = (tm_slice){tm__slice_dup(TM_S(FORGED)), sizeof(FORGED) - 1};
+}
+
+typedef struct tampering {
+  void (*change)(stored_rows *s, int64_t by);
+  int64_t by;
+  const char *code;
+} tampering;
+
+static void test_tampering(void **unused) {
+  (void)unused;
+  static const tampering all[] = {
+      {alter_newest, 0, "journal.newer"},  {alter_newest, 3, "seal.key_unknown"},
+      {alter_newest, 20, "seal.forged"},   {alter_newest, 60, "seal.forged"},
+      {alter_newest, -1, "seal.forged"},   {swap_newest, 1, "seal.forged"},
+      {plain_newest, 0, "seal.plaintext"},
+  };
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+    fixture fx;
+    char id[TM_ID_SIZE], other[TM_ID_SIZE];
+    open_sealed(&fx, i % 2 == 0 ? "sqlite" : "memory", true);
+    assert_answer(start(&fx.hosts[0], id, MARKER));
+    assert_answer(say(&fx.hosts[0], id, "two"));
+    assert_answer(start(&fx.hosts[0], other, "hello"));
+    change_rows(&fx, id, all[i].change, all[i].by);
+    answer *a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+    assert_refused(a, TM_ECORRUPT, all[i].code);
+    assert_non_null(strstr(a->error.message, "revision 2 of conversation"));
+    assert_string_equal(a->error.conversation_id, id);
+    assert_refused(read_it(&fx, id, TM_READ_MESSAGES, "", 0), TM_ECORRUPT, all[i].code);
+    assert_refused(read_it(&fx, id, TM_READ_STEPS, "", 0), TM_ECORRUPT, all[i].code);
+    host_stop(&fx.hosts[0]);
+    host_start(&fx, 0); /* without hot copies */
+    assert_refused(say(&fx.hosts[0], id, "three"), TM_ECORRUPT, all[i].code);
+    assert_refused(undo(&fx.hosts[0], id, 1, 0, false), TM_ECORRUPT, all[i].code);
+    assert_true(tm__storage_healthy(fx.storage)); /* one record, not the store */
+    assert_answer(say(&fx.hosts[0], other, "two"));
+    fixture_close(&fx);
+  }
+}
+
+/* Flows that seal are known to the executor only; a conversation's own rows tell as well. */
+static void test_plaintext_among_sealed(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  open_sealed(&fx, "sqlite", false);
+  assert_answer(start(&fx.hosts[0], id, MARKER));
+  assert_answer(say(&fx.hosts[0], id, "two"));
+  change_rows(&fx, id, plain_newest, 0);
+  fixture_restart(&fx);
+  answer *a = read_it(&fx, id, TM_READ_MESSAGES, "", 0);
+  assert_refused(a, TM_ECORRUPT, "seal.plaintext");
+  assert_non_null(strstr(a->error.message, "revision 2 of"));
+  assert_answer(say(&fx.hosts[0], id, "three")); /* one row was read, with a whole state */
+  assert_true(fx.last_unsealed);
+  fx.coding.accept_plaintext = true;
+  fixture_restart(&fx);
+  assert_answer(say(&fx.hosts[0], id, "four"));
+  assert_false(fx.last_unsealed);
+  assert_answer(read_it(&fx, id, TM_READ_MESSAGES, "", 0));
+  fixture_close(&fx);
+}
+
+/* ---- keys ---- */
+
+static void test_another_key(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  static const char *const previous[] = {FIXTURE_KEY};
+  open_sealed(&fx, "sqlite", true);
+  assert_answer(start(&fx.hosts[0], id, MARKER));
+  fx.keys.current = KEY_B;
+  fixture_restart(&fx);
+  answer *a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
+  assert_refused(a, TM_ECORRUPT, "seal.key_unknown");
+  assert_non_null(strstr(a->error.message, "previous_encryption_keys"));
+  fx.keys.previous = previous;
+  fx.keys.previous_count = 1;
+  fixture_restart(&fx);
+  assert_answer(say(&fx.hosts[0], id, "two"));
+  a = read_it(&fx, id, TM_READ_MESSAGES, "", 0); /* rows of both keys */
+  assert_answer(a);
+  assert_holds(a, MARKER);
+  fx.keys.current = "";
+  fx.keys.previous_count = 0;
+  fixture_restart(&fx); /* none at all */
+  assert_refused(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), TM_ECORRUPT, "seal.key_unknown");
+  assert_refused(start(&fx.hosts[0], id, "new"), TM_EUNAVAILABLE, "seal.no_key");
+  assert_true(tm__storage_healthy(fx.storage));
+  fixture_close(&fx);
+}
+
+static void put_key(const fixture *fx, const char *key) {
+  char path[200];
+  (void)snprintf(path, sizeof(path), "%s/t1.key", fx->dir);
+  if (key == NULL) {
+    assert_int_equal(unlink(path), 0);
+    (void)atomic_fetch_add(&provoke.hours, 1); /* it is noticed a second later */
+    return;
+  }
+  FILE *f = fopen(path, "w");
+  assert_non_null(f);
+  assert_true(fputs(key, f) >= 0);
+  assert_int_equal(fclose(f), 0);
+}
+
+static void test_the_key_of_a_tenant(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  fixture_init(&fx, "sqlite");
+  fx.coding.seal = true;
+  fx.keys = (tm_keyring_options){.tenants = fx.dir};
+  storage_start(&fx);
+  host_start(&fx, 0);
+  answer *a = start(&fx.hosts[0], id, MARKER);
+  assert_refused(a, TM_EUNAVAILABLE, "seal.key_missing");
+  assert_non_null(strstr(a->error.message, "/t1.key"));
+  put_key(&fx, FIXTURE_KEY);
+  assert_answer(start(&fx.hosts[0], id, MARKER));
+  assert_answer(read_it(&fx, id, TM_READ_CONVERSATION, "", 0));
+  put_key(&fx, NULL); /* destroyed */
+  assert_refused(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), TM_EUNAVAILABLE,
+                 "seal.key_missing");
+  assert_refused(say(&fx.hosts[0], id, "two"), TM_EUNAVAILABLE, "seal.key_missing");
+  assert_true(tm__storage_healthy(fx.storage));
+  put_key(&fx, KEY_B); /* another one opens nothing */
+  assert_refused(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), TM_ECORRUPT, "seal.key_unknown");
+  assert_answer(start(&fx.hosts[0], id, "new"));
+  fixture_close(&fx);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_every_row),   cmocka_unit_test(test_plain_stays_plain),
+      cmocka_unit_test(test_tampering),   cmocka_unit_test(test_plaintext_among_sealed),
+      cmocka_unit_test(test_another_key), cmocka_unit_test(test_the_key_of_a_tenant),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
