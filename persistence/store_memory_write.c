@@ -394,7 +394,7 @@ tm_status tm__memory_rewrite(tm_store_conn *c, const tm_row *rows, size_t count,
       status = tm__fail_memory(err, "other bodies");
   }
   tm__memory_lock(s);
-  for (size_t i = 0; status == TM_OK && i < count; i++) {
+  for (size_t i = 0; status == TM_OK && i < count && bodies[i] != NULL; i++) {
     rewrite_row(s, &rows[i], bodies[i]);
     bodies[i] = NULL;
   }

@@ -421,8 +421,7 @@ static const char *const hostile[] = {
     "DEFAULT",
     " default",
     "default ",
-    "d\xc3\xa9"
-    "fault",
+    "d\303\251fault",
     "a",
     "A",
     "aa",

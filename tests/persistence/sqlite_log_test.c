@@ -2,7 +2,7 @@
  * log grow, nor slow a commit; what is purged gives its space back. The log of this program is
  * short: store_sqlite_conn.c is built into it with another limit. */
 #define TM_SQLITE_LOG_PAGES 48
-#include "persistence/store_sqlite_conn.c"
+#include "persistence/store_sqlite_conn.c" /* NOLINT(bugprone-suspicious-include) */
 
 #include <pthread.h>
 
