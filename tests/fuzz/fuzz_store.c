@@ -61,7 +61,7 @@ static void append(tm_head *h, const tm_session *session) {
   tm_commit c = {.head = *h,
                  .expect_revision = h->revision - 1,
                  .row = &row,
-                 .start_key = h->revision == 1 ? 7 : 0,
+                 .start_key = session != NULL ? 7 : 0,
                  .start_body = 8,
                  .session = session};
   tm_commit *items[] = {&c};

@@ -205,6 +205,32 @@ static void without_vacuum_space_is_used_again(void **state) {
   assert_int_equal(file_size(fx->file, ""), full);
 }
 
+/* ---- a tenant's own file ---- */
+
+static void a_tenants_file_lies_beside(void **state) {
+  fixture *fx = *state;
+  char folder[256], file[320], other[320];
+  fixture_open(fx);
+  fill(fx, 0, 1, 1);
+  fixture own = *fx;
+  own.options.tenant = "acme";
+  own.options.now_ud = &own;
+  fixture_open(&own);
+  (void)snprintf(folder, sizeof(folder), "%s.tenants", fx->file);
+  (void)snprintf(file, sizeof(file), "%s/acme.db", folder);
+  (void)snprintf(other, sizeof(other), "%s/acme.db-wal", folder);
+  struct stat st;
+  assert_int_equal(stat(folder, &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0700);
+  assert_int_equal(stat(file, &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0600);
+  assert_true(file_size(other, "") >= 0);
+  fill(&own, 1, 1, 3);
+  fixture_close(&own);
+  sql_must_give(file, "SELECT count(*) FROM journal", "3\n");
+  sql_must_give(fx->file, "SELECT count(*) FROM journal", "1\n");
+}
+
 /* ---- what it says about itself ---- */
 
 typedef struct told {
@@ -296,10 +322,10 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      CASE(a_long_list_slows_no_commit), CASE(the_log_stays_bounded),
-      CASE(a_purge_gives_space_back),    CASE(without_vacuum_space_is_used_again),
-      CASE(unsafe_places_are_told),      CASE(what_contradicts_itself_is_told),
-      CASE(damaged_pages_are_told),
+      CASE(a_long_list_slows_no_commit),     CASE(the_log_stays_bounded),
+      CASE(a_purge_gives_space_back),        CASE(without_vacuum_space_is_used_again),
+      CASE(a_tenants_file_lies_beside),      CASE(unsafe_places_are_told),
+      CASE(what_contradicts_itself_is_told), CASE(damaged_pages_are_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
