@@ -136,7 +136,7 @@ $(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o $(BUIL
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
-	$(CC) $(ALL_CFLAGS) $^ -o $@ $(LIBS)
+	$(CC) $(ALL_CFLAGS) $< $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a -o $@ $(LIBS)
 
 # All tests, then: has each error code of host/core/errors.def really been provoked by one?
 PROVOKED = $(abspath $(BUILD))/provoked

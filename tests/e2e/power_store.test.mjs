@@ -20,6 +20,7 @@ const user = join(dirname(program), 'tests/store_user');
 const STORES = [
   ['sqlite', 'data/x.db'],
   ['sqlite', 'data/x.db', 'nolog'],
+  ['file', 'data/states'],
 ];
 
 function on_disk(body) {
