@@ -108,24 +108,53 @@ static void check_private(doctor *d, const char *area, const char *path, const c
         S_ISDIR(st.st_mode) ? "700" : "600", path);
 }
 
+static bool begins(tm_slice text, const char *with) {
+  size_t len = strlen(with);
+  return text.len >= len && memcmp(text.ptr, with, len) == 0;
+}
+
+/* Of a secret that stands in a file of its own: NAME_FILE names it. */
+static void check_secret_file(doctor *d, tm_slice origin) {
+  char name[128];
+  tm_slice rest = {origin.ptr + 4, origin.len - 4};
+  const char *path = tm__copy(name, sizeof(name), rest) ? getenv(name) : NULL;
+  if (path != NULL) check_private(d, "secrets", path, "a secret");
+}
+
+typedef struct origins {
+  bool config, env_file;
+} origins;
+
+static void note_origin(doctor *d, origins *o, tm_slice item) {
+  tm_buf text = {0};
+  if (!tm__slice_is(tm__json_get(item, "value"), "\"(hidden)\"")) return;
+  (void)tm__json_get_text(item, "origin", &text);
+  tm_slice origin = tm__buf_view(&text);
+  bool own_file = origin.len > 5 && memcmp(origin.ptr + origin.len - 5, "_FILE", 5) == 0;
+  if (begins(origin, "env file ")) {
+    o->env_file = true;
+  } else if (begins(origin, "env ") && own_file) {
+    check_secret_file(d, origin);
+  } else if (begins(origin, "file")) {
+    o->config = true;
+  }
+  tm__buf_free(&text);
+}
+
 /* Which files do secrets come from? */
 static void check_secrets(doctor *d) {
   tm_buf text = {0};
-  bool in_config = false, in_env_file = false;
-  tm__config_describe(d->host->config, &text);
   tm_json_walk w;
   tm_slice key, item;
-  if (tm__buf_ok(&text) && tm__json_walk(&w, tm__json_get(tm__buf_view(&text), "items")))
-    while (tm__json_next(&w, &key, &item)) {
-      if (!tm__slice_is(tm__json_get(item, "value"), "\"(hidden)\"")) continue;
-      tm_slice origin = tm__json_get(item, "origin");
-      in_config = in_config || (origin.len > 5 && memcmp(origin.ptr, "\"file", 5) == 0);
-      in_env_file = in_env_file || (origin.len > 9 && memcmp(origin.ptr, "\"env file", 9) == 0);
-    }
-  tm__buf_free(&text);
+  origins o = {.config = false};
   const char *file = d->options->config_file;
-  if (in_config) check_private(d, "secrets", file != NULL ? file : DEFAULT_CONFIG, "secrets");
-  if (in_env_file && d->options->env_file != NULL)
+  tm__config_describe(d->host->config, &text);
+  if (tm__buf_ok(&text) && tm__json_walk(&w, tm__json_get(tm__buf_view(&text), "items")))
+    while (tm__json_next(&w, &key, &item))
+      note_origin(d, &o, item);
+  tm__buf_free(&text);
+  if (o.config) check_private(d, "secrets", file != NULL ? file : DEFAULT_CONFIG, "secrets");
+  if (o.env_file && d->options->env_file != NULL)
     check_private(d, "secrets", d->options->env_file, "secrets");
 }
 

@@ -218,10 +218,48 @@ static tm_status refuse_same(const moving *m, tm_error *err) {
                   m->to.place.shown);
 }
 
-static tm_status open_ends(moving *m, tm_error *err) {
+typedef struct layout {
+  bool together, apart; /* conversations in the store of all; tenants with stores of their own */
+} layout;
+
+static tm_status on_any_head(void *ud, const tm_head *head) {
+  (void)head;
+  ((layout *)ud)->together = true;
+  return TM_ECANCELLED;
+}
+
+static tm_status on_any_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  (void)tenant, (void)wake_at;
+  ((layout *)ud)->apart = true;
+  return TM_ECANCELLED;
+}
+
+/* What serve would refuse afterwards is not written. */
+static tm_status refuse_layout(moving *m, const tm_host *h, tm_error *err) {
+  layout l = {0};
+  tm_list_filter f = {.status = -1, .limit = 1};
+  const tm_store_backend *b = m->from.place.backend;
+  bool isolated = tm__config_bool(h->config, "tenants.isolation");
+  if (!m->to.place.configured) return TM_OK;
+  tm_status status = b->list(m->from.conn, &f, on_any_head, &l, err);
+  if (status == TM_OK || status == TM_ECANCELLED)
+    status = b->tenants(m->from.conn, TM_S(""), 1, on_any_tenant, &l, err);
+  if (status != TM_OK && status != TM_ECANCELLED) return status;
+  if (!(isolated ? l.together : l.apart)) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "store.isolation",
+                  isolated
+                      ? "tenants.isolation is true, but in %s the conversations of all tenants "
+                        "lie together: set it to false to copy it into this store"
+                      : "tenants.isolation is false, but in %s tenants have stores of their "
+                        "own: set it to true to copy it into this store",
+                  m->from.place.shown);
+}
+
+static tm_status open_ends(moving *m, const tm_host *h, tm_error *err) {
   tm_status status = tm__store_place_exists(&m->from.place, err);
   if (status == TM_OK) status = refuse_same(m, err);
   if (status == TM_OK) status = open_end(&m->from, TM_STORE_READER, "", false, err);
+  if (status == TM_OK) status = refuse_layout(m, h, err);
   if (status == TM_OK) status = open_end(&m->to, TM_STORE_WRITER, "", m->alone, err);
   return status;
 }
@@ -233,7 +271,7 @@ void tm_store_copy(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud) {
   tm_status status = check_move(move, &err);
   if (status == TM_OK) status = tm__store_place_parse(&m.from.place, move->from, h, &err);
   if (status == TM_OK) status = tm__store_place_parse(&m.to.place, move->to, h, &err);
-  if (status == TM_OK) status = open_ends(&m, &err);
+  if (status == TM_OK) status = open_ends(&m, h, &err);
   if (status == TM_OK) status = copy_all(&m, &err);
   answer(&m, status, &err, fn, ud);
 }
@@ -303,7 +341,7 @@ static tm_status backup(moving *m, const tm_host *h, tm_error *err) {
   if (status == TM_OK) status = refuse_existing(m->move, err);
   if (status == TM_OK) status = refuse_used(h, m->move, &m->from.place, err);
   if (status == TM_OK) status = place_draft(&m->to.place, h, file, err);
-  if (status == TM_OK) status = open_ends(m, err);
+  if (status == TM_OK) status = open_ends(m, h, err);
   if (status == TM_OK) status = copy_all(m, err);
   close_end(&m->from);
   close_end(&m->to);
@@ -365,7 +403,7 @@ void tm_store_restore(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud)
   if (status == TM_OK) status = check_file(move->from, &err);
   if (status == TM_OK) status = place_file(&m.from.place, h, move->from, &err);
   if (status == TM_OK) status = tm__store_place_parse(&m.to.place, NULL, h, &err);
-  if (status == TM_OK) status = open_ends(&m, &err);
+  if (status == TM_OK) status = open_ends(&m, h, &err);
   if (status == TM_OK && move->force == 0) status = refuse_loss(&m, &err);
   if (status == TM_OK) status = copy_all(&m, &err);
   answer(&m, status, &err, fn, ud);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import {
-  copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync,
+  chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -263,6 +263,8 @@ test('tenants with stores of their own, while they are served', async () => {
   }
   await twin.stop();
   refused(await start(fresh, ['restore', 'b.db']).end, 'restore.not_empty');
+  const together = ['--set', 'tenants.isolation=false'];
+  refused(await start(fresh, ['restore', 'b.db', '--force', ...together]).end, 'store.isolation');
   const doctor = place.run(['doctor', '--deep', '--json']);
   assert.equal(doctor.code, 0, doctor.out);
   place.remove();
@@ -380,6 +382,15 @@ test('the doctor', async () => {
   says(open, 'error', 'secrets', /everybody may open it .*chmod 600/);
   assert.ok(!open.out.includes('"secret"'));
   writeFileSync(place.config, config);
+  const key = join(place.dir, 'password'), set = { env: {
+    AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_REDIS_PASSWORD_FILE: key } };
+  writeFileSync(key, 'secret\n', { mode: 0o640 });
+  says(look([], set), 'warning', 'secrets', /password holds a secret, and its group may open it/);
+  chmodSync(key, 0o600);
+  assert.ok(!look([], set).items.some((i) => i.area === 'secrets'));
+  writeFileSync(join(place.dir, 'x.env'),
+    'AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_REDIS_PASSWORD=secret\n', { mode: 0o644 });
+  says(look(['--env-file', 'x.env']), 'error', 'secrets', /x\.env holds secrets/);
   place.script('broken', 'return {');
   const broken = look();
   assert.equal(broken.code, 1);
