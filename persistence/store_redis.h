@@ -54,7 +54,7 @@ struct tm_store { /* immutable once open, but for the last two */
   bool away;        /* atomic: told to on_health */
 };
 
-#define TM_REDIS_KNOWN 8192
+#define TM_REDIS_KNOWN 16384
 typedef struct tm_redis_known { /* the lists that have a conversation at a revision */
   uint64_t id, lists;
   int64_t revision;
@@ -164,11 +164,11 @@ tm_status tm__redis_decode_row(const tm_store *s, tm_slice stored, tm_slice conv
 typedef struct tm_redis_work {
   tm_commit *item;
   char token[TM_REDIS_TOKEN];
-  bool done;         /* item->status says how it ended */
-  bool sent, again;  /* it may have been applied; it was sent before */
-  bool key, session; /* reserved: given back when the commit fails */
-  bool moved;        /* the hints are wrong: the head lives elsewhere than the item says */
-  size_t hints;      /* replies to come before the commit's, and behind it */
+  bool done;             /* item->status says how it ended */
+  bool sent, again;      /* it may have been applied; it was sent before */
+  bool key, session;     /* reserved: given back when the commit fails */
+  bool moved;            /* the hints are wrong: the head lives elsewhere than the item says */
+  size_t before, behind; /* replies of hints to come before the commit's, and behind it */
 } tm_redis_work;
 tm_status tm__redis_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 

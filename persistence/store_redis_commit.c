@@ -51,9 +51,10 @@ static void add_commit(tm_store_conn *c, const tm_redis_work *w) {
 static void add(tm_store_conn *c, tm_redis_work *w) {
   w->again = w->sent;
   w->sent = true;
-  w->hints = tm__redis_add_hints(c, w->item, true);
+  bool hinted = w->session && !w->again; /* before the session was reserved */
+  w->before = hinted ? 0 : tm__redis_add_hints(c, w->item, true);
   add_commit(c, w);
-  (void)tm__redis_add_hints(c, w->item, true);
+  w->behind = tm__redis_add_hints(c, w->item, true);
 }
 
 static void part(tm_store_conn *c, tm_redis_list which, const tm_head *h, tm_slice was,
@@ -118,11 +119,11 @@ static tm_status hear_all(tm_store_conn *c, tm_redis_work *works, size_t from, s
     tm_redis_work *w = &works[i];
     redisReply *reply = NULL;
     if (w->done) continue;
-    (void)tm__redis_skip(c, w->hints, err);
+    (void)tm__redis_skip(c, w->before, err);
     status = c->redis != NULL ? tm__redis_next(c, &reply, err) : err->status;
     if (status == TM_OK) hear(c, w, reply, forgot, err);
     freeReplyObject(reply);
-    if (c->redis != NULL) (void)tm__redis_skip(c, w->hints, NULL);
+    if (c->redis != NULL) (void)tm__redis_skip(c, w->behind, NULL);
   }
   return status;
 }

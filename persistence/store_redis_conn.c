@@ -14,6 +14,7 @@
 #define PAUSE_MIN_MS 20
 #define PAUSE_MAX_MS 500
 #define SLICE_US     20000
+#define OUT_KEPT     ((size_t)8 << 20) /* bytes of memory for commands */
 
 static const char *const script_texts[] = {
 #define SCRIPT(name, text) text,
@@ -256,6 +257,7 @@ static struct timeval time_of(int ms) {
 
 static void begin(tm_store_conn *c) {
   tm__buf_clear(&c->out);
+  if (c->out.cap > OUT_KEPT) tm__buf_free(&c->out);
   c->awaited = 0;
 }
 

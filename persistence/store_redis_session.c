@@ -104,7 +104,7 @@ static void add_join(tm_store_conn *c, const tm_redis_work *w) {
 
 static tm_status hear(tm_store_conn *c, tm_redis_work *w, bool *forgot, tm_error *err) {
   redisReply *reply;
-  tm_status status = tm__redis_skip(c, w->hints, err);
+  tm_status status = tm__redis_skip(c, w->before, err);
   if (status == TM_OK) status = tm__redis_next(c, &reply, err);
   if (status != TM_OK) return status;
   if (tm__redis_is_noscript(reply)) {
@@ -129,7 +129,7 @@ static tm_status reserve_once(tm_store_conn *c, tm_redis_work *works, size_t cou
   if (status != TM_OK) return status;
   for (size_t i = 0; i < count; i++) {
     if (!wants_session(&works[i])) continue;
-    works[i].hints = tm__redis_add_hints(c, works[i].item, true);
+    works[i].before = tm__redis_add_hints(c, works[i].item, true);
     add_join(c, &works[i]);
   }
   if (c->awaited == 0) return TM_OK;

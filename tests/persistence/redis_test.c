@@ -31,11 +31,9 @@ static int unmake(void **state) {
 
 static tm_status open_store(setting *s) {
   fixture *fx = &s->fx;
-  tm_status status = fx->backend->open(&fx->store, &fx->options, &fx->err);
-  if (status == TM_OK) {
-    fx->backend->close(fx->store);
-    fx->store = NULL;
-  }
+  tm_store *store = NULL; /* beside the one that may be open */
+  tm_status status = fx->backend->open(&store, &fx->options, &fx->err);
+  fx->backend->close(store);
   return status;
 }
 
