@@ -119,9 +119,10 @@ static tm_status hear_all(tm_store_conn *c, tm_redis_work *works, size_t from, s
     tm_redis_work *w = &works[i];
     redisReply *reply = NULL;
     if (w->done) continue;
-    (void)tm__redis_skip(c, w->before, err);
-    status = c->redis != NULL ? tm__redis_next(c, &reply, err) : err->status;
-    if (status == TM_OK) hear(c, w, reply, forgot, err);
+    if (c->redis != NULL) (void)tm__redis_skip(c, w->before, err);
+    status = c->redis != NULL ? tm__redis_next(c, &reply, err)
+                              : tm__redis_unreachable(c->store, "it went away", err);
+    if (reply != NULL) hear(c, w, reply, forgot, err);
     freeReplyObject(reply);
     if (c->redis != NULL) (void)tm__redis_skip(c, w->behind, NULL);
   }

@@ -163,7 +163,7 @@ tm_status tm__redis_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn f
   char before[TM_ID_SIZE];
   size_t left = f->limit, count = PAGE;
   tm_status status = TM_OK;
-  tm_head *heads = malloc(PAGE * sizeof(*heads));
+  tm_head *heads = calloc(PAGE, sizeof(*heads));
   if (heads == NULL) return tm__fail_memory(err, "a list");
   memcpy(before, f->before, sizeof(before));
   while (status == TM_OK && left > 0 && count == PAGE) {

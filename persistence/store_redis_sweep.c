@@ -270,7 +270,7 @@ static tm_status scan(tm_store_conn *c, sweep_state *s, size_t limit, tm_error *
   tm_slice next = tm__redis_slice(tm__redis_item(reply, 0));
   if (keys == NULL || next.ptr == NULL)
     status = tm__redis_refused(c->store, "what no scan answers", err);
-  if (status == TM_OK) status = sort_out(c, keys, err);
+  if (status == TM_OK && keys != NULL) status = sort_out(c, keys, err);
   if (status == TM_OK)
     (void)tm__copy(s->cursor, sizeof(s->cursor), tm__slice_is(next, "0") ? TM_S("") : next);
   freeReplyObject(reply);

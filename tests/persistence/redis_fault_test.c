@@ -144,6 +144,28 @@ static void a_cut_is_found_out(void **state) {
   }
 }
 
+/* The answer to a group of three is cut behind each of its bytes. */
+static void wherever_an_answer_is_cut(void **state) {
+  setting *s = *state;
+  int64_t revision = 0;
+  for (int at = 1; at < 200; at++) {
+    attempt *a = attempt_of(s, revision, 3, "{}");
+    for (size_t k = 0; k < 3; k++) /* hints of a status that is another one each time */
+      a->commits[k].head.status = at % 2 == 0 ? TM_WAITING_INPUT : TM_PAUSED;
+    atomic_store(&s->proxy.at, at);
+    atomic_store(&s->proxy.cut, CUT_AT);
+    attempt_now(a);
+    atomic_store(&s->proxy.cut, CUT_NOTHING);
+    assert_int_equal(a->status, TM_OK);
+    for (size_t k = 0; k < 3; k++)
+      assert_int_equal(a->commits[k].status, TM_OK);
+    revision++;
+    free(a);
+  }
+  for (int k = 0; k < 3; k++)
+    assert_stands(s, k, revision);
+}
+
 /* Cuts, and lets nobody through again; the commit is in doubt from then on. */
 static attempt *attempt_in_doubt(setting *s, proxy_cut cut, int64_t expect) {
   attempt *a = attempt_of(s, expect, 1, "{\"by\":\"us\"}");
@@ -371,6 +393,7 @@ static void what_was_acknowledged_survives_kills(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       FAULT(a_cut_is_found_out),
+      FAULT(wherever_an_answer_is_cut),
       FAULT(nothing_is_answered_before_it_is_known),
       FAULT(who_came_first_is_found_out),
       FAULT(what_others_built_on_did_happen),

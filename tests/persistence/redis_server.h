@@ -173,6 +173,7 @@ typedef enum proxy_cut {
   CUT_HALF,   /* half of it does */
   CUT_AFTER,  /* the server has answered it, the answer does not get through */
   CUT_MIDDLE, /* half of the answer gets through */
+  CUT_AT,     /* so many bytes of it do: `at` */
 } proxy_cut;
 
 typedef struct proxy {
@@ -182,7 +183,8 @@ typedef struct proxy {
   atomic_bool down;       /* from the cut on: who connects is turned away */
   atomic_bool stays_down; /* what `down` becomes with the cut */
   atomic_int refused;     /* connections that were turned away */
-  atomic_int links;       /* that are open */
+  atomic_int at;
+  atomic_int links; /* that are open */
   atomic_bool over;
 } proxy;
 
@@ -236,7 +238,7 @@ static inline void from_client(proxy *p, proxy_link *l) {
   }
   if (half)
     cut_now(p, l);
-  else if (commit && (cut == CUT_AFTER || cut == CUT_MIDDLE))
+  else if (commit && (cut == CUT_AFTER || cut == CUT_MIDDLE || cut == CUT_AT))
     l->doomed = true;
 }
 
@@ -251,7 +253,14 @@ static inline void from_server(proxy *p, proxy_link *l) {
     link_close(p, l);
     return;
   }
-  if (atomic_load(&p->cut) == CUT_MIDDLE) (void)send_all(l->client, bytes, (size_t)n / 2);
+  int cut = atomic_load(&p->cut), at = atomic_load(&p->at);
+  if (cut == CUT_AT && n < at) { /* there is more to come */
+    atomic_store(&p->at, at - (int)n);
+    if (!send_all(l->client, bytes, (size_t)n)) link_close(p, l);
+    return;
+  }
+  size_t through = cut == CUT_MIDDLE ? (size_t)n / 2 : cut == CUT_AT ? (size_t)at : 0;
+  (void)send_all(l->client, bytes, through);
   cut_now(p, l);
 }
 
