@@ -229,7 +229,7 @@ tm_status tm__redis_tell(tm_store_conn *c, tm_error *err) {
 }
 
 bool tm__redis_is_error(const redisReply *r) {
-  return r->type == REDIS_REPLY_ERROR;
+  return r != NULL && r->type == REDIS_REPLY_ERROR;
 }
 
 bool tm__redis_is_noscript(const redisReply *r) {
