@@ -120,7 +120,8 @@ $(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/obj/tests/provoke.o $(BUILD)/l
 	$(CC) $(ALL_CFLAGS) $(MADE_UP) -shared $< $(PROVOKE) $(BUILD)/libtidemill.a -o $@ $(LIBS)
 
 # A disk that fails and forgets, for the end-to-end tests: tests/shim/disk.c.
-# The second host copies its write-ahead log into the file after a few turns already.
+# The second host has small logs: it copies SQLite's into the file, and changes the redo log, after a
+# few turns already.
 SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user $(BUILD)/tests/store_user \
   $(BUILD)/tests/tidemill_small_log
 $(BUILD)/tests/disk.so: tests/shim/disk.c $(BUILD)/flags
@@ -132,7 +133,11 @@ $(BUILD)/tests/disk_user: tests/shim/disk_user.c $(BUILD)/flags
 $(BUILD)/tests/small_log.o: persistence/store_sqlite_conn.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DTM_SQLITE_LOG_PAGES=48 -c $< -o $@
-$(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
+$(BUILD)/tests/small_redo.o: persistence/store_file_redo.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DTM_FILE_REDO_BYTES=49152 -c $< -o $@
+$(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o \
+  $(BUILD)/tests/small_redo.o $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a

@@ -76,6 +76,7 @@ typedef struct tm_file_redo {
   int64_t first; /* seq of its first group; 0: none */
   int64_t seq;   /* of the newest group that logs and index have */
   int64_t end;   /* where that one ends */
+  int64_t upto;  /* groups up to this one are durable elsewhere: a file with them is free */
 } tm_file_redo;
 
 #define TM_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
@@ -120,7 +121,8 @@ struct tm_store {
   pthread_cond_t wake;
   pthread_t drainer;
   bool made, started, wanted, closing;
-  bool again; /* the drainer's: a sync failed, what it was for is to be written again */
+  bool doubt[2]; /* the drainer's: a redo log is free, but that may not be durable */
+  bool again;    /* the drainer's: a sync failed, what it was for is to be written again */
 };
 
 /* ---- error ---- */

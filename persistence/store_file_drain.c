@@ -115,6 +115,8 @@ static tm_status sync_index(tm_store_conn *c, int file, const gathered *g, bool 
     *others = redo.file == file && redo.seq != g->last;
     if (redo.file == file && !*others) redo = (tm_file_redo){.file = -1, .seq = redo.seq};
     status = tm__file_meta_write(c, &redo, err);
+    if (status == TM_OK)
+      status = tm__file_do(c, TM_FSQL_DRAINED, err, "i", *others ? INT64_C(0) : g->last);
     if (status == TM_OK) status = tm__file_do(c, TM_FSQL_COMMIT, err, "");
     c->ops = 0;
     status = tm__file_finish(c, status, err);
@@ -129,8 +131,10 @@ static tm_status set_free(tm_store_conn *c, int file, int64_t first, tm_error *e
   bool io = false;
   tm_status status = tm__file_begin(c, err);
   if (status != TM_OK) return status;
-  if (c->redo.file != file && tm__file_redo_first(c->store, file, &io) == first)
+  if (c->redo.file != file && tm__file_redo_first(c->store, file, &io) == first) {
     status = tm__file_redo_free(c->store, file, err);
+    c->store->doubt[file] = status != TM_OK;
+  }
   c->ops = 0;
   return tm__file_finish(c, status, err);
 }
@@ -143,6 +147,7 @@ static tm_status drain(tm_store_conn *c, int file, int64_t first, gathered *g, t
     c->store->again = c->store->again || status != TM_OK;
   }
   if (status == TM_OK) status = sync_index(c, file, g, &others, err);
+  if (status == TM_OK) status = tm__file_sync_folder(c->store->root, err); /* the index's names */
   return status == TM_OK && !others ? set_free(c, file, first, err) : status;
 }
 
@@ -151,7 +156,7 @@ tm_status tm__file_drain(tm_store_conn *c, int file, tm_error *err) {
   bool io = false;
   int64_t first = tm__file_redo_first(c->store, file, &io);
   if (io) return tm__file_io_fail(err, "read the redo log of", c->store->root);
-  if (first == 0) return TM_OK;
+  if (first == 0) return c->store->doubt[file] ? set_free(c, file, 0, err) : TM_OK;
   tm_status status = c->store->again ? write_all_again(c, err) : TM_OK;
   if (status == TM_OK) {
     c->store->again = false;

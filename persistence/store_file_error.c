@@ -1,7 +1,9 @@
 /* store_file_error.c - what went wrong, from what the system and the index say: a status, a code,
  * and what to do. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "persistence/store_file.h"
 
@@ -88,9 +90,27 @@ static failure of_sqlite(int rc) {
   }
 }
 
+/* Where SQLite cannot make a file it tries to read it, and says that there is none; errno is then
+ * what making one beside it gives. */
+static void ask_again(const tm_store *s) {
+  tm_buf name = {0};
+  tm__file_beside(&name, s, "index.probe");
+  int fd =
+      tm__buf_ok(&name) ? open(name.ptr, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+  int error = errno;
+  if (fd >= 0) {
+    (void)close(fd);
+    (void)unlink(name.ptr);
+    error = ENOENT;
+  }
+  tm__buf_free(&name);
+  errno = error;
+}
+
 tm_status tm__file_sql_fail(tm_error *err, const tm_store *s, sqlite3 *db, int rc,
                             const char *doing) {
   if ((rc & 0xff) == SQLITE_NOMEM) return tm__fail_memory(err, "the store");
+  if ((rc & 0xff) == SQLITE_CANTOPEN && errno == ENOENT) ask_again(s);
   failure f = of_sqlite(rc);
   const char *words = db != NULL && sqlite3_errcode(db) == rc ? sqlite3_errmsg(db) : NULL;
   return tm__fail(err, f.status, f.code, "store %s/index.db: %s: %s (SQLite error %d); %s", s->root,

@@ -3,6 +3,7 @@
  * the group it is taken back as if it had never been; from then on it happened, and what is missing
  * in logs and index is done by whoever comes next. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -121,6 +122,14 @@ static tm_status apply_to_files(tm_store_conn *c, bool appends, size_t *count, t
   return status;
 }
 
+static void shorten(const char *path, int64_t size) {
+  struct stat st;
+  int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return;
+  if (fstat(fd, &st) == 0 && st.st_size > size) (void)!ftruncate(fd, size);
+  (void)close(fd);
+}
+
 /* What a group that is taken back had appended already; what stays behind an end is never read. */
 static void shorten_logs(tm_store_conn *c) {
   tm_file_op op;
@@ -131,7 +140,7 @@ static void shorten_logs(tm_store_conn *c) {
     if (op.at == 0)
       (void)unlink(c->text.ptr);
     else
-      (void)!truncate(c->text.ptr, op.at);
+      shorten(c->text.ptr, op.at);
   }
 }
 

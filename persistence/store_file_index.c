@@ -63,7 +63,8 @@ static const char schema[] =
     "CREATE INDEX tenants_wake ON tenants(wake_at) WHERE wake_at>0;"
     /* One row, when the index is complete: what the logs and it have of the redo log. */
     "CREATE TABLE meta(one INTEGER PRIMARY KEY CHECK(one=1),seq INTEGER NOT NULL,"
-    "first INTEGER NOT NULL,file INTEGER NOT NULL,\"end\" INTEGER NOT NULL) STRICT;";
+    "first INTEGER NOT NULL,file INTEGER NOT NULL,\"end\" INTEGER NOT NULL,"
+    "drained INTEGER NOT NULL,upto INTEGER NOT NULL) STRICT;";
 
 /* Consistent after a power cut, if not up to the last commit: the redo log has the rest. */
 #define SETTINGS                                                                                   \
@@ -202,8 +203,8 @@ tm_status tm__file_index_create(tm_store *s, tm_error *err) {
 
 tm_status tm__file_index_complete(tm_store_conn *c, tm_error *err) {
   errno = 0;
-  int rc =
-      sqlite3_exec(c->index.db, "INSERT OR REPLACE INTO meta VALUES(1,0,0,-1,0)", NULL, NULL, NULL);
+  int rc = sqlite3_exec(c->index.db, "INSERT OR REPLACE INTO meta VALUES(1,0,0,-1,0,0,0)", NULL,
+                        NULL, NULL);
   if (rc != SQLITE_OK) return tm__file_sql_conn_fail(c, rc, "complete it", err);
   return remove_beside(c->store, "index.doubt", err);
 }

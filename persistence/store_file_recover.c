@@ -13,6 +13,13 @@
 
 /* ---- the redo log ---- */
 
+/* What is there already may be followed by more: nothing of it goes. */
+static tm_status apply_again(tm_store_conn *c, const tm_file_op *op, tm_error *err) {
+  tm_file_op again = *op;
+  if (again.kind == TM_FILE_APPEND) again.kind = TM_FILE_WRITE;
+  return tm__file_apply_to_file(c->store, &again, err);
+}
+
 static tm_status apply_group(tm_store_conn *c, const tm_buf *group, int64_t seq, bool index,
                              tm_error *err) {
   tm_slice ops = {group->ptr + TM_FILE_GROUP_HEAD, group->len - TM_FILE_GROUP_HEAD};
@@ -20,7 +27,7 @@ static tm_status apply_group(tm_store_conn *c, const tm_buf *group, int64_t seq,
   size_t at = 0;
   tm_status status = TM_OK;
   while (status == TM_OK && tm__file_op_next(ops, &at, &op)) {
-    status = tm__file_apply_to_file(c->store, &op, err);
+    status = apply_again(c, &op, err);
     if (status == TM_OK && index) status = tm__file_apply_to_index(c, &op, seq, err);
   }
   if (status == TM_OK && at != ops.len)
@@ -95,13 +102,19 @@ typedef struct live { /* the redo logs that are not free, older first */
   int64_t first[2];
 } live;
 
-static tm_status find_live(const tm_store *s, live *l, tm_error *err) {
+/* Those of which everything is durable elsewhere are freed for good: who wanted to may have died,
+ * or it may have come back with the power. */
+static tm_status find_live(tm_store *s, int64_t upto, live *l, tm_error *err) {
   *l = (live){0};
   for (int i = 0; i < 2; i++) {
     bool io = false;
     int64_t first = tm__file_redo_first(s, i, &io);
     if (io) return tm__file_io_fail(err, "read the redo log of", s->root);
-    if (first == 0) continue;
+    if (first <= upto) {
+      tm_status status = tm__file_redo_free(s, i, err);
+      if (status != TM_OK) return status;
+      continue;
+    }
     int at = l->count > 0 && first < l->first[0] ? 0 : l->count;
     if (at == 0 && l->count > 0) {
       l->file[1] = l->file[0];
@@ -290,21 +303,16 @@ static tm_status remake(tm_store *s, const live *l, tm_error *err) {
   return status;
 }
 
-/* *old: the redo log has gone on without it. */
-static tm_status compare(tm_store_conn *c, const live *l, bool *old, tm_error *err) {
-  tm_file_redo redo;
-  bool there = false;
-  tm_status status = tm__file_meta_read(c, &redo, err);
+/* *old: the redo log begins behind what the index has. */
+static tm_status compare(tm_store_conn *c, live *l, bool *old, tm_error *err) {
+  tm_status status = tm__file_meta_read(c, &c->redo, err);
+  if (status == TM_OK) status = find_live(c->store, c->redo.upto, l, err);
   if (status != TM_OK) return status;
-  for (int i = 0; i < l->count; i++)
-    there = there || l->first[i] == redo.first;
-  *old = l->count > 0 && l->first[0] > redo.seq + 1;
-  if (redo.first != 0 && !there && !*old)
-    return tm__file_damaged(err, c->store,
-                            "its redo log, 0.redo or 1.redo, is missing or another's. If it is "
-                            "lost, remove index.db as well: what the logs have is then used");
-  c->redo = redo;
-  return TM_OK;
+  *old = l->count > 0 && l->first[0] > c->redo.seq + 1;
+  if (c->redo.first <= c->redo.upto || l->count > 0) return TM_OK;
+  return tm__file_damaged(err, c->store,
+                          "its redo log, 0.redo or 1.redo, is missing or another's. If it is lost, "
+                          "remove index.db as well: what the logs have is then used");
 }
 
 static tm_status repeat(tm_store_conn *c, const live *l, tm_error *err) {
@@ -319,16 +327,15 @@ static tm_status repeat(tm_store_conn *c, const live *l, tm_error *err) {
 }
 
 tm_status tm__file_recover_store(tm_store *s, tm_error *err) {
-  live l;
+  live l = {0};
   bool old = false;
-  tm_status status = find_live(s, &l, err);
-  if (status != TM_OK) return status;
-  status = tm__file_index_check(s, err);
+  tm_status status = tm__file_index_check(s, err);
   if (status == TM_OK) status = tm__file_identify(s, err);
   if (status == TM_OK) status = tm__file_index_open(s->keeper, err);
   if (status == TM_OK) status = compare(s->keeper, &l, &old, err);
   if (status == TM_ENOTFOUND || (status == TM_OK && old)) {
-    status = remake(s, &l, err);
+    status = find_live(s, 0, &l, err);
+    if (status == TM_OK) status = remake(s, &l, err);
   } else if (status == TM_OK && l.count > 0) {
     status = repeat(s->keeper, &l, err);
   }

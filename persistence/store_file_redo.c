@@ -111,6 +111,8 @@ static bool write_head(const tm_store *s, int file, int64_t first, block *h) {
 
 tm_status tm__file_redo_free(tm_store *s, int file, tm_error *err) {
   const block none = {{0}};
+  struct stat st;
+  if (fstat(s->redo[file], &st) == 0 && st.st_size == 0) return TM_OK; /* never used */
   bool ok = tm__file_write_all(s->redo[file], bytes_of(none.bytes, sizeof(none.bytes)), 0) &&
             fdatasync(s->redo[file]) == 0;
   return ok ? TM_OK : fail(s, file, "free", err);

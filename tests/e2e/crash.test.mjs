@@ -1,6 +1,6 @@
 // Many conversations over HTTP, with and without calls to the outside, against a real process that is
 // killed again and again: nothing acknowledged is lost, nothing recorded happens twice, nobody is
-// stuck.
+// stuck. crash_file.test.mjs is the same on logs.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { crashSystem } from './crash_test_system.mjs';
@@ -15,6 +15,7 @@ const world = { up: null, over: false }; // `up` resolves when the server answer
 before(async () => {
   outside = await new Outside(() => Math.random() * 30).start();
   place = new Place({ shipped: false });
+  if (process.env.TEST_BACKEND === 'file') place.use_files();
   place.script('crashy', crashSystem(outside.url));
   server = await new Server(place).start();
   world.up = Promise.resolve();

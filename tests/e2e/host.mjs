@@ -55,6 +55,11 @@ export class Place {
     };
     writeFileSync(this.config, JSON.stringify(this.settings, null, 2)); // JSON is YAML
   }
+  // A folder of logs instead of a database.
+  use_files(folder = join(this.dir, 'data/states')) {
+    this.settings.workflow_persistence = { backend: 'file', file: { storage_directory: folder } };
+    writeFileSync(this.config, JSON.stringify(this.settings, null, 2));
+  }
   get database() { return join(this.dir, 'data/workflow.db'); }
   script(system, text, file = 'init.lua') {
     mkdirSync(join(this.dir, 'scripts', system), { recursive: true });

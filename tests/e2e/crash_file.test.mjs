@@ -1,0 +1,3 @@
+// crash.test.mjs with a folder of logs as the store.
+process.env.TEST_BACKEND = 'file';
+await import('./crash.test.mjs');
