@@ -136,8 +136,11 @@ $(BUILD)/tests/small_log.o: persistence/store_sqlite_conn.c $(BUILD)/flags
 $(BUILD)/tests/small_redo.o: persistence/store_file_redo.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DTM_FILE_REDO_BYTES=49152 -c $< -o $@
+$(BUILD)/tests/small_drain.o: persistence/store_file_drain.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DTM_FILE_SYNC_MANY=16 -c $< -o $@
 $(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o \
-  $(BUILD)/tests/small_redo.o $(BUILD)/libtidemill.a
+  $(BUILD)/tests/small_redo.o $(BUILD)/tests/small_drain.o $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a

@@ -64,6 +64,18 @@ test('names need their folder to be synced', with_disk((disk, run, text) => {
   assert.deepEqual(readdirSync(disk.root), []);
 }));
 
+test('a sync of all is one of every file and folder', with_disk((disk, run, text) => {
+  base(disk, run);
+  run('write f 0 b', 'mkdir sub', 'write sub/h 0 x', 'syncall f');
+  assert.deepEqual(disk.drop(), { changed: 0, renamed: 0 });
+  assert.equal(text('f'), 'baaa');
+  assert.equal(text('sub/h'), 'x');
+  disk.fault(['sync'], 'EIO', { count: 1, suffix: '/f' });
+  assert.equal(run('write f 1 c', 'syncall f', 'syncall f').out, 'EIO');
+  disk.drop();
+  assert.equal(text('f'), 'baaa');
+}));
+
 test('any part of it may have arrived, sector by sector', with_disk((disk, run, text) => {
   const old = 'o'.repeat(1536), fresh = 'n'.repeat(1536);
   const seen = new Set();

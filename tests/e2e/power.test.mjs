@@ -149,6 +149,7 @@ async function power_cut_after_a_failed_copy(cut, seed) {
   disk.cut(cut);
   disk.fault(['sync'], 'EIO', { after: cut % 4, count: 2,
     suffix: FILE ? '.log' : '.db' });
+  if (FILE) disk.fault(['sync'], 'EIO', { after: cut % 2, count: 1, suffix: '/lock', slot: 1 });
   const logs = new_logs(both);
   await live(logs);
   disk.drop(seed);

@@ -334,12 +334,12 @@ static void a_new_index_reads_ends(void **state) {
 
 int main(void) {
   const struct CMUnitTest cases[] = {
-      PATIENT_CASE(processes_count_together),
-      PATIENT_CASE(threads_count_together),
+      PATIENT_CASE(processes_count_together), /* a process that had threads forks none that may */
       PATIENT_CASE(killed_in_mid_commit),
+      PATIENT_CASE(claims_of_the_dead_are_taken),
+      PATIENT_CASE(threads_count_together),
       PATIENT_CASE(the_next_one_finishes_what_another_began),
       PATIENT_CASE(a_group_that_begins_a_file_is_found),
-      PATIENT_CASE(claims_of_the_dead_are_taken),
       PATIENT_CASE(a_turn_writes_the_same_in_a_long_conversation),
       PATIENT_CASE(a_conversation_is_opened_at_its_end),
       PATIENT_CASE(a_new_index_reads_ends),

@@ -58,7 +58,9 @@ enum {
   LOG_UNLINK,
   LOG_RENAME,
   LOG_MKDIR,
-  LOG_FOLDER_SYNC
+  LOG_FOLDER_SYNC,
+  LOG_SYNC_ALL, /* everything under the root */
+  LOG_LOST_ALL
 };
 
 struct fault { /* disk.mjs knows this layout */
@@ -405,6 +407,19 @@ EXPORT int fsync(int fd) {
 }
 EXPORT int fdatasync(int fd) {
   return sync_ours(fd, SYS_fdatasync);
+}
+
+/* The whole file system; a fault finds it by the name of what was opened for it. */
+EXPORT int syncfs(int fd) {
+  const struct file *f = file_of(fd);
+  if (f == NULL) return (int)syscall(SYS_syncfs, fd);
+  (void)pthread_mutex_lock(&mutex);
+  bool bad = judge(OP_SYNC, f->path) != NULL;
+  int error = errno;
+  note((struct record){.kind = bad ? LOG_LOST_ALL : LOG_SYNC_ALL}, "");
+  (void)pthread_mutex_unlock(&mutex);
+  errno = error;
+  return bad ? -1 : 0;
 }
 
 /* ---- names ---- */

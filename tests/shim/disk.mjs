@@ -11,7 +11,7 @@ const OPS = { write: 1, sync: 2, create: 4, rename: 8, unlink: 16, truncate: 32,
 const EFFECTS = { fail: 0, torn: 1, short: 2 };
 const FAULTS = 4, FAULT_AT = 32, FAULT_SIZE = 64, FOREVER = 0xffffffff;
 const KINDS = [null, 'write', 'truncate', 'sync', 'lost', 'create', 'unlink', 'rename', 'mkdir',
-  'folder_sync'];
+  'folder_sync', 'sync_all', 'lost_all'];
 
 export const shim = join(dirname(program), 'tests/disk.so');
 
@@ -128,11 +128,21 @@ function pieces(r) {
   return list;
 }
 
+function settle(f) {
+  const again = new Set(f.pieces.filter((p) => !p.lost).map((p) => p.page));
+  f.pieces = f.pieces.filter((p) => p.lost && !again.has(p.page));
+  f.sizes = [];
+}
+
+const lose = (f) => { for (const p of f.pieces) p.lost = true; };
+
 // Per inode what no sync has made durable: {pieces, sizes}, oldest first. Pieces that a failed sync
 // lost stay, until their page is written and synced again.
 function pendingContent(log) {
   const files = new Map();
   for (const r of log) {
+    if (r.kind === 'sync_all') for (const f of files.values()) settle(f);
+    if (r.kind === 'lost_all') for (const f of files.values()) lose(f);
     if (!['write', 'truncate', 'sync', 'lost'].includes(r.kind)) continue;
     const f = files.get(r.inode) ?? { pieces: [], sizes: [] };
     files.set(r.inode, f);
@@ -140,11 +150,9 @@ function pendingContent(log) {
       f.pieces.push(...pieces(r));
       f.sizes.push(r.old_size);
     } else if (r.kind === 'lost') {
-      for (const p of f.pieces) p.lost = true;
+      lose(f);
     } else {
-      const again = new Set(f.pieces.filter((p) => !p.lost).map((p) => p.page));
-      f.pieces = f.pieces.filter((p) => p.lost && !again.has(p.page));
-      f.sizes = [];
+      settle(f);
     }
   }
   return files;
@@ -205,6 +213,7 @@ function undoName(r, saved) {
 function dropNames(log, saved, random) {
   const pending = new Map(); // per folder
   log.forEach((r, order) => {
+    if (r.kind === 'sync_all') pending.clear();
     if (r.kind === 'folder_sync') pending.delete(r.paths[0]);
     if (!['create', 'unlink', 'rename', 'mkdir'].includes(r.kind)) return;
     const folder = dirname(r.paths.at(-1));

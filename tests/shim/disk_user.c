@@ -1,8 +1,8 @@
 /* disk_user.c - uses a disk as its arguments say, for the test of disk.so. Each is done in turn:
- * "write FILE AT TEXT", "truncate FILE SIZE", "sync PATH", "rename FROM TO", "unlink FILE",
- * "mkdir PATH", or "store FILE COUNT WHEN": COUNT records of 600 bytes, each acknowledged on the
- * output as soon as it was written and, WHEN is "after", synced ("before" is the wrong way round).
- * Prints "E..." for what fails. */
+ * "write FILE AT TEXT", "truncate FILE SIZE", "sync PATH", "syncall PATH", "rename FROM TO",
+ * "unlink FILE", "mkdir PATH", or "store FILE COUNT WHEN": COUNT records of 600 bytes, each
+ * acknowledged on the output as soon as it was written and, WHEN is "after", synced ("before" is
+ * the wrong way round). Prints "E..." for what fails. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -17,6 +17,15 @@
 static int sync_path(const char *path) {
   int fd = open(path, O_RDONLY);
   int rc = fd < 0 ? -1 : fsync(fd);
+  int error = errno;
+  if (fd >= 0) (void)close(fd);
+  errno = error;
+  return rc;
+}
+
+static int sync_all(const char *path) {
+  int fd = open(path, O_RDONLY);
+  int rc = fd < 0 ? -1 : syncfs(fd);
   int error = errno;
   if (fd >= 0) (void)close(fd);
   errno = error;
@@ -69,6 +78,7 @@ static int run(char *command) {
   if (strcmp(word[0], "write") == 0) return write_file(word[1], atol(word[2]), word[3]);
   if (strcmp(word[0], "truncate") == 0) return truncate_file(word[1], atol(word[2]));
   if (strcmp(word[0], "sync") == 0) return sync_path(word[1]);
+  if (strcmp(word[0], "syncall") == 0) return sync_all(word[1]);
   if (strcmp(word[0], "rename") == 0) return rename(word[1], word[2]);
   if (strcmp(word[0], "unlink") == 0) return unlink(word[1]);
   if (strcmp(word[0], "mkdir") == 0) return mkdir(word[1], 0700);
