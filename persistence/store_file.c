@@ -37,6 +37,16 @@ void tm__file_disconnect(tm_store_conn *c) {
 
 /* ---- opening ---- */
 
+static bool make_locks(tm_store *s) {
+  if (pthread_mutex_init(&s->mutex, NULL) != 0) return false;
+  bool writing = pthread_mutex_init(&s->writing, NULL) == 0;
+  s->made = writing && pthread_cond_init(&s->wake, NULL) == 0;
+  if (s->made) return true;
+  if (writing) (void)pthread_mutex_destroy(&s->writing);
+  (void)pthread_mutex_destroy(&s->mutex);
+  return false;
+}
+
 static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *err) {
   int64_t timeout = o->timeout_ms;
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
@@ -44,12 +54,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
                                                                             : TM_ROW_MAX;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
-  s->made = pthread_mutex_init(&s->mutex, NULL) == 0;
-  if (s->made && pthread_cond_init(&s->wake, NULL) != 0) {
-    (void)pthread_mutex_destroy(&s->mutex);
-    s->made = false;
-  }
-  if (!s->made) return tm__fail_memory(err, "the store's lock");
+  if (!make_locks(s)) return tm__fail_memory(err, "the store's locks");
   return tm__file_place(s, o, err);
 }
 
@@ -107,6 +112,7 @@ static void release(tm_store *s) {
   if (s->lock >= 0) (void)close(s->lock);
   if (s->made) {
     (void)pthread_cond_destroy(&s->wake);
+    (void)pthread_mutex_destroy(&s->writing);
     (void)pthread_mutex_destroy(&s->mutex);
   }
   tm__buf_free(&s->dead);

@@ -116,8 +116,9 @@ struct tm_store {
   size_t row_max; /* bytes of a body */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
-  tm_store_conn *keeper; /* opens, drains, closes; keeps the index's log in place */
-  pthread_mutex_t mutex; /* of all below */
+  tm_store_conn *keeper;   /* opens, drains, closes; keeps the index's log in place */
+  pthread_mutex_t writing; /* held from begin to finish: threads wait in turn, without a timeout */
+  pthread_mutex_t mutex;   /* of all below */
   pthread_cond_t wake;
   pthread_t drainer;
   bool made, started, wanted, closing;

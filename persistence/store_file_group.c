@@ -11,6 +11,8 @@
 
 #include "persistence/store_file.h"
 
+#define LARGE ((size_t)4 << 20) /* a buffer that is not kept for the next group */
+
 /* ---- begin ---- */
 
 static void roll_back(tm_store_conn *c) {
@@ -21,22 +23,38 @@ static void roll_back(tm_store_conn *c) {
   c->index.stale = true;
 }
 
+/* Ends what lock() began. */
+static void unlock(tm_store_conn *c) {
+  roll_back(c);
+  (void)pthread_mutex_unlock(&c->store->writing);
+}
+
+/* Among threads first, then among processes. */
+static tm_status lock(tm_store_conn *c, tm_error *err) {
+  (void)pthread_mutex_lock(&c->store->writing);
+  tm_status status = tm__file_do(c, TM_FSQL_BEGIN, err, "");
+  if (status != TM_OK) unlock(c);
+  return status;
+}
+
 tm_status tm__file_begin(tm_store_conn *c, tm_error *err) {
   static const char nothing[TM_FILE_GROUP_HEAD];
+  if (c->group.cap > LARGE) tm__buf_free(&c->group);
   tm__buf_clear(&c->group);
   tm__buf_add(&c->group, nothing, sizeof(nothing));
   c->ops = 0;
   tm_status status = tm__file_in_place(c->store, err);
-  if (status == TM_OK) status = tm__file_do(c, TM_FSQL_BEGIN, err, "");
-  if (status == TM_OK) status = tm__file_meta_read(c, &c->redo, err);
+  if (status == TM_OK) status = lock(c, err);
+  if (status != TM_OK) return status;
+  status = tm__file_meta_read(c, &c->redo, err);
   if (status == TM_OK) status = tm__file_catch_up(c, err);
-  if (status != TM_OK) roll_back(c);
+  if (status != TM_OK) unlock(c);
   return status;
 }
 
 tm_status tm__file_barrier(tm_store_conn *c, tm_error *err) {
-  tm_status status = tm__file_do(c, TM_FSQL_BEGIN, err, "");
-  roll_back(c);
+  tm_status status = lock(c, err);
+  if (status == TM_OK) unlock(c);
   return status;
 }
 
@@ -163,20 +181,25 @@ static tm_status settle(tm_store_conn *c, const tm_file_redo *before, tm_error *
   return status;
 }
 
-tm_status tm__file_finish_always(tm_store_conn *c, tm_error *err) {
+static tm_status make_durable(tm_store_conn *c, tm_error *err) {
   tm_file_redo before = c->redo;
-  tm_status status = tm__buf_ok(&c->group) ? TM_OK : tm__fail_memory(err, "a group of commits");
-  if (status == TM_OK) status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
-  bool durable = status == TM_OK;
-  if (durable) status = tm__file_meta_write(c, &c->redo, err);
-  if (durable && status != TM_OK) tm__file_redo_cancel(c->store, &before, &c->redo);
-  if (status == TM_OK) status = settle(c, &before, err);
-  if (status != TM_OK) roll_back(c);
+  if (!tm__buf_ok(&c->group)) return tm__fail_memory(err, "a group of commits");
+  tm_status status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
+  if (status != TM_OK) return status;
+  status = tm__file_meta_write(c, &c->redo, err);
+  if (status == TM_OK) return settle(c, &before, err);
+  tm__file_redo_cancel(c->store, &before, &c->redo);
+  return status;
+}
+
+tm_status tm__file_finish_always(tm_store_conn *c, tm_error *err) {
+  tm_status status = make_durable(c, err);
+  unlock(c);
   return status;
 }
 
 tm_status tm__file_finish(tm_store_conn *c, tm_status status, tm_error *err) {
   if (status == TM_OK && c->ops > 0) return tm__file_finish_always(c, err);
-  roll_back(c);
+  unlock(c);
   return status;
 }

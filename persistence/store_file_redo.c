@@ -112,9 +112,12 @@ static bool write_head(const tm_store *s, int file, int64_t first, block *h) {
 tm_status tm__file_redo_free(tm_store *s, int file, tm_error *err) {
   const block none = {{0}};
   struct stat st;
-  if (fstat(s->redo[file], &st) == 0 && st.st_size == 0) return TM_OK; /* never used */
+  bool known = fstat(s->redo[file], &st) == 0;
+  if (known && st.st_size == 0) return TM_OK; /* never used */
   bool ok = tm__file_write_all(s->redo[file], bytes_of(none.bytes, sizeof(none.bytes)), 0) &&
             fdatasync(s->redo[file]) == 0;
+  if (ok && known && st.st_size > 4 * TM_FILE_REDO_BYTES) /* it waited for the other one long */
+    ok = ftruncate(s->redo[file], TM_FILE_REDO_BYTES) == 0;
   return ok ? TM_OK : fail(s, file, "free", err);
 }
 
