@@ -158,6 +158,19 @@ static void check_secrets(doctor *d) {
     check_private(d, "secrets", d->options->env_file, "secrets");
 }
 
+/* ---- keys; that there is one where sealing is wanted was looked at with the configuration ---- */
+
+static void check_keys(doctor *d) {
+  const tm_config *c = d->host->config;
+  const char *folder = tm__config_text(c, "workflow_persistence.general.tenant_keys");
+  if (folder[0] != '\0') check_private(d, "keys", folder, "the keys of tenants");
+  if (tm__host_seals(c) && tm__config_bool(c, "workflow_persistence.general.accept_plaintext"))
+    find(
+        d, TM_FINDING_WARNING, "keys",
+        TM_S("accept_plaintext is on: what somebody puts into the store unsealed is believed; turn "
+             "it off when everything has been sealed"));
+}
+
 /* ---- the store ---- */
 
 static void on_finding(void *ud, tm_finding level, const char *text) {
@@ -393,6 +406,7 @@ void tm_doctor(const tm_options *options, int deep, tm_reply_fn fn, void *ud) {
   tm_buf out = {0};
   if (load_configuration(&d)) {
     check_secrets(&d);
+    check_keys(&d);
     check_store(&d);
     check_scripts(&d);
     check_address(&d);

@@ -1,6 +1,7 @@
 // Backups, restoring and copying as an operator does them: under load, killed, with bad files.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync,
   writeFileSync,
@@ -270,6 +271,29 @@ test('tenants with stores of their own, while they are served', async () => {
   place.remove();
 });
 
+test('what is sealed stays sealed, and moves without its key', async () => {
+  const general = { enable_encryption: true, encryption_key: randomBytes(32).toString('base64') };
+  const place = new Place({ config: { workflow_persistence: { general } } });
+  const server = await new Server(place).start();
+  const id = await begin(server);
+  const sent = { 'idempotency-key': 'a-key' };
+  const first = await server.begin('customer_service', 'comprehensive_workflow', {}, sent);
+  assert.equal((await server.say(id, 'Where is my zanzibar?')).status, 200);
+  good(place.run(['backup', 'b.db', '--json']));
+  await server.stop();
+  const backup = join(place.dir, 'b.db'), keyless = new Place();
+  assert.ok(!readFileSync(backup).includes('zanzibar'));
+  const args = ['store', 'copy', '--from', `sqlite:${backup}`, '--to', `sqlite:${join(place.dir, 'c.db')}`];
+  assert.equal(good(keyless.run([...args, '--json'])).conversations, 2);
+  keyless.remove();
+  const twin = await new Server(other(place, join(place.dir, 'c.db'))).start();
+  assert.equal((await twin.get(`/v1/conversations/${id}/messages`)).text.includes('zanzibar'), true);
+  const again = await twin.begin('customer_service', 'comprehensive_workflow', {}, sent);
+  assert.equal(again.json.conversation_id, first.json.conversation_id, 'its start key came along');
+  await twin.stop();
+  place.remove();
+});
+
 test('files that are no backups', async () => {
   const { place, server, ids } = await filled(30);
   await server.stop();
@@ -391,6 +415,22 @@ test('the doctor', async () => {
   writeFileSync(join(place.dir, 'x.env'),
     'AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_REDIS_PASSWORD=secret\n', { mode: 0o644 });
   says(look(['--env-file', 'x.env']), 'error', 'secrets', /x\.env holds secrets/);
+  const key32 = randomBytes(32).toString('base64');
+  const keyed = structuredClone(place.settings), folder = join(place.dir, 'keys');
+  mkdirSync(folder, { mode: 0o755 });
+  keyed.workflow_persistence.general = { enable_encryption: true, accept_plaintext: true,
+    encryption_key: key32, tenant_keys: folder };
+  writeFileSync(place.config, JSON.stringify(keyed));
+  const sealed = look();
+  says(sealed, 'error', 'secrets', /everybody may open it/);
+  says(sealed, 'error', 'keys', /keys of tenants.*chmod 700/);
+  says(sealed, 'warning', 'keys', /accept_plaintext is on/);
+  assert.ok(!sealed.out.includes(key32));
+  delete keyed.workflow_persistence.general.encryption_key;
+  delete keyed.workflow_persistence.general.tenant_keys;
+  writeFileSync(place.config, JSON.stringify(keyed));
+  says(look(), 'error', 'configuration', /key/);
+  writeFileSync(place.config, config);
   place.script('broken', 'return {');
   const broken = look();
   assert.equal(broken.code, 1);
