@@ -50,4 +50,5 @@ for round in $(seq "$rounds"); do
   rm -f "$dir"/*.db*
   "$dir/turns" length "$dir/turns.db"
   bench/redis.sh "$dir/turns" "$dir" "$seconds"
+  bench/codec.sh "$dir/turns" "$dir" "$seconds"
 done

@@ -138,7 +138,7 @@ static size_t outgoing_limit(const tm_host *h) {
 
 static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   tm_host_worker *w = &h->workers[index];
-  char name[16];
+  char name[32];
   (void)snprintf(name, sizeof(name), "worker %zu", index);
   tm_status s = tm__worker_start(&w->worker, name, err);
   if (s == TM_OK) s = tm__http_client_new(&w->client, w->worker, outgoing_limit(h), err);
@@ -237,6 +237,8 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   if (s == TM_OK) /* last: it looks for due conversations at once, and wakes them on the workers */
     s = tm__scheduler_new(&h->scheduler, h->control, h->storage, h->clock, &h->log, POLL_MS,
                           wake_conversation, h, err);
+  const tm_reseal_options ro = {.storage = h->storage, .codec = h->codec, .log = &h->log};
+  if (s == TM_OK) s = tm__reseal_start(&h->reseal, &ro, err);
   return s;
 }
 
@@ -416,6 +418,8 @@ static void stop_parts(tm_host *h, int timeout_ms) {
   on_workers(h, TM_STOP_DRAIN, &done[TM_STOP_DRAIN], timeout_ms);
   if (h->storage != NULL) tm__storage_interrupt(h->storage);
   stop_scheduler(h);
+  tm__reseal_stop(h->reseal);
+  h->reseal = NULL;
   on_workers(h, TM_STOP_ABANDON, &done[TM_STOP_ABANDON], -1);
   tm__api_stop(h->api);
   h->api = NULL;

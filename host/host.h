@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "core/json.h"
 #include "journal/journal.h"
+#include "journal/reseal.h"
 #include "persistence/codec.h"
 
 struct tm_host_worker;
@@ -55,6 +56,7 @@ struct tm_host {
   tm_keyring *keys;
   tm_codec *codec; /* uses the keys; the storage uses it */
   tm_storage *storage;
+  tm_reseal *reseal; /* NULL: there is nothing to seal anew */
   tm_registry *registry;
   tm_worker *control; /* deadlines and reloads */
   tm_scheduler *scheduler;

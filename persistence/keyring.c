@@ -259,24 +259,37 @@ static tenant_keys *kept(tm_keyring *k, tm_slice tenant, const char *path) {
 }
 
 /* Under the lock. */
+static tm_status keep(tm_keyring *k, tm_slice tenant, const char *path, tenant_keys **out,
+                      tm_error *err) {
+  tenant_keys *t = calloc(1, sizeof(*t));
+  if (t == NULL) return tm__fail_memory(err, "a tenant's keys");
+  tm_status status = read_file(t, path, tenant, err);
+  t->looked = tm__clock_monotonic_us();
+  if (status == TM_OK) {
+    make_room(k);
+    if (!tm__map_set(&k->tenants, tenant, t)) status = tm__fail_memory(err, "a tenant's keys");
+  }
+  if (status == TM_OK) {
+    *out = t;
+  } else {
+    tenant_free(t);
+  }
+  return status;
+}
+
+/* Under the lock. */
 static tm_status tenant_get(tm_keyring *k, tm_slice tenant, const tenant_keys **out,
                             tm_error *err) {
   tm_buf path = {0};
+  tenant_keys *t = NULL;
   tm_status status = file_of(k, tenant, &path, err);
-  tenant_keys *t = status == TM_OK ? kept(k, tenant, path.ptr) : NULL;
-  if (status == TM_OK && t == NULL) {
-    t = calloc(1, sizeof(*t));
-    status =
-        t == NULL ? tm__fail_memory(err, "a tenant's keys") : read_file(t, path.ptr, tenant, err);
-    if (status == TM_OK) {
-      t->looked = tm__clock_monotonic_us();
-      make_room(k);
-      if (!tm__map_set(&k->tenants, tenant, t)) status = tm__fail_memory(err, "a tenant's keys");
-    }
-    if (status != TM_OK) tenant_free(t);
+  if (status == TM_OK) {
+    const char *name = tm__buf_view(&path).ptr;
+    t = kept(k, tenant, name);
+    if (t == NULL) status = keep(k, tenant, name, &t, err);
   }
   tm__buf_free(&path);
-  *out = status == TM_OK ? t : NULL;
+  *out = t;
   return status;
 }
 
@@ -377,6 +390,10 @@ tm_status tm__keyring_tenants(tm_keyring *k, tm_status (*fn)(void *ud, tm_slice 
 
 bool tm__keyring_can_seal(const tm_keyring *k) {
   return k->current != NULL || k->folder != NULL;
+}
+
+bool tm__keyring_has_old(const tm_keyring *k) {
+  return k->previous.count > 0 || k->folder != NULL;
 }
 
 static tm_status read_options(tm_keyring *k, const tm_keyring_options *o, tm_error *err) {

@@ -152,6 +152,57 @@ test('the customer service takes less than half of the bytes', async () => {
   assert.ok(both < plain / 2, `${both} of ${plain}`);
 });
 
+const said = async (server, text) => {
+  for (let i = 0; i < 200 && !server.errors.includes(text); i++) await wait(50);
+  assert.ok(server.errors.includes(text), `never said: ${text}\n${server.errors}`);
+};
+
+test('from plain to sealed, and from one key to the next', async () => {
+  const p = place({});
+  const data = join(p.dir, 'data'), first = newKey(), second = newKey();
+  let server = await new Server(p).start();
+  const id = await begin(server);
+  for (let i = 0; i < 30; i++) await hear(server, id);
+  await server.stop();
+  assert.notDeepEqual(holders(data, MARKER), []);
+  const restart = async (general) => {
+    configure(p, { enable_encryption: true, ...general });
+    server = await new Server(p).start();
+  };
+  const done = 'all that has to be is sealed with the keys of today';
+
+  await restart({ encryption_key: first });
+  const refused = await transcript(server, id);
+  assert.equal(refused.json.code, 'seal.plaintext', refused.text);
+  assert.match(refused.json.detail, /accept_plaintext/);
+  await server.stop();
+  await restart({ encryption_key: first, accept_plaintext: true });
+  await hear(server, id);
+  await said(server, done);
+  await server.stop();
+
+  await restart({ encryption_key: first });
+  await hear(server, id);
+  await server.kill();
+  await restart({ encryption_key: second, previous_encryption_keys: [first] });
+  await hear(server, id); // at once, with rows of both keys
+  await said(server, done);
+  assert.match(server.errors, /not_needed=[0-9a-f]{16}/);
+  await server.stop();
+  await restart({ encryption_key: second });
+  await hear(server, id);
+  const all = await transcript(server, id, {});
+  assert.equal(all.status, 200, all.text);
+  await server.stop();
+  await restart({ encryption_key: first });
+  assert.equal((await transcript(server, id)).json.code, 'seal.key_unknown');
+  await server.stop();
+  const flags = asked('sqlite3', [join(data, 'workflow.db'),
+    'SELECT DISTINCT flags & 2 FROM journal UNION SELECT flags & 2 FROM sessions']);
+  assert.equal(flags, '2', 'every row and session is sealed');
+  p.remove();
+});
+
 test('a destroyed key takes the tenant along, and nobody else', async () => {
   const p = place({});
   const keys = join(p.dir, 'keys');

@@ -383,6 +383,18 @@ static int close_place(void **state) {
   return system(command);
 }
 
+static int use_seals(void **state) {
+  (void)state;
+  sealed = true;
+  return 0;
+}
+
+static int use_no_seals(void **state) {
+  (void)state;
+  sealed = false;
+  return 0;
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_start_memory),
@@ -403,6 +415,10 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_rollback, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_read, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_stop_memory, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_message, use_seals, use_no_seals),
+      cmocka_unit_test_setup_teardown(test_message_outside, use_seals, use_no_seals),
+      cmocka_unit_test_setup_teardown(test_rollback, use_seals, use_no_seals),
+      cmocka_unit_test_setup_teardown(test_read, use_seals, use_no_seals),
   };
   if (argc > 1) cmocka_set_test_filter(argv[1]);
   alloc_init();

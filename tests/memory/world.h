@@ -17,6 +17,7 @@ static char dir[] = "/tmp/tidemill-memory-XXXXXX";
 static _Atomic int64_t now_ms = 1800000000000;
 static tm_host *host;
 static const char *backend = "workflow_persistence.backend=memory";
+static bool sealed; /* and compressed */
 
 /* ---- answers ---- */
 
@@ -86,7 +87,15 @@ static void start(void) {
   char scripts[64], db[128];
   (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts", dir);
   (void)snprintf(db, sizeof(db), "workflow_persistence.sqlite.database_path=%s/state.db", dir);
-  const char *set[] = {scripts, db, backend, "server.workers=1", NULL};
+  const char *set[] = {
+      scripts,
+      db,
+      backend,
+      "server.workers=1",
+      sealed ? "workflow_persistence.general.enable_compression=true" : NULL,
+      "workflow_persistence.general.enable_encryption=true",
+      "workflow_persistence.general.encryption_key=q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE=",
+      NULL};
   tm_options o = TM_OPTIONS_INIT;
   o.set = set;
   o.log = on_log;
