@@ -225,7 +225,7 @@ tm_file_look tm__file_log_check(int fd, tm_slice id, int64_t *size) {
   tm__file_log_begin(&want, id);
   errno = ENOMEM;
   if (tm__buf_ok(&want) && read_more(&have, fd, want.len, 0)) {
-    bool same = memcmp(want.ptr, have.ptr, have.len) == 0;
+    bool same = have.len == 0 || memcmp(want.ptr, have.ptr, have.len) == 0;
     look = !same ? TM_FILE_BAD : have.len < want.len ? TM_FILE_CUT : TM_FILE_GOOD;
     *size = (int64_t)want.len;
   }

@@ -211,7 +211,7 @@ static tm_status cut(tm_store_conn *c, int fd, const char *path, const found *f,
 }
 
 static tm_status take_log(tm_store_conn *c, const char *path, tm_slice id, tm_error *err) {
-  struct stat st;
+  struct stat st = {0};
   found f = {.bad = -1};
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   tm_status status = fd >= 0 && fstat(fd, &st) == 0 ? TM_OK : tm__file_io_fail(err, "read", path);

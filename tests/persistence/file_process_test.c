@@ -1,7 +1,7 @@
 /* The file backend under several processes and threads, dying ones among them, with redo logs that
  * take turns every few commits; and that a long conversation costs what a short one does. */
 #define TM_FILE_REDO_BYTES 16384
-#include "../../persistence/store_file_redo.c"
+#include "../../persistence/store_file_redo.c" /* NOLINT(bugprone-suspicious-include) */
 
 #include <pthread.h>
 
@@ -269,10 +269,11 @@ static int64_t counted(const char *name) {
   return n;
 }
 
+#define MANY 5000
+
 static void grow(fixture *fx, int64_t from, int count) {
-  tm_commit *commits = calloc((size_t)count, sizeof(*commits)), **items;
-  items = calloc((size_t)count, sizeof(tm_commit *));
-  assert_true(commits != NULL && items != NULL);
+  static tm_commit commits[MANY], *items[MANY];
+  assert_in_range(count, 1, MANY);
   tm_row row = row_of(fx, 0, "{\"n\":1}");
   for (int i = 0; i < count; i++) {
     commits[i] = commit_of(fx, nth(1).text, from + i, &row);
@@ -281,8 +282,6 @@ static void grow(fixture *fx, int64_t from, int count) {
   assert_ok(fx, fx->backend->commit(fx->writer, items, (size_t)count, &fx->err));
   for (int i = 0; i < count; i++)
     assert_int_equal(commits[i].status, TM_OK);
-  free(items);
-  free(commits);
 }
 
 static int64_t cost_of_turns(fixture *fx, int64_t from, const char *what) {
@@ -310,10 +309,9 @@ static void a_conversation_is_opened_at_its_end(void **state) {
   grow(fx, 0, 5000);
   fixture_close(fx);
   fixture_open(fx);
-  tm_head head = head_of(fx, nth(1).text);
   seen s = {.stop_at = 1};
   int64_t before = counted("rchar: ");
-  head = head_of(fx, nth(1).text);
+  tm_head head = head_of(fx, nth(1).text);
   assert_int_equal(fx->backend->chain(fx->reader, tm__slice(nth(1).text), head.tip, false, see_row,
                                       &s, &fx->err),
                    TM_ECANCELLED);
