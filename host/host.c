@@ -10,6 +10,9 @@
 /* How often deadlines that other processes set are looked for; our own are known exactly. */
 enum { POLL_MS = 1000 };
 
+/* How often the clock is looked at for what is to be removed. */
+enum { TICK_MS = 5000 };
+
 /* Descriptors that connections leave to the store and to scripts. */
 enum { RESERVED_DESCRIPTORS = 64 };
 
@@ -52,6 +55,25 @@ static char *script_config(const tm_config *c, const tm_keyring *keys) {
   return tm__buf_take(&b);
 }
 
+static tm_retention retention(const tm_config *c) {
+  tm_retention r = {
+      .conversation_ms = tm__config_ms(c, "workflow_persistence.retention.conversation_ttl"),
+      .checkpoint_ms = tm__config_ms(c, "workflow_persistence.retention.checkpoint_ttl"),
+      .checkpoints = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
+      .session_ms = tm__config_ms(c, "workflow_persistence.retention.session_ttl"),
+      .cleanup_ms = tm__config_ms(c, "workflow_persistence.retention.cleanup_interval"),
+      .sessions = {
+          .idle_ms = tm__config_ms(c, "orchestrator.session_config.idle_session_timeout"),
+          .look_ms = tm__config_ms(c, "orchestrator.session_config.session_cleanup_interval"),
+          .most = tm__config_int(c, "orchestrator.session_config.max_concurrent_sessions"),
+          .tenant_most =
+              tm__config_int(c, "orchestrator.session_config.quota_limits.max_sessions_per_tenant"),
+      }};
+  (void)tm__copy(r.sessions.prefix, sizeof(r.sessions.prefix),
+                 tm__slice(tm__config_text(c, "orchestrator.session_config.session_prefix")));
+  return r;
+}
+
 tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
   *out = NULL;
   if (options != NULL && options->size != sizeof(*options))
@@ -78,6 +100,7 @@ tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
     tm_host_free(h);
     return s;
   }
+  h->keep = retention(h->config);
   h->log.level = log_level(tm__config_text(h->config, "log.level"));
   h->log.json = strcmp(tm__config_text(h->config, "log.format"), "json") == 0;
   *out = h;
@@ -159,6 +182,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .lease_ms = tm__config_ms(c, "server.lease"),
       .cache_bytes = (size_t)tm__config_int(c, "server.cache_size") / h->worker_count,
       .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
+      .keep = &h->keep,
       .hint = hint,
       .hint_ud = h,
   };
@@ -180,6 +204,28 @@ static void wake_conversation(void *ud, const tm_head *due) {
   memcpy(r->conversation, due->id, sizeof(r->conversation));
   memcpy(r->tenant, due->tenant, sizeof(r->tenant));
   tm__journal_submit(tm__host_worker(h, due->id)->journal, r);
+}
+
+/* No hot copy outlives what it is a copy of. */
+static void forget_conversation(void *ud, const char *conversation) {
+  tm_host *h = ud;
+  tm_request *r = tm__request_new(TM_REQUEST_FORGET);
+  if (r == NULL) return; /* it is worth nothing, and leaves with time */
+  (void)tm__copy(r->conversation, sizeof(r->conversation), tm__slice(conversation));
+  tm__journal_submit(tm__host_worker(h, conversation)->journal, r);
+}
+
+static tm_status start_janitor(tm_host *h, tm_error *err) {
+  const tm_janitor_options o = {.worker = h->control,
+                                .storage = h->storage,
+                                .registry = h->registry,
+                                .log = &h->log,
+                                .clock = h->clock,
+                                .keep = &h->keep,
+                                .tick_ms = TICK_MS,
+                                .purged = forget_conversation,
+                                .ud = h};
+  return tm__janitor_new(&h->janitor, &o, err);
 }
 
 typedef struct recovery {
@@ -234,6 +280,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
     s = start_worker(h, i, err);
   if (s == TM_OK) s = recover(h, err);
+  if (s == TM_OK) s = start_janitor(h, err);
   if (s == TM_OK) /* last: it looks for due conversations at once, and wakes them on the workers */
     s = tm__scheduler_new(&h->scheduler, h->control, h->storage, h->clock, &h->log, POLL_MS,
                           wake_conversation, h, err);
@@ -307,6 +354,7 @@ tm_status tm_host_listen(tm_host *h, const char *address, char *url_out, size_t 
 void tm_host_wake(tm_host *h) {
   if (!tm__host_enter(h, NULL)) return;
   tm__scheduler_poke(h->scheduler);
+  tm__janitor_poke(h->janitor);
   tm__host_leave(h);
 }
 
@@ -339,7 +387,8 @@ static void do_close(tm_message *m) {
 
 static void do_stop_scheduler(tm_message *m) {
   tm_stop_step *s = (tm_stop_step *)(void *)m;
-  tm__scheduler_stop(s->host->scheduler);
+  if (s->host->scheduler != NULL) tm__scheduler_stop(s->host->scheduler);
+  if (s->host->janitor != NULL) tm__janitor_stop(s->host->janitor);
   step_done(s);
 }
 
@@ -373,7 +422,7 @@ static void on_workers(tm_host *h, tm_stop_stage stage, uv_sem_t *done, int time
 
 static void stop_scheduler(tm_host *h) {
   uv_sem_t done;
-  if (h->scheduler == NULL || uv_sem_init(&done, 0) != 0) return;
+  if ((h->scheduler == NULL && h->janitor == NULL) || uv_sem_init(&done, 0) != 0) return;
   tm_stop_step step = {.message.run = do_stop_scheduler, .host = h, .done = &done};
   tm__worker_post(h->control, &step.message);
   uv_sem_wait(&done);
@@ -389,12 +438,14 @@ static size_t free_parts(tm_host *h) {
   }
   left += tm__worker_stop(h->control);
   tm__scheduler_free(h->scheduler);
+  tm__janitor_free(h->janitor);
   tm__registry_free(h->registry);
   free(h->workers);
   h->workers = NULL;
   h->worker_count = 0;
   h->control = NULL;
   h->scheduler = NULL;
+  h->janitor = NULL;
   h->registry = NULL;
   return left;
 }

@@ -8,6 +8,7 @@
 #include "bind/vm.h"
 #include "config/config.h"
 #include "core/json.h"
+#include "journal/janitor.h"
 #include "journal/journal.h"
 #include "journal/reseal.h"
 #include "persistence/codec.h"
@@ -58,8 +59,10 @@ struct tm_host {
   tm_storage *storage;
   tm_reseal *reseal; /* NULL: there is nothing to seal anew */
   tm_registry *registry;
-  tm_worker *control; /* deadlines and reloads */
+  tm_worker *control; /* deadlines, retention and reloads */
   tm_scheduler *scheduler;
+  tm_retention keep;
+  tm_janitor *janitor;
   tm_host_worker *workers;
   size_t worker_count;
   tm_api *api;

@@ -31,6 +31,8 @@ enum { /* who takes an option */
        FOR_COPY = 1 << 8,
        FOR_FORCE = 1 << 9,
        FOR_DOCTOR = 1 << 10,
+       FOR_PURGE = 1 << 11,
+       FOR_SESSIONS = 1 << 12,
 };
 
 typedef struct option {
@@ -49,7 +51,8 @@ static const option options[] = {
     {"session", "ID", FOR_CHAT | FOR_LIST, offsetof(cli, session), "the session"},
     {"resume", "CONVERSATION", FOR_CHAT, offsetof(cli, resume), "goes on with a conversation"},
     {"tenant", "NAME", FOR_STEER, offsetof(cli, tenant), "the tenant (default)"},
-    {"status", "STATUS", FOR_LIST, offsetof(cli, status), "only conversations of this status"},
+    {"status", "STATUS", FOR_LIST | FOR_SESSIONS, offsetof(cli, status),
+     "only those of this status"},
     {"system", "SYSTEM", FOR_LIST, offsetof(cli, system), "only conversations of this system"},
     {"flow", "FLOW", FOR_LIST, offsetof(cli, flow), "only conversations of this flow"},
     {"limit", "N", FOR_PAGE, offsetof(cli, limit), "how many at most, up to 200 (50)"},
@@ -60,6 +63,7 @@ static const option options[] = {
     {"to", "URL", FOR_COPY, offsetof(cli, to), "the store to copy into (the configured one)"},
     {"deep", NULL, FOR_DOCTOR, offsetof(cli, deep), "reads the whole store"},
     {"force", NULL, FOR_FORCE, offsetof(cli, force), "goes on where it would refuse, see above"},
+    {"dry-run", NULL, FOR_PURGE, offsetof(cli, dry_run), "only says what would go"},
     {"help", NULL, FOR_ALL, offsetof(cli, help), "explains the command"},
     {"version", NULL, FOR_ALL, offsetof(cli, version), "prints the version"},
 };
@@ -100,7 +104,16 @@ static const command commands[] = {
      run_conversation, "The checkpoints of a conversation."},
     {"conversations", "rollback", "CONVERSATION", 1, 1,
      FOR_DATA | FOR_STEER | FOR_ROLLBACK | FOR_FORCE, run_rollback,
-     "Goes back by --steps or to a --checkpoint; --force also over irreversible steps."},
+     "Goes back by --steps or to a --checkpoint; --force also over irreversible\n"
+     "steps."},
+    {"sessions", "list", "", 0, 0, FOR_DATA | FOR_STEER | FOR_SESSIONS | FOR_PAGE, run_sessions,
+     "Sessions, newest first."},
+    {"sessions", "show", "SESSION", 1, 1, FOR_DATA | FOR_STEER, run_session,
+     "One session, with the number of its open conversations."},
+    {"sessions", "end", "SESSION", 1, 1, FOR_DATA | FOR_STEER, run_session,
+     "Cancels the open conversations of a session and ends it."},
+    {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
+     "Removes now what the settings of retention let go; a server may run."},
     {"conversations", "fork", "", 0, 0, 0, NULL, ""},
     {"conversations", "pause", "", 0, 0, 0, NULL, ""},
     {"conversations", "resume", "", 0, 0, 0, NULL, ""},
@@ -108,29 +121,29 @@ static const command commands[] = {
     {"conversations", "migrate", "", 0, 0, 0, NULL, ""},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
-    {"sessions", NULL, "", 0, 0, 0, NULL, ""},
     {"reload", NULL, "", 0, 0, 0, NULL, ""},
     {"store", "copy", "", 0, 0, FOR_DATA | FOR_COPY | FOR_FORCE, run_store_copy,
      "Copies everything from one store to another and compares both by digest.\n"
      "A store is sqlite:PATH, file:FOLDER, redis://[:PASSWORD@]HOST[:PORT][/DB],\n"
-     "postgres://USER@HOST/DATABASE or `config`. The source may be in use; what happens\n"
-     "meanwhile comes with the next run. Stopped anywhere, the same command goes on.\n"
+     "postgres://USER@HOST/DATABASE or `config`. The source may be in use; what\n"
+     "happens meanwhile comes with the next run. Stopped anywhere, the same command\n"
+     "goes on.\n"
      "Conversations that went on by themselves in the target are left as they are and\n"
      "reported; --force replaces them."},
     {"new", NULL, "", 0, 0, 0, NULL, ""},
     {"backup", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_backup,
      "Copies the configured store, which may be in use, into a new SQLite file.\n"
-     "The file is there when it is complete; stopped anywhere, the same command goes on.\n"
+     "The file is there when it is complete; stopped anywhere, the same command\n"
+     "goes on.\n"
      "What is encrypted stays so. --force replaces an older file."},
     {"restore", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_restore,
-     "Copies a backup into the configured store. Stop the servers that use it first.\n"
-     "A store with conversations that the backup does not have, or that went on since, is\n"
-     "refused untouched. With --force the former stay as they are, and the latter are set\n"
-     "back to the backup. Stopped anywhere, the same command goes on."},
-    {"purge", NULL, "", 0, 0, 0, NULL, ""},
+     "Copies a backup into the configured store. Stop its servers first.\n"
+     "A store with conversations that the backup does not have, or that went on\n"
+     "since, is refused untouched. With --force the former stay as they are, and the\n"
+     "latter are set back to the backup. Stopped anywhere, the same command goes on."},
     {"doctor", NULL, "", 0, 0, FOR_DATA | FOR_DOCTOR, run_doctor,
-     "What is wrong or unsafe with this installation and how to mend it; exit code 1 if\n"
-     "there is any error. Changes nothing; a server may be running."},
+     "What is wrong or unsafe with this installation and how to mend it; exit\n"
+     "code 1 if there is any error. Changes nothing; a server may be running."},
     {"bench", NULL, "", 0, 0, 0, NULL, ""},
 };
 

@@ -175,3 +175,52 @@ int run_rollback(cli *c) {
   close_host(c);
   return code;
 }
+
+/* ---- sessions ---- */
+
+int run_sessions(cli *c) {
+  int limit;
+  int code = read_number("limit", c->limit, 200, 0, &limit);
+  if (code == EXIT_OK) code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_session_list(c->host, c->tenant, c->status, c->cursor, limit, answer_come, &a);
+    code = show_answer(c, "sessions", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+int run_session(cli *c) {
+  int code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    if (strcmp(c->command, "end") == 0) {
+      tm_session_end(c->host, c->tenant, c->arg[0], answer_come, &a);
+    } else {
+      tm_session_read(c->host, c->tenant, c->arg[0], answer_come, &a);
+    }
+    code = show_answer(c, "session", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+/* ---- retention ---- */
+
+int run_purge(cli *c) {
+  int code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_host_purge(c->host, c->dry_run ? 1 : 0, answer_come, &a);
+    code = show_answer(c, "purge", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}

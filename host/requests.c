@@ -1,4 +1,5 @@
 /* requests.c - the public requests: checks arguments, hands them to the worker or the readers. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,26 +100,32 @@ tm_status tm__host_flow(tm_slice *out, const tm_bundle *b, const char *flow_id, 
   return TM_OK;
 }
 
-static tm_status check_flow(tm_host *h, const tm_request *r, tm_error *err) {
+/* What the rules of its system say about the session of a START. */
+static void take_rules(const tm_host *h, tm_request *r, const tm_session_rules *rules) {
+  int64_t now = tm__clock_now(&h->clock);
+  char id[TM_ID_SIZE];
+  r->session_look = tm__session_first_look(&h->keep, rules, now);
+  r->sessions_max = rules->most;
+  r->tenant_sessions_max = rules->tenant_most;
+  if (r->session[0] != '\0') return;
+  tm__uuid7(id, now);
+  (void)snprintf(r->session, sizeof(r->session), "%s%s", rules->prefix, id);
+}
+
+static tm_status check_flow(tm_host *h, tm_request *r, tm_error *err) {
   tm_bundle *b = tm__registry_current(h->registry, tm__slice(r->system));
   if (b == NULL)
     return tm__fail(err, TM_ENOTFOUND, "system.not_found",
                     "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
   tm_slice flow;
   tm_status s = tm__host_flow(&flow, b, r->flow, err);
+  const tm_session_rules rules = tm__session_rules(&h->keep.sessions, b);
+  if (s == TM_OK) take_rules(h, r, &rules);
   tm__bundle_unref(b);
   return s;
 }
 
 /* ---- start ---- */
-
-static tm_status take_session(tm_host *h, tm_request *r, const char *session, tm_error *err) {
-  if (session != NULL) return take_name(r->session, sizeof(r->session), "session_id", session, err);
-  char id[TM_ID_SIZE];
-  tm__uuid7(id, tm__clock_now(&h->clock));
-  (void)tm__copy(r->session, sizeof(r->session), tm__slice(id));
-  return TM_OK;
-}
 
 static tm_status take_metadata(tm_buf *input, const char *metadata_json, tm_error *err) {
   tm__json_key(input, "metadata");
@@ -166,7 +173,8 @@ static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_err
   tm_status s = take_name(r->tenant, sizeof(r->tenant), "tenant", tenant, err);
   if (s == TM_OK) s = take_name(r->system, sizeof(r->system), "system", b->system, err);
   if (s == TM_OK) s = take_name(r->flow, sizeof(r->flow), "flow_id", b->flow_id, err);
-  if (s == TM_OK) s = take_session(h, r, b->session_id, err);
+  if (s == TM_OK && b->session_id != NULL)
+    s = take_name(r->session, sizeof(r->session), "session_id", b->session_id, err);
   if (s == TM_OK) s = start_input(r, b, err);
   if (s == TM_OK) s = check_flow(h, r, err);
   if (s != TM_OK) return s;
@@ -294,8 +302,10 @@ void tm_conversation_read(tm_host *h, const char *tenant, const char *conversati
     (void)not_found(conversation_id != NULL ? conversation_id : "", &err);
     tm__host_refuse(fn, ud, &err);
   } else {
+    const tm_checkpoints listed = tm__checkpoints(&h->keep, tm__clock_now(&h->clock));
     tm__reader_conversation(h->storage, tm__slice(tenant != NULL ? tenant : "default"),
-                            tm__slice(conversation_id), what, tm__slice(cursor), limit, fn, ud);
+                            tm__slice(conversation_id), what, tm__slice(cursor), limit, &listed, fn,
+                            ud);
   }
   tm__host_leave(h);
 }

@@ -249,6 +249,42 @@ tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *er
   return TM_OK;
 }
 
+/* ---- sessions ---- */
+
+tm_status tm__handle_sessions(const tm_api_request *r, int argument, tm_error *err) {
+  const char *cursor, *status;
+  int limit;
+  (void)argument;
+  tm_status st = page_of(&limit, &cursor, r, err);
+  if (st == TM_OK) st = tm__query_text(&status, r->x, "status", NAME_LIMIT, err);
+  if (st != TM_OK) return st;
+  if (status != NULL && strcmp(status, "open") != 0 && strcmp(status, "ended") != 0)
+    return tm__fail(err, TM_EINVAL, "request.query", "status= must be open or ended");
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_session_list(r->host, r->tenant, status, cursor, limit, tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_session(const tm_api_request *r, int argument, tm_error *err) {
+  void *owed;
+  (void)argument;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_session_read(r->host, r->tenant, r->params[0], tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_session_end(const tm_api_request *r, int argument, tm_error *err) {
+  void *owed;
+  (void)argument;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_session_end(r->host, r->tenant, r->params[0], tm__api_answer, owed);
+  return TM_OK;
+}
+
 /* ---- operating ---- */
 
 tm_status tm__handle_reload(const tm_api_request *r, int argument, tm_error *err) {

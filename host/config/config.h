@@ -14,6 +14,8 @@
 #include "core/buf.h"
 #include "core/err.h"
 
+#define TM_SESSION_PREFIX_MAX 64 /* bytes of orchestrator.session_config.session_prefix */
+
 typedef struct tm_config tm_config;
 
 typedef struct tm_config_options {

@@ -43,6 +43,81 @@ static void agree_on_wal(tm_loader *l) {
   }
 }
 
+/* ---- names for the same setting ---- */
+
+static const tm_slot *first_given(tm_loader *l, const char *const *paths, size_t *which) {
+  for (size_t i = 0; paths[i] != NULL; i++) {
+    *which = i;
+    if (slot(l, paths[i])->origin != NULL) return slot(l, paths[i]);
+  }
+  return NULL;
+}
+
+/* What `paths` (up to a NULL) mean is one number, whoever of them is given. */
+static void agree(tm_loader *l, const char *const *paths) {
+  size_t which;
+  const tm_slot *given = first_given(l, paths, &which);
+  for (size_t i = 0; given != NULL && paths[i] != NULL; i++) {
+    tm_slot *other = slot(l, paths[i]);
+    if (other->value.number == given->value.number) continue;
+    if (other->origin != NULL) {
+      char here[PLACE_SIZE], there[PLACE_SIZE];
+      place_of(l, other, here);
+      place_of(l, given, there);
+      tm__load_problem(l, here, "%s contradicts %s in %s, which means the same; remove one",
+                       paths[i], paths[which], there);
+    } else {
+      other->value.number = given->value.number;
+      other->origin = strdup(given->origin);
+      if (other->origin == NULL) l->no_memory = true;
+    }
+  }
+}
+
+static bool is_backend(tm_loader *l, const char *name) {
+  return strcmp(slot(l, "workflow_persistence.backend")->value.text, name) == 0;
+}
+
+#define RETENTION        "workflow_persistence.retention."
+#define SQLITE_RETENTION "workflow_persistence.sqlite.retention."
+
+/* The guide's spelling counts for its own backend. */
+static void agree_on_retention(tm_loader *l) {
+  static const char *const names[][3] = {
+      {RETENTION "conversation_ttl", SQLITE_RETENTION "conversation_ttl", NULL},
+      {RETENTION "checkpoint_ttl", SQLITE_RETENTION "checkpoint_ttl", NULL},
+      {RETENTION "cleanup_interval", SQLITE_RETENTION "cleanup_interval", NULL},
+  };
+  bool sqlite = is_backend(l, "sqlite");
+  for (size_t i = 0; sqlite && i < sizeof(names) / sizeof(names[0]); i++)
+    agree(l, names[i]);
+  const char *own = sqlite                   ? SQLITE_RETENTION "session_ttl"
+                    : is_backend(l, "redis") ? "workflow_persistence.redis.session_ttl"
+                                             : NULL;
+  const char *const sessions[] = {RETENTION "session_ttl",
+                                  "orchestrator.persistence_config.session_ttl", own, NULL};
+  const char *const checkpoints[] = {"workflow_persistence.general.max_checkpoints_per_session",
+                                     "orchestrator.persistence_config.max_checkpoints", NULL};
+  agree(l, sessions);
+  agree(l, checkpoints);
+}
+
+/* A generated id follows it. */
+static void short_prefix(tm_loader *l) {
+  const tm_slot *s = slot(l, "orchestrator.session_config.session_prefix");
+  const char *text = s->value.text != NULL ? s->value.text : "";
+  bool good = strlen(text) <= TM_SESSION_PREFIX_MAX;
+  for (const char *at = text; *at != '\0'; at++)
+    good = good && (unsigned char)*at >= ' ';
+  if (good) return;
+  char place[PLACE_SIZE];
+  place_of(l, s, place);
+  tm__load_problem(l, place,
+                   "orchestrator.session_config.session_prefix has at most %d bytes and no "
+                   "control characters",
+                   TM_SESSION_PREFIX_MAX);
+}
+
 static void different_tables(tm_loader *l) {
   static const char *const tables[] = {"workflow_persistence.sqlite.tables.conversations",
                                        "workflow_persistence.sqlite.tables.steps",
@@ -112,6 +187,8 @@ static void unused_sections(tm_loader *l) {
 void tm__load_rules(tm_loader *l) {
   if (l->problem_count > 0 || l->no_memory) return;
   agree_on_wal(l);
+  agree_on_retention(l);
+  short_prefix(l);
   different_tables(l);
   within(l, "limits.step_memory", "limits.memory", "a step runs within the state's memory");
   within(l, "server.body_limit", "server.memory_limit", "a body of that size could never arrive");

@@ -162,6 +162,26 @@ TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const ch
                                      int steps, const char *checkpoint_id, int force,
                                      tm_reply_fn fn, void *ud);
 
+/* ---- sessions ---- */
+
+/* A page of them, newest first; status "open", "ended" or NULL: any. A session is
+ * {"session_id","user_id","metadata","status","open_conversations","created","last_activity",
+ * "ended"}. */
+TM_API void tm_session_list(tm_host *host, const char *tenant, const char *status,
+                            const char *cursor, int limit, tm_reply_fn fn, void *ud);
+TM_API void tm_session_read(tm_host *host, const char *tenant, const char *session_id,
+                            tm_reply_fn fn, void *ud);
+/* Cancels its open conversations, each after the turn that runs, then ends it; answers with the
+ * session, also when it had ended before. A conversation that begins in it opens it again. */
+TM_API void tm_session_end(tm_host *host, const char *tenant, const char *session_id,
+                           tm_reply_fn fn, void *ud);
+
+/* ---- operating ---- */
+
+/* Removes now, to the end, what the settings of retention let go; with `dry_run` only says what
+ * that is: {"dry_run","conversations","sessions","sessions_ended"}. Other hosts may run. */
+TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
+
 /* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */
 TM_API void tm_systems_read(tm_host *host, const char *system, const char *flow_id, tm_reply_fn fn,
                             void *ud);

@@ -18,6 +18,13 @@ tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, b
   return a->backend->head(a->conn, id, out, err);
 }
 
+bool tm__access_is_gone(const tm_store_access *a, tm_slice id) {
+  tm_head head;
+  bool in_memory;
+  tm_error err;
+  return tm__access_head(a, id, &head, &in_memory, &err) == TM_ENOTFOUND;
+}
+
 /* ---- rows ---- */
 
 typedef struct row_walk {
@@ -85,7 +92,7 @@ bool tm__access_takes_plaintext(const tm_store_access *a) {
 /* ---- sessions ---- */
 
 typedef struct session_walk {
-  const tm_store_access *a;
+  tm_codec *codec; /* NULL: of the store in memory */
   tm_session_fn fn;
   void *ud;
   tm_error *err;
@@ -97,7 +104,7 @@ static tm_status open_text(const session_walk *w, const tm_session *s, const cha
   const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
   const tm_stored stored = {s->flags, *text};
   if (text->ptr == NULL) return TM_OK;
-  return tm__codec_decode(w->a->codec, &at, &stored, out, text, w->err);
+  return tm__codec_decode(w->codec, &at, &stored, out, text, w->err);
 }
 
 static tm_status on_session(void *ud, const tm_session *session) {
@@ -114,16 +121,20 @@ static tm_status end_sessions(session_walk *w, tm_status status) {
   return status;
 }
 
-tm_status tm__access_session(const tm_store_access *a, tm_slice tenant, tm_slice id,
+tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
                              tm_session_fn fn, void *ud, tm_error *err) {
-  session_walk w = {.a = a, .fn = fn, .ud = ud, .err = err};
-  return end_sessions(&w, a->backend->session(a->conn, tenant, id, on_session, &w, err));
+  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  tm_status status =
+      backend_of(a, in_memory)->session(conn_of(a, in_memory), tenant, id, on_session, &w, err);
+  return end_sessions(&w, status);
 }
 
-tm_status tm__access_sessions(const tm_store_access *a, const tm_session_filter *f,
+tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,
                               tm_session_fn fn, void *ud, tm_error *err) {
-  session_walk w = {.a = a, .fn = fn, .ud = ud, .err = err};
-  return end_sessions(&w, a->backend->sessions(a->conn, f, on_session, &w, err));
+  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  tm_status status =
+      backend_of(a, in_memory)->sessions(conn_of(a, in_memory), f, on_session, &w, err);
+  return end_sessions(&w, status);
 }
 
 /* ---- as they are ---- */

@@ -21,6 +21,8 @@ typedef struct tm_store_access { /* connections of the thread that runs the job 
  * the conversation. */
 tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
                           tm_error *err); /* looks in memory first */
+/* Neither store has it any more; false also when that cannot be told. */
+bool tm__access_is_gone(const tm_store_access *a, tm_slice id);
 tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_head *head,
                            int64_t row, bool follow_base, tm_row_fn fn, void *ud, tm_error *err);
 /* When the newest row was made; its body is not looked at. */
@@ -28,13 +30,12 @@ tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_
                              int64_t *out, tm_error *err);
 /* May what is to be sealed still be plain, because sealing was turned on later? */
 bool tm__access_takes_plaintext(const tm_store_access *a);
-/* Of the configured store; those of volatile conversations are nobody's business. */
-tm_status tm__access_session(const tm_store_access *a, tm_slice tenant, tm_slice id,
-                             tm_session_fn fn, void *ud, tm_error *err);
-tm_status tm__access_sessions(const tm_store_access *a, const tm_session_filter *f,
-                              tm_session_fn fn, void *ud, tm_error *err);
 tm_status tm__access_list(const tm_store_access *a, bool in_memory, const tm_list_filter *f,
                           tm_head_fn fn, void *ud, tm_error *err);
+tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
+                             tm_session_fn fn, void *ud, tm_error *err);
+tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,
+                              tm_session_fn fn, void *ud, tm_error *err);
 tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64_t key,
                                tm_start_key *out, tm_error *err); /* looks in memory first */
 

@@ -77,6 +77,9 @@ static void set_first(tm_turn *t, const tm_draft *d) {
   a->session.user_id = tm__slice(r->user_id);
   a->session.metadata = tm__slice(r->metadata_json);
   a->session.created = a->row.created;
+  a->session.look_at = r->session_look;
+  a->job.commit.sessions_max = r->sessions_max;
+  a->job.commit.tenant_sessions_max = r->tenant_sessions_max;
   a->job.commit.session = &a->session;
 }
 

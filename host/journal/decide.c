@@ -75,6 +75,24 @@ static void decide_unfinished(tm_slot *s, const tm_request *r) {
   }
 }
 
+/* The turn of a host that lives goes first; one that waits for a retry is not waited for. */
+static void decide_cancel(tm_slot *s) {
+  const tm_head *h = &s->record.head;
+  int64_t now = tm__journal_now(s->journal);
+  bool runs = h->status == TM_ACTIVE && h->claim[0] != '\0' && h->wake_at > now &&
+              strcmp(h->claim, s->journal->o.host_id) != 0;
+  bool over = tm__conversation_is_over(h->status);
+  if ((runs || over) && !s->fresh) {
+    tm__slot_forget(s);
+  } else if (over) {
+    tm__answer_row(s, h->tip);
+  } else if (runs) {
+    tm__slot_wait(s, h->wake_at - now);
+  } else {
+    tm__turn_cancel(s);
+  }
+}
+
 static void drop_wake(tm_slot *s) {
   tm__request_free(tm__slot_pop(s));
 }
@@ -110,6 +128,8 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     tm__answer_lost(s); /* its turn has ended, whatever turn is unfinished now */
   } else if (answered_before(s, r)) {
     return;
+  } else if (r->kind == TM_REQUEST_CANCEL) {
+    decide_cancel(s);
   } else if (h->status == TM_ACTIVE) {
     decide_unfinished(s, r);
   } else if (r->kind == TM_REQUEST_UNDO) {

@@ -23,8 +23,11 @@ typedef struct tm_turn tm_turn;
 typedef enum tm_request_kind {
   TM_REQUEST_START,
   TM_REQUEST_MESSAGE,
-  TM_REQUEST_UNDO, /* rollback */
-  TM_REQUEST_WAKE, /* a deadline or a lease may have passed; no reply */
+  TM_REQUEST_UNDO,   /* rollback */
+  TM_REQUEST_CANCEL, /* ends it as it stands, after the turn that runs; answered also when it is
+                        over */
+  TM_REQUEST_WAKE,   /* a deadline or a lease may have passed; no reply */
+  TM_REQUEST_FORGET, /* it was purged: its hot copy goes; no reply */
 } tm_request_kind;
 
 typedef struct tm_request { /* made by tm__request_new, owned by the journal once submitted */
@@ -34,7 +37,9 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   char tenant[65];
   /* START */
   char system[65], flow[65], session[129];
-  char *user_id, *metadata_json; /* owned; NULL: none */
+  char *user_id, *metadata_json;             /* owned; NULL: none */
+  int64_t session_look;                      /* of a new session; ms, 0: never */
+  int64_t sessions_max, tenant_sessions_max; /* open ones; 0: no limit */
   /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value
    */
   char *input_json;   /* owned */
@@ -136,8 +141,9 @@ typedef struct tm_journal_options {
   int64_t lease_ms;
   size_t cache_bytes; /* hot copies kept at most */
   tm_scheduler_hint_fn hint;
-  void *hint_ud;      /* called with each new wake_at; NULL: none */
-  size_t queue_limit; /* requests that may wait for one conversation */
+  void *hint_ud;                   /* called with each new wake_at; NULL: none */
+  size_t queue_limit;              /* requests that may wait for one conversation */
+  const struct tm_retention *keep; /* NULL: checkpoints stay listed */
 } tm_journal_options;
 
 tm_status tm__journal_new(tm_journal **out, const tm_journal_options *o, tm_error *err);

@@ -10,12 +10,15 @@
 
 #include "core/json.h"
 #include "journal/render.h"
+#include "journal/retention.h"
 #include "journal/slot.h"
 
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
-#define ROWS_MAX     4096              /* looked at for one page */
-#define BYTES_MAX    (2 * 1024 * 1024) /* a page that has as many takes nothing more */
+#define ROWS_MAX     4096               /* looked at for one page */
+#define BYTES_MAX    (2 * 1024 * 1024)  /* a page that has as many takes nothing more */
+#define SEEN_MAX     (INT64_C(1) << 24) /* checkpoints that a cursor counts */
+#define PASSED_MAX   128                /* prompts that it counts: more than one may go back */
 
 typedef struct cursor { /* the first element of the page: the `index`th of that row */
   int64_t row;
@@ -37,6 +40,8 @@ typedef struct read_job {
   size_t count;
   int rows;
   cursor next; /* row 0: there is no more */
+  tm_checkpoints listed;
+  tm_buf candidate; /* a checkpoint that is listed if none behind it is */
 } read_job;
 
 /* ---- answering ---- */
@@ -48,6 +53,7 @@ static void answer(read_job *job, tm_status status, const tm_error *err) {
                           .error = status == TM_OK ? NULL : err};
   job->fn(job->ud, &reply);
   tm__buf_free(&job->out);
+  tm__buf_free(&job->candidate);
   free(job);
 }
 
@@ -189,30 +195,62 @@ static bool add_elements(read_job *job, const tm_row *row, const tm_row_fields *
   return more;
 }
 
-static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields *f) {
-  if (!row->checkpoint) return true;
-  if (job->count == job->limit) {
-    job->next = (cursor){row->id, 0};
-    return false;
-  }
+/* ---- checkpoints: the index of a cursor says what the rule has counted before its row ---- */
+
+static size_t counted(const tm_checkpoints *c) {
+  size_t seen = (size_t)(c->seen < SEEN_MAX ? c->seen : SEEN_MAX);
+  return seen * PASSED_MAX + (size_t)(c->passed < PASSED_MAX ? c->passed : PASSED_MAX - 1);
+}
+
+static void set_counted(tm_checkpoints *c, size_t index) {
+  c->seen = (int64_t)(index / PASSED_MAX);
+  c->passed = (int)(index % PASSED_MAX);
+}
+
+static void write_checkpoint(tm_buf *out, const tm_row *row, const tm_row_fields *f) {
   char id[24];
   (void)snprintf(id, sizeof(id), "%" PRId64, row->revision);
+  tm__buf_byte(out, '{');
+  tm__json_member_text(out, "checkpoint_id", id);
+  tm__json_member_raw(out, "step_id", f->step.len > 2 ? f->step : tm__slice(NULL));
+  tm__json_member_raw(out, "status", f->status);
+  tm__json_member_int(out, "revision", row->revision);
+  tm__json_member_int(out, "created", row->created);
+  tm__buf_byte(out, '}');
+}
+
+static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields *f) {
+  size_t before = counted(&job->listed);
+  tm_listing listing = tm__checkpoints_next(&job->listed, row, f);
+  if (listing == TM_NOT_LISTED) return !tm__checkpoints_done(&job->listed);
+  if (job->count == job->limit) {
+    tm__buf_clear(&job->candidate);
+    job->next = (cursor){row->id, before};
+    return false;
+  }
+  if (listing == TM_LISTED_IF_LAST) {
+    tm__buf_clear(&job->candidate);
+    write_checkpoint(&job->candidate, row, f);
+    return true;
+  }
   tm__json_comma(&job->out);
-  tm__buf_byte(&job->out, '{');
-  tm__json_member_text(&job->out, "checkpoint_id", id);
-  tm__json_member_raw(&job->out, "step_id", f->step.len > 2 ? f->step : tm__slice(NULL));
-  tm__json_member_raw(&job->out, "status", f->status);
-  tm__json_member_int(&job->out, "revision", row->revision);
-  tm__json_member_int(&job->out, "created", row->created);
-  tm__buf_byte(&job->out, '}');
+  write_checkpoint(&job->out, row, f);
   job->count++;
   return true;
+}
+
+static void add_candidate(read_job *job) {
+  if (job->candidate.len == 0) return;
+  tm__json_comma(&job->out);
+  tm__buf_slice(&job->out, tm__buf_view(&job->candidate));
+  job->next = (cursor){0};
 }
 
 static tm_status on_row(void *ud, const tm_row *row) {
   read_job *job = ud;
   if (job->rows++ >= ROWS_MAX) {
-    job->next = (cursor){row->id, 0};
+    bool counts = job->what == TM_READ_CHECKPOINTS;
+    job->next = (cursor){row->id, counts ? counted(&job->listed) : 0};
     return TM_ECANCELLED;
   }
   tm_row_fields f;
@@ -236,6 +274,7 @@ static tm_status read_page(read_job *job, const tm_store_access *a, bool in_memo
   tm_status status = tm__access_chain(a, in_memory, &job->head, first, story, on_row, job, err);
   if (status == TM_ENOTFOUND) return cursor_invalid(err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
+  add_candidate(job);
   add_next(job);
   return TM_OK;
 }
@@ -263,24 +302,31 @@ static tm_status read_record(read_job *job, const tm_store_access *a, bool in_me
   return status;
 }
 
+static tm_status not_found(const read_job *job, tm_error *err) {
+  return tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %s",
+                  job->id);
+}
+
 static tm_status conversation_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   read_job *job = (read_job *)(void *)base;
   bool in_memory = false;
   tm_status status = tm__access_head(a, tm__slice(job->id), &job->head, &in_memory, err);
-  if (status == TM_ENOTFOUND || (status == TM_OK && strcmp(job->head.tenant, job->tenant) != 0)) {
-    return tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %s",
-                    job->id);
-  }
+  if (status == TM_ENOTFOUND || (status == TM_OK && strcmp(job->head.tenant, job->tenant) != 0))
+    return not_found(job, err);
   if (status != TM_OK) return status;
-  if (job->what == TM_READ_CONVERSATION) return read_record(job, a, in_memory, err);
-  return read_page(job, a, in_memory, err);
+  status = job->what == TM_READ_CONVERSATION ? read_record(job, a, in_memory, err)
+                                             : read_page(job, a, in_memory, err);
+  bool gone = status != TM_OK && tm__access_is_gone(a, tm__slice(job->id));
+  return gone ? not_found(job, err) : status; /* purged while its rows were read */
 }
 
 void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,
-                             tm_slice cursor_text, int limit, tm_reply_fn fn, void *ud) {
+                             tm_slice cursor_text, int limit, const tm_checkpoints *listed,
+                             tm_reply_fn fn, void *ud) {
   tm_error err;
   read_job *job = job_new(s, fn, ud);
   if (job == NULL) return;
+  job->listed = listed != NULL ? *listed : tm__checkpoints(NULL, 0);
   job->what = what;
   job->limit = page_size(limit);
   tm_status status = TM_OK;
@@ -291,6 +337,7 @@ void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_rea
   } else if (cursor_text.len > 0 && !cursor_parse(&job->from, what, cursor_text)) {
     status = cursor_invalid(&err);
   }
+  if (what == TM_READ_CHECKPOINTS) set_counted(&job->listed, job->from.index);
   if (status != TM_OK) {
     answer(job, status, &err);
     return;

@@ -110,7 +110,8 @@ void tm__slot_go(tm_slot *s) {
   }
   s->deciding = false;
   if (s->phase == TM_SLOT_IDLE && !s->cached) {
-    if (s->record.loaded && !j->abandoned) {
+    bool open = !tm__conversation_is_over(s->record.head.status); /* others are seldom asked for */
+    if (s->record.loaded && open && !j->abandoned) {
       cache(s);
     } else {
       tm__slot_free(s);
@@ -174,8 +175,24 @@ static int64_t pause_after(int64_t waited_us) {
   return ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms;
 }
 
+/* Nobody who waits keeps the conversation from being ended; false: nobody behind him wants that. */
+static bool raise_cancel(tm_slot *s) {
+  tm_request *before = s->first;
+  if (before == NULL || before->kind == TM_REQUEST_CANCEL) return false;
+  while (before->queue != NULL && before->queue->kind != TM_REQUEST_CANCEL)
+    before = before->queue;
+  tm_request *r = before->queue;
+  if (r == NULL) return false;
+  before->queue = r->queue;
+  if (s->last == r) s->last = before;
+  s->waiting--;
+  tm__slot_push_front(s, r);
+  return true;
+}
+
 void tm__slot_pause(tm_slot *s, int64_t ms) {
   tm__slot_forget(s);
+  if (raise_cancel(s)) return;
   tm_error err;
   if (tm__timer_start(s->journal->o.worker, ms < 1 ? 1 : (uint64_t)ms, on_timer, s, &s->timer,
                       &err) == TM_OK) {

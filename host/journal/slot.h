@@ -215,6 +215,7 @@ tm_status tm__version_missing(const tm_slot *s, tm_error *err);
 void tm__turn_run(tm_slot *s, tm_turn_kind kind);
 void tm__turn_undo(tm_slot *s, const tm_draft *draft,
                    int64_t base);      /* likewise, without executor */
+void tm__turn_cancel(tm_slot *s);      /* likewise: ends the conversation */
 void tm__turn_appended(tm_message *m); /* t->append has come back */
 void tm__turn_lost(tm_turn *t);        /* the record was changed by another process */
 void tm__turn_failed(tm_turn *t);      /* with t->error; nothing is out any more */

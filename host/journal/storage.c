@@ -97,6 +97,15 @@ static void note_result(tm_storage *s, const char *tenant, bool write, tm_status
 
 /* ---- commits ---- */
 
+static void set_session_limit(tm_commit_job *job) {
+  (void)tm__fail(
+      &job->error, TM_ELIMIT, "session.limit",
+      "too many sessions are open (max_concurrent_sessions %lld, max_sessions_per_tenant "
+      "%lld; 0 is no limit); go on in a session that is open, or try again later",
+      (long long)job->commit.sessions_max, (long long)job->commit.tenant_sessions_max);
+  job->error.retry_after_ms = 10000;
+}
+
 static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) {
   tm_status status = group == TM_OK ? job->commit.status : group;
   const char *id = job->commit.head.id;
@@ -107,6 +116,9 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
   } else if (status == TM_ECONFLICT) {
     (void)tm__fail(&job->error, status, "store.conflict",
                    "conversation %s was changed by another process meanwhile", id);
+  } else if (status == TM_ELIMIT &&
+             (job->commit.sessions_max > 0 || job->commit.tenant_sessions_max > 0)) {
+    set_session_limit(job);
   } else if (status == TM_ELIMIT) {
     (void)tm__fail(&job->error, status, "store.no_room",
                    "there is no room for another conversation in memory until one of those that "

@@ -156,6 +156,27 @@ void tm__turn_undo(tm_slot *s, const tm_draft *draft, int64_t base) {
   tm__turn_undone(t, draft, base);
 }
 
+/* An unfinished turn ends with the conversation: whoever asks for it again gets this row. */
+void tm__turn_cancel(tm_slot *s) {
+  tm_record *rec = &s->record;
+  tm_turn *t = turn_new(s, TM_TURN_UNDO);
+  if (t == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a cancellation");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  t->request = tm__slot_pop(s);
+  t->begun = rec->head.status == TM_ACTIVE;
+  t->start = t->begun && rec->start;
+  t->key = t->begun ? rec->key : 0;
+  t->body = rec->body;
+  const tm_draft draft = {.status = TM_CANCELLED,
+                          .state = tm__buf_view(&rec->state),
+                          .runtime = tm__buf_view(&rec->runtime)};
+  tm__turn_commit(t, &draft);
+}
+
 /* ---- ends ---- */
 
 void tm__turn_failed(tm_turn *t) {
@@ -194,7 +215,8 @@ void tm__turn_lost(tm_turn *t) {
   if (!t->ended) x->cancel(x->ud, t);
   tm_request *r = t->request;
   t->request = NULL;
-  if (r != NULL && t->begun) r->floor = s->record.head.revision;
+  bool cancels = r != NULL && r->kind == TM_REQUEST_CANCEL;
+  if (r != NULL && t->begun && !cancels) r->floor = s->record.head.revision;
   if (r != NULL && t->begun && r->kind == TM_REQUEST_WAKE) {
     tm__request_free(r);
     r = NULL;

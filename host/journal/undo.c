@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "journal/retention.h"
 #include "journal/slot.h"
 
 #define STEPS_MAX 100
@@ -20,6 +21,7 @@ typedef struct undo_job {
   int passed;       /* prompts passed */
   int allowed;      /* that the flow lets one pass: `rollback` in the runtime part; 0: none */
   int rows;
+  tm_checkpoints listed;
   tm_texts calls, executions; /* of the rows passed: step seqs of calls, and steps */
   int64_t target, target_created;
   /* the target */
@@ -29,24 +31,10 @@ typedef struct undo_job {
 
 /* ---- the walk back ---- */
 
-static bool is_waiting(tm_conversation_status status) {
-  return status == TM_WAITING_INPUT || status == TM_WAITING_APPROVAL ||
-         status == TM_WAITING_EVENT || status == TM_WAITING_AGENT;
-}
-
-/* An undo row stands for its base, which comes next. */
-static bool ends_waiting(const tm_row *row, const tm_row_fields *f) {
-  tm_conversation_status status;
-  return row->kind != TM_ROW_BEGIN && row->kind != TM_ROW_CALL && row->kind != TM_ROW_UNDO &&
-         tm__row_status(f, &status) && is_waiting(status);
-}
-
-/* A prompt that was repeated after a refused answer is still the same prompt. */
 static bool is_target(undo_job *job, const tm_row *row, const tm_row_fields *f) {
-  if (!ends_waiting(row, f)) return false;
-  if (job->checkpoint != 0) return row->revision == job->checkpoint && row->checkpoint;
-  if (tm__json_get_int(f->prompt, "attempt", 1) > 1) return false;
-  return job->prompts_left-- == 0;
+  if (job->checkpoint != 0)
+    return tm__ends_waiting(row, f) && row->revision == job->checkpoint && row->checkpoint;
+  return tm__is_new_prompt(row, f) && job->prompts_left-- == 0;
 }
 
 static bool keep_call(undo_job *job, const tm_row_fields *f) {
@@ -82,17 +70,30 @@ static bool may_go_back(undo_job *job, const tm_row_fields *f) {
   return false;
 }
 
+/* One can go to a checkpoint only while it is listed. */
+static tm_status take_target(undo_job *job, const tm_row *row, tm_listing listing) {
+  if (job->checkpoint != 0 && listing == TM_NOT_LISTED) return TM_ECANCELLED;
+  job->target = row->id;
+  job->target_created = row->created;
+  return job->checkpoint != 0 && listing == TM_LISTED_IF_LAST ? TM_OK : TM_ECANCELLED;
+}
+
+/* Behind a target that is listed only if nothing older can be gone to. */
+static tm_status look_behind(undo_job *job, tm_listing listing) {
+  if (listing == TM_LISTED_IF_LAST) job->target = 0;
+  bool enough = listing == TM_LISTED_IF_LAST || tm__checkpoints_done(&job->listed);
+  return enough || ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   undo_job *job = ud;
   tm_row_fields f;
   tm__row_fields(&f, row->body);
   if (job->rows == 0 && !may_go_back(job, &f)) return TM_ECONFLICT;
-  if (is_target(job, row, &f)) {
-    job->target = row->id;
-    job->target_created = row->created;
-    return TM_ECANCELLED;
-  }
-  job->passed += ends_waiting(row, &f) && tm__json_get_int(f.prompt, "attempt", 1) <= 1;
+  tm_listing listing = tm__checkpoints_next(&job->listed, row, &f);
+  if (job->target != 0) return look_behind(job, listing);
+  if (is_target(job, row, &f)) return take_target(job, row, listing);
+  job->passed += tm__is_new_prompt(row, &f);
   bool kept = row->kind == TM_ROW_CALL ? keep_call(job, &f) : keep_executions(job, &f);
   if (!kept) return TM_ENOMEM;
   return ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
@@ -258,7 +259,8 @@ void tm__undo_find(tm_slot *s) {
   job->force = r->force;
   job->steps = r->steps;
   job->checkpoint = r->checkpoint;
-  job->prompts_left = is_waiting(s->record.head.status) ? r->steps : r->steps - 1;
+  job->listed = tm__checkpoints(s->journal->o.keep, tm__journal_now(s->journal));
+  job->prompts_left = tm__is_waiting(s->record.head.status) ? r->steps : r->steps - 1;
   job->base.job.work = undo_work;
   job->base.done = undo_done;
   tm__slot_read(s, &job->base);

@@ -107,12 +107,21 @@ function tm.ConversationFlow(flow) end
 ---@field cache_agent_responses? false
 
 ---@class tm.Orchestrator
----@field session_config? { default_timeout: tm.Duration?, concurrency: "queue"? }
+---@field session_config? tm.SessionConfig
 ---@field error_config? { max_retries: integer?, retry_delay: tm.Duration?, auto_recovery: false? }
 ---@field performance_config? tm.PerformanceConfig
 ---@field persistence_config? tm.PersistenceConfig
 ---@field tenant_isolation? false
 ---@field encryption? boolean as encrypt_sensitive_data of every flow
+
+---@class tm.SessionConfig
+---@field default_timeout? tm.Duration interaction_timeout of flows that say none
+---@field idle_session_timeout? tm.Duration a session without open conversations ends; 0: never
+---@field session_cleanup_interval? tm.Duration a session is looked at not more often
+---@field max_concurrent_sessions? integer open sessions of the store when one is begun; 0: any
+---@field session_prefix? string before generated session ids; at most 64 bytes
+---@field quota_limits? { max_sessions_per_tenant: integer? }
+---@field concurrency? "queue"
 
 ---@class tm.PerformanceConfig
 ---@field step_timeout? tm.Duration wall clock of one attempt of a step
@@ -122,6 +131,7 @@ function tm.ConversationFlow(flow) end
 ---@class tm.PersistenceConfig
 ---@field auto_checkpoint? boolean
 ---@field checkpoint_interval? tm.Duration
+---@field max_checkpoints? integer listed of one conversation; 0: all
 ---@field auto_save? boolean false: as persist_state = false
 ---@field compression? boolean compress_state of the flows that do not say it
 ---@field encryption? boolean as encrypt_sensitive_data of every flow

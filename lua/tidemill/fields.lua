@@ -138,8 +138,13 @@ M.orchestrator = {
 M.session_config = {
   default_timeout = of "duration", concurrency = of("string", { among = { "queue" },
     later = set("reject", "merge", "interrupt") }),
-  idle_session_timeout = LATER, session_cleanup_interval = LATER, max_concurrent_sessions = LATER,
-  session_prefix = LATER, tenant_id = LATER, quota_limits = LATER,
+  idle_session_timeout = of "duration", session_cleanup_interval = of "duration",
+  max_concurrent_sessions = of("integer", { min = 0 }), session_prefix = of "string",
+  quota_limits = of "table", tenant_id = LATER,
+}
+M.quota_limits = {
+  max_sessions_per_tenant = of("integer", { min = 0 }), max_steps_per_session = LATER,
+  rate_limit_per_minute = LATER, max_tokens = LATER, max_cost = LATER,
 }
 M.error_config = {
   max_retries = of("integer", { min = 0, max = 100 }), retry_delay = of "duration",
@@ -152,9 +157,9 @@ M.performance_config = {
 M.persistence_config = {
   auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",
   compression = of "boolean", encryption = of "boolean", tenant_isolation = only(false),
-  backend = LATER, database_path = LATER, max_checkpoints = LATER, state_directory = LATER,
-  redis_host = LATER, redis_port = LATER, redis_db = LATER, session_ttl = LATER,
-  encryption_key = LATER,
+  max_checkpoints = of("integer", { min = 0 }),
+  backend = LATER, database_path = LATER, state_directory = LATER, redis_host = LATER,
+  redis_port = LATER, redis_db = LATER, session_ttl = LATER, encryption_key = LATER,
 }
 
 return M

@@ -16,6 +16,7 @@ local M = {}
 ---@field compress boolean
 ---@field seal boolean if any of those that may ask for it does
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
+---@field checkpoints integer? how many are listed; nil: as agent_config.yaml says
 
 local ROLLBACK_MOST = 100
 
@@ -35,6 +36,21 @@ end
 
 local SECTIONS = { "session_config", "error_config", "performance_config", "persistence_config" }
 
+local PREFIX_MOST = 64
+
+local function check_sessions(session, report)
+  local quota, prefix = session.quota_limits, session.session_prefix
+  local ok = type(quota) ~= "table"
+    or schema.check(fields.quota_limits, quota, "orchestrator.session_config.quota_limits", report)
+  if type(prefix) == "string" and (#prefix > PREFIX_MOST or prefix:find "[\0-\31]"
+    or not utf8.len(prefix)) then
+    report(("orchestrator.session_config: 'session_prefix' has at most %d bytes of UTF-8 and no "
+      .. "control characters"):format(PREFIX_MOST), "fields")
+    return false
+  end
+  return ok
+end
+
 ---Checks an orchestrator table and its sections.
 ---@param orchestrator table
 ---@param report fun(text: string, rule: string)
@@ -47,10 +63,27 @@ function M.check_orchestrator(orchestrator, report)
       ok = schema.check(fields[name], section, "orchestrator." .. name, report) and ok
     end
   end
-  return ok
+  local session = orchestrator.session_config
+  return check_sessions(type(session) == "table" and session or {}, report) and ok
 end
 
 local duration = schema.duration
+
+---What a system says about the sessions of its conversations, for the host; nil: nothing.
+---@param orchestrator table checked
+---@return { idle_ms: integer?, look_ms: integer?, most: integer?, tenant_most: integer?,
+---  prefix: string? }?
+function M.sessions(orchestrator)
+  local session = orchestrator.session_config or {}
+  local rules = {
+    idle_ms = duration(session.idle_session_timeout),
+    look_ms = duration(session.session_cleanup_interval),
+    most = session.max_concurrent_sessions,
+    tenant_most = (session.quota_limits or {}).max_sessions_per_tenant,
+    prefix = session.session_prefix,
+  }
+  return next(rules) and rules or nil
+end
 
 ---The settings of a flow. All tables have been checked.
 ---@param own table the flow's `settings`
@@ -77,6 +110,7 @@ function M.resolve(own, orchestrator, config)
     compress = first(own.compress_state, persistence.compression, config.compress, false),
     seal = any(own.encrypt_sensitive_data, orchestrator.encryption, persistence.encryption,
       config.seal),
+    checkpoints = persistence.max_checkpoints,
     rollback = own.enable_rollback and (own.max_rollback_steps or ROLLBACK_MOST) or 0,
   }
 end

@@ -228,7 +228,8 @@ end
 ---@return string json
 function M.describe(system)
   local described = { name = system.name, description = system.description,
-    agents = json.array {}, flows = json.array {} }
+    agents = json.array {}, flows = json.array {},
+    session_config = settings.sessions(system.orchestrator) }
   for i, name in ipairs(system.agent_order) do
     local agent = system.agents[name]
     described.agents[i] = { name = name, user_id = agent.user_id, type = agent.type,

@@ -83,6 +83,19 @@ void tm_conversation_rollback(tm_host *h, const char *tenant, const char *id, in
   asked(h, fn, ud, "rollback %s %s %d %s %d", tenant, id, steps, or_dash(checkpoint), force);
 }
 
+void tm_session_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
+                     int limit, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "sessions %s %s %s %d", tenant, or_dash(status), or_dash(cursor), limit);
+}
+
+void tm_session_read(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "session %s %s", tenant, id);
+}
+
+void tm_session_end(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "end %s %s", tenant, id);
+}
+
 void tm_systems_read(tm_host *h, const char *system, const char *flow, tm_reply_fn fn, void *ud) {
   asked(h, fn, ud, "systems %s %s", or_dash(system), or_dash(flow));
 }
@@ -228,6 +241,11 @@ static void reads(void **state) {
   reaches(f, "GET " BASE "/checkpoints?cursor=a%2Bb&limit=1", "X-Tidemill-Tenant: t\r\n", NULL, 200,
           "read t " ID " 3 a+b 1");
   reaches(f, "GET /v1/conversations", "", NULL, 200, "list default - - - - - 0");
+  reaches(f, "GET /v1/sessions", "", NULL, 200, "sessions default - - 0");
+  reaches(f, "GET /v1/sessions?status=ended&limit=3&cursor=1f-61", "X-Tidemill-Tenant: t\r\n", NULL,
+          200, "sessions t ended 1f-61 3");
+  reaches(f, "GET /v1/sessions/a%20b", "", NULL, 200, "session default a b");
+  reaches(f, "DELETE /v1/sessions/s1", "X-Tidemill-Tenant: t\r\n", NULL, 200, "end t s1");
   reaches(f,
           "GET /v1/conversations?session_id=s%201&status=waiting_input&system=x&flow_id=y"
           "&limit=7&cursor=c",
@@ -302,9 +320,6 @@ static void knows_what_is_not_there(void **state) {
                                       "POST " BASE "/takeover",
                                       "POST " BASE "/handback",
                                       "GET " BASE "/events",
-                                      "GET /v1/sessions",
-                                      "GET /v1/sessions/a",
-                                      "DELETE /v1/sessions/a",
                                       "GET /v1/outbox?status=dead",
                                       "GET /v1/systems/a/flows/b/graph?format=svg",
                                       "GET /metrics",

@@ -262,6 +262,53 @@ static void not_supported_yet(void **state) {
                   "orchestrator: {session_config: {concurrency: queue, tenant_id: null}}\n");
 }
 
+#define KEPT "workflow_persistence.retention."
+
+/* Two names of one setting. */
+static void says_the_same_by_two_names(void **state) {
+  fixture *f = *state;
+  assert_loads(f, "workflow_persistence:\n  retention: {session_ttl: 60, cleanup_interval: 5}\n");
+  assert_string_equal(item(f, "workflow_persistence.sqlite.retention.session_ttl"), "60 file:2");
+  assert_string_equal(item(f, "orchestrator.persistence_config.session_ttl"), "60 file:2");
+  assert_string_equal(item(f, "workflow_persistence.redis.session_ttl"), "0 default");
+  assert_loads(f, "orchestrator: {persistence_config: {session_ttl: 1h, max_checkpoints: 3}}\n");
+  assert_int_equal(tm__config_ms(f->config, KEPT "session_ttl"), 3600000);
+  assert_int_equal(
+      tm__config_int(f->config, "workflow_persistence.general.max_checkpoints_per_session"), 3);
+  assert_loads(f, "workflow_persistence:\n  retention: {conversation_ttl: 1d}\n"
+                  "  sqlite: {retention: {conversation_ttl: 86400}}\n");
+  assert_refused(f,
+                 "workflow_persistence:\n  retention: {conversation_ttl: 1d}\n"
+                 "  sqlite: {retention: {conversation_ttl: 86401}}\n",
+                 "3:",
+                 "workflow_persistence.sqlite.retention.conversation_ttl contradicts " KEPT
+                 "conversation_ttl in ");
+  assert_has(f->err.message, "c.yaml:2");
+  assert_refused(f,
+                 "workflow_persistence: {general: {max_checkpoints_per_session: 1}}\n"
+                 "orchestrator: {persistence_config: {max_checkpoints: 2}}\n",
+                 "2:", "which means the same; remove one");
+  assert_loads(f, "workflow_persistence:\n  backend: memory\n"
+                  "  retention: {conversation_ttl: 7}\n"
+                  "  sqlite: {retention: {conversation_ttl: 5}}\n"); /* for another backend */
+  assert_int_equal(tm__config_ms(f->config, KEPT "conversation_ttl"), 7000);
+  assert_loads(f, "workflow_persistence:\n  backend: redis\n  redis: {session_ttl: 90}\n");
+  assert_int_equal(tm__config_ms(f->config, KEPT "session_ttl"), 90000);
+  assert_refused(f, "workflow_persistence: {retention: {cleanup_interval: 0.5}}\n", "1:", "1");
+}
+
+static void bounds_the_prefix_of_sessions(void **state) {
+  fixture *f = *state;
+  char text[200];
+  assert_loads(f, "orchestrator: {session_config: {session_prefix: tenant_7_}}\n");
+  (void)snprintf(text, sizeof(text), "orchestrator: {session_config: {session_prefix: %065d}}\n",
+                 0);
+  (void)snprintf(strstr(text, "prefix: ") + 8, 80, "a%064d}}\n", 0);
+  assert_refused(f, text, "1", "session_prefix has at most 64 bytes");
+  assert_refused(f, "orchestrator: {session_config: {session_prefix: \"a\\tb\"}}\n", "1",
+                 "no control characters");
+}
+
 static void contradictions(void **state) {
   fixture *f = *state;
   assert_refused(f,
@@ -416,6 +463,8 @@ int main(void) {
       WITH_FIXTURE(unknown_keys),
       WITH_FIXTURE(all_problems_at_once),
       WITH_FIXTURE(not_supported_yet),
+      WITH_FIXTURE(says_the_same_by_two_names),
+      WITH_FIXTURE(bounds_the_prefix_of_sessions),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),
       WITH_FIXTURE(unused_sections),

@@ -245,23 +245,30 @@ static const char guide[] = "workflow_persistence:\n"
 static void the_guides_file(void **state) {
   fixture *f = *state;
   char text[4096];
-  (void)snprintf(text, sizeof(text), guide,
-                 "    retention:\n"
-                 "      conversation_ttl: 2592000  # 30 days in seconds\n"
-                 "      checkpoint_ttl: 604800     # 7 days in seconds\n"
-                 "      session_ttl: 86400         # 24 hours in seconds\n"
-                 "      cleanup_interval: 3600     # 1 hour cleanup cycle\n",
+  static const char retention[] = "    retention:\n"
+                                  "      conversation_ttl: 2592000  # 30 days in seconds\n"
+                                  "      checkpoint_ttl: 604800     # 7 days in seconds\n"
+                                  "      session_ttl: 86400         # 24 hours in seconds\n"
+                                  "      cleanup_interval: 3600     # 1 hour cleanup cycle\n";
+  (void)snprintf(text, sizeof(text), guide, retention,
                  "    max_checkpoints_per_session: 100\n"
                  "    enable_compression: true\n"
                  "memory:\n"
                  "  shared_memory: true\n"
                  "  backend: 'redis'  # 'redis' or 'in_memory'\n");
-  assert_refused(f, text, "15:25: ",
-                 "workflow_persistence.sqlite.retention.conversation_ttl: not supported yet: ended "
-                 "conversations are kept; leave it out or write 0");
-  assert_has(f->err.message, " more)"); /* eight in all */
-  (void)snprintf(text, sizeof(text), guide, "", "memory:\n");
+  assert_refused(f, text, NULL, "memory.shared_memory: not supported yet: agents have no memory");
+  (void)snprintf(text, sizeof(text), guide, retention,
+                 "    max_checkpoints_per_session: 100\n"
+                 "memory:\n");
   assert_loads(f, text);
+  assert_int_equal(tm__config_ms(f->config, "workflow_persistence.retention.conversation_ttl"),
+                   INT64_C(2592000000));
+  assert_int_equal(tm__config_ms(f->config, "workflow_persistence.retention.checkpoint_ttl"),
+                   604800000);
+  assert_int_equal(tm__config_ms(f->config, "workflow_persistence.retention.session_ttl"),
+                   86400000);
+  assert_int_equal(tm__config_int(f->config, "orchestrator.persistence_config.max_checkpoints"),
+                   100);
   assert_int_equal(f->warned, 3); /* the sections for other backends */
   assert_int_equal(tm__config_ms(f->config, "workflow_persistence.sqlite.timeout"), 30000);
   assert_int_equal(tm__config_int(f->config, "memory.redis.port"), 6379);

@@ -127,8 +127,8 @@ static inline void check_reply(const reply *r, bool sound) {
 /* The caller frees `json`. */
 static inline reply read_page(tm_read what, tm_slice cursor, int limit) {
   reply r = {0};
-  tm__reader_conversation(NULL, TM_S("default"), TM_S(CONVERSATION), what, cursor, limit, on_answer,
-                          &r);
+  tm__reader_conversation(NULL, TM_S("default"), TM_S(CONVERSATION), what, cursor, limit, NULL,
+                          on_answer, &r);
   return r;
 }
 

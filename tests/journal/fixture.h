@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "journal/janitor.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
 
@@ -79,6 +80,10 @@ typedef struct fixture {
   tm_registry *registry;
   bool compress, seal; /* what drafts ask for */
   size_t queue_limit, cache_bytes;
+  tm_retention keep;
+  int rollback;              /* that the flow allows; 0: not said */
+  const char *session;       /* of conversations that begin */
+  tm_session_rules sessions; /* of their system */
   int64_t lease_ms, retry_ms;
   host hosts[HOSTS];
   uv_mutex_t lock; /* of everything below */
@@ -136,8 +141,12 @@ typedef struct paper { /* the texts of a draft */
 
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
-  tm__buf_printf(&p->runtime, "{\"seq\":%d,\"summary\":\"after %d\"}", (int)r->count,
-                 (int)r->count);
+  tm__buf_byte(&p->runtime, '{');
+  if (r->host->fx->rollback > 0)
+    tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
+  tm__json_member_int(&p->runtime, "seq", r->count);
+  tm__json_key(&p->runtime, "summary");
+  tm__buf_printf(&p->runtime, "\"after %d\"}", (int)r->count);
   tm__buf_printf(
       &p->steps,
       "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\",\"type\":\"action\"}]",
@@ -470,7 +479,12 @@ static inline answer *start_keyed(host *h, char id[TM_ID_SIZE], const char *what
   tm_request *r = request_new(h->fx->tenant, TM_REQUEST_START, id);
   (void)snprintf(r->system, sizeof(r->system), "shop");
   (void)snprintf(r->flow, sizeof(r->flow), "orders");
-  (void)snprintf(r->session, sizeof(r->session), "s1");
+  (void)snprintf(r->session, sizeof(r->session), "%s", h->fx->session);
+  r->user_id = strdup("u");
+  r->metadata_json = strdup("{\"vip\":true}");
+  r->session_look = tm__session_first_look(&h->fx->keep, &h->fx->sessions, fixture_now(h->fx));
+  r->sessions_max = h->fx->sessions.most;
+  r->tenant_sessions_max = h->fx->sessions.tenant_most;
   tm_buf input = {0};
   tm__buf_printf(&input, "{\"message\":\"%s\",\"metadata\":null,\"user_id\":\"u\"}", what);
   r->input_json = tm__buf_take(&input);
@@ -513,11 +527,16 @@ static inline void wake(host *h, const char *id) {
   wake_for(h, h->fx->tenant, id);
 }
 
+static inline answer *cancel(host *h, const char *id) {
+  return submit(h, request_new(h->fx->tenant, TM_REQUEST_CANCEL, id));
+}
+
 static inline answer *read_it(fixture *fx, const char *id, tm_read what, const char *cursor,
                               int limit) {
   answer *a = answer_new(fx);
+  const tm_checkpoints listed = tm__checkpoints(&fx->keep, fixture_now(fx));
   tm__reader_conversation(fx->storage, tm__slice(fx->tenant), tm__slice(id), what,
-                          tm__slice(cursor), limit, on_reply, a);
+                          tm__slice(cursor), limit, &listed, on_reply, a);
   return await(a);
 }
 
@@ -613,7 +632,8 @@ static inline void host_start(fixture *fx, int n) {
                           .executor = {h, exec_run, exec_cancel},
                           .lease_ms = fx->lease_ms,
                           .cache_bytes = fx->cache_bytes,
-                          .queue_limit = fx->queue_limit};
+                          .queue_limit = fx->queue_limit,
+                          .keep = &fx->keep};
   (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));
   assert_int_equal(tm__journal_new(&h->journal, &o, &err), TM_OK);
 }
@@ -728,7 +748,8 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                   .queue_limit = 8,
                   .cache_bytes = 1 << 20,
                   .lease_ms = LEASE_MS,
-                  .retry_ms = 1000};
+                  .retry_ms = 1000,
+                  .session = "s1"};
   const char *tmp = getenv("TMPDIR");
   (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");
   assert_non_null(mkdtemp(fx->dir));

@@ -126,7 +126,7 @@ static void test_foreign(void **unused) {
     for (size_t i = 0; i < 4; i++) {
       answer *a = answer_new(&fx);
       tm__reader_conversation(fx.storage, i == 0 ? TM_S("t2") : TM_S("t1"), tm__slice(ids[i]),
-                              TM_READ_CONVERSATION, (tm_slice){0}, 0, on_reply, a);
+                              TM_READ_CONVERSATION, (tm_slice){0}, 0, NULL, on_reply, a);
       assert_refused(a, TM_ENOTFOUND, "conversation.not_found");
     }
   }

@@ -213,3 +213,41 @@ describe("render", function()
     assert.error_matches(function() render("turn", 7, 80, false) end, "JSON object")
   end)
 end)
+
+describe("sessions", function()
+  local session = { session_id = "s1", user_id = "ann", metadata = json.null, status = "open",
+    open_conversations = 2, created = 1763800000000, last_activity = 1763800060000,
+    ended = json.null }
+
+  it("are listed within the columns, whatever their names", function()
+    local long = { session_id = ("é"):rep(120), user_id = json.null, status = "ended",
+      open_conversations = 0, created = 1763800000000, last_activity = 1763800000000,
+      ended = 1763800000000 }
+    for _, columns in ipairs { 20, 40, 80 } do
+      local shown = render("sessions", { items = { session, long } }, columns, false)
+      assert.is_true(widest(shown) <= columns, shown)
+      local _, count = shown:gsub("é", "")
+      assert.equal(120, count)
+    end
+    local first = lines(render("sessions", { items = { session }, next = "1f-61" }, 80, false))
+    assert.same({ "s1  open, 2 open conversations",
+      "    2025-11-22 08:26:40, last active 2025-11-22 08:27:40, user ann",
+      "more: --cursor 1f-61" }, first)
+    assert.equal("no sessions\n", render("sessions", { items = {} }, 80, false))
+  end)
+
+  it("are shown with their times", function()
+    local shown = render("session", session, 80, false)
+    assert.matches("session_id%s+s1\n", shown)
+    assert.matches("last_activity%s+2025%-11%-22 08:27:40\n", shown)
+    assert.is_nil(shown:find("ended", 1, true))
+  end)
+
+  it("and what a purge removed are one line each", function()
+    assert.equal("removed: 1 conversation, 0 sessions\n", render("purge", { dry_run = false,
+      conversations = 1, sessions = 0, sessions_ended = 0 }, 80, false))
+    assert.equal("would be removed: 0 conversations, 2 sessions\n"
+      .. "would be ended: 3 sessions that nobody used\n", render("purge", { dry_run = true,
+      conversations = 0, sessions = 2, sessions_ended = 3 }, 80, false))
+  end)
+end)

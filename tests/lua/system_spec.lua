@@ -172,7 +172,8 @@ describe("what is not supported yet", function()
       error_config = { max_retries = 1, retry_delay = 1, auto_recovery = false },
       persistence_config = { auto_checkpoint = false, checkpoint_interval = 5, auto_save = false },
       performance_config = { step_timeout = 9, parallel_execution = false }]])
-    for _, field in ipairs { "memory_manager = {}", 'session_config = { session_prefix = "x" }',
+    for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
+      "session_config = { quota_limits = { max_tokens = 5 } }",
       'session_config = { concurrency = "merge" }', "error_config = { fallback_responses = {} }",
       "error_config = { auto_recovery = true }", 'persistence_config = { backend = "sqlite" }',
       "performance_config = { max_workflow_duration = 5 }", "quota_limits = {}",
@@ -181,6 +182,16 @@ describe("what is not supported yet", function()
     end
     assert.matches("error_config: unknown field 'max_retry'; did you mean 'max_retries'",
       orchestrated "error_config = { max_retry = 1 }", 1, true)
+  end)
+
+  it("does not concern sessions, whose rules are described for the host", function()
+    local text = Host.script(END, 'start_step = "last",'):gsub("return tm.system {", [[%0
+      orchestrator = tm.ConversationOrchestrator { session_config = {
+        idle_session_timeout = "30m", session_cleanup_interval = 60, max_concurrent_sessions = 5,
+        session_prefix = "shop_", quota_limits = { max_sessions_per_tenant = 2 } } },]])
+    assert.same({ idle_ms = 1800000, look_ms = 60000, most = 5, prefix = "shop_", tenant_most = 2 },
+      Host.new(text):load().session_config)
+    assert.is_nil(Host.new(Host.script(END, 'start_step = "last",')):load().session_config)
   end)
 
   it("is refused as a provider of the configuration", function()

@@ -244,6 +244,9 @@ static void read_all(void (*expect)(void)) {
   tm_conversation_list(host, &f, on_reply, ask());
   await();
   expect();
+  tm_session_list(host, NULL, "open", NULL, 0, on_reply, ask());
+  await();
+  expect();
   tm_systems_read(host, NULL, NULL, on_reply, ask());
   expect();
   tm_systems_read(host, "small", "count", on_reply, ask());
@@ -274,6 +277,83 @@ static void test_read(void **state) {
                         .run = read_clear,
                         .verify = read_again,
                         .tear_down = end});
+}
+
+/* ---- sessions and retention ---- */
+
+static char session[32];
+
+/* Each trial costs syncs. */
+static bool on_disk(void) {
+  return strstr(backend, "sqlite") != NULL;
+}
+
+static void begin_session(void) {
+  begin_well("small", "count");
+  (void)snprintf(session, sizeof(session), "%s", key);
+}
+
+static void end_it(void) {
+  tm_session_end(host, NULL, session, on_reply, ask());
+  await();
+}
+
+static void end_session(void) {
+  end_it();
+  expect_clear();
+}
+
+static void expect_ended(void) {
+  end_it();
+  expect_ok("end a session");
+  expect_text("\"status\":\"ended\"");
+  look(TM_READ_CONVERSATION);
+  expect_text("\"status\":\"cancelled\"");
+}
+
+static void test_session_end(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "the end of a session",
+                        .set_up = open_hot_world,
+                        .prepare = begin_session,
+                        .run = end_session,
+                        .verify = expect_ended,
+                        .tear_down = end,
+                        .sample = on_disk() ? 10 : 1});
+}
+
+static void end_and_wait(void) {
+  begin_session();
+  expect_ended();
+  now_ms += 2000;
+}
+
+static void purge_it(void) {
+  tm_host_purge(host, 0, on_reply, ask());
+  await();
+}
+
+static void purge(void) {
+  purge_it();
+  expect_clear();
+}
+
+static void expect_purged(void) {
+  purge_it();
+  expect_ok("purge");
+  look(TM_READ_CONVERSATION);
+  if (last.status != TM_ENOTFOUND) complain("what was purged is there: %s", last.json);
+}
+
+static void test_purge(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "a purge",
+                        .set_up = open_hot_world,
+                        .prepare = end_and_wait,
+                        .run = purge,
+                        .verify = expect_purged,
+                        .tear_down = end,
+                        .sample = on_disk() ? 10 : 1});
 }
 
 /* ---- over HTTP ---- */
@@ -407,6 +487,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_deadline),
       cmocka_unit_test(test_rollback),
       cmocka_unit_test(test_read),
+      cmocka_unit_test(test_session_end),
+      cmocka_unit_test(test_purge),
       cmocka_unit_test(test_http),
       cmocka_unit_test(test_reload),
       cmocka_unit_test_setup_teardown(test_begin, use_sqlite, use_memory),
@@ -414,6 +496,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_message_outside, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_rollback, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_read, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_session_end, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_purge, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_stop_memory, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_message, use_seals, use_no_seals),
       cmocka_unit_test_setup_teardown(test_message_outside, use_seals, use_no_seals),

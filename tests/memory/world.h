@@ -92,6 +92,7 @@ static void start(void) {
       db,
       backend,
       "server.workers=1",
+      "workflow_persistence.retention.conversation_ttl=1",
       sealed ? "workflow_persistence.general.enable_compression=true" : NULL,
       "workflow_persistence.general.enable_encryption=true",
       "workflow_persistence.general.encryption_key=q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE=",

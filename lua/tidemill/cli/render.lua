@@ -172,6 +172,61 @@ function views.conversation(answer, to)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- Sessions
+
+--- One line where the id and what it does fit, the rest below.
+local function add_session(lines, item, to)
+  local id, stands = show(item.session_id), show(item.status)
+  local open = item.open_conversations
+  if math.type(open) == "integer" and open > 0 then
+    stands = ("%s, %s"):format(stands, counted(open, "open conversation"))
+  end
+  local fits = text.width(id) + 2 + text.width(stands) <= to.columns
+  lines[#lines + 1] = fits and text.paint("bold", id, to.colour) .. "  " .. stands
+    or text.paint("bold", text.block(id, to.columns, ""), to.colour) .. "\n"
+      .. text.block(stands, to.columns, "    ")
+  local about = ("%s, last active %s"):format(text.time(item.created),
+    text.time(item.last_activity))
+  if given(item.user_id) then about = about .. ", user " .. show(item.user_id) end
+  lines[#lines + 1] = text.paint("dim", text.block(about, to.columns, "    "), to.colour)
+end
+
+function views.sessions(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "sessions" .. more(answer) end
+  local lines = {}
+  for _, item in ipairs(items) do add_session(lines, item, to) end
+  return table.concat(lines, "\n") .. "\n" .. more(answer)
+end
+
+local SESSION = { "session_id", "status", "user_id", "open_conversations", "created",
+  "last_activity", "ended", "metadata" }
+
+function views.session(answer, to)
+  local lines = {}
+  for _, name in ipairs(SESSION) do
+    local value = answer[name]
+    if given(value) then
+      local is_time = name == "created" or name == "last_activity" or name == "ended"
+      text.add_member(lines, name, is_time and text.time(value) or inline(value), 18, to.columns,
+        to.colour)
+    end
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+function views.purge(answer)
+  local how = answer.dry_run == true and "would be removed" or "removed"
+  local line = ("%s: %s, %s"):format(how, counted(answer.conversations or 0, "conversation"),
+    counted(answer.sessions or 0, "session"))
+  local ended = answer.sessions_ended or 0
+  if ended ~= 0 then
+    line = line .. ("\n%s: %s that nobody used"):format(
+      answer.dry_run == true and "would be ended" or "ended", counted(ended, "session"))
+  end
+  return line .. "\n"
+end
+
 local function took(step)
   local first, last = step.start, step["end"]
   if math.type(first) ~= "integer" or math.type(last) ~= "integer" then return "" end
