@@ -180,8 +180,8 @@ async function killed_at_a_call(cut, seed) {
 // The host dies because a sync of its log failed: the next one will say yes and do nothing.
 async function killed_at_a_sync(cut, seed) {
   renew();
-  disk.fault(['sync'], 'EIO', { after: cut % 24, count: 1,
-    suffix: FILE ? '.redo' : '-wal' }); // of more than 30
+  disk.fault(['sync'], 'EIO', { after: cut % (FILE ? 12 : 24), count: 1,
+    suffix: FILE ? '.redo' : '-wal' }); // of more than 30, or 15
   await killed(seed);
   assert.equal(disk.met(), 1, 'a sync failed');
 }
