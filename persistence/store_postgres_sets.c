@@ -1,0 +1,254 @@
+/* store_postgres_sets.c - sessions, scripts, notes and tenants. */
+#include "persistence/store_postgres.h"
+
+static int64_t bounded(size_t limit) {
+  return limit > INT32_MAX ? INT32_MAX : (int64_t)limit;
+}
+
+static void add_slice(tm_pg_args *a, tm_slice text) { /* never NULL */
+  tm__pg_bytes(a, text.ptr != NULL ? text : TM_S(""));
+}
+
+static tm_status not_a_text(tm_error *err, const char *what) {
+  return tm__fail(err, TM_EINVAL, "store.refused",
+                  "the name of a %s is no UTF-8, or has a NUL in it: PostgreSQL cannot keep it",
+                  what);
+}
+
+/* ---- sessions ---- */
+
+/* From TM_PG_SESSION_COLUMNS; all is borrowed from the result. */
+static tm_session decode_session(const PGresult *r, int row) {
+  return (tm_session){.tenant = tm__pg_get(r, row, 0),
+                      .id = tm__pg_get(r, row, 1),
+                      .user_id = tm__pg_get(r, row, 2),
+                      .metadata = tm__pg_get(r, row, 3),
+                      .flags = (uint32_t)tm__pg_get_int(r, row, 4),
+                      .created = tm__pg_get_int(r, row, 5),
+                      .look_at = tm__pg_get_int(r, row, 6),
+                      .ended = tm__pg_get_int(r, row, 7)};
+}
+
+/* Gives every row of `r` to `fn`, and clears it. */
+static tm_status walk_sessions(PGresult *r, tm_session_fn fn, void *ud) {
+  tm_status status = TM_OK;
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
+    tm_session session = decode_session(r, i);
+    status = fn(ud, &session);
+  }
+  PQclear(r);
+  return status;
+}
+
+tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
+                         tm_error *err) {
+  tm_pg_args a = {0};
+  PGresult *r = NULL;
+  if (!tm__pg_is_text(tenant) || !tm__pg_is_text(id)) return tm__pg_not_found(err, "session");
+  add_slice(&a, tenant);
+  add_slice(&a, id);
+  tm_status status = tm__pg_read(c, TM_PG_SESSION, NULL, &a, &r, "read a session", err);
+  if (status != TM_OK) return status;
+  if (PQntuples(r) > 0) return walk_sessions(r, fn, ud);
+  PQclear(r);
+  return tm__pg_not_found(err, "session");
+}
+
+static void sessions_sql(const tm_session_filter *f, tm_buf *sql, tm_pg_args *a) {
+  bool all = f->tenant.ptr == NULL, later = f->before_created != 0 || f->before_id.len > 0;
+  tm__buf_text(sql, "SELECT " TM_PG_SESSION_COLUMNS " FROM sessions WHERE true");
+  if (!all) {
+    tm__pg_bytes(a, f->tenant);
+    tm__buf_printf(sql, " AND tenant=$%d::text", a->count);
+  }
+  if (f->ended >= 0) tm__buf_text(sql, f->ended == 0 ? " AND ended=0" : " AND ended>0");
+  if (later) {
+    tm__pg_int(a, f->before_created);
+    add_slice(a, f->before_id);
+    if (all) add_slice(a, f->before_tenant);
+    tm__buf_printf(sql,
+                   all ? " AND (created,id,tenant)<($%d::bigint,$%d::text,$%d::text)"
+                       : " AND (created,id)<($%d::bigint,$%d::text)",
+                   a->count - (all ? 2 : 1), a->count - (all ? 1 : 0), a->count);
+  }
+  tm__pg_int(a, bounded(f->limit));
+  tm__buf_printf(sql, " ORDER BY created DESC,id DESC%s LIMIT $%d::bigint",
+                 all ? ",tenant DESC" : "", a->count);
+}
+
+tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
+                          tm_error *err) {
+  tm_pg_args a = {0};
+  tm_buf sql = {0};
+  PGresult *r = NULL;
+  if (!tm__pg_is_text(f->tenant) || !tm__pg_is_text(f->before_id)) return TM_OK;
+  sessions_sql(f, &sql, &a);
+  tm_status status = tm__buf_ok(&sql)
+                         ? tm__pg_read(c, TM_PG_SESSION, sql.ptr, &a, &r, "list sessions", err)
+                         : tm__fail_memory(err, "a list of sessions");
+  tm__buf_free(&sql);
+  return status == TM_OK ? walk_sessions(r, fn, ud) : status;
+}
+
+tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
+                              void *ud, tm_error *err) {
+  tm_pg_args a = {0};
+  PGresult *r = NULL;
+  tm__pg_int(&a, now);
+  tm__pg_int(&a, bounded(limit));
+  tm_status status = tm__pg_read(c, TM_PG_SESSIONS_DUE, NULL, &a, &r, "find idle sessions", err);
+  return status == TM_OK ? walk_sessions(r, fn, ud) : status;
+}
+
+tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *session, tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(session->tenant) || !tm__pg_is_text(session->id))
+    return not_a_text(err, "session");
+  add_slice(&a, session->tenant);
+  add_slice(&a, session->id);
+  tm__pg_bytes(&a, session->user_id);
+  tm__pg_bytes(&a, session->metadata);
+  tm__pg_int(&a, session->flags);
+  tm__pg_int(&a, session->created);
+  tm__pg_int(&a, session->look_at);
+  tm__pg_int(&a, session->ended);
+  return tm__pg_write_one(c, TM_PG_PUT_SESSION, &a, NULL, "keep a session", err);
+}
+
+typedef struct dropping {
+  tm_pg_work work;
+  const tm_pg_args *args;
+  int64_t used;
+} dropping;
+
+/* The lock first: only what is asked after it sees a conversation that has just begun. */
+static bool send_drop(tm_pg_work *w, PGconn *pg) {
+  const dropping *d = (const dropping *)(void *)w;
+  return tm__pg_send(pg, TM_PG_LOCK_SESSION, d->args) &&
+         tm__pg_send(pg, TM_PG_DROP_SESSION, d->args);
+}
+
+static void take_drop(tm_pg_work *w, size_t index, PGresult *r) {
+  if (index == 1) ((dropping *)(void *)w)->used = tm__pg_get_int(r, 0, 0);
+}
+
+tm_status tm__pg_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err) {
+  tm_pg_args a = {0};
+  dropping d = {{"remove a session", send_drop, take_drop}, &a, 0};
+  if (!tm__pg_is_text(tenant) || !tm__pg_is_text(id)) return TM_OK;
+  add_slice(&a, tenant);
+  add_slice(&a, id);
+  tm_status status = tm__pg_write(c, &d.work, err);
+  if (status != TM_OK || d.used == 0) return status;
+  return tm__fail(err, TM_ECONFLICT, "store.session_in_use",
+                  "session %.*s has conversations: they go first", (int)id.len, id.ptr);
+}
+
+/* ---- scripts ---- */
+
+tm_status tm__pg_script_put(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,
+                            tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(system) || !tm__pg_is_text(version)) return not_a_text(err, "system");
+  add_slice(&a, system);
+  add_slice(&a, version);
+  add_slice(&a, sources);
+  tm__pg_int(&a, c->store->now_ms(c->store->now_ud));
+  return tm__pg_write_one(c, TM_PG_PUT_SCRIPT, &a, NULL, "keep a script", err);
+}
+
+/* Appends the only column of the only row. */
+static tm_status read_one(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *a, const char *what,
+                          tm_buf *out, tm_error *err) {
+  PGresult *r = NULL;
+  tm_status status = tm__pg_read(c, which, NULL, a, &r, "read", err);
+  if (status != TM_OK) return status;
+  if (PQntuples(r) == 0)
+    status = tm__pg_not_found(err, what);
+  else
+    tm__buf_slice(out, tm__pg_get(r, 0, 0));
+  PQclear(r);
+  return status != TM_OK || tm__buf_ok(out) ? status : tm__fail_memory(err, what);
+}
+
+tm_status tm__pg_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
+                            tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(system) || !tm__pg_is_text(version))
+    return tm__pg_not_found(err, "version of the system");
+  add_slice(&a, system);
+  add_slice(&a, version);
+  return read_one(c, TM_PG_SCRIPT, &a, "version of the system", out, err);
+}
+
+tm_status tm__pg_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
+  const tm_pg_args none = {0};
+  PGresult *r = NULL;
+  tm_status status = tm__pg_read(c, TM_PG_SCRIPTS, NULL, &none, &r, "list scripts", err);
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++)
+    status = fn(ud, tm__pg_get(r, i, 0), tm__pg_get(r, i, 1));
+  PQclear(r);
+  return status;
+}
+
+/* ---- notes ---- */
+
+tm_status tm__pg_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(name)) return not_a_text(err, "note");
+  add_slice(&a, name);
+  if (text.ptr == NULL) return tm__pg_write_one(c, TM_PG_DROP_NOTE, &a, NULL, "remove a note", err);
+  tm__pg_bytes(&a, text);
+  return tm__pg_write_one(c, TM_PG_PUT_NOTE, &a, NULL, "keep a note", err);
+}
+
+tm_status tm__pg_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(name)) return tm__pg_not_found(err, "note");
+  add_slice(&a, name);
+  return read_one(c, TM_PG_NOTE, &a, "note", out, err);
+}
+
+/* ---- tenants ---- */
+
+tm_status tm__pg_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,
+                             tm_error *err) {
+  tm_pg_args a = {0};
+  int64_t changed = 0;
+  if (!tm__pg_is_text(tenant)) return not_a_text(err, "tenant");
+  add_slice(&a, tenant);
+  tm__pg_int(&a, wake_at);
+  if (expect < 0) return tm__pg_write_one(c, TM_PG_WAKE_TENANT, &a, NULL, "wake a tenant", err);
+  tm__pg_int(&a, expect);
+  tm_status status = tm__pg_write_one(c, TM_PG_MOVE_TENANT, &a, &changed, "wake a tenant", err);
+  if (status != TM_OK || changed > 0) return status;
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "the next deadline of the tenant was changed by another process meanwhile");
+}
+
+static tm_status read_tenants(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *a,
+                              tm_tenant_fn fn, void *ud, tm_error *err) {
+  PGresult *r = NULL;
+  tm_status status = tm__pg_read(c, which, NULL, a, &r, "list tenants", err);
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++)
+    status = fn(ud, tm__pg_get(r, i, 0), tm__pg_get_int(r, i, 1));
+  PQclear(r);
+  return status;
+}
+
+tm_status tm__pg_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn, void *ud,
+                             tm_error *err) {
+  tm_pg_args a = {0};
+  tm__pg_int(&a, now);
+  tm__pg_int(&a, bounded(limit));
+  return read_tenants(c, TM_PG_TENANTS_DUE, &a, fn, ud, err);
+}
+
+tm_status tm__pg_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
+                         tm_error *err) {
+  tm_pg_args a = {0};
+  if (!tm__pg_is_text(after)) return TM_OK;
+  add_slice(&a, after);
+  tm__pg_int(&a, bounded(limit));
+  return read_tenants(c, TM_PG_TENANTS, &a, fn, ud, err);
+}
