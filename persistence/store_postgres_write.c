@@ -171,26 +171,37 @@ static bool may_try_again(tm_store_conn *c, tm_pg_kind kind, int tries) {
          tm__pg_pause(c->store, ms < AGAIN_MAX_MS ? ms : AGAIN_MAX_MS);
 }
 
+/* What came of an attempt that did not work: TM_OK where it did all the same, or may be made again
+ * (*again). */
+static tm_status after(tm_store_conn *c, tm_pg_kind kind, int tries, bool *again, tm_error *why) {
+  bool happened = false;
+  if (c->doubt) {
+    tm__pg_note_down(c->store, why);
+    tm_status status = find_out(c, &happened, why);
+    if (status != TM_OK || happened) return status;
+  }
+  if (kind == TM_PG_AGAIN) c->registered = false; /* perhaps the row is gone */
+  *again = may_try_again(c, kind, tries);
+  return *again ? TM_OK : why->status;
+}
+
 tm_status tm__pg_write(tm_store_conn *c, tm_pg_work *w, tm_error *err) {
   tm_error why = {0};
-  for (int tries = 0;; tries++) {
-    tm_status status = prepare(c, &why);
-    bool happened = false;
+  tm_status status = TM_OK;
+  bool again = true;
+  for (int tries = 0; again; tries++) {
+    again = false;
+    status = prepare(c, &why);
     if (status == TM_OK) {
       tm_pg_kind kind = attempt(c, w, &why);
-      if (kind == TM_PG_DONE) return TM_OK;
-      if (c->doubt) {
-        tm__pg_note_down(c->store, &why);
-        if (find_out(c, &happened, err) != TM_OK) return TM_EUNAVAILABLE;
-        if (happened) return TM_OK;
-      }
-      if (kind == TM_PG_AGAIN) c->registered = false; /* perhaps the row is gone */
-      if (may_try_again(c, kind, tries)) continue;
-      status = why.status;
+      if (kind != TM_PG_DONE) status = after(c, kind, tries, &again, &why);
+    } else {
+      again =
+          tries == 0 && c->pg == NULL && c->failures == 0; /* it was closed while nobody used it */
     }
-    if (err != NULL) *err = why;
-    return status;
   }
+  if (status != TM_OK && err != NULL) *err = why;
+  return status;
 }
 
 /* ---- one statement ---- */
