@@ -4,8 +4,9 @@
 
 #include "host.h"
 
-#define KEY(name)        "workflow_persistence." name
-#define REDIS_TIMEOUT_MS 5000
+#define KEY(name)           "workflow_persistence." name
+#define REDIS_TIMEOUT_MS    5000
+#define POSTGRES_TIMEOUT_MS 10000
 
 static tm_status sqlite_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
@@ -44,6 +45,7 @@ static tm_status redis_options(tm_host_store *s, const tm_config *c, tm_error *e
 static tm_status postgres_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
   s->options.location = tm__config_text(c, KEY("postgres.url"));
+  s->options.timeout_ms = POSTGRES_TIMEOUT_MS;
   return TM_OK;
 }
 

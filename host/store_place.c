@@ -222,8 +222,12 @@ tm_status tm__store_place_configured(tm_store_place *out, const tm_host *h, tm_e
   const char *scheme = out->own.backend;
   out->options = out->own.options;
   if (status == TM_OK) status = set_backend(out, scheme, err);
-  if (status == TM_OK && strcmp(scheme, "postgres") != 0) tm__buf_printf(&shown, "%s:", scheme);
-  if (status == TM_OK) hide_password(&shown, out->options.location);
+  bool url = strcmp(scheme, "postgres") == 0;
+  if (status == TM_OK && !url) tm__buf_printf(&shown, "%s:", scheme);
+  if (status == TM_OK && url && strstr(out->options.location, "://") == NULL)
+    tm__buf_text(&shown, "postgres: by a connection string"); /* a password may be in it */
+  else if (status == TM_OK)
+    hide_password(&shown, out->options.location);
   if (out->options.now_ms == NULL) out->options.now_ms = system_now;
   out->shown = tm__buf_take(&shown);
   if (status == TM_OK && out->shown == NULL) status = tm__fail_memory(err, "the place of a store");

@@ -18,7 +18,6 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   s->on_health = o->on_health;
-  s->give_up = o->give_up;
   s->event_ud = o->event_ud;
   tm__random_bytes(&s->id, sizeof(s->id));
   tm_status status = tm__pg_view_names(s, o->tables, err);
@@ -49,6 +48,10 @@ static tm_status postgres_open(tm_store **out, const tm_store_options *o, tm_err
   return status;
 }
 
+static void postgres_interrupt(tm_store *s) {
+  __atomic_store_n(&s->interrupted, true, __ATOMIC_RELEASE);
+}
+
 /* A claim is dead when its lease has run out: other machines' processes cannot be seen from here.
  */
 static tm_status postgres_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err) {
@@ -65,6 +68,7 @@ const tm_store_backend tm__store_postgres = {
     .writers = 4,
     .open = postgres_open,
     .close = postgres_close,
+    .interrupt = postgres_interrupt,
     .connect = tm__pg_connect,
     .disconnect = tm__pg_disconnect,
     .recover = postgres_recover,
@@ -76,6 +80,7 @@ const tm_store_backend tm__store_postgres = {
     .due = tm__pg_due,
     .next_due = tm__pg_next_due,
     .start_key = tm__pg_start_key,
+    .key_of = tm__pg_key_of,
     .session = tm__pg_session,
     .sessions = tm__pg_sessions,
     .sessions_due = tm__pg_sessions_due,

@@ -26,18 +26,18 @@
 #define TM_PG_ARGS_MAX 40
 #define TM_PG_NEVER    INT64_MAX
 
-struct tm_store {            /* immutable once open, but for `down` */
+struct tm_store {            /* immutable once open, but for what is atomic */
   char **keywords, **values; /* of the connection, as PQconnectdbParams wants them */
   char place[160];           /* server and database, for messages: no user, no password */
   char schema[TM_PG_NAME], views[TM_PG_VIEWS][TM_PG_NAME];
   int64_t id; /* random: whose the deadlines are that this opening of the store has taken */
   int64_t timeout_ms;
   size_t record_bytes_max;
-  bool down; /* atomic: the server went away, and on_health was told */
+  bool down;        /* atomic: the server went away, and on_health was told */
+  bool interrupted; /* atomic: the process stops */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
   void (*on_health)(void *ud, const tm_error *err);
-  bool (*give_up)(void *ud);
   void *event_ud;
 };
 
@@ -74,7 +74,8 @@ struct tm_store_conn {
 tm_status tm__pg_place(tm_store *s, const tm_store_options *o, tm_error *err);
 void tm__pg_place_free(tm_store *s);
 int64_t tm__pg_monotonic_us(void);
-/* Sleeps about `ms`, half of it at least; false: the host stops. */
+bool tm__pg_interrupted(const tm_store *s);
+/* Sleeps about `ms`, half of it at least; false: interrupted. */
 bool tm__pg_pause(const tm_store *s, int64_t ms);
 
 /* ---- error ---- */
@@ -122,7 +123,7 @@ bool tm__pg_get_text(const PGresult *r, int row, int column, char *out, size_t s
 
 /* The next result of what was sent; NULL at the end of a statement's. False: the connection is
  * lost, or nothing came until `deadline_us` (monotonic). */
-bool tm__pg_next(PGconn *pg, int64_t deadline_us, PGresult **out);
+bool tm__pg_next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out);
 int64_t tm__pg_deadline(const tm_store *s);
 bool tm__pg_is_good(const PGresult *r);
 /* Statements without parameters; *out (may be NULL) is the last one's result: clear it. */
@@ -161,8 +162,8 @@ typedef struct tm_pg_work {
   void (*take)(struct tm_pg_work *w, size_t index, PGresult *r); /* NULL is allowed */
 } tm_pg_work;
 /* Begins, does the work, makes it durable. What fails has left nothing; where the server went away
- * in the middle it waits until it is known whether the transaction happened, unless the host
- * gives up: store.outcome_unknown. */
+ * in the middle it waits until it is known whether the transaction happened, unless it is
+ * interrupted: store.outcome_unknown. */
 tm_status tm__pg_write(tm_store_conn *c, tm_pg_work *w, tm_error *err);
 /* A transaction of one statement; *number (may be NULL): the first column of its first row, or how
  * many rows it changed. */
@@ -192,6 +193,8 @@ tm_status tm__pg_due(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limi
 tm_status tm__pg_next_due(tm_store_conn *c, int64_t *out, tm_error *err);
 tm_status tm__pg_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
                        tm_error *err);
+tm_status tm__pg_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key, tm_start_key *out,
+                        tm_error *err);
 tm_status tm__pg_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                            tm_error *err);
 tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,

@@ -89,7 +89,8 @@ static tm_status open_session(tm_store_conn *c, tm_error *err) {
 }
 
 static tm_status connect_again(tm_store_conn *c, tm_error *err) {
-  if (c->failures > 0 && tm__pg_monotonic_us() < c->retry_us) {
+  bool wait = tm__pg_monotonic_us() < c->retry_us || tm__pg_interrupted(c->store);
+  if (c->failures > 0 && wait) {
     if (err != NULL) *err = c->failure;
     return c->failure.status;
   }

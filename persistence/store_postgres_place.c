@@ -18,8 +18,8 @@ int64_t tm__pg_monotonic_us(void) {
   return tm__clock_monotonic_us();
 }
 
-static bool gives_up(const tm_store *s) {
-  return s->give_up != NULL && s->give_up(s->event_ud);
+bool tm__pg_interrupted(const tm_store *s) {
+  return __atomic_load_n(&s->interrupted, __ATOMIC_ACQUIRE);
 }
 
 /* In pieces, so that a host that stops need not wait long. */
@@ -27,9 +27,9 @@ bool tm__pg_pause(const tm_store *s, int64_t ms) {
   uint32_t random;
   tm__random_bytes(&random, sizeof(random));
   int64_t left = ms / 2 + (int64_t)(random % (uint32_t)(ms / 2 + 1));
-  for (; left > 0 && !gives_up(s); left -= 20)
+  for (; left > 0 && !tm__pg_interrupted(s); left -= 20)
     (void)poll(NULL, 0, left < 20 ? (int)left : 20);
-  return !gives_up(s);
+  return !tm__pg_interrupted(s);
 }
 
 /* ---- the connection string ---- */

@@ -7,6 +7,8 @@
 #include "persistence/store_postgres.h"
 
 #define GRACE_US (INT64_C(2) * 1000 * 1000) /* the server notices first what takes too long */
+#define LAST_US  (INT64_C(1000) * 1000)     /* for a process that stops */
+#define SLICE_MS 200
 #define BINARY   1
 
 /* ---- parameters ---- */
@@ -63,24 +65,25 @@ int64_t tm__pg_deadline(const tm_store *s) {
   return tm__pg_monotonic_us() + s->timeout_ms * 1000 + GRACE_US;
 }
 
-/* Until the socket can be read, or written if there is still something to send. */
-static bool wait_for(PGconn *pg, int64_t deadline_us) {
+/* Until the socket can be read, or written if there is still something to send, or for a while. */
+static void wait_a_while(PGconn *pg, int64_t left_us) {
   int unsent = PQflush(pg);
-  if (unsent < 0) return true; /* reading says why */
-  int64_t left = (deadline_us - tm__pg_monotonic_us()) / 1000 + 1;
-  int timeout = deadline_us == TM_PG_NEVER || left > 60000 ? 60000 : (int)left;
-  if (left <= 0) return false;
+  int64_t ms = left_us / 1000 + 1;
   struct pollfd p = {.fd = PQsocket(pg), .events = (short)(unsent > 0 ? POLLIN | POLLOUT : POLLIN)};
-  int n = poll(&p, 1, timeout);
-  return n == 0 || (p.revents & (POLLIN | POLLERR | POLLHUP)) == 0 || PQconsumeInput(pg) == 1 ||
-         PQstatus(pg) == CONNECTION_BAD;
+  if (unsent < 0 || poll(&p, 1, ms < SLICE_MS ? (int)ms : SLICE_MS) != 0) (void)PQconsumeInput(pg);
 }
 
-bool tm__pg_next(PGconn *pg, int64_t deadline_us, PGresult **out) {
+bool tm__pg_next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out) {
+  bool interrupted = false;
   *out = NULL;
-  while (PQisBusy(pg)) {
-    if (PQstatus(pg) == CONNECTION_BAD) break;
-    if (!wait_for(pg, deadline_us)) return false;
+  while (PQisBusy(pg) && PQstatus(pg) != CONNECTION_BAD) {
+    int64_t now = tm__pg_monotonic_us();
+    if (!interrupted && tm__pg_interrupted(s)) {
+      interrupted = true;
+      if (deadline_us > now + LAST_US) deadline_us = now + LAST_US;
+    }
+    if (now >= deadline_us) return false;
+    wait_a_while(pg, deadline_us - now);
   }
   *out = PQgetResult(pg);
   return PQstatus(pg) == CONNECTION_OK;
@@ -100,7 +103,7 @@ static tm_pg_kind collect(const tm_store *s, PGconn *pg, bool sent, PGresult **o
   int64_t deadline_us = tm__pg_deadline(s);
   bool ok = sent;
   do {
-    ok = ok && tm__pg_next(pg, deadline_us, &r);
+    ok = ok && tm__pg_next(s, pg, deadline_us, &r);
     if (r != NULL && kept != NULL && !tm__pg_is_good(kept)) {
       PQclear(r);
     } else if (r != NULL) {
@@ -141,7 +144,7 @@ tm_status tm__pg_exec_state(const tm_store *s, PGconn *pg, const char *sql, char
   bool ok = PQsendQuery(pg, sql) == 1;
   tm_status status = TM_OK;
   state[0] = '\0';
-  while ((ok = ok && tm__pg_next(pg, deadline_us, &r)) || r != NULL) {
+  while ((ok = ok && tm__pg_next(s, pg, deadline_us, &r)) || r != NULL) {
     if (r == NULL) return status;
     if (!tm__pg_is_good(r) && status == TM_OK) {
       const char *said = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -193,11 +196,11 @@ static bool prepare(PGconn *pg, const struct statement *st) {
 /* ---- pipelines ---- */
 
 /* One statement's result, then NULL, or the end of the pipeline. */
-static bool next_in_pipeline(PGconn *pg, int64_t deadline_us, PGresult **out) {
+static bool next_in_pipeline(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out) {
   PGresult *end = NULL;
-  bool ok = tm__pg_next(pg, deadline_us, out) && *out != NULL;
+  bool ok = tm__pg_next(s, pg, deadline_us, out) && *out != NULL;
   if (ok && PQresultStatus(*out) != PGRES_PIPELINE_SYNC) {
-    ok = tm__pg_next(pg, deadline_us, &end) && end == NULL;
+    ok = tm__pg_next(s, pg, deadline_us, &end) && end == NULL;
     PQclear(end);
   }
   return ok;
@@ -208,7 +211,7 @@ tm_pg_kind tm__pg_results(const tm_store *s, PGconn *pg, tm_pg_result_fn fn, voi
   tm_pg_kind kind = TM_PG_DONE;
   int64_t deadline_us = tm__pg_deadline(s);
   PGresult *r = NULL;
-  for (size_t i = 0; next_in_pipeline(pg, deadline_us, &r); i++) {
+  for (size_t i = 0; next_in_pipeline(s, pg, deadline_us, &r); i++) {
     ExecStatusType status = PQresultStatus(r);
     if (status != PGRES_PIPELINE_SYNC && kind == TM_PG_DONE) {
       if (!tm__pg_is_good(r)) {

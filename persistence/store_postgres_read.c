@@ -251,16 +251,10 @@ tm_status tm__pg_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head_f
 
 /* ---- start keys ---- */
 
-tm_status tm__pg_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
-                           tm_error *err) {
-  tm_pg_args a = {0};
+static tm_status read_key(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *a, uint64_t *key,
+                          tm_start_key *out, tm_error *err) {
   PGresult *r = NULL;
-  *out = (tm_start_key){0};
-  if (!tm__pg_is_text(tenant)) return tm__pg_not_found(err, "start key");
-  tm__pg_bytes(&a, tenant.ptr != NULL ? tenant : TM_S(""));
-  tm__pg_int(&a, (int64_t)key);
-  tm__pg_int(&a, c->store->now_ms(c->store->now_ud) - TM_KEY_AGE_MS);
-  tm_status status = tm__pg_read(c, TM_PG_KEY, NULL, &a, &r, "find a start key", err);
+  tm_status status = tm__pg_read(c, which, NULL, a, &r, "find a start key", err);
   if (status != TM_OK) return status;
   if (PQntuples(r) == 0) {
     status = tm__pg_not_found(err, "start key");
@@ -270,7 +264,33 @@ tm_status tm__pg_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_s
     out->body = (uint64_t)tm__pg_get_int(r, 0, 1);
     out->row = tm__pg_get_int(r, 0, 2);
     out->created = tm__pg_get_int(r, 0, 3);
+    if (key != NULL) *key = (uint64_t)tm__pg_get_int(r, 0, 4);
   }
   PQclear(r);
   return status;
+}
+
+static int64_t oldest_key(const tm_store *s) {
+  return s->now_ms(s->now_ud) - TM_KEY_AGE_MS;
+}
+
+tm_status tm__pg_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
+                           tm_error *err) {
+  tm_pg_args a = {0};
+  *out = (tm_start_key){0};
+  if (!tm__pg_is_text(tenant)) return tm__pg_not_found(err, "start key");
+  tm__pg_bytes(&a, tenant.ptr != NULL ? tenant : TM_S(""));
+  tm__pg_int(&a, (int64_t)key);
+  tm__pg_int(&a, oldest_key(c->store));
+  return read_key(c, TM_PG_KEY, &a, NULL, out, err);
+}
+
+tm_status tm__pg_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key, tm_start_key *out,
+                        tm_error *err) {
+  tm_pg_args a = {0};
+  *out = (tm_start_key){0};
+  if (!tm__pg_is_text(conversation)) return tm__pg_not_found(err, "start key");
+  tm__pg_bytes(&a, conversation.ptr != NULL ? conversation : TM_S(""));
+  tm__pg_int(&a, oldest_key(c->store));
+  return read_key(c, TM_PG_KEY_OF, &a, key, out, err);
 }

@@ -69,19 +69,21 @@ static tm_status resolve(tm_store_conn *c, bool *happened, tm_error *err) {
   return why.status;
 }
 
-static tm_status give_up(const tm_store_conn *c, const tm_error *why, tm_error *err) {
-  return tm__fail(err, TM_EUNAVAILABLE, "store.outcome_unknown",
+static tm_status unknown(const tm_store_conn *c, tm_error *why) {
+  char code[sizeof(why->code)];
+  (void)tm__copy(code, sizeof(code), tm__slice(why->code));
+  return tm__fail(why, TM_EUNAVAILABLE, "store.outcome_unknown",
                   "store %s: the host stopped before it could find out whether this was stored: "
                   "repeat the request with the same Idempotency-Key, or read the conversation "
                   "first (%s)",
-                  c->store->place, why->code);
+                  c->store->place, code);
 }
 
 /* Waits until it is known. */
-static tm_status find_out(tm_store_conn *c, bool *happened, tm_error *err) {
-  tm_error why = {0};
-  for (int64_t ms = DOUBT_MIN_MS; resolve(c, happened, &why) != TM_OK;) {
-    if (!tm__pg_pause(c->store, ms)) return give_up(c, &why, err);
+static tm_status find_out(tm_store_conn *c, bool *happened, tm_error *why) {
+  for (int64_t ms = DOUBT_MIN_MS;
+       tm__pg_interrupted(c->store) || resolve(c, happened, why) != TM_OK;) {
+    if (!tm__pg_pause(c->store, ms)) return unknown(c, why);
     ms = ms * 2 < DOUBT_MAX_MS ? ms * 2 : DOUBT_MAX_MS;
   }
   return TM_OK;

@@ -179,6 +179,8 @@ static void unused_sections(tm_loader *l) {
     warn_if_unused(l, "workflow_persistence.redis", persistence);
   if (strcmp(slot(l, persistence)->value.text, "file") != 0)
     warn_if_unused(l, "workflow_persistence.file", persistence);
+  if (strcmp(slot(l, persistence)->value.text, "postgres") != 0)
+    warn_if_unused(l, "workflow_persistence.postgres", persistence);
   warn_if_unused(l, "memory.redis", "memory.backend");
   if (strcmp(slot(l, persistence)->value.text, "sqlite") != 0)
     warn_if_unused(l, "workflow_persistence.sqlite", persistence);

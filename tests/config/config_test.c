@@ -242,8 +242,8 @@ static void all_problems_at_once(void **state) {
 
 static void not_supported_yet(void **state) {
   fixture *f = *state;
-  assert_refused(f, "workflow_persistence:\n  backend: postgres\n", "2:12: ",
-                 "'postgres' is not supported yet; use one of sqlite, memory, redis, file");
+  assert_refused(f, "memory:\n  backend: redis\n",
+                 "2:12: ", "'redis' is not supported yet; use one of in_memory");
   assert_refused(
       f, "orchestrator: {persistence_config: {compression: true}}\n", NULL,
       "not supported yet: write workflow_persistence.general.enable_compression; leave it "
@@ -369,10 +369,10 @@ static void secrets_stay_hidden(void **state) {
   assert_refused(f, "workflow_persistence: {redis: {pasword: hunter2}}\n", NULL, "redis.password'");
   assert_lacks(f->err.message, "hunter2");
   f->set[0] = "redis.password=hunter2";
-  f->set[1] = "workflow_persistence.postgres.url=postgres://u:hunter2@h/d";
+  f->set[1] = "llm.api_key=hunter2";
   assert_int_equal(load_yaml(f, ""), TM_EINVAL);
   assert_has(f->err.message, "set redis.password: unknown key");
-  assert_has(f->err.message, "postgres.url: not supported yet");
+  assert_has(f->err.message, "llm.api_key: not supported yet");
   assert_lacks(f->err.message, "hunter2");
 }
 

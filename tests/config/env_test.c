@@ -36,7 +36,7 @@ static void refused_by_name(void **state) {
   assert_has(f->err.message, "AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_SQLITE_ENABLE_WAL: "
                              "workflow_persistence.sqlite.enable_wal: expected true or false, got "
                              "'perhaps'");
-  f->env[0] = "AMBIVO_AGENTS_WORKFLOW_PERSISTENCE_BACKEND=postgres";
+  f->env[0] = "AMBIVO_AGENTS_MEMORY_BACKEND=redis";
   assert_int_equal(load_yaml(f, ""), TM_EINVAL);
   assert_has(f->err.message, "not supported yet");
   f->env[0] = "AMBIVO_AGENTS_SERVER_WORKERS=";

@@ -316,9 +316,23 @@ static void lists_of_sessions_have_edges(void **state) {
 /* Ids that sort oddly: by their bytes, newest first among those of one age. */
 static void odd_ids_sort_by_bytes(void **state) {
   fixture *fx = *state;
-  static const char *const sorted[] = {
-      "\xff", "\xe2\x82\xac", "\xc3\xa9", "~", "ab", "a%", "a", "_", "Z", "B",
-      "9",    "10",           "1' OR",    "-", "%",  "\"", " "};
+  static const char *const sorted[] = {"\xf4\x8f\xbf\xbf",
+                                       "\xe2\x82\xac",
+                                       "\xc3\xa9",
+                                       "~",
+                                       "ab",
+                                       "a%",
+                                       "a",
+                                       "_",
+                                       "Z",
+                                       "B",
+                                       "9",
+                                       "10",
+                                       "1' OR",
+                                       "-",
+                                       "%",
+                                       "\"",
+                                       " "};
   enum { COUNT = sizeof(sorted) / sizeof(sorted[0]) };
   for (size_t i = 0; i < COUNT; i++)
     if (i != 0) put(fx, "default", sorted[i * 7 % COUNT], 5, 1, 0);

@@ -60,6 +60,7 @@ static inline void place_postgres(fixture *fx) {
   (void)snprintf(sql, sizeof(sql), "CREATE DATABASE %s", strrchr(fx->url, '/') + 1);
   postgres_run(sql);
   fx->options.location = fx->url;
+  fx->options.timeout_ms = 10000;
 }
 
 static inline void unplace_postgres(fixture *fx) {
