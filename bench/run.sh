@@ -51,4 +51,5 @@ for round in $(seq "$rounds"); do
   "$dir/turns" length "$dir/turns.db"
   bench/redis.sh "$dir/turns" "$dir" "$seconds"
   bench/codec.sh "$dir/turns" "$dir" "$seconds"
+  bench/postgres.sh "$dir/turns" "$dir" "$seconds"
 done

@@ -28,7 +28,7 @@
 
 struct tm_store {            /* immutable once open, but for what is atomic */
   char **keywords, **values; /* of the connection, as PQconnectdbParams wants them */
-  char place[160];           /* server and database, for messages: no user, no password */
+  char place[192];           /* server and database, for messages: no user, no password */
   char schema[TM_PG_NAME], views[TM_PG_VIEWS][TM_PG_NAME];
   int64_t id; /* random: whose the deadlines are that this opening of the store has taken */
   int64_t timeout_ms;
@@ -129,6 +129,9 @@ bool tm__pg_is_good(const PGresult *r);
 /* Statements without parameters; *out (may be NULL) is the last one's result: clear it. */
 tm_status tm__pg_exec(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
                       const char *doing, tm_error *err);
+/* The same, however long it takes. */
+tm_status tm__pg_exec_long(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
+                           const char *doing, tm_error *err);
 /* The same; `state` becomes the SQLSTATE of what failed, or "". */
 tm_status tm__pg_exec_state(const tm_store *s, PGconn *pg, const char *sql, char state[6],
                             const char *doing, tm_error *err);
@@ -148,7 +151,8 @@ bool tm__pg_send(PGconn *pg, tm_pg_sql which, const tm_pg_args *a); /* false: PQ
 tm_pg_kind tm__pg_run(const tm_store *s, PGconn *pg, tm_pg_sql which, const tm_pg_args *a,
                       PGresult **out, const char *doing, tm_error *err);
 /* One prepared statement, or `sql` where that is not NULL, that changes nothing which must last;
- * tried again on a new connection when this one was closed. *out: clear it. */
+ * tried again when others came in between, and on a new connection when this one was closed. *out:
+ * clear it. */
 tm_status tm__pg_read(tm_store_conn *c, tm_pg_sql which, const char *sql, const tm_pg_args *a,
                       PGresult **out, const char *doing, tm_error *err);
 

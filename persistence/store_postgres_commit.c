@@ -193,24 +193,27 @@ static tm_status fail_all(tm_commit *const *items, size_t count, tm_status statu
   return status;
 }
 
+/* Those of the items that may be sent, in order. */
+static tm_status fill(group *g, tm_commit *const *items, size_t count, tm_error *err) {
+  g->items = calloc(count + 1, sizeof(tm_commit *));
+  g->owners = calloc(3 * count + 1, sizeof(size_t));
+  if (g->items == NULL || g->owners == NULL) return tm__fail_memory(err, "a commit");
+  for (size_t i = 0; i < count; i++) {
+    items[i]->row_id = 0;
+    items[i]->status = check(g->store, items[i]);
+    if (items[i]->status == TM_OK) g->items[g->count++] = items[i];
+  }
+  sort(g->items, g->count);
+  return TM_OK;
+}
+
 tm_status tm__pg_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err) {
   const tm_store *s = c->store;
   group g = {.work = {"make a commit durable", send_group, take_group},
              .store = s,
-             .items = calloc(count + 1, sizeof(tm_commit *)),
-             .owners = calloc(3 * count + 1, sizeof(size_t)),
              .now = s->now_ms(s->now_ud)};
-  tm_status status = TM_OK;
-  if (g.items == NULL || g.owners == NULL) status = tm__fail_memory(err, "a commit");
-  for (size_t i = 0; status == TM_OK && i < count; i++) {
-    items[i]->row_id = 0;
-    items[i]->status = check(s, items[i]);
-    if (items[i]->status == TM_OK) g.items[g.count++] = items[i];
-  }
-  if (g.count > 0) {
-    sort(g.items, g.count);
-    status = tm__pg_write(c, &g.work, err);
-  }
+  tm_status status = fill(&g, items, count, err);
+  if (status == TM_OK && g.count > 0) status = tm__pg_write(c, &g.work, err);
   free(g.items);
   free(g.owners);
   return status == TM_OK ? TM_OK : fail_all(items, count, status);

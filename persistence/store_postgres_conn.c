@@ -88,13 +88,20 @@ static tm_status open_session(tm_store_conn *c, tm_error *err) {
   return status;
 }
 
+/* Why connecting is not even tried now; TM_OK: it is. */
+static tm_status put_off(const tm_store_conn *c, tm_error *err) {
+  if (tm__pg_interrupted(c->store))
+    return tm__fail(err, TM_EUNAVAILABLE, "store.away",
+                    "store %s: the connection was lost, and the host stops", c->store->place);
+  if (c->failures == 0 || tm__pg_monotonic_us() >= c->retry_us) return TM_OK;
+  if (err != NULL) *err = c->failure;
+  return c->failure.status;
+}
+
 static tm_status connect_again(tm_store_conn *c, tm_error *err) {
-  bool wait = tm__pg_monotonic_us() < c->retry_us || tm__pg_interrupted(c->store);
-  if (c->failures > 0 && wait) {
-    if (err != NULL) *err = c->failure;
-    return c->failure.status;
-  }
-  tm_status status = open_session(c, &c->failure);
+  tm_status status = put_off(c, err);
+  if (status != TM_OK) return status;
+  status = open_session(c, &c->failure);
   if (status == TM_OK) {
     c->failures = 0;
     note_up(c->store);

@@ -102,12 +102,20 @@ static void look_at_version(const tm_store_conn *c, tm_finding_fn fn, void *ud) 
      "the server is older than PostgreSQL 12, with which nobody has tried this; update it");
 }
 
+/* On a connection without the session's limit of time, which goes afterwards. */
+static tm_status look_deep(tm_store_conn *c, tm_finding_fn fn, void *ud, tm_error *err) {
+  tm_status status =
+      tm__pg_exec(c->store, c->pg, "SET statement_timeout TO 0", NULL, "look at the store", err);
+  for (size_t i = 0; status == TM_OK && i < sizeof(deep_looks) / sizeof(deep_looks[0]); i++)
+    status = look_at(c, &deep_looks[i], fn, ud, err);
+  tm__pg_drop(c);
+  return status;
+}
+
 tm_status tm__pg_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud, tm_error *err) {
   tm_status status = tm__pg_ready(c, err);
   if (status == TM_OK) look_at_version(c, fn, ud);
   for (size_t i = 0; status == TM_OK && i < sizeof(settings) / sizeof(settings[0]); i++)
     status = look_at(c, &settings[i], fn, ud, err);
-  for (size_t i = 0; deep && status == TM_OK && i < sizeof(deep_looks) / sizeof(deep_looks[0]); i++)
-    status = look_at(c, &deep_looks[i], fn, ud, err);
-  return status;
+  return status == TM_OK && deep ? look_deep(c, fn, ud, err) : status;
 }

@@ -6,10 +6,11 @@
 #include "core/utf8.h"
 #include "persistence/store_postgres.h"
 
-#define GRACE_US (INT64_C(2) * 1000 * 1000) /* the server notices first what takes too long */
-#define LAST_US  (INT64_C(1000) * 1000)     /* for a process that stops */
-#define SLICE_MS 200
-#define BINARY   1
+#define GRACE_US  (INT64_C(2) * 1000 * 1000) /* the server notices first what takes too long */
+#define LAST_US   (INT64_C(1000) * 1000)     /* for a process that stops */
+#define SLICE_MS  200
+#define READS_MAX 8
+#define BINARY    1
 
 /* ---- parameters ---- */
 
@@ -97,10 +98,9 @@ bool tm__pg_is_good(const PGresult *r) {
 }
 
 /* All results of what was sent; keeps the last, or the first that is an error. */
-static tm_pg_kind collect(const tm_store *s, PGconn *pg, bool sent, PGresult **out,
-                          const char *doing, tm_error *err) {
+static tm_pg_kind collect(const tm_store *s, PGconn *pg, bool sent, int64_t deadline_us,
+                          PGresult **out, const char *doing, tm_error *err) {
   PGresult *kept = NULL, *r = NULL;
-  int64_t deadline_us = tm__pg_deadline(s);
   bool ok = sent;
   do {
     ok = ok && tm__pg_next(s, pg, deadline_us, &r);
@@ -132,7 +132,17 @@ static tm_status status_of(tm_pg_kind kind, const tm_error *err) {
 tm_status tm__pg_exec(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
                       const char *doing, tm_error *err) {
   tm_error why = {0};
-  tm_pg_kind kind = collect(s, pg, PQsendQuery(pg, sql) == 1, out, doing, &why);
+  bool sent = PQsendQuery(pg, sql) == 1;
+  tm_pg_kind kind = collect(s, pg, sent, tm__pg_deadline(s), out, doing, &why);
+  if (err != NULL) *err = why;
+  return status_of(kind, &why);
+}
+
+tm_status tm__pg_exec_long(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
+                           const char *doing, tm_error *err) {
+  tm_error why = {0};
+  bool sent = PQsendQuery(pg, sql) == 1;
+  tm_pg_kind kind = collect(s, pg, sent, TM_PG_NEVER, out, doing, &why);
   if (err != NULL) *err = why;
   return status_of(kind, &why);
 }
@@ -140,11 +150,10 @@ tm_status tm__pg_exec(const tm_store *s, PGconn *pg, const char *sql, PGresult *
 tm_status tm__pg_exec_state(const tm_store *s, PGconn *pg, const char *sql, char state[6],
                             const char *doing, tm_error *err) {
   PGresult *r = NULL;
-  int64_t deadline_us = tm__pg_deadline(s);
   bool ok = PQsendQuery(pg, sql) == 1;
   tm_status status = TM_OK;
   state[0] = '\0';
-  while ((ok = ok && tm__pg_next(s, pg, deadline_us, &r)) || r != NULL) {
+  while ((ok = ok && tm__pg_next(s, pg, TM_PG_NEVER, &r)) || r != NULL) {
     if (r == NULL) return status;
     if (!tm__pg_is_good(r) && status == TM_OK) {
       const char *said = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -162,7 +171,7 @@ tm_status tm__pg_exec_args(const tm_store *s, PGconn *pg, const char *sql, const
   tm_error why = {0};
   bool sent =
       PQsendQueryParams(pg, sql, a->count, NULL, a->values, a->lengths, a->formats, BINARY) == 1;
-  tm_pg_kind kind = collect(s, pg, sent, out, doing, &why);
+  tm_pg_kind kind = collect(s, pg, sent, tm__pg_deadline(s), out, doing, &why);
   if (err != NULL) *err = why;
   return status_of(kind, &why);
 }
@@ -250,23 +259,30 @@ bool tm__pg_send(PGconn *pg, tm_pg_sql which, const tm_pg_args *a) {
 
 tm_pg_kind tm__pg_run(const tm_store *s, PGconn *pg, tm_pg_sql which, const tm_pg_args *a,
                       PGresult **out, const char *doing, tm_error *err) {
-  return collect(s, pg, tm__pg_send(pg, which, a), out, doing, err);
+  return collect(s, pg, tm__pg_send(pg, which, a), tm__pg_deadline(s), out, doing, err);
+}
+
+/* Of an attempt to read that did not work: is there to be another? */
+static bool reads_again(tm_store_conn *c, tm_pg_kind kind, int tries) {
+  if (kind == TM_PG_AGAIN) return tries < READS_MAX && tm__pg_pause(c->store, tries + 1);
+  bool closed = kind == TM_PG_LOST && PQstatus(c->pg) == CONNECTION_BAD;
+  if (kind == TM_PG_LOST) tm__pg_drop(c);
+  return closed && tries == 0;
 }
 
 tm_status tm__pg_read(tm_store_conn *c, tm_pg_sql which, const char *sql, const tm_pg_args *a,
                       PGresult **out, const char *doing, tm_error *err) {
-  for (bool again = false;; again = true) {
+  for (int tries = 0;; tries++) {
     tm_error why = {0};
     tm_status status = tm__pg_ready(c, err);
     if (status != TM_OK) return status;
     bool sent = sql == NULL ? tm__pg_send(c->pg, which, a)
                             : PQsendQueryParams(c->pg, sql, a->count, NULL, a->values, a->lengths,
                                                 a->formats, BINARY) == 1;
-    tm_pg_kind kind = collect(c->store, c->pg, sent, out, doing, &why);
+    tm_pg_kind kind = collect(c->store, c->pg, sent, tm__pg_deadline(c->store), out, doing, &why);
     if (kind == TM_PG_DONE) return TM_OK;
-    bool closed = PQstatus(c->pg) == CONNECTION_BAD;
-    if (kind == TM_PG_LOST) tm__pg_drop(c);
+    if (reads_again(c, kind, tries)) continue;
     if (err != NULL) *err = why;
-    if (!closed || again) return why.status;
+    return why.status;
   }
 }

@@ -53,13 +53,14 @@ export class Place {
       ...Object.fromEntries(Object.entries(config).filter(
         ([k]) => !['server', 'workflow_persistence'].includes(k))),
     };
-    writeFileSync(this.config, JSON.stringify(this.settings, null, 2)); // JSON is YAML
+    this.save();
   }
   // A folder of logs instead of a database.
   use_files(folder = join(this.dir, 'data/states')) {
     this.settings.workflow_persistence = { backend: 'file', file: { storage_directory: folder } };
-    writeFileSync(this.config, JSON.stringify(this.settings, null, 2));
+    this.save();
   }
+  save() { writeFileSync(this.config, JSON.stringify(this.settings, null, 2)); } // JSON is YAML
   get database() { return join(this.dir, 'data/workflow.db'); }
   script(system, text, file = 'init.lua') {
     mkdirSync(join(this.dir, 'scripts', system), { recursive: true });

@@ -163,7 +163,6 @@ static void who_stops_says_that_it_is_unknown(void **state) {
   assert_int_equal(pthread_create(&thread, NULL, commit_one_item, &w), 0);
   while (atomic_load(&p->went) == 0)
     (void)usleep(1000);
-  (void)usleep(100000);
   assert_false(atomic_load(&w.over));
   fx->backend->interrupt(fx->store);
   assert_int_equal(pthread_join(thread, NULL), 0);
@@ -225,7 +224,7 @@ static void *take_turns(void *ud) {
     tm_commit *items[] = {&item};
     tm_status status = b->commit(c, items, 1, &err);
     if (status == TM_OK && item.status == TM_OK) {
-      me->acknowledged++;
+      (void)__atomic_add_fetch(&me->acknowledged, 1, __ATOMIC_RELAXED);
     } else if (status == TM_EUNAVAILABLE) { /* then it has not happened */
       me->refused++;
       (void)usleep(5000);

@@ -113,13 +113,10 @@ static void a_table_that_is_gone_is_damage(void **state) {
   fixture *fx = *state;
   fixture_open(fx);
   (void)run(fx, "DROP TABLE journal CASCADE");
-  tm_store *s = NULL;
-  tm_store_conn *c = NULL;
-  assert_ok(fx, fx->backend->open(&s, &fx->options, &fx->err) == TM_OK ? TM_OK : TM_OK);
-  if (s != NULL)
-    assert_int_equal(fx->backend->connect(&c, s, TM_STORE_READER, &fx->err), TM_ECORRUPT);
+  assert_refused(fx, fx->url, "store.damaged");
+  tm_commit c = commit_of(fx, nth(1).text, 0, NULL);
+  assert_int_equal(commit_one(fx, &c), TM_ECORRUPT);
   assert_string_equal(fx->err.code, "store.damaged");
-  fx->backend->close(s);
 }
 
 typedef struct opener {
@@ -396,6 +393,10 @@ static void serialization_failures_are_tried_again(void **state) {
   tm_commit c = commit_of(fx, nth(1).text, 2, &row);
   assert_int_equal(commit_one(fx, &c), TM_EUNAVAILABLE); /* at some time it ends */
   assert_string_equal(fx->err.code, "store.busy");
+  (void)ask(pg, "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "RAISE EXCEPTION 'of no known kind'; END $$");
+  assert_int_equal(commit_one(fx, &c), TM_EUNAVAILABLE);
+  assert_string_equal(fx->err.code, "store.server");
   (void)ask(pg, "DROP FUNCTION refuse() CASCADE");
   PQfinish(pg);
   assert_ok(fx, commit_one(fx, &c));
