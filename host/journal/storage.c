@@ -178,7 +178,7 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
   tm_store_access a;
   tm_stores_use use = {0};
   tm_error err = {0};
-  const char *tenant = t->storage->isolated ? items[0]->head.tenant : "";
+  const char *tenant = t->storage->isolated ? jobs[0]->commit.head.tenant : "";
   tm_status status = TM_OK;
   if (jobs[0]->in_memory) {
     status = t->storage->memory_backend->commit(t->memory_conn, items, count, &err);

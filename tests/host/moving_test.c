@@ -47,6 +47,7 @@ static int set_up(void **state) {
   place *p = calloc(1, sizeof(*p));
   if (p == NULL) return -1;
   (void)snprintf(p->dir, sizeof(p->dir), "/tmp/tidemill-moving-XXXXXX");
+  *state = p;
   if (mkdtemp(p->dir) == NULL) return -1;
   (void)snprintf(p->file, sizeof(p->file), "%s/w.db", p->dir);
   (void)snprintf(p->backup, sizeof(p->backup), "%s/b.db", p->dir);
@@ -56,7 +57,6 @@ static int set_up(void **state) {
   tm_options o = TM_OPTIONS_INIT;
   o.set = set;
   tm_error err;
-  *state = p;
   return tm_host_new(&p->host, &o, &err) == TM_OK ? 0 : -1;
 }
 

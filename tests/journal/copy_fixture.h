@@ -216,8 +216,8 @@ static inline void same_heads(const tm_head *x, const tm_head *y, const walked *
 }
 
 static inline void same_conversation(fixture *a, fixture *b, const char *id) {
-  walked *x = malloc(sizeof(*x)), *y = malloc(sizeof(*y));
-  assert_true(x != NULL && y != NULL);
+  walked *x = calloc(1, sizeof(*x)), *y = calloc(1, sizeof(*y));
+  if (x == NULL || y == NULL) abort();
   tm_head one = head_of(a, id), other = head_of(b, id);
   walk_chain(a, &one, true, x);
   walk_chain(b, &other, true, y);

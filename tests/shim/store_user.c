@@ -17,7 +17,7 @@ static tm_store *store;
 static tm_store_conn *conn;
 static tm_error err;
 
-static _Noreturn void fail(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static _Noreturn void fail(const char *format, ...) {
   va_list args;
   va_start(args, format);
   (void)vprintf(format, args);
