@@ -319,7 +319,7 @@ static void test_session_end(void **state) {
                         .run = end_session,
                         .verify = expect_ended,
                         .tear_down = end,
-                        .sample = on_disk() ? 10 : 1});
+                        .sample = on_disk() ? 40 : 1});
 }
 
 static void end_and_wait(void) {
@@ -353,7 +353,7 @@ static void test_purge(void **state) {
                         .run = purge,
                         .verify = expect_purged,
                         .tear_down = end,
-                        .sample = on_disk() ? 10 : 1});
+                        .sample = on_disk() ? 40 : 1});
 }
 
 /* ---- over HTTP ---- */
