@@ -56,10 +56,12 @@ static void answer_done(tm_slot *s, tm_slot_job *base) {
 /* The rows of a purged conversation may outlive it; its head does not. */
 static tm_status row_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   answer_job *job = (answer_job *)(void *)base;
-  tm_status status = tm__access_head(a, tm__slice(job->head.id), &job->head, &job->in_memory, err);
+  tm_head head;
+  tm_status status = tm__access_head(a, tm__slice(job->head.id), &head, &job->in_memory, err);
   if (status == TM_ENOTFOUND)
     return tm__fail(err, status, "conversation.not_found", "there is no conversation %s",
                     job->head.id);
+  job->head = head;
   return status == TM_OK ? render(job, a, err) : status;
 }
 

@@ -140,7 +140,7 @@ describe('configuration', () => {
     fails(laughs.join('\n'), /agent_config\.yaml:/);
     fails('server:\n  body_limit: many\n', /agent_config\.yaml:2:\d+.*body_limit/s);
     fails('workflow_persistance:\n  backend: sqlite\n', /workflow_persistence/);
-    fails('workflow_persistence:\n  backend: redis\n', /not supported yet/);
+    fails('llm:\n  provider: anthropic\n', /not supported yet/);
     fails('server:\n  listen: ${NO_SUCH_NAME_HERE}\n', /NO_SUCH_NAME_HERE/);
   });
   test('a huge file', () => {
