@@ -102,10 +102,13 @@ static tm_status end_work(tm_store_job *job, const tm_store_access *a, tm_error 
   return e->open_count > 0 ? TM_ECONFLICT : tm__session_render(&e->out, a, tenant, id, err);
 }
 
+static void note_failure(ending *e, const tm_error *err) {
+  if (!atomic_exchange(&e->failed, true)) e->error = *err;
+}
+
 static void on_cancelled(void *ud, const tm_reply *reply) {
   ending *e = ud;
-  bool gone = reply->status == TM_OK || reply->status == TM_ENOTFOUND;
-  if (!gone && !atomic_exchange(&e->failed, true)) e->error = *reply->error;
+  if (reply->status != TM_OK && reply->status != TM_ENOTFOUND) note_failure(e, reply->error);
   if (atomic_fetch_sub(&e->left, 1) > 1) return;
   if (atomic_load(&e->failed)) {
     const tm_error err = e->error;
@@ -120,7 +123,8 @@ static void cancel_one(ending *e, const char *conversation) {
   if (r == NULL) {
     tm_error err;
     (void)tm__fail_memory(&err, "a cancellation");
-    on_cancelled(e, &(tm_reply){.status = err.status, .error = &err});
+    note_failure(e, &err);
+    atomic_fetch_sub(&e->left, 1); /* not the last: the loop's own is left */
     return;
   }
   memcpy(r->conversation, conversation, sizeof(r->conversation));

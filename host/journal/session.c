@@ -12,7 +12,8 @@
 
 tm_session_rules tm__session_rules(const tm_session_rules *defaults, const tm_bundle *b) {
   tm_session_rules r = *defaults;
-  tm_slice own = b == NULL ? (tm_slice){0} : tm__json_get(b->description, "session_config");
+  tm_slice own = {0};
+  if (b != NULL) own = tm__json_get(b->description, "session_config");
   if (own.ptr == NULL) return r;
   r.idle_ms = tm__json_get_int(own, "idle_ms", r.idle_ms);
   r.look_ms = tm__json_get_int(own, "look_ms", r.look_ms);

@@ -121,7 +121,10 @@ static void expect_error(answer a, tm_status status, const char *code) {
 
 static void id_of(answer a, char id[40]) {
   const char *p = strstr(a.json, "\"conversation_id\":\"");
-  if (a.status != TM_OK || p == NULL) fail_msg("%s %s", a.code, a.json);
+  if (a.status != TM_OK || p == NULL) {
+    fail_msg("%s %s", a.code, a.json);
+    return;
+  }
   memcpy(id, p + 19, 36);
   id[36] = '\0';
   free(a.json);
