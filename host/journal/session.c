@@ -71,7 +71,7 @@ static tm_status on_head(void *ud, const tm_head *h) {
 
 static tm_status look_in(look *l, tm_slice tenant, tm_slice id) {
   tm_list_filter f = {.tenant = tenant, .session = id, .status = -1, .limit = PAGE};
-  tm_status status;
+  tm_status status = TM_OK;
   int pages = 0;
   do {
     l->count = 0;
@@ -127,7 +127,7 @@ tm_status tm__session_put(const tm_store_access *a, bool in_memory, const tm_kep
 /* A conversation that began meanwhile has opened the session before, or is seen now. */
 tm_status tm__session_put_end(const tm_store_access *a, bool in_memory, tm_kept_session *k,
                               tm_error *err) {
-  tm_session_look seen;
+  tm_session_look seen = {0};
   tm_status status = tm__session_put(a, in_memory, k, err);
   if (status == TM_OK) status = tm__session_look(&seen, a, k->s.tenant, k->s.id, 1, false, err);
   if (status != TM_OK || seen.open == 0) return status;
