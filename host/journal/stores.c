@@ -78,11 +78,9 @@ static tm_tenant_store *tenant_new(tm_stores *s, const char *tenant) {
   return t;
 }
 
-/* The last one who leaves a store that could not be opened takes it away. */
-static void drop_failed(tm_stores *s, tm_tenant_store *t) {
-  if (--t->users > 0) return;
-  (void)tm__map_remove(&s->tenants, tm__slice(t->tenant));
-  free(t);
+/* Nobody finds a store that could not be opened; the last one who waited for it frees it. */
+static void drop_failed(tm_tenant_store *t) {
+  if (--t->users == 0) free(t);
 }
 
 static tm_status open_tenant(tm_stores *s, tm_tenant_store *t, tm_error *err) {
@@ -92,34 +90,43 @@ static tm_status open_tenant(tm_stores *s, tm_tenant_store *t, tm_error *err) {
   tm_status status = s->backend->open(&t->store, &o, err);
   uv_mutex_lock(&s->lock);
   t->place = status == TM_OK ? PLACE_OPEN : PLACE_FAILED;
+  if (status != TM_OK) (void)tm__map_remove(&s->tenants, tm__slice(t->tenant));
   uv_cond_broadcast(&s->opened);
   return status;
+}
+
+/* The tenant's store with one more user, once it is open; NULL: the thread that opened it failed.
+ */
+static tm_tenant_store *join_tenant(tm_stores *s, tm_tenant_store *t) {
+  t->users++;
+  list_remove(s, t);
+  while (t->place == PLACE_OPENING) {
+    uv_cond_wait(&s->opened, &s->lock);
+  }
+  if (t->place == PLACE_OPEN) return t;
+  drop_failed(t);
+  return NULL;
 }
 
 /* Under the lock; with TM_OK the store is open and has one more user. */
 static tm_status use_tenant(tm_stores *s, const char *tenant, tm_tenant_store **out,
                             tm_error *err) {
-  tm_tenant_store *t = tm__map_get(&s->tenants, tm__slice(tenant));
-  bool first = t == NULL;
-  if (first) t = tenant_new(s, tenant);
+  tm_tenant_store *t;
+  *out = NULL;
+  while ((t = tm__map_get(&s->tenants, tm__slice(tenant))) != NULL) {
+    *out = join_tenant(s, t);
+    if (*out != NULL) return TM_OK;
+  }
+  t = tenant_new(s, tenant);
   if (t == NULL) return tm__fail_memory(err, "the store of a tenant");
   t->users++;
-  list_remove(s, t);
-  tm_status status = TM_OK;
-  if (first) status = open_tenant(s, t, err);
-  while (t->place == PLACE_OPENING) {
-    uv_cond_wait(&s->opened, &s->lock);
+  tm_status status = open_tenant(s, t, err);
+  if (status == TM_OK) {
+    *out = t;
+  } else {
+    drop_failed(t);
   }
-  if (t->place == PLACE_FAILED) {
-    if (!first) {
-      status = tm__fail(err, TM_EUNAVAILABLE, "store.tenant_fails",
-                        "the store of tenant %s could not be opened; the log says why", tenant);
-    }
-    drop_failed(s, t);
-    return status;
-  }
-  *out = t;
-  return TM_OK;
+  return status;
 }
 
 /* Takes the one that was idle for longest, if there are too many; NULL: there are not. */
