@@ -206,8 +206,8 @@ tm_status tm__stores_enter(tm_stores *s, size_t thread, tm_store_role role, cons
   uv_mutex_lock(&s->lock);
   status = use_tenant(s, tenant, &out->tenant, err);
   uv_mutex_unlock(&s->lock);
-  if (status != TM_OK) return status;
   tm_tenant_store *t = out->tenant;
+  if (status != TM_OK || t == NULL) return status;
   if (t->conns[thread] == NULL) {
     status = s->backend->connect(&t->conns[thread], t->store, role, err);
   }
