@@ -20,7 +20,7 @@ build() {
   ${FUZZ_CC:-clang} -std=c17 -D_GNU_SOURCE -I. -Ihost -Ihost/include -isystem /usr/include/lua5.4 \
     -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -Werror \
     "tests/fuzz/fuzz_$1.c" $dir/libtidemill.a -o "$dir/fuzz_$1" \
-    -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lzstd -lyaml -ljansson -lsodium -lm -pthread
+    -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lhiredis -lpq -lzstd -lyaml -ljansson -lsodium -lm -pthread
 }
 
 # Its seeds come after the folder that new inputs are written to.
