@@ -679,7 +679,7 @@ static void warns_when_everybody_may_come(void **state) {
     if (warned != (i == 2)) fail_msg("%s: %s", addresses[i], lines.len > 0 ? lines.ptr : "");
     tm__api_stop(api);
   }
-  assert_non_null(strstr(lines.ptr, "listen=0.0.0.0:0"));
+  if (lines.ptr == NULL || strstr(lines.ptr, "listen=0.0.0.0:0") == NULL) fail_msg("no warning");
   tm__buf_free(&lines);
 }
 
