@@ -64,8 +64,8 @@ static tm_status open_access(store_thread *t, const char *tenant, tm_store_acces
   return status;
 }
 
-/* Reading and writing fail and are mended each on its own: a full disk is still readable. */
-/* One damaged record was read as well as any other. */
+/* Reading and writing fail and are mended each on its own: a full disk is still readable. One
+ * damaged record was read as well as any other. */
 static bool says_store_fails(tm_status status, const tm_error *err) {
   if (status != TM_OK && tm__codec_is_of_record(err)) return false;
   if (status == TM_ECORRUPT) return true;
@@ -169,6 +169,16 @@ static tm_status commit_tenant(store_thread *t, const tm_store_access *a, const 
   return status;
 }
 
+/* What a backend says of one item is for that item's client alone: where several were refused
+ * alike, nobody knows whose it is, and it may name another tenant's conversation. */
+static void keep_for_one(tm_error *err, tm_commit *const *items, size_t count) {
+  size_t alike = 0;
+  for (size_t i = 0; i < count; i++) {
+    alike += items[i]->status == err->status;
+  }
+  if (alike != 1) *err = (tm_error){0};
+}
+
 /* One transaction of jobs that are for the same store. */
 static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t count) {
   tm_commit *items[GROUP_MAX];
@@ -191,6 +201,7 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
     }
     note_result(t->storage, tenant, true, status, &err);
   }
+  if (status == TM_OK) keep_for_one(&err, items, count);
   for (size_t i = 0; i < count; i++) {
     set_error(jobs[i], status, &err);
   }
