@@ -33,8 +33,9 @@ struct tm_store {            /* immutable once open, but for what is atomic */
   int64_t id; /* random: whose the deadlines are that this opening of the store has taken */
   int64_t timeout_ms;
   size_t record_bytes_max;
-  bool down;        /* atomic: the server went away, and on_health was told */
-  bool interrupted; /* atomic: the process stops */
+  bool down;         /* atomic: the server went away, and on_health was told */
+  bool interrupted;  /* atomic: the process stops */
+  unsigned arrivals; /* atomic: how often a connection was made */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
   void (*on_health)(void *ud, const tm_error *err);
@@ -58,6 +59,7 @@ struct tm_store_conn {
   bool registered;   /* the row is there */
   bool doubt;        /* whether the transaction `serial` + 1 happened is not known yet */
   unsigned failures; /* attempts to connect in a row that failed */
+  unsigned arrivals; /* the store's when the last of them began */
   int64_t retry_us;  /* monotonic; until then connecting is not tried again */
   tm_error failure;  /* of the newest attempt */
 };

@@ -1,6 +1,6 @@
 /* store_postgres_conn.c - one connection: its session's settings, connecting again when it was
  * lost. While the server is away, attempts become rare and whoever asks in between hears it at
- * once. */
+ * once; the first connection that is made ends the wait of the others. */
 #include <stdlib.h>
 
 #include "persistence/store_postgres.h"
@@ -94,6 +94,7 @@ static tm_status put_off(const tm_store_conn *c, tm_error *err) {
     return tm__fail(err, TM_EUNAVAILABLE, "store.away",
                     "store %s: the connection was lost, and the host stops", c->store->place);
   if (c->failures == 0 || tm__pg_monotonic_us() >= c->retry_us) return TM_OK;
+  if (__atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED) != c->arrivals) return TM_OK;
   if (err != NULL) *err = c->failure;
   return c->failure.status;
 }
@@ -101,9 +102,11 @@ static tm_status put_off(const tm_store_conn *c, tm_error *err) {
 static tm_status connect_again(tm_store_conn *c, tm_error *err) {
   tm_status status = put_off(c, err);
   if (status != TM_OK) return status;
+  c->arrivals = __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED);
   status = open_session(c, &c->failure);
   if (status == TM_OK) {
     c->failures = 0;
+    __atomic_add_fetch(&c->store->arrivals, 1, __ATOMIC_RELAXED);
     note_up(c->store);
     return TM_OK;
   }

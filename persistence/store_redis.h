@@ -39,7 +39,7 @@ typedef enum tm_redis_script {
   TM_REDIS_SCRIPTS
 } tm_redis_script;
 
-struct tm_store { /* immutable once open, but for the last two */
+struct tm_store { /* immutable once open, but for what is atomic */
   char *host, *password;
   int port, db;
   char place[288]; /* for messages */
@@ -50,8 +50,9 @@ struct tm_store { /* immutable once open, but for the last two */
   void *now_ud;
   void *event_ud;
   void (*on_health)(void *ud, const tm_error *err);
-  bool interrupted; /* atomic */
-  bool away;        /* atomic: told to on_health */
+  bool interrupted;  /* atomic */
+  bool away;         /* atomic: told to on_health */
+  unsigned arrivals; /* atomic: how often a connection was made */
 };
 
 #define TM_REDIS_KNOWN 16384
@@ -69,6 +70,7 @@ struct tm_store_conn {
   char sha[TM_REDIS_SCRIPTS][41];
   int pause_ms;          /* the last wait before reconnecting; 0: the last attempt worked */
   int64_t retry_at;      /* monotonic us */
+  unsigned arrivals;     /* the store's when the last attempt began */
   tm_error why;          /* of the attempt before */
   tm_buf parted;         /* hints that commits made lies: hint.c */
   tm_redis_known *known; /* TM_REDIS_KNOWN of them, by id; NULL before the first commit: hint.c */
@@ -91,7 +93,7 @@ tm_status tm__redis_not_found(const char *what, tm_error *err);
 tm_status tm__redis_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
 void tm__redis_disconnect(tm_store_conn *c);
 /* Before commands are added: connected, nothing is under way. Fails at once while the next attempt
- * to connect is not due. */
+ * to connect is not due; it is due as well when another connection was made since. */
 tm_status tm__redis_ready(tm_store_conn *c, tm_error *err);
 void tm__redis_drop(tm_store_conn *c);
 /* Waits before the next attempt, twice as long each time (0 at first); false: interrupted. */

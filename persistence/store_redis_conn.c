@@ -73,6 +73,11 @@ static void put_off(tm_store_conn *c, const tm_error *err) {
   c->why = *err;
 }
 
+static bool is_due(const tm_store_conn *c) {
+  return c->pause_ms == 0 || tm__clock_monotonic_us() >= c->retry_at ||
+         __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED) != c->arrivals;
+}
+
 /* ---- commands ---- */
 
 static void add_length(tm_store_conn *c, char kind, size_t n) {
@@ -315,14 +320,16 @@ tm_status tm__redis_ready(tm_store_conn *c, tm_error *err) {
   begin(c);
   if (c->redis != NULL) return TM_OK;
   tm_error why;
-  if (c->pause_ms > 0 && tm__clock_monotonic_us() < c->retry_at) {
+  if (!is_due(c)) {
     if (err != NULL) *err = c->why;
     return c->why.status;
   }
+  c->arrivals = __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED);
   tm_status status = connect_now(c, &why);
   begin(c);
   if (status == TM_OK) {
     c->pause_ms = 0;
+    __atomic_add_fetch(&c->store->arrivals, 1, __ATOMIC_RELAXED);
     note_back(c->store);
     return TM_OK;
   }
