@@ -58,8 +58,11 @@ static char *script_config(const tm_config *c, const tm_keyring *keys) {
 static tm_retention retention(const tm_config *c) {
   tm_retention r = {
       .conversation_ms = tm__config_ms(c, "workflow_persistence.retention.conversation_ttl"),
-      .checkpoint_ms = tm__config_ms(c, "workflow_persistence.retention.checkpoint_ttl"),
-      .checkpoints = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
+      .checkpoints =
+          {
+              .ms = tm__config_ms(c, "workflow_persistence.retention.checkpoint_ttl"),
+              .most = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
+          },
       .session_ms = tm__config_ms(c, "workflow_persistence.retention.session_ttl"),
       .cleanup_ms = tm__config_ms(c, "workflow_persistence.retention.cleanup_interval"),
       .sessions = {
@@ -182,7 +185,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .lease_ms = tm__config_ms(c, "server.lease"),
       .cache_bytes = (size_t)tm__config_int(c, "server.cache_size") / h->worker_count,
       .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
-      .keep = &h->keep,
+      .checkpoints = &h->keep.checkpoints,
       .hint = hint,
       .hint_ud = h,
   };

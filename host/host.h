@@ -8,9 +8,9 @@
 #include "bind/vm.h"
 #include "config/config.h"
 #include "core/json.h"
-#include "journal/janitor.h"
 #include "journal/journal.h"
-#include "journal/reseal.h"
+#include "keeping/janitor.h"
+#include "keeping/reseal.h"
 #include "persistence/codec.h"
 
 struct tm_host_worker;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "backup_file.h"
-#include "journal/copy.h"
+#include "keeping/copy.h"
 #include "store_place.h"
 
 #define MAX_NAMED 100 /* failures that are named in the answer */

@@ -5,6 +5,7 @@
 
 #include "host.h"
 #include "journal/reader.h"
+#include "keeping/session.h"
 
 void tm__host_refuse(tm_reply_fn fn, void *ud, const tm_error *err) {
   fn(ud, &(tm_reply){.status = err->status, .error = err});
@@ -302,7 +303,7 @@ void tm_conversation_read(tm_host *h, const char *tenant, const char *conversati
     (void)not_found(conversation_id != NULL ? conversation_id : "", &err);
     tm__host_refuse(fn, ud, &err);
   } else {
-    const tm_checkpoints listed = tm__checkpoints(&h->keep, tm__clock_now(&h->clock));
+    const tm_checkpoints listed = tm__checkpoints(&h->keep.checkpoints, tm__clock_now(&h->clock));
     tm__reader_conversation(h->storage, tm__slice(tenant != NULL ? tenant : "default"),
                             tm__slice(conversation_id), what, tm__slice(cursor), limit, &listed, fn,
                             ud);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "host.h"
-#include "journal/reader.h"
+#include "keeping/session.h"
 
 #define BATCH 32
 
@@ -26,14 +26,14 @@ static bool enter(tm_host *h, tm_reply_fn fn, void *ud) {
 void tm_session_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
                      int limit, tm_reply_fn fn, void *ud) {
   if (!enter(h, fn, ud)) return;
-  tm__reader_sessions(h->storage, tenant_of(tenant), status, tm__slice(cursor), limit, fn, ud);
+  tm__session_list(h->storage, tenant_of(tenant), status, tm__slice(cursor), limit, fn, ud);
   tm__host_leave(h);
 }
 
 void tm_session_read(tm_host *h, const char *tenant, const char *session_id, tm_reply_fn fn,
                      void *ud) {
   if (!enter(h, fn, ud)) return;
-  tm__reader_session(h->storage, tenant_of(tenant), tm__slice(session_id), fn, ud);
+  tm__session_show(h->storage, tenant_of(tenant), tm__slice(session_id), fn, ud);
   tm__host_leave(h);
 }
 

@@ -6,7 +6,7 @@
 
 #include "api/body.h"
 #include "api/query.h"
-#include "journal/journal.h"
+#include "persistence/store.h"
 
 #define NAME_LIMIT     64
 #define SESSION_LIMIT  128

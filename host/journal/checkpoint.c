@@ -1,17 +1,18 @@
 /* checkpoint.c - which rows are listed as checkpoints: those that are young and few enough, and the
  * oldest one that the flow's rollback limit still reaches. A rule of whoever reads: no row is
  * changed. */
+#include "journal/checkpoint.h"
+
 #include "core/json.h"
-#include "journal/retention.h"
 #include "journal/slot.h"
 
 #define ROLLBACK_MOST 100 /* where the runtime part says nothing */
 
-tm_checkpoints tm__checkpoints(const tm_retention *keep, int64_t now) {
+tm_checkpoints tm__checkpoints(const tm_checkpoint_rules *rules, int64_t now) {
   tm_checkpoints c = {.allowed = -1};
-  if (keep == NULL) return c;
-  if (keep->checkpoint_ms > 0) c.since = now - keep->checkpoint_ms;
-  c.most = keep->checkpoints;
+  if (rules == NULL) return c;
+  if (rules->ms > 0) c.since = now - rules->ms;
+  c.most = rules->most;
   return c;
 }
 

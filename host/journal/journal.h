@@ -14,7 +14,8 @@
 #define TM_JOURNAL_JOURNAL_H
 
 #include "journal/bundle.h"
-#include "journal/storage.h"
+#include "journal/checkpoint.h"
+#include "storage/storage.h"
 
 typedef struct tm_journal tm_journal;
 typedef struct tm_turn tm_turn;
@@ -141,9 +142,9 @@ typedef struct tm_journal_options {
   int64_t lease_ms;
   size_t cache_bytes; /* hot copies kept at most */
   tm_scheduler_hint_fn hint;
-  void *hint_ud;                   /* called with each new wake_at; NULL: none */
-  size_t queue_limit;              /* requests that may wait for one conversation */
-  const struct tm_retention *keep; /* NULL: checkpoints stay listed */
+  void *hint_ud;                          /* called with each new wake_at; NULL: none */
+  size_t queue_limit;                     /* requests that may wait for one conversation */
+  const tm_checkpoint_rules *checkpoints; /* NULL: all stay listed */
 } tm_journal_options;
 
 tm_status tm__journal_new(tm_journal **out, const tm_journal_options *o, tm_error *err);
@@ -155,7 +156,8 @@ void tm__journal_drain(tm_journal *j, void (*fn)(void *ud), void *ud);
 /* Worker thread. Cancels what still runs, gives claims back so that the next start takes the turns
  * up at once, answers waiting requests 503. `fn` is called on the worker when all is written. */
 void tm__journal_abandon(tm_journal *j, void (*fn)(void *ud), void *ud);
-void tm__journal_free(tm_journal *j); /* after abandon; worker stopped. NULL allowed */
+tm_status tm__journal_stopping(tm_error *err); /* what is refused now: TM_EUNAVAILABLE */
+void tm__journal_free(tm_journal *j);          /* after abandon; worker stopped. NULL allowed */
 
 /* ---- deadlines: one per host, on one worker ---- */
 typedef struct tm_scheduler tm_scheduler;

@@ -10,7 +10,6 @@
 
 #include "core/json.h"
 #include "journal/render.h"
-#include "journal/retention.h"
 #include "journal/slot.h"
 
 #define PAGE_DEFAULT 50

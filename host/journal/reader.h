@@ -2,19 +2,14 @@
 #ifndef TM_JOURNAL_READER_H
 #define TM_JOURNAL_READER_H
 
-#include "journal/storage.h"
-
-struct tm_checkpoints;
+#include "journal/checkpoint.h"
+#include "storage/storage.h"
 
 /* Each answers `fn` exactly once, on a reader thread. Arguments are checked and copied. `listed` is
  * which checkpoints are; NULL: all of them. */
 void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,
-                             tm_slice cursor, int limit, const struct tm_checkpoints *listed,
+                             tm_slice cursor, int limit, const tm_checkpoints *listed,
                              tm_reply_fn fn, void *ud);
-/* status NULL: any; else "open" or "ended". */
-void tm__reader_sessions(tm_storage *s, tm_slice tenant, const char *status, tm_slice cursor,
-                         int limit, tm_reply_fn fn, void *ud);
-void tm__reader_session(tm_storage *s, tm_slice tenant, tm_slice id, tm_reply_fn fn, void *ud);
 void tm__reader_list(tm_storage *s, const tm_filter *filter, tm_reply_fn fn, void *ud);
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef TM_JOURNAL_RENDER_H
 #define TM_JOURNAL_RENDER_H
 
-#include "journal/storage.h"
+#include "storage/storage.h"
 
 /* A turn: the answer to start and message. `rows` are the bodies of the turn's rows, oldest first;
  * the last one is the row that ended it, with `revision`. Head gives only what never changes: id,

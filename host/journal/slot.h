@@ -230,6 +230,5 @@ void tm__turn_undone(tm_turn *t, const tm_draft *draft, int64_t base); /* append
 int64_t tm__journal_now(const tm_journal *j);
 void tm__journal_hint(const tm_journal *j, int64_t when);
 void tm__journal_check(tm_journal *j); /* is draining or stopping complete? */
-tm_status tm__journal_stopping(tm_error *err);
 
 #endif

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "journal/retention.h"
 #include "journal/slot.h"
 
 #define STEPS_MAX 100
@@ -259,7 +258,7 @@ void tm__undo_find(tm_slot *s) {
   job->force = r->force;
   job->steps = r->steps;
   job->checkpoint = r->checkpoint;
-  job->listed = tm__checkpoints(s->journal->o.keep, tm__journal_now(s->journal));
+  job->listed = tm__checkpoints(s->journal->o.checkpoints, tm__journal_now(s->journal));
   job->prompts_left = tm__is_waiting(s->record.head.status) ? r->steps : r->steps - 1;
   job->base.job.work = undo_work;
   job->base.done = undo_done;

@@ -3,6 +3,8 @@
 
 local STORE, API = "persistence/store.h", "host/include/tidemill.h"
 local CODEC, KEYS = "persistence/codec.h", "persistence/keyring.h"
+local ACCESS, STORAGE = "host/storage/access.h", "host/storage/storage.h"
+local JOURNAL, BUNDLE = "host/journal/journal.h", "host/journal/bundle.h"
 
 -- Most specific first. `c`: what a file may include, as prefixes of paths in the tree. `lua`: what
 -- it may require, as names; one that ends in a dot stands for all below it. `own`: or a module in
@@ -12,21 +14,29 @@ local layers = {
   { "host/core/", c = { API, "host/core/" } },
   { "host/loop/", c = { API, "host/core/", "host/loop/" } },
   { "host/net/", c = { API, "host/core/", "host/loop/", "host/net/" } },
-  { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", STORE,
-                           CODEC } },
+  { "host/storage/", c = { API, "host/core/", "host/loop/", "host/storage/", STORE, CODEC } },
+  { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", ACCESS, STORAGE } },
+  { "host/keeping/copy", c = { "host/core/", "host/keeping/copy", STORE } },
+  { "host/keeping/", c = { API, "host/core/", "host/loop/", "host/keeping/", ACCESS, STORAGE,
+                           JOURNAL, BUNDLE, "host/journal/checkpoint.h" } },
   { "host/config/", c = { API, "host/core/", "host/config/" } },
-  { "host/api/", c = { API, "host/core/", "host/net/", "host/journal/", "host/api/" } },
-  { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/",
-                        "host/bind/" } },
+  { "host/api/", c = { API, "host/core/", "host/net/", "host/api/", STORE } },
+  { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/bind/", JOURNAL,
+                        BUNDLE } },
   { "host/tools/" },
   { "host/main", c = { API, "host/main" } },
-  { "host/", c = { API, "host/core/", "host/loop/", "host/net/", "host/journal/", "host/config/",
-                   "host/api/", "host/bind/", STORE, CODEC, KEYS, "host/*.h" } },
+  { "host/", c = { API, "host/core/", "host/loop/", "host/net/", "host/config/", "host/api/",
+                   "host/bind/", STORAGE, JOURNAL, BUNDLE, "host/journal/reader.h",
+                   "host/keeping/copy.h", "host/keeping/janitor.h", "host/keeping/reseal.h",
+                   "host/keeping/session.h", STORE, CODEC, KEYS, "host/*.h" } },
   { "persistence/", c = { API, "host/core/", "persistence/" } },
   { "lua/tidemill/", lua = { "tidemill", "tidemill.", "host." } },
   { "lua/meta/", lua = {} },
   { "scripts/", lua = { "tidemill" }, own = true },
 }
+
+-- Wherever nothing may wait for a socket or an event loop.
+local BELOW = { "host/core/", "host/config/", "host/keeping/copy", "persistence/" }
 
 -- Headers of libraries that belong to one part, and what the parts below must not know at all.
 local libraries = {
@@ -37,15 +47,14 @@ local libraries = {
   { "^sqlite3%.h$", only = "persistence/" },
   { "^yaml%.h$", only = "host/config/" },
   { "^zstd%.h$", only = "persistence/" },
-  { "^uv%.h$", never = { "host/core/", "host/config/", "persistence/" } },
-  { "^pthread%.h$", never = { "host/core/", "host/config/" } },
-  { "^threads%.h$", never = { "host/core/", "host/config/" } },
+  { "^uv%.h$", never = BELOW },
+  { "^pthread%.h$", never = { "host/core/", "host/config/", "host/keeping/copy" } },
+  { "^threads%.h$", never = { "host/core/", "host/config/", "host/keeping/copy" } },
   { "^hiredis/", only = "persistence/" },
-  { "^sys/socket%.h$", never = { "host/core/", "host/config/", "persistence/" },
-    but = "persistence/store_redis_conn.c" },
-  { "^netinet/", never = { "host/core/", "host/config/", "persistence/" } },
-  { "^arpa/", never = { "host/core/", "host/config/", "persistence/" } },
-  { "^netdb%.h$", never = { "host/core/", "host/config/", "persistence/" } },
+  { "^sys/socket%.h$", never = BELOW, but = "persistence/store_redis_conn.c" },
+  { "^netinet/", never = BELOW },
+  { "^arpa/", never = BELOW },
+  { "^netdb%.h$", never = BELOW },
 }
 
 local found = 0

@@ -331,6 +331,8 @@ static void the_code_asks_for_known_keys(void **state) {
   assert_true(check_folder("host") > 10);
   (void)check_folder("host/api");
   (void)check_folder("host/journal");
+  (void)check_folder("host/keeping");
+  (void)check_folder("host/storage");
   (void)check_folder("host/bind");
 }
 

@@ -23,9 +23,10 @@
 #include <unistd.h>
 
 #include "core/json.h"
-#include "journal/janitor.h"
 #include "journal/journal.h"
 #include "journal/reader.h"
+#include "keeping/janitor.h"
+#include "keeping/session.h"
 
 #define HOSTS     2
 #define LEASE_MS  10000
@@ -534,7 +535,7 @@ static inline answer *cancel(host *h, const char *id) {
 static inline answer *read_it(fixture *fx, const char *id, tm_read what, const char *cursor,
                               int limit) {
   answer *a = answer_new(fx);
-  const tm_checkpoints listed = tm__checkpoints(&fx->keep, fixture_now(fx));
+  const tm_checkpoints listed = tm__checkpoints(&fx->keep.checkpoints, fixture_now(fx));
   tm__reader_conversation(fx->storage, tm__slice(fx->tenant), tm__slice(id), what,
                           tm__slice(cursor), limit, &listed, on_reply, a);
   return await(a);
@@ -633,7 +634,7 @@ static inline void host_start(fixture *fx, int n) {
                           .lease_ms = fx->lease_ms,
                           .cache_bytes = fx->cache_bytes,
                           .queue_limit = fx->queue_limit,
-                          .keep = &fx->keep};
+                          .checkpoints = &fx->keep.checkpoints};
   (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));
   assert_int_equal(tm__journal_new(&h->journal, &o, &err), TM_OK);
 }

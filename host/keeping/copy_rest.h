@@ -1,0 +1,21 @@
+/* copy_rest.h - what is copied beside conversations: scripts, sessions, notes; and what a mirror
+ * removes. */
+#ifndef TM_KEEPING_COPY_REST_H
+#define TM_KEEPING_COPY_REST_H
+
+#include "keeping/copy.h"
+
+/* A conversation, session or script that could not be copied: counted and told. */
+void tm__copy_failed(tm_copy *c, const char *conversation, tm_error *err);
+/* Is it a fault of one record only, so that the others can be copied? */
+bool tm__copy_is_local(tm_status status);
+
+tm_status tm__copy_scripts(tm_copy *c, tm_error *err);
+tm_status tm__copy_sessions(tm_copy *c, tm_error *err);
+tm_status tm__copy_notes(tm_copy *c, tm_error *err);
+/* Removes the conversation from the target at once, and its rows. */
+tm_status tm__copy_remove(tm_copy *c, tm_slice id, int64_t revision, tm_error *err);
+/* Removes what the source does not have. */
+tm_status tm__copy_mirror(tm_copy *c, tm_error *err);
+
+#endif

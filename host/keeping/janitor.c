@@ -1,0 +1,277 @@
+/* janitor.c - looks at the clock, makes passes piece by piece, rests as long as each piece took. */
+#include "keeping/janitor.h"
+
+#include <stdlib.h>
+
+#include "core/json.h"
+#include "keeping/purge.h"
+
+#define REST_MAX_MS 500
+#define AFTER_FAULT 60000 /* ms to the next pass when one could not be finished */
+
+typedef struct wish { /* somebody waits for a pass */
+  tm_message message;
+  tm_janitor *janitor;
+  struct wish *next;
+  bool dry;
+  tm_reply_fn fn;
+  void *ud;
+} wish;
+
+struct tm_janitor {
+  tm_janitor_options o;
+  tm_message start, poke;
+  bool poked; /* atomic: the message is under way */
+  wish *first, *last;
+  tm_purge pass;
+  tm_error fault;             /* the first of the pass */
+  wish *asked;                /* who asked for this pass; NULL: the clock */
+  int64_t next_pass;          /* host time */
+  bool seen_all;              /* every session was looked at since the start */
+  bool passing, out, stopped; /* out: a piece is on a store thread */
+  bool armed;
+  uint64_t timer;
+  int64_t began; /* the piece, monotonic microseconds */
+  tm_store_job job;
+  tm_message landed;
+  uv_sem_t has_landed; /* nothing of the piece is on a store thread any more */
+};
+
+static void look(tm_janitor *j);
+
+/* ---- when ---- */
+
+static void on_timer(void *ud) {
+  tm_janitor *j = ud;
+  j->armed = false;
+  look(j);
+}
+
+void tm__janitor_poke(tm_janitor *j) {
+  if (!__atomic_exchange_n(&j->poked, true, __ATOMIC_ACQ_REL)) {
+    tm__worker_post(j->o.worker, &j->poke);
+  }
+}
+
+static void arm(tm_janitor *j, int64_t ms) {
+  tm_error err;
+  if (j->armed) (void)tm__timer_cancel(j->o.worker, j->timer);
+  j->armed = tm__timer_start(j->o.worker, (uint64_t)(ms < 1 ? 1 : ms), on_timer, j, &j->timer,
+                             &err) == TM_OK;
+  if (!j->armed) tm__janitor_poke(j); /* without memory for a timer there is no rest */
+}
+
+static void on_start(tm_message *m) {
+  tm_janitor *j = (tm_janitor *)((char *)m - offsetof(tm_janitor, start));
+  if (!j->stopped) arm(j, j->o.tick_ms);
+}
+
+static void on_poke(tm_message *m) {
+  tm_janitor *j = (tm_janitor *)((char *)m - offsetof(tm_janitor, poke));
+  __atomic_store_n(&j->poked, false, __ATOMIC_RELEASE);
+  look(j);
+}
+
+/* ---- whoever waits for a pass ---- */
+
+static void refuse(wish *w, const tm_error *err) {
+  w->fn(w->ud, &(tm_reply){.status = err->status, .error = err});
+  free(w);
+}
+
+static void answer(tm_janitor *j, wish *w) {
+  tm_buf out = {0};
+  tm_error err;
+  tm__buf_byte(&out, '{');
+  tm__json_member_bool(&out, "dry_run", w->dry);
+  tm__json_member_int(&out, "conversations", j->pass.conversations);
+  tm__json_member_int(&out, "sessions", j->pass.sessions);
+  tm__json_member_int(&out, "sessions_ended", j->pass.sessions_ended);
+  tm__buf_byte(&out, '}');
+  if (tm__buf_ok(&out)) {
+    w->fn(w->ud, &(tm_reply){.status = TM_OK, .json = out.ptr, .size = out.len});
+    free(w);
+  } else {
+    (void)tm__fail_memory(&err, "an answer");
+    refuse(w, &err);
+  }
+  tm__buf_free(&out);
+}
+
+static void on_wish(tm_message *m) {
+  wish *w = (wish *)(void *)m;
+  tm_janitor *j = w->janitor;
+  tm_error err;
+  if (j->stopped) {
+    (void)tm__journal_stopping(&err);
+    refuse(w, &err);
+    return;
+  }
+  if (j->first == NULL) {
+    j->first = w;
+  } else {
+    j->last->next = w;
+  }
+  j->last = w;
+  look(j);
+}
+
+void tm__janitor_run(tm_janitor *j, bool dry, tm_reply_fn fn, void *ud) {
+  wish *w = calloc(1, sizeof(*w));
+  if (w == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a purge");
+    fn(ud, &(tm_reply){.status = err.status, .error = &err});
+    return;
+  }
+  *w = (wish){.message.run = on_wish, .janitor = j, .dry = dry, .fn = fn, .ud = ud};
+  tm__worker_post(j->o.worker, &w->message);
+}
+
+/* ---- a pass ---- */
+
+static void begin_pass(tm_janitor *j, bool whole) {
+  const tm_retention *keep = j->o.keep;
+  int64_t now = tm__clock_now(&j->o.clock);
+  bool any = keep->session_ms > 0 || keep->sessions.idle_ms > 0;
+  j->pass = (tm_purge){.keep = keep,
+                       .registry = j->o.registry,
+                       .now = now,
+                       .dry = j->asked != NULL && j->asked->dry,
+                       .all_sessions = j->asked != NULL || (whole && any && !j->seen_all),
+                       .sessions_only = !whole,
+                       .isolated = whole && tm__storage_isolated(j->o.storage)};
+  j->fault = (tm_error){0};
+  j->passing = true;
+  if (whole) j->next_pass = now + keep->cleanup_ms;
+}
+
+static bool is_pass_due(const tm_janitor *j) {
+  int64_t now = tm__clock_now(&j->o.clock);
+  return now >= j->next_pass || j->next_pass > now + j->o.keep->cleanup_ms; /* turned back */
+}
+
+/* A whole pass where one is due or wanted; else what is due of the sessions. */
+static void choose(tm_janitor *j) {
+  j->asked = j->first;
+  if (j->asked != NULL) j->first = j->asked->next;
+  begin_pass(j, j->asked != NULL || is_pass_due(j));
+}
+
+static void log_pass(const tm_janitor *j) {
+  const tm_purge *p = &j->pass;
+  char conversations[24], sessions[24], ended[24];
+  if (p->dry || p->conversations + p->sessions + p->sessions_ended == 0) return;
+  (void)snprintf(conversations, sizeof(conversations), "%lld", (long long)p->conversations);
+  (void)snprintf(sessions, sizeof(sessions), "%lld", (long long)p->sessions);
+  (void)snprintf(ended, sizeof(ended), "%lld", (long long)p->sessions_ended);
+  tm__log(j->o.log, TM_LOG_INFO, "retention: removed", "conversations", conversations, "sessions",
+          sessions, "sessions_ended", ended, NULL);
+}
+
+static void end_pass(tm_janitor *j) {
+  wish *w = j->asked;
+  const tm_error *fault = j->fault.status != TM_OK ? &j->fault : NULL;
+  j->asked = NULL;
+  j->passing = false;
+  if (fault == NULL) {
+    j->seen_all = j->seen_all || j->pass.all_sessions;
+    log_pass(j);
+    if (w != NULL) answer(j, w);
+  } else {
+    int64_t soon = j->o.keep->cleanup_ms < AFTER_FAULT ? j->o.keep->cleanup_ms : AFTER_FAULT;
+    j->next_pass = tm__clock_now(&j->o.clock) + soon;
+    if (w != NULL) refuse(w, fault);
+  }
+}
+
+static tm_status work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_janitor *j = (tm_janitor *)((char *)job - offsetof(tm_janitor, job));
+  return tm__purge_piece(&j->pass, a, err);
+}
+
+static void on_done(tm_message *m) { /* on the store's thread */
+  tm_janitor *j = (tm_janitor *)((char *)m - offsetof(tm_janitor, job.message));
+  tm__worker_post(j->o.worker, &j->landed);
+  uv_sem_post(&j->has_landed);
+}
+
+/* The store of one tenant keeps no other from being looked at. */
+static void note_fault(tm_janitor *j) {
+  const char *what = "retention is interrupted and goes on later";
+  tm__log_error(j->o.log, TM_LOG_WARNING, what, &j->job.error);
+  if (j->fault.status == TM_OK) j->fault = j->job.error;
+  if (tm__purge_tenant(&j->pass)[0] != '\0') {
+    tm__purge_skip(&j->pass);
+  } else {
+    j->pass.stage = TM_PURGE_DONE;
+  }
+}
+
+static void on_landed(tm_message *m) {
+  tm_janitor *j = (tm_janitor *)((char *)m - offsetof(tm_janitor, landed));
+  if (j->stopped) return;
+  uv_sem_wait(&j->has_landed);
+  j->out = false;
+  for (size_t i = 0; i < j->pass.purged_count; i++) {
+    j->o.purged(j->o.ud, j->pass.purged[i]);
+  }
+  if (j->job.status != TM_OK) note_fault(j);
+  if (j->pass.stage == TM_PURGE_DONE) end_pass(j);
+  int64_t took = (tm__clock_monotonic_us() - j->began) / 1000;
+  bool more = j->passing || j->first != NULL;
+  arm(j, !more ? j->o.tick_ms : took < REST_MAX_MS ? took : REST_MAX_MS);
+}
+
+static void look(tm_janitor *j) {
+  if (j->stopped || j->out) return;
+  if (!j->passing) choose(j);
+  j->out = true;
+  j->began = tm__clock_monotonic_us();
+  j->job.write = tm__purge_writes(&j->pass);
+  (void)tm__copy(j->job.tenant, sizeof(j->job.tenant), tm__slice(tm__purge_tenant(&j->pass)));
+  tm__storage_run(j->o.storage, &j->job);
+}
+
+/* ---- life ---- */
+
+tm_status tm__janitor_new(tm_janitor **out, const tm_janitor_options *o, tm_error *err) {
+  *out = NULL;
+  tm_janitor *j = calloc(1, sizeof(*j));
+  if (j == NULL || uv_sem_init(&j->has_landed, 0) != 0) {
+    free(j);
+    return tm__fail_memory(err, "the janitor");
+  }
+  j->o = *o;
+  j->start.run = on_start;
+  j->poke.run = on_poke;
+  j->landed.run = on_landed;
+  j->job.message.run = on_done;
+  j->job.work = work;
+  j->next_pass = tm__clock_now(&o->clock);
+  *out = j;
+  tm__worker_post(o->worker, &j->start); /* whoever lives for less than a tick removes nothing */
+  return TM_OK;
+}
+
+void tm__janitor_stop(tm_janitor *j) {
+  tm_error err;
+  if (j->stopped) return;
+  j->stopped = true;
+  if (j->armed) (void)tm__timer_cancel(j->o.worker, j->timer);
+  j->armed = false;
+  if (j->out) uv_sem_wait(&j->has_landed); /* one bounded piece */
+  (void)tm__journal_stopping(&err);
+  if (j->asked != NULL) refuse(j->asked, &err);
+  while (j->first != NULL) {
+    wish *w = j->first;
+    j->first = w->next;
+    refuse(w, &err);
+  }
+}
+
+void tm__janitor_free(tm_janitor *j) {
+  if (j == NULL) return;
+  uv_sem_destroy(&j->has_landed);
+  free(j);
+}

@@ -1,0 +1,545 @@
+/* reseal.c - the walk: a batch is gathered on a reader's thread, written on the writer's, and then
+ * others have their turn for as long as it took. What cannot be read is left as it is and counted.
+ */
+#include "keeping/reseal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+
+#define BATCH      64
+#define BATCH_SIZE ((size_t)4 << 20) /* bytes of a batch, about */
+#define LOOK_MAX   512               /* rows read at once */
+#define NOTE_EVERY 8                 /* batches */
+#define RETRY_MS   5000
+#define WARN_MAX   10
+#define DONE       "done"
+#define SESSIONS   "sessions"
+#define TENANT     '@' /* before the name of the tenant whose own store is at hand */
+
+typedef enum phase { IN_ROWS, IN_SESSIONS, NEXT_TENANT } phase;
+
+typedef struct session_id {
+  char tenant[65], id[129];
+} session_id;
+
+typedef struct batch {
+  tm_store_job job;
+  uv_sem_t done;
+  struct tm_reseal *r;
+  tm_row *rows;  /* of options.batch; their bodies lie in `bytes` */
+  tm_buf *bytes; /* two more */
+  session_id *sessions;
+  size_t count, size, looked;
+} batch;
+
+struct tm_reseal {
+  tm_reseal_options o;
+  uv_thread_t thread;
+  uv_mutex_t lock; /* of `stopping` */
+  uv_cond_t wake;
+  bool made, started, stopping;
+  char note[40];
+  tm_buf progress; /* what the note says: before which conversation, or what is at hand */
+  char tenant[65]; /* whose own store is at hand; "": the store of all */
+  phase phase;
+  tm_head head; /* the conversation at hand */
+  int64_t from; /* its row where to go on; 0: with the next conversation */
+  bool at_end;
+  tm_session_filter page;
+  session_id last, after; /* the newest one seen, and what the page begins behind */
+  tm_buf scratch;
+  uint64_t fingerprint;
+  size_t renewed, unreadable, keyless;
+  tm_error error; /* of the newest job that failed */
+  batch batch;
+};
+
+static void set_progress(tm_reseal *r, const char *text) {
+  tm__buf_clear(&r->progress);
+  tm__buf_text(&r->progress, text);
+}
+
+/* ---- one record ---- */
+
+static void note_unreadable(tm_reseal *r, const tm_error *err) {
+  if (strcmp(err->code, "seal.key_missing") == 0) {
+    r->keyless++;
+  } else if (r->unreadable++ < WARN_MAX) {
+    tm__log_error(r->o.log, TM_LOG_WARNING, "a record cannot be sealed anew", err);
+  }
+}
+
+/* TM_OK and fresh->bytes.ptr NULL: it stays as it is. Only what concerns all records is an error.
+ */
+static tm_status renew(tm_reseal *r, const tm_place *at, const tm_stored *stored, tm_buf *out,
+                       tm_stored *fresh, tm_error *err) {
+  tm_slice plain;
+  bool current = false;
+  *fresh = (tm_stored){0};
+  tm_status status = tm__codec_is_current(r->o.codec, at->tenant, stored, &current, err);
+  if (status == TM_OK && current) return TM_OK;
+  if (status == TM_OK) status = tm__codec_decode(r->o.codec, at, stored, &r->scratch, &plain, err);
+  if (status == TM_OK)
+    status = tm__codec_encode(r->o.codec, at, plain, (stored->flags & TM_BODY_ZSTD) != 0, true, out,
+                              fresh, err);
+  if (status == TM_OK || status == TM_ENOMEM) return status;
+  note_unreadable(r, err);
+  *fresh = (tm_stored){0};
+  return TM_OK;
+}
+
+/* ---- conversations ---- */
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  batch *b = ud;
+  tm_reseal *r = b->r;
+  const tm_place at = {.tenant = tm__slice(r->head.tenant),
+                       .conversation = tm__slice(r->head.id),
+                       .revision = row->revision,
+                       .kind = row->kind};
+  const tm_stored stored = {row->flags, row->body};
+  tm_stored fresh;
+  tm_buf *bytes = &b->bytes[b->count];
+  tm__buf_clear(bytes);
+  tm_status status = renew(r, &at, &stored, bytes, &fresh, &b->job.error);
+  if (status != TM_OK) return status;
+  if (fresh.bytes.ptr != NULL) {
+    b->rows[b->count] = *row;
+    b->rows[b->count].flags = fresh.flags;
+    b->rows[b->count++].body = fresh.bytes;
+    b->size += fresh.bytes.len;
+  }
+  r->from = row->parent;
+  bool full = b->count == r->o.batch || b->size >= BATCH_SIZE || ++b->looked >= LOOK_MAX;
+  return full ? TM_ECANCELLED : TM_OK;
+}
+
+static tm_status on_head(void *ud, const tm_head *head) {
+  tm_reseal *r = ud;
+  r->head = *head;
+  r->from = head->tip;
+  r->at_end = false;
+  return TM_OK;
+}
+
+static tm_status next_head(tm_reseal *r, const tm_store_access *a, tm_error *err) {
+  tm_list_filter f = {.status = -1, .limit = 1};
+  memcpy(f.before, r->head.id, sizeof(f.before));
+  if (!tm__storage_isolated(r->o.storage)) set_progress(r, r->head.id);
+  r->at_end = true;
+  return a->backend->list(a->conn, &f, on_head, r, err);
+}
+
+static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  batch *b = (batch *)(void *)job;
+  tm_reseal *r = b->r;
+  tm_status status = TM_OK;
+  while (status == TM_OK && !r->at_end && b->count < r->o.batch && b->looked < LOOK_MAX) {
+    if (r->from == 0) {
+      status = next_head(r, a, err);
+      b->looked++;
+      continue;
+    }
+    int64_t from = r->from;
+    r->from = 0;
+    status = a->backend->chain(a->conn, tm__slice(r->head.id), from, false, on_row, b, err);
+    if (status == TM_ENOTFOUND) status = TM_OK; /* purged meanwhile */
+    if (status == TM_OK) r->from = 0;
+    if (status == TM_ECANCELLED) return TM_OK; /* full */
+    if (status != TM_OK && r->from == 0) r->from = from;
+  }
+  return status;
+}
+
+static tm_status write_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  batch *b = (batch *)(void *)job;
+  return a->backend->rewrite(a->conn, b->rows, b->count, err);
+}
+
+/* ---- sessions ---- */
+
+static tm_status check_text(tm_reseal *r, const tm_session *s, tm_slice text, bool *current,
+                            tm_error *err) {
+  bool it_is = true;
+  const tm_stored stored = {s->flags, text};
+  tm_status status = TM_OK;
+  if (text.ptr != NULL) status = tm__codec_is_current(r->o.codec, s->tenant, &stored, &it_is, err);
+  *current = *current && it_is;
+  return status;
+}
+
+static tm_status on_session(void *ud, const tm_session *s) {
+  batch *b = ud;
+  tm_reseal *r = b->r;
+  session_id *id = &b->sessions[b->count];
+  bool current = true;
+  tm_status status = check_text(r, s, s->user_id, &current, &b->job.error);
+  if (status == TM_OK) status = check_text(r, s, s->metadata, &current, &b->job.error);
+  if (status != TM_OK) note_unreadable(r, &b->job.error);
+  (void)tm__copy(r->last.tenant, sizeof(r->last.tenant), s->tenant);
+  (void)tm__copy(r->last.id, sizeof(r->last.id), s->id);
+  r->page.before_created = s->created;
+  r->at_end = false;
+  b->looked++;
+  if (status != TM_OK || current) return TM_OK;
+  *id = r->last;
+  b->count++;
+  return TM_OK;
+}
+
+static tm_status gather_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  batch *b = (batch *)(void *)job;
+  tm_reseal *r = b->r;
+  r->page.ended = -1;
+  r->page.limit = r->o.batch;
+  r->after = r->last;
+  r->page.before_id = tm__slice(r->after.id);
+  r->page.before_tenant = tm__slice(r->after.tenant);
+  r->at_end = true;
+  return a->backend->sessions(a->conn, &r->page, on_session, b, err);
+}
+
+typedef struct renewal { /* of one session, on the writer's thread */
+  batch *b;
+  tm_session fresh; /* its texts lie in the batch's first two `bytes` */
+  bool ready;
+} renewal;
+
+static tm_status renew_text(renewal *w, const tm_session *s, const char *field, tm_buf *out,
+                            tm_slice *text) {
+  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
+  const tm_stored stored = {s->flags, *text};
+  tm_stored fresh;
+  tm_slice plain;
+  tm_reseal *r = w->b->r;
+  tm_error *err = &w->b->job.error;
+  if (text->ptr == NULL) return TM_OK;
+  tm__buf_clear(out);
+  tm_status status = tm__codec_decode(r->o.codec, &at, &stored, &r->scratch, &plain, err);
+  if (status == TM_OK)
+    status = tm__codec_encode(r->o.codec, &at, plain, false, true, out, &fresh, err);
+  if (status != TM_OK) return status;
+  *text = fresh.bytes;
+  w->fresh.flags = fresh.flags;
+  return TM_OK;
+}
+
+/* Both texts or none: they have their flags in common. */
+static tm_status on_stale(void *ud, const tm_session *s) {
+  renewal *w = ud;
+  w->fresh = *s;
+  tm_status status = renew_text(w, s, "user_id", &w->b->bytes[0], &w->fresh.user_id);
+  if (status == TM_OK) status = renew_text(w, s, "metadata", &w->b->bytes[1], &w->fresh.metadata);
+  w->ready = status == TM_OK;
+  if (status == TM_OK || status == TM_ENOMEM) return status;
+  note_unreadable(w->b->r, &w->b->job.error);
+  return TM_OK;
+}
+
+/* Read once more: it may have been changed since it was found. */
+static tm_status write_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  batch *b = (batch *)(void *)job;
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < b->count; i++) {
+    renewal w = {.b = b};
+    tm_slice tenant = tm__slice(b->sessions[i].tenant);
+    tm_slice id = tm__slice(b->sessions[i].id);
+    status = a->backend->session(a->conn, tenant, id, on_stale, &w, err);
+    if (status == TM_ENOTFOUND) status = TM_OK;
+    w.fresh.tenant = tenant;
+    w.fresh.id = id;
+    if (status == TM_OK && w.ready) status = a->backend->session_put(a->conn, &w.fresh, err);
+  }
+  return status;
+}
+
+/* ---- tenants with stores of their own ---- */
+
+static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  tm_reseal *r = ud;
+  (void)wake_at;
+  if (!tm__copy(r->tenant, sizeof(r->tenant), tenant)) return TM_OK;
+  r->at_end = false;
+  r->head = (tm_head){0};
+  r->from = 0;
+  r->page = (tm_session_filter){0};
+  r->last = (session_id){0};
+  tm__buf_clear(&r->progress);
+  tm__buf_byte(&r->progress, TENANT);
+  tm__buf_slice(&r->progress, tenant);
+  return TM_OK;
+}
+
+static tm_status find_tenant(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_reseal *r = ((batch *)(void *)job)->r;
+  session_id after = {"", ""};
+  memcpy(after.tenant, r->tenant, sizeof(after.tenant));
+  r->at_end = true;
+  return a->backend->tenants(a->common, tm__slice(after.tenant), 1, on_tenant, r, err);
+}
+
+/* ---- batches ---- */
+
+static void on_done(tm_message *m) {
+  uv_sem_post(&((batch *)(void *)m)->done);
+}
+
+static tm_status run(tm_reseal *r, bool write,
+                     tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *)) {
+  batch *b = &r->batch;
+  b->job = (tm_store_job){.write = write, .work = work, .message.run = on_done};
+  memcpy(b->job.tenant, r->tenant, sizeof(b->job.tenant));
+  tm__storage_run(r->o.storage, &b->job);
+  uv_sem_wait(&b->done);
+  if (b->job.status != TM_OK) r->error = b->job.error;
+  return b->job.status;
+}
+
+/* One batch is read and written. What was read before an error is not lost by it. */
+static tm_status step(tm_reseal *r) {
+  static tm_status (*const gather[])(tm_store_job *, const tm_store_access *, tm_error *) = {
+      [IN_ROWS] = gather_rows, [IN_SESSIONS] = gather_sessions, [NEXT_TENANT] = find_tenant};
+  batch *b = &r->batch;
+  tm_status status = TM_OK;
+  if (b->count == 0) { /* else they could not be written before */
+    b->size = b->looked = 0;
+    status = run(r, false, gather[r->phase]);
+  }
+  if (b->count == 0) return status;
+  tm_status written = run(r, true, r->phase == IN_SESSIONS ? write_sessions : write_rows);
+  if (written != TM_OK) return written;
+  r->renewed += b->count;
+  b->count = 0;
+  return status;
+}
+
+/* ---- how far it came ---- */
+
+static tm_status put_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_reseal *r = ((batch *)(void *)job)->r;
+  return a->backend->note_put(a->common, tm__slice(r->note), tm__buf_view(&r->progress), err);
+}
+
+static tm_status get_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_reseal *r = ((batch *)(void *)job)->r;
+  tm__buf_clear(&r->progress);
+  tm_status status = a->backend->note_get(a->common, tm__slice(r->note), &r->progress, err);
+  if (status == TM_ENOTFOUND) return TM_OK;
+  return status == TM_OK && !tm__buf_ok(&r->progress) ? TM_ENOMEM : status;
+}
+
+/* Each set of keys has a note of its own: others mean other work. */
+static tm_status add_tenant(void *ud, tm_slice tenant) {
+  tm_reseal *r = ud;
+  tm_buf ids = {0};
+  tm_status status = tm__keyring_ids(tm__codec_options(r->o.codec)->keys, tenant, &ids, NULL);
+  if (status == TM_OK) {
+    const tm_slice parts[] = {tenant, tm__buf_view(&ids)};
+    r->fingerprint += tm__digest_u64(parts, 2); /* in whatever order they come */
+  }
+  tm__buf_free(&ids);
+  return status == TM_ENOMEM ? status : TM_OK;
+}
+
+static tm_status name_note(tm_reseal *r, tm_error *err) {
+  const tm_codec_options *o = tm__codec_options(r->o.codec);
+  tm_buf ids = {0};
+  tm_status status = tm__keyring_ids(o->keys, (tm_slice){0}, &ids, err);
+  if (status == TM_OK) {
+    const tm_slice parts[] = {tm__buf_view(&ids), o->seal ? TM_S("all") : TM_S("some"),
+                              o->accept_plaintext ? TM_S("plain") : TM_S("")};
+    r->fingerprint = tm__digest_u64(parts, 3);
+    status = tm__keyring_tenants(o->keys, add_tenant, r, err);
+  }
+  tm__buf_free(&ids);
+  (void)snprintf(r->note, sizeof(r->note), "seal.%016llx", (unsigned long long)r->fingerprint);
+  return status;
+}
+
+/* ---- the thread ---- */
+
+/* Others have their turn; false: it is time to stop. */
+static bool rest(tm_reseal *r, int64_t us) {
+  uv_mutex_lock(&r->lock);
+  if (!r->stopping) (void)uv_cond_timedwait(&r->wake, &r->lock, (uint64_t)us * 1000);
+  bool goes_on = !r->stopping;
+  uv_mutex_unlock(&r->lock);
+  return goes_on;
+}
+
+static void report(const tm_reseal *r) {
+  const tm_codec_options *o = tm__codec_options(r->o.codec);
+  char renewed[24], left[24], keyless[24];
+  tm_buf ids = {0};
+  (void)tm__keyring_ids(o->keys, (tm_slice){0}, &ids, NULL);
+  (void)snprintf(renewed, sizeof(renewed), "%zu", r->renewed);
+  (void)snprintf(left, sizeof(left), "%zu", r->unreadable);
+  (void)snprintf(keyless, sizeof(keyless), "%zu", r->keyless);
+  const char *of_before = strchr(tm__buf_view(&ids).ptr, ' ');
+  if (r->unreadable > 0) {
+    tm__log(r->o.log, TM_LOG_WARNING,
+            "not everything could be sealed with the keys of today: keep those of before, and look "
+            "at the records that are named above",
+            "sealed", renewed, "left", left, "without_key", keyless, NULL);
+  } else {
+    tm__log(
+        r->o.log, TM_LOG_INFO,
+        "all that has to be is sealed with the keys of today: previous_encryption_keys, further "
+        "lines in files of tenants and accept_plaintext are not needed any more",
+        "sealed", renewed, "without_key", keyless, "not_needed",
+        of_before != NULL ? of_before + 1 : "", NULL);
+  }
+  tm__buf_free(&ids);
+}
+
+/* From rows to sessions to the next tenant's store; false: that was all. */
+static bool next_phase(tm_reseal *r) {
+  bool isolated = tm__storage_isolated(r->o.storage);
+  if (!r->at_end && r->phase == NEXT_TENANT) r->phase = IN_ROWS;
+  if (!r->at_end) return true;
+  r->at_end = false;
+  if (r->phase == IN_ROWS) {
+    r->phase = IN_SESSIONS;
+    if (!isolated) set_progress(r, SESSIONS);
+    return true;
+  }
+  if (r->phase == IN_SESSIONS && isolated) {
+    r->phase = NEXT_TENANT;
+    return true;
+  }
+  set_progress(r, DONE);
+  return false;
+}
+
+static void complete(tm_reseal *r) {
+  report(r);
+  if (r->unreadable > 0) set_progress(r, ""); /* all over at the next start */
+  (void)run(r, true, put_note);
+}
+
+static void begin(tm_reseal *r) {
+  tm_slice said = tm__buf_view(&r->progress);
+  if (tm__slice_is(said, SESSIONS)) {
+    r->phase = IN_SESSIONS;
+  } else if (said.len > 0 && said.ptr[0] == TENANT) {
+    (void)tm__copy(r->tenant, sizeof(r->tenant), (tm_slice){said.ptr + 1, said.len - 1});
+  } else {
+    (void)tm__copy(r->head.id, sizeof(r->head.id), said);
+  }
+  tm__log(r->o.log, TM_LOG_INFO, "sealing what is not sealed with the keys of today", NULL);
+}
+
+static void walk(tm_reseal *r) {
+  bool goes_on = true, failing = false;
+  for (unsigned n = 1; goes_on; n++) {
+    int64_t started = tm__clock_monotonic_us();
+    tm_status status = step(r);
+    if (status == TM_OK && !next_phase(r)) {
+      complete(r);
+      return;
+    }
+    if (status != TM_OK && !failing)
+      tm__log_error(r->o.log, TM_LOG_WARNING, "sealing anew is interrupted", &r->error);
+    failing = status != TM_OK;
+    if (!failing && n % NOTE_EVERY == 0) (void)run(r, true, put_note);
+    int64_t took = tm__clock_monotonic_us() - started;
+    goes_on = rest(r, failing ? r->o.retry_ms * 1000 : took + 100);
+  }
+  (void)run(r, true, put_note); /* so far */
+}
+
+static void main_of(void *arg) {
+  tm_reseal *r = arg;
+  tm_error err;
+  tm_status status = name_note(r, &err);
+  if (status == TM_OK) {
+    status = run(r, false, get_note);
+    err = r->error;
+  }
+  if (status != TM_OK) {
+    tm__log_error(r->o.log, TM_LOG_WARNING, "nothing is sealed anew until the next start", &err);
+  } else if (!tm__slice_is(tm__buf_view(&r->progress), DONE)) {
+    begin(r);
+    walk(r);
+  }
+}
+
+/* ---- life ---- */
+
+static void reseal_free(tm_reseal *r) {
+  for (size_t i = 0; r->batch.bytes != NULL && i < r->o.batch + 2; i++) {
+    tm__buf_free(&r->batch.bytes[i]);
+  }
+  free(r->batch.bytes);
+  free(r->batch.rows);
+  free(r->batch.sessions);
+  tm__buf_free(&r->progress);
+  tm__buf_free(&r->scratch);
+  if (r->made) {
+    uv_sem_destroy(&r->batch.done);
+    uv_cond_destroy(&r->wake);
+    uv_mutex_destroy(&r->lock);
+  }
+  free(r);
+}
+
+static bool make_locks(tm_reseal *r) {
+  if (uv_mutex_init(&r->lock) != 0) return false;
+  if (uv_cond_init(&r->wake) == 0) {
+    r->made = uv_sem_init(&r->batch.done, 0) == 0;
+    if (!r->made) uv_cond_destroy(&r->wake);
+  }
+  if (!r->made) uv_mutex_destroy(&r->lock);
+  return r->made;
+}
+
+static bool make_batch(tm_reseal *r) {
+  batch *b = &r->batch;
+  b->r = r;
+  b->rows = calloc(r->o.batch, sizeof(*b->rows));
+  b->bytes = calloc(r->o.batch + 2, sizeof(*b->bytes)); /* a session has two */
+  b->sessions = calloc(r->o.batch, sizeof(*b->sessions));
+  return b->rows != NULL && b->bytes != NULL && b->sessions != NULL;
+}
+
+static tm_status start(tm_reseal *r, tm_error *err) {
+  if (!make_locks(r) || !make_batch(r)) return tm__fail_memory(err, "sealing anew");
+  int failed = uv_thread_create(&r->thread, main_of, r);
+  r->started = failed == 0;
+  if (failed == 0) return TM_OK;
+  return tm__fail(err, TM_EUNAVAILABLE, "store.start", "start a thread for sealing anew: %s",
+                  uv_strerror(failed));
+}
+
+tm_status tm__reseal_start(tm_reseal **out, const tm_reseal_options *o, tm_error *err) {
+  *out = NULL;
+  const tm_codec_options *co = tm__codec_options(o->codec);
+  bool plain = co->seal && co->accept_plaintext;
+  if (co->keys == NULL || !tm__keyring_can_seal(co->keys)) return TM_OK;
+  if (!plain && !tm__keyring_has_old(co->keys)) return TM_OK;
+  tm_reseal *r = calloc(1, sizeof(*r));
+  if (r == NULL) return tm__fail_memory(err, "sealing anew");
+  r->o = *o;
+  if (r->o.batch == 0) r->o.batch = BATCH;
+  if (r->o.retry_ms == 0) r->o.retry_ms = RETRY_MS;
+  tm_status status = start(r, err);
+  if (status == TM_OK) {
+    *out = r;
+  } else {
+    reseal_free(r);
+  }
+  return status;
+}
+
+void tm__reseal_stop(tm_reseal *r) {
+  if (r == NULL) return;
+  uv_mutex_lock(&r->lock);
+  r->stopping = true;
+  uv_cond_signal(&r->wake);
+  uv_mutex_unlock(&r->lock);
+  (void)uv_thread_join(&r->thread);
+  reseal_free(r);
+}

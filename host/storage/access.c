@@ -1,0 +1,151 @@
+/* access.c - chooses the store that has a conversation, and makes plain what it keeps. */
+#include "storage/access.h"
+
+static const tm_store_backend *backend_of(const tm_store_access *a, bool in_memory) {
+  return in_memory ? a->memory_backend : a->backend;
+}
+
+static tm_store_conn *conn_of(const tm_store_access *a, bool in_memory) {
+  return in_memory ? a->memory_conn : a->conn;
+}
+
+tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, bool *in_memory,
+                          tm_error *err) {
+  *in_memory = true;
+  tm_status status = a->memory_backend->head(a->memory_conn, id, out, err);
+  if (status != TM_ENOTFOUND) return status;
+  *in_memory = false;
+  return a->backend->head(a->conn, id, out, err);
+}
+
+bool tm__access_is_gone(const tm_store_access *a, tm_slice id) {
+  tm_head head;
+  bool in_memory;
+  tm_error err;
+  return tm__access_head(a, id, &head, &in_memory, &err) == TM_ENOTFOUND;
+}
+
+/* ---- rows ---- */
+
+typedef struct row_walk {
+  tm_codec *codec; /* NULL: of the store in memory, where all is plain */
+  const tm_head *head;
+  tm_row_fn fn;
+  void *ud;
+  tm_error *err;
+  tm_buf body;
+  int64_t above;  /* revision of the row before; 0: this is the first */
+  tm_place plain; /* of the newest row that was not sealed; revision 0: none */
+} row_walk;
+
+/* Once a conversation has sealed rows no plain one may follow; and its rows come in their order. */
+static tm_status check_order(row_walk *w, const tm_place *at, bool sealed) {
+  bool in_order = w->above == 0 || at->revision < w->above;
+  w->above = at->revision;
+  if (!sealed && w->plain.revision == 0) w->plain = *at;
+  if (!sealed) return TM_OK;
+  if (w->plain.revision != 0 && !tm__codec_options(w->codec)->accept_plaintext)
+    return tm__codec_plaintext(&w->plain, w->err);
+  return in_order ? TM_OK : tm__codec_forged(at, w->err);
+}
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  row_walk *w = ud;
+  const tm_place at = {.tenant = tm__slice(w->head->tenant),
+                       .conversation = tm__slice(w->head->id),
+                       .revision = row->revision,
+                       .kind = row->kind};
+  const tm_stored stored = {row->flags, row->body};
+  tm_row plain = *row;
+  tm_status status = tm__codec_decode(w->codec, &at, &stored, &w->body, &plain.body, w->err);
+  if (status == TM_OK) status = check_order(w, &at, (row->flags & TM_BODY_SEALED) != 0);
+  return status == TM_OK ? w->fn(w->ud, &plain) : status;
+}
+
+tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_head *head,
+                           int64_t row, bool follow_base, tm_row_fn fn, void *ud, tm_error *err) {
+  row_walk w = {.codec = in_memory ? NULL : a->codec, .head = head, .fn = fn, .ud = ud, .err = err};
+  tm_status status =
+      backend_of(a, in_memory)
+          ->chain(conn_of(a, in_memory), tm__slice(head->id), row, follow_base, on_row, &w, err);
+  tm__buf_free(&w.body);
+  return status;
+}
+
+static tm_status on_tip(void *ud, const tm_row *row) {
+  *(int64_t *)ud = row->created;
+  return TM_ECANCELLED;
+}
+
+tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_head *head,
+                             int64_t *out, tm_error *err) {
+  tm_status status =
+      backend_of(a, in_memory)
+          ->chain(conn_of(a, in_memory), tm__slice(head->id), head->tip, true, on_tip, out, err);
+  return status == TM_ECANCELLED ? TM_OK : status;
+}
+
+bool tm__access_takes_plaintext(const tm_store_access *a) {
+  return a->codec != NULL && tm__codec_options(a->codec)->accept_plaintext;
+}
+
+/* ---- sessions ---- */
+
+typedef struct session_walk {
+  tm_codec *codec; /* NULL: of the store in memory */
+  tm_session_fn fn;
+  void *ud;
+  tm_error *err;
+  tm_buf texts[2];
+} session_walk;
+
+static tm_status open_text(const session_walk *w, const tm_session *s, const char *field,
+                           tm_buf *out, tm_slice *text) {
+  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
+  const tm_stored stored = {s->flags, *text};
+  if (text->ptr == NULL) return TM_OK;
+  return tm__codec_decode(w->codec, &at, &stored, out, text, w->err);
+}
+
+static tm_status on_session(void *ud, const tm_session *session) {
+  session_walk *w = ud;
+  tm_session plain = *session;
+  tm_status status = open_text(w, session, "user_id", &w->texts[0], &plain.user_id);
+  if (status == TM_OK) status = open_text(w, session, "metadata", &w->texts[1], &plain.metadata);
+  return status == TM_OK ? w->fn(w->ud, &plain) : status;
+}
+
+static tm_status end_sessions(session_walk *w, tm_status status) {
+  tm__buf_free(&w->texts[0]);
+  tm__buf_free(&w->texts[1]);
+  return status;
+}
+
+tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
+                             tm_session_fn fn, void *ud, tm_error *err) {
+  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  tm_status status =
+      backend_of(a, in_memory)->session(conn_of(a, in_memory), tenant, id, on_session, &w, err);
+  return end_sessions(&w, status);
+}
+
+tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,
+                              tm_session_fn fn, void *ud, tm_error *err) {
+  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  tm_status status =
+      backend_of(a, in_memory)->sessions(conn_of(a, in_memory), f, on_session, &w, err);
+  return end_sessions(&w, status);
+}
+
+/* ---- as they are ---- */
+
+tm_status tm__access_list(const tm_store_access *a, bool in_memory, const tm_list_filter *f,
+                          tm_head_fn fn, void *ud, tm_error *err) {
+  return backend_of(a, in_memory)->list(conn_of(a, in_memory), f, fn, ud, err);
+}
+
+tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64_t key,
+                               tm_start_key *out, tm_error *err) {
+  tm_status status = a->memory_backend->start_key(a->memory_conn, tenant, key, out, err);
+  return status == TM_ENOTFOUND ? a->backend->start_key(a->conn, tenant, key, out, err) : status;
+}

@@ -1,0 +1,32 @@
+/* lane.h - what waits for a thread of the store: a lock, two queues of messages, a way to wait. */
+#ifndef TM_STORAGE_LANE_H
+#define TM_STORAGE_LANE_H
+
+#include <uv.h>
+
+#include "core/err.h"
+#include "loop/worker.h"
+
+typedef struct tm_lane_queue {
+  tm_message *first, *last;
+} tm_lane_queue;
+
+typedef struct tm_lane {
+  uv_mutex_t lock;
+  uv_cond_t wake;
+  tm_lane_queue commits, jobs; /* under the lock */
+  bool closing, made;
+} tm_lane;
+
+tm_status tm__lane_init(tm_lane *l, tm_error *err);
+void tm__lane_deinit(tm_lane *l); /* one that was not made is allowed */
+void tm__lane_close(tm_lane *l);  /* whoever waits is told once the queues are empty; any thread */
+void tm__lane_add(tm_lane *l, tm_lane_queue *to, tm_message *m); /* any thread */
+
+/* ---- under the lock ---- */
+tm_message *tm__lane_pop(tm_lane_queue *q); /* NULL: it is empty */
+typedef enum tm_lane_news { TM_LANE_CLOSED, TM_LANE_WORK, TM_LANE_IDLE } tm_lane_news;
+/* TM_LANE_IDLE: nothing came for `ms`; 0: waits for ever. */
+tm_lane_news tm__lane_wait(tm_lane *l, int64_t ms);
+
+#endif

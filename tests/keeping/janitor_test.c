@@ -1,0 +1,655 @@
+/* Retention: what goes when, in a clock that the test turns; what never goes; who is in between. */
+#include "keeping/purge.h"
+#include "tests/journal/fixture.h"
+
+#define DAY INT64_C(86400000)
+
+/* ---- one pass, piece by piece or as a whole ---- */
+
+typedef struct piece {
+  tm_store_job job;
+  uv_sem_t done;
+  tm_purge *purge;
+} piece;
+
+static tm_status piece_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  return tm__purge_piece(((piece *)job)->purge, a, err);
+}
+
+static void piece_done(tm_message *m) {
+  uv_sem_post(&((piece *)m)->done);
+}
+
+static void do_piece(fixture *fx, tm_purge *p) {
+  piece one = {
+      .job = {.message = {.run = piece_done}, .write = tm__purge_writes(p), .work = piece_work},
+      .purge = p};
+  (void)snprintf(one.job.tenant, sizeof(one.job.tenant), "%s", tm__purge_tenant(p));
+  assert_int_equal(uv_sem_init(&one.done, 0), 0);
+  tm__storage_run(fx->storage, &one.job);
+  uv_sem_wait(&one.done);
+  uv_sem_destroy(&one.done);
+  if (one.job.status != TM_OK) print_error("%s: %s\n", one.job.error.code, one.job.error.message);
+  assert_int_equal(one.job.status, TM_OK);
+}
+
+static tm_purge pass_new(fixture *fx) {
+  return (tm_purge){.keep = &fx->keep,
+                    .registry = fx->registry,
+                    .now = fixture_now(fx),
+                    .all_sessions = true,
+                    .isolated = fx->isolated};
+}
+
+static tm_purge pass(fixture *fx, bool dry) {
+  tm_purge p = pass_new(fx);
+  p.dry = dry;
+  for (int i = 0; p.stage != TM_PURGE_DONE; i++) {
+    assert_true(i < 1000);
+    do_piece(fx, &p);
+  }
+  return p;
+}
+
+#define assert_pass(fx, conversations_, sessions_, ended_)                                         \
+  do {                                                                                             \
+    tm_purge pass_ = pass(fx, false);                                                              \
+    assert_int_equal(pass_.conversations, conversations_);                                         \
+    assert_int_equal(pass_.sessions, sessions_);                                                   \
+    assert_int_equal(pass_.sessions_ended, ended_);                                                \
+  } while (0)
+
+static void assert_gone(fixture *fx, const char *id) {
+  for (tm_read what = TM_READ_CONVERSATION; what <= TM_READ_CHECKPOINTS; what++)
+    assert_refused(read_it(fx, id, what, NULL, 0), TM_ENOTFOUND, "conversation.not_found");
+}
+
+static void assert_there(fixture *fx, const char *id) {
+  for (tm_read what = TM_READ_CONVERSATION; what <= TM_READ_CHECKPOINTS; what++)
+    assert_answer(read_it(fx, id, what, NULL, 0));
+}
+
+/* ---- conversations ---- */
+
+static void test_ended_conversations_go(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char over[TM_ID_SIZE], open[TM_ID_SIZE], later[TM_ID_SIZE];
+    fx.keep.conversation_ms = 30 * DAY;
+    assert_answer(start(h, over, "finish"));
+    assert_answer(start(h, open, "hello"));
+    assert_answer(start(h, later, "hello"));
+    turn_clock(&fx, 30 * DAY - 1);
+    assert_answer(say(h, later, "finish"));
+    assert_pass(&fx, 0, 0, 0);
+    assert_there(&fx, over);
+    turn_clock(&fx, 1);
+    tm_purge dry = pass(&fx, true);
+    assert_int_equal(dry.conversations, 1);
+    assert_there(&fx, over); /* it only counted */
+    assert_pass(&fx, 1, 0, 0);
+    assert_gone(&fx, over);
+    assert_refused(say(h, over, "x"), TM_ENOTFOUND, "conversation.not_found");
+    assert_refused(undo(h, over, 1, 0, false), TM_ENOTFOUND, "conversation.not_found");
+    assert_refused(cancel(h, over), TM_ENOTFOUND, "conversation.not_found");
+    assert_there(&fx, later);
+    turn_clock(&fx, 365 * DAY);
+    assert_pass(&fx, 1, 0, 0);
+    assert_there(&fx, open); /* never */
+    assert_answer(say(h, open, "still here"));
+    assert_pass(&fx, 0, 0, 0);
+  }
+}
+
+static void test_nothing_goes_by_default(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    assert_answer(start(&fx.hosts[0], id, "finish"));
+    turn_clock(&fx, 3650 * DAY);
+    assert_pass(&fx, 0, 0, 0);
+    assert_there(&fx, id);
+  }
+}
+
+/* More than a batch; a piece removes no more than one. */
+static void test_goes_in_pieces(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char ids[2 * TM_PURGE_BATCH + 3][TM_ID_SIZE];
+    size_t count = sizeof(ids) / sizeof(ids[0]);
+    fx.keep.conversation_ms = DAY;
+    for (size_t i = 0; i < count; i++)
+      assert_answer(start(&fx.hosts[0], ids[i], i % 2 == 0 ? "finish" : "volatile"));
+    for (size_t i = 1; i < count; i += 2)
+      assert_answer(say(&fx.hosts[0], ids[i], "finish"));
+    turn_clock(&fx, DAY);
+    tm_purge p = pass_new(&fx);
+    while (p.stage != TM_PURGE_DONE) {
+      int64_t before = p.conversations;
+      do_piece(&fx, &p);
+      assert_true(p.conversations - before <= TM_PURGE_BATCH);
+      assert_int_equal(p.purged_count, p.conversations - before);
+    }
+    assert_int_equal(p.conversations, count);
+    for (size_t i = 0; i < count; i++)
+      assert_gone(&fx, ids[i]);
+  }
+}
+
+static void test_reopened_stays(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.keep.conversation_ms = DAY;
+    assert_answer(start(h, id, "hello"));
+    assert_answer(say(h, id, "finish"));
+    turn_clock(&fx, DAY);
+    tm_purge p = pass_new(&fx);
+    do_piece(&fx, &p);
+    assert_true(tm__purge_writes(&p)); /* found, not yet removed */
+    assert_answer(undo(h, id, 1, 0, false));
+    while (p.stage != TM_PURGE_DONE)
+      do_piece(&fx, &p);
+    assert_int_equal(p.conversations, 0);
+    assert_there(&fx, id);
+    assert_answer(say(h, id, "finish"));
+    assert_pass(&fx, 0, 0, 0); /* its time began anew */
+    turn_clock(&fx, DAY);
+    assert_pass(&fx, 1, 0, 0);
+  }
+}
+
+/* A host that has a copy of it does not answer from that, nor from rows that are not swept yet. */
+static void test_hot_copies_do_not_answer(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    fx.keep.conversation_ms = DAY;
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    assert_answer(say_keyed(&fx.hosts[1], id, "one", "k1"));
+    assert_answer(say(&fx.hosts[0], id, "finish"));
+    assert_answer(say_keyed(&fx.hosts[0], id, "one", "k1")); /* known still */
+    turn_clock(&fx, DAY);
+    tm_purge p = pass_new(&fx);
+    while (p.conversations == 0)
+      do_piece(&fx, &p); /* not swept */
+    for (int i = 0; i < 2; i++) {
+      assert_refused(say_keyed(&fx.hosts[i], id, "one", "k1"), TM_ENOTFOUND,
+                     "conversation.not_found");
+      assert_refused(say(&fx.hosts[i], id, "two"), TM_ENOTFOUND, "conversation.not_found");
+    }
+    assert_gone(&fx, id);
+  }
+}
+
+static void test_start_key_goes_too(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE], again[TM_ID_SIZE];
+    fx.keep.conversation_ms = 1000;
+    assert_answer(start_keyed(&fx.hosts[0], id, "finish", "begin"));
+    turn_clock(&fx, 1000);
+    assert_pass(&fx, 1, 0, 0);
+    answer *a = start_keyed(&fx.hosts[0], again, "finish", "begin");
+    assert_answer(a);
+    assert_holds(a, again);
+  }
+}
+
+/* ---- checkpoints ---- */
+
+static int listed(fixture *fx, const char *id) {
+  answer *a = read_it(fx, id, TM_READ_CHECKPOINTS, NULL, 200);
+  assert_answer(a);
+  int n = 0;
+  for (const char *at = a->json; (at = strstr(at, "checkpoint_id")) != NULL; at++)
+    n++;
+  return n;
+}
+
+/* The same in pages of one; returns how many. */
+static int listed_in_pages(fixture *fx, const char *id) {
+  char cursor[64] = "";
+  int n = 0;
+  for (;; n++) {
+    answer *a = read_it(fx, id, TM_READ_CHECKPOINTS, cursor[0] != '\0' ? cursor : NULL, 1);
+    assert_answer(a);
+    assert_non_null(strstr(a->json, "checkpoint_id"));
+    tm_buf next = {0};
+    bool more = tm__json_get_text(tm__slice(a->json), "next", &next);
+    (void)tm__copy(cursor, sizeof(cursor), tm__buf_view(&next));
+    tm__buf_free(&next);
+    if (!more) return n + 1;
+  }
+}
+
+static void test_old_checkpoints_are_unlisted(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.keep.checkpoints.ms = 7 * DAY;
+    fx.rollback = 2;
+    assert_answer(start(h, id, "checkpoint")); /* revision 1 */
+    assert_answer(say(h, id, "checkpoint"));
+    turn_clock(&fx, 7 * DAY);
+    assert_answer(say(h, id, "checkpoint"));
+    assert_int_equal(listed(&fx, id), 3);
+    turn_clock(&fx, 1); /* the rollback limit of two prompts still needs revision 1 alone */
+    assert_int_equal(listed(&fx, id), 2);
+    assert_int_equal(listed_in_pages(&fx, id), 2);
+    assert_refused(undo(h, id, 0, 2, false), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_answer(say(h, id, "hello")); /* now it is revision 2 */
+    assert_int_equal(listed(&fx, id), 2);
+    assert_refused(undo(h, id, 0, 1, false), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_answer(say(h, id, "hello"));
+    assert_answer(say(h, id, "hello")); /* both are out of its reach */
+    assert_int_equal(listed(&fx, id), 1);
+    assert_refused(undo(h, id, 0, 2, false), TM_ENOTFOUND, "checkpoint.not_found");
+    fx.keep.checkpoints.ms = 0;
+    assert_int_equal(listed(&fx, id), 3); /* no row was changed */
+  }
+}
+
+static void test_needed_checkpoint_can_be_gone_to(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.keep.checkpoints.most = 1;
+    fx.rollback = 3;
+    assert_answer(start(h, id, "checkpoint"));
+    for (int i = 0; i < 3; i++)
+      assert_answer(say(h, id, "checkpoint"));
+    assert_int_equal(listed(&fx, id), 2); /* the newest, and what three prompts back need */
+    assert_refused(undo(h, id, 0, 2, false), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_refused(undo(h, id, 0, 3, false), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_answer(undo(h, id, 0, 1, false));
+  }
+}
+
+static void test_few_checkpoints_are_listed(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.keep.checkpoints.most = 4;
+    fx.rollback = 1;
+    assert_answer(start(h, id, "checkpoint"));
+    for (int i = 0; i < 9; i++)
+      assert_answer(say(h, id, "checkpoint"));
+    assert_int_equal(listed(&fx, id), 4);
+    assert_int_equal(listed_in_pages(&fx, id), 4);
+    assert_answer(undo(h, id, 0, 9, false));
+  }
+}
+
+/* ---- sessions ---- */
+
+typedef struct session_seen {
+  tm_store_job job;
+  uv_sem_t done;
+  const char *id;
+  tm_session session; /* its numbers */
+} session_seen;
+
+/* What is said of it is kept through all changes. */
+static tm_status on_seen(void *ud, const tm_session *session) {
+  session_seen *s = ud;
+  s->session = *session;
+  bool kept =
+      tm__slice_is(session->user_id, "u") && tm__slice_is(session->metadata, "{\"vip\":true}");
+  return kept ? TM_OK : TM_ECORRUPT;
+}
+
+static tm_status seen_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  session_seen *s = (session_seen *)job;
+  return tm__access_session(a, false, TM_S("t1"), tm__slice(s->id), on_seen, s, err);
+}
+
+static void seen_done(tm_message *m) {
+  uv_sem_post(&((session_seen *)m)->done);
+}
+
+/* TM_ENOTFOUND when there is none. */
+static tm_status stored_session(fixture *fx, const char *id, tm_session *out) {
+  session_seen s = {.job = {.message = {.run = seen_done}, .work = seen_work}, .id = id};
+  assert_int_equal(uv_sem_init(&s.done, 0), 0);
+  tm__storage_run(fx->storage, &s.job);
+  uv_sem_wait(&s.done);
+  uv_sem_destroy(&s.done);
+  *out = s.session;
+  return s.job.status;
+}
+
+static void test_idle_sessions_end(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char first[TM_ID_SIZE], second[TM_ID_SIZE];
+    tm_session s;
+    fx.keep.sessions.idle_ms = 1000;
+    fx.keep.sessions.look_ms = 10;
+    fx.sessions = fx.keep.sessions;
+    assert_answer(start(h, first, "hello"));
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.look_at, fixture_now(&fx) + 1000);
+    turn_clock(&fx, 1000);
+    assert_pass(&fx, 0, 0, 0); /* a conversation is open: looked at later */
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, 0);
+    assert_int_equal(s.look_at, fixture_now(&fx) + 1000);
+    assert_answer(say(h, first, "finish"));
+    turn_clock(&fx, 999);
+    assert_pass(&fx, 0, 0, 0);
+    turn_clock(&fx, 1);
+    assert_pass(&fx, 0, 0, 1);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, fixture_now(&fx));
+    assert_int_equal(s.look_at, 0);
+    assert_answer(start(h, second, "hello")); /* opens it again */
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, 0);
+    assert_there(&fx, first);
+  }
+}
+
+/* What was found idle and is used before it is ended stays open. */
+static void test_used_session_stays_open(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char first[TM_ID_SIZE], second[TM_ID_SIZE];
+    tm_session s;
+    fx.keep.sessions.idle_ms = 1000;
+    fx.sessions = fx.keep.sessions;
+    assert_answer(start(&fx.hosts[0], first, "finish"));
+    turn_clock(&fx, 1000);
+    tm_purge p = pass_new(&fx);
+    while (!p.acts)
+      do_piece(&fx, &p);
+    assert_answer(start(&fx.hosts[0], second, "hello"));
+    while (p.stage != TM_PURGE_DONE)
+      do_piece(&fx, &p);
+    assert_int_equal(p.sessions_ended, 0);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, 0);
+  }
+}
+
+static void test_idle_sessions_go_with_all(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char ids[TM_PURGE_BATCH + 3][TM_ID_SIZE], other[TM_ID_SIZE];
+    size_t count = sizeof(ids) / sizeof(ids[0]);
+    tm_session s;
+    fx.keep.session_ms = DAY;
+    for (size_t i = 0; i < count; i++)
+      assert_answer(start(h, ids[i], "finish"));
+    fx.session = "s2";
+    assert_answer(start(h, other, "hello"));
+    turn_clock(&fx, DAY - 1);
+    assert_pass(&fx, 0, 0, 0);
+    turn_clock(&fx, 1);
+    tm_purge dry = pass(&fx, true);
+    assert_int_equal(dry.conversations, count);
+    assert_int_equal(dry.sessions, 1);
+    assert_pass(&fx, (int64_t)count, 1, 0);
+    for (size_t i = 0; i < count; i++)
+      assert_gone(&fx, ids[i]);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_ENOTFOUND);
+    assert_int_equal(stored_session(&fx, "s2", &s), TM_OK);
+    assert_there(&fx, other);
+    assert_pass(&fx, 0, 0, 0);
+  }
+}
+
+/* A session of both stores goes when neither has an open conversation of it. */
+static void test_session_of_both_stores(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_open(&fx, "sqlite");
+  char durable[TM_ID_SIZE], in_memory[TM_ID_SIZE];
+  tm_session s;
+  fx.keep.session_ms = DAY;
+  assert_answer(start(&fx.hosts[0], durable, "finish"));
+  assert_answer(start(&fx.hosts[0], in_memory, "volatile"));
+  turn_clock(&fx, DAY);
+  assert_pass(&fx, 0, 0, 0);
+  assert_answer(say(&fx.hosts[0], in_memory, "finish"));
+  turn_clock(&fx, DAY);
+  assert_pass(&fx, 2, 2, 0);
+  assert_gone(&fx, durable);
+  assert_gone(&fx, in_memory);
+  assert_int_equal(stored_session(&fx, "s1", &s), TM_ENOTFOUND);
+  fixture_close(&fx);
+}
+
+/* Tenants with stores of their own are cleaned up one after the other. */
+static void test_isolated_tenants(void **unused) {
+  (void)unused;
+  fixture fx;
+  static const char *const tenants[] = {"ann", "bob", "cid"};
+  char over[3][TM_ID_SIZE], open[3][TM_ID_SIZE];
+  fixture_init(&fx, "sqlite");
+  fx.isolated = true;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  fx.keep.conversation_ms = DAY;
+  for (int i = 0; i < 3; i++) {
+    fx.tenant = tenants[i];
+    assert_answer(start(&fx.hosts[0], over[i], "finish"));
+    assert_answer(start(&fx.hosts[0], open[i], "hello"));
+  }
+  turn_clock(&fx, DAY);
+  tm_purge dry = pass(&fx, true);
+  assert_int_equal(dry.conversations, 3);
+  assert_pass(&fx, 3, 0, 0);
+  fx.keep = (tm_retention){.session_ms = DAY};
+  for (int i = 0; i < 3; i++) {
+    fx.tenant = tenants[i];
+    assert_gone(&fx, over[i]);
+    assert_answer(say(&fx.hosts[0], open[i], "finish"));
+  }
+  turn_clock(&fx, DAY);
+  assert_pass(&fx, 3, 3, 0);
+  fixture_close(&fx);
+}
+
+/* ---- the janitor ---- */
+
+static void on_purged(void *ud, const char *conversation) {
+  host *h = ud;
+  tm__journal_submit(h->journal, request_new(h->fx->tenant, TM_REQUEST_FORGET, conversation));
+}
+
+static tm_janitor *janitor_start(host *h, int64_t tick_ms) {
+  tm_error err;
+  tm_janitor *j;
+  const tm_janitor_options o = {.worker = h->worker,
+                                .storage = h->fx->storage,
+                                .registry = h->fx->registry,
+                                .log = &h->fx->log,
+                                .clock = {fixture_now, h->fx},
+                                .keep = &h->fx->keep,
+                                .tick_ms = tick_ms,
+                                .purged = on_purged,
+                                .ud = h};
+  assert_int_equal(tm__janitor_new(&j, &o, &err), TM_OK);
+  return j;
+}
+
+static void stop_now(void *ud) {
+  tm__janitor_stop(ud);
+}
+
+static void janitor_stop(host *h, tm_janitor *j) {
+  on_worker(h, stop_now, j);
+  on_worker(h, stop_now, j); /* idempotent */
+  host_stop(h);
+  tm__janitor_free(j);
+}
+
+static void await_gone(fixture *fx, const char *id) {
+  while (await(read_it(fx, id, TM_READ_CONVERSATION, NULL, 0))->status == TM_OK) {
+  }
+}
+
+static void test_by_the_clock(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char first[TM_ID_SIZE], second[TM_ID_SIZE];
+    fx.keep.conversation_ms = 30 * DAY;
+    fx.keep.cleanup_ms = DAY;
+    tm_janitor *j = janitor_start(h, 1);
+    assert_answer(start(h, first, "finish"));
+    turn_clock(&fx, 15 * DAY);
+    assert_answer(start(h, second, "finish"));
+    turn_clock(&fx, 15 * DAY);
+    await_gone(&fx, first);
+    assert_there(&fx, second);
+    turn_clock(&fx, 15 * DAY);
+    await_gone(&fx, second);
+    turn_clock(&fx, -45 * DAY); /* a clock that is turned back keeps nothing from going later */
+    assert_answer(start(h, first, "finish"));
+    turn_clock(&fx, 30 * DAY);
+    await_gone(&fx, first);
+    janitor_stop(h, j);
+  }
+}
+
+/* Between two passes the sessions that are due are looked at. */
+static void test_sessions_by_the_clock(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    tm_session s;
+    fx.keep.cleanup_ms = 365 * DAY;
+    fx.keep.sessions.idle_ms = 1000;
+    fx.sessions = fx.keep.sessions;
+    assert_answer(start(h, id, "finish"));
+    tm_janitor *j = janitor_start(h, 1);
+    answer *a = answer_new(&fx);
+    tm__janitor_run(j, false, on_reply, a); /* the whole pass is done */
+    assert_answer(a);
+    turn_clock(&fx, 1000);
+    do {
+      assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    } while (s.ended == 0);
+    janitor_stop(h, j);
+  }
+}
+
+static void test_on_request(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.keep.conversation_ms = DAY;
+    fx.keep.cleanup_ms = DAY;
+    tm_janitor *j = janitor_start(h, 1000000);
+    assert_answer(start(h, id, "finish"));
+    turn_clock(&fx, DAY);
+    answer *dry = answer_new(&fx), *real = answer_new(&fx), *none = answer_new(&fx);
+    tm__janitor_run(j, true, on_reply, dry);
+    tm__janitor_run(j, false, on_reply, real);
+    tm__janitor_run(j, false, on_reply, none);
+    assert_answer(none);
+    assert_string_equal(
+        await(dry)->json,
+        "{\"dry_run\":true,\"conversations\":1,\"sessions\":0,\"sessions_ended\":0}");
+    assert_string_equal(
+        await(real)->json,
+        "{\"dry_run\":false,\"conversations\":1,\"sessions\":0,\"sessions_ended\":0}");
+    assert_member(none, "conversations", "0");
+    assert_gone(&fx, id);
+    janitor_stop(h, j);
+  }
+}
+
+typedef struct last_wish {
+  tm_janitor *janitor;
+  answer *a;
+} last_wish;
+
+static void wish_and_stop(void *ud) {
+  last_wish *w = ud;
+  tm__janitor_run(w->janitor, false, on_reply, w->a);
+  tm__janitor_stop(w->janitor);
+}
+
+static void test_stops_quickly(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    tm_janitor *j = janitor_start(h, 1);
+    last_wish w = {j, answer_new(&fx)};
+    on_worker(h, wish_and_stop, &w);
+    assert_refused(w.a, TM_EUNAVAILABLE, "host.stopping");
+    janitor_stop(h, j);
+  }
+}
+
+/* Two hosts that clean up at once remove everything once. */
+static void test_two_janitors(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char ids[3 * TM_PURGE_BATCH][TM_ID_SIZE];
+    int64_t count = sizeof(ids) / sizeof(ids[0]), sum = 0;
+    fx.keep.conversation_ms = DAY;
+    fx.keep.session_ms = DAY;
+    fx.keep.cleanup_ms = DAY;
+    host_start(&fx, 1);
+    for (int64_t i = 0; i < count; i++)
+      assert_answer(start(&fx.hosts[i % 2], ids[i], "finish"));
+    turn_clock(&fx, DAY);
+    tm_janitor *j[2];
+    answer *a[2];
+    for (int i = 0; i < 2; i++) {
+      j[i] = janitor_start(&fx.hosts[i], 1000000);
+      a[i] = answer_new(&fx);
+    }
+    for (int i = 0; i < 2; i++)
+      tm__janitor_run(j[i], false, on_reply, a[i]);
+    for (int i = 0; i < 2; i++) {
+      assert_answer(a[i]);
+      sum += tm__json_get_int(tm__slice(a[i]->json), "conversations", 0);
+    }
+    assert_int_equal(sum, count);
+    for (int64_t i = 0; i < count; i++)
+      assert_gone(&fx, ids[i]);
+    for (int i = 0; i < 2; i++)
+      janitor_stop(&fx.hosts[i], j[i]);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_ended_conversations_go),
+      cmocka_unit_test(test_nothing_goes_by_default),
+      cmocka_unit_test(test_goes_in_pieces),
+      cmocka_unit_test(test_reopened_stays),
+      cmocka_unit_test(test_hot_copies_do_not_answer),
+      cmocka_unit_test(test_start_key_goes_too),
+      cmocka_unit_test(test_old_checkpoints_are_unlisted),
+      cmocka_unit_test(test_needed_checkpoint_can_be_gone_to),
+      cmocka_unit_test(test_few_checkpoints_are_listed),
+      cmocka_unit_test(test_idle_sessions_end),
+      cmocka_unit_test(test_used_session_stays_open),
+      cmocka_unit_test(test_idle_sessions_go_with_all),
+      cmocka_unit_test(test_session_of_both_stores),
+      cmocka_unit_test(test_isolated_tenants),
+      cmocka_unit_test(test_by_the_clock),
+      cmocka_unit_test(test_sessions_by_the_clock),
+      cmocka_unit_test(test_on_request),
+      cmocka_unit_test(test_stops_quickly),
+      cmocka_unit_test(test_two_janitors),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
