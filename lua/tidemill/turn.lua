@@ -1,27 +1,32 @@
 --- The engine: one turn of one conversation, from what came in to exactly one end.
 ---
---- Steps run until one waits for the user, the flow ends, or a step has failed for good. Every
---- execution leaves a record; a failed attempt leaves no trace in state. The runtime part of the
---- record holds what must survive: counters, the attempt, the deadline, the start of this step.
+--- Steps run until one waits, the flow ends, or a step has failed for good. Every execution leaves
+--- a record (execution.lua); a failed attempt leaves no trace in state. The runtime part of the
+--- record holds what must survive: counters, the attempt, deadlines, the start of this step.
 local clock = require "host.clock"
-local context = require "tidemill.context"
-local crypto = require "host.crypto"
 local draft = require "tidemill.draft"
+local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
-local input = require "tidemill.input"
-local journal = require "host.journal"
 local json = require "host.json"
-local log = require "host.log"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
 local task = require "tidemill.task"
-local template = require "tidemill.template"
-local transition = require "tidemill.transition"
 
 local M = {}
 
 local STEPS_PER_TURN = 1000
-local BACKOFF_LONGEST_MS = 300000
+
+--- The steps that wait: one handler for each kind of turn that they take.
+---@class tidemill.Wait
+---@field statuses table<string, true> in which the conversation waits at such a step
+---@field enter fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field message? fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field wake? fun(run: tidemill.Run, step: tidemill.Step): string?
+
+---@type table<string, tidemill.Wait>
+local WAITS = {
+  user_input = require "tidemill.wait.user_input",
+}
 
 ---@class tidemill.Run
 ---@field id integer
@@ -99,181 +104,26 @@ local function new_run(id, turn)
   return run
 end
 
-local function fail_turn(id, err)
-  local failure = fault.of(err)
-  log.write("error", "a turn failed: " .. failure.message, { code = failure.code })
-  journal.fail(id, { code = failure.code, message = failure.message, step_id = failure.step_id,
-    status = failure.status or "script" })
-end
-
---- A draft that cannot be written ends the turn with that error.
-local function write(run, act, what)
-  local ok, err = act(run.id, what)
-  if not ok then fail_turn(run.id, err) end
-end
-
----- ends ----
-
---- Listed as checkpoint: steps were completed, and enough time has passed since the last one.
-local function is_checkpoint(run, now)
-  local runtime, flow = run.runtime, run.flow
-  local completed = runtime.completed or 0
-  if not flow.auto_checkpoint or completed <= (runtime.checkpointed or 0) then return false end
-  local due = runtime.checkpoint_at and runtime.checkpoint_at + flow.checkpoint_interval_ms
-  if due and now < due then return false end
-  runtime.checkpointed, runtime.checkpoint_at = completed, now
-  return true
-end
-
-local function prompt_text(run, step)
-  local asked = template.render(step.prompt, run)
-  if step.input.type ~= "structured" then return asked, step.input.public end
-  local public, question = input.shown(step.input, run.runtime.partial)
-  if run.runtime.partial then return question or asked, public end
-  return question and asked .. "\n" .. question or asked, public
-end
-
---- Asks: commits the conversation as waiting. `hint` says why the answer before was refused.
-local function commit_prompt(run, step, asked, public)
-  local runtime = run.runtime
-  local made = draft.commit(run, "waiting_input", step.step_id, runtime.expires_at or 0)
-  made.checkpoint = is_checkpoint(run, clock.now())
-  made.prompt = { step_id = step.step_id, text = asked, input_schema = public,
-    attempt = runtime.attempt, hint = runtime.hint or json.null,
-    expires_at = runtime.expires_at or json.null }
-  write(run, journal.commit, made)
-end
-
-local function ask(run, step, asked, public)
-  local runtime = run.runtime
-  runtime.expires_at = step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil
-  local said = runtime.hint and runtime.hint .. "\n" .. asked or asked
-  draft.message(run, "prompt", said, { step_id = step.step_id })
-  commit_prompt(run, step, asked, public)
-end
-
-local WAITING = { "attempt", "asked", "expires_at", "hint", "partial" }
-
-local function forget_wait(run)
-  for _, name in ipairs(WAITING) do run.runtime[name] = nil end
-end
-
-local function finish(run, status, failure, step)
-  forget_wait(run)
-  local made = draft.commit(run, status, "", 0)
-  if failure then
-    made.error = { code = failure.code, message = failure.message, step_id = step.step_id }
-  end
-  write(run, journal.commit, made)
-end
-
----- failures ----
-
---- Exponential, at most five minutes, with a jitter that is the same wherever it is computed.
-local function backoff_ms(run, step)
-  local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.seq, 8), 16) / (1 << 32)
-  local ms = step.retry_delay_ms * 2.0 ^ math.min(run.attempt - 1, 30)
-  return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
-end
-
---- Where the script defines the step: not every failure has a line of its own.
-local function place_of(step)
-  return ("%s:%d"):format(step.source.file, step.source.line)
-end
-
---- A limit may have been reached where no line of the script is known.
-local function name_place(step, failure)
-  failure.message = ("%s (in the step '%s', %s)"):format(failure.message, step.step_id,
-    place_of(step))
-end
-
-local function report(run, step, failure)
-  log.write("error", "a step failed: " .. failure.message, {
-    conversation_id = run.conversation_id, step_id = step.step_id, code = failure.code,
-    system = run.system.name, attempt = run.attempt, source = place_of(step),
-    traceback = failure.traceback,
-  })
-end
-
-local function suspend(run, step)
-  run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
-  local made = draft.suspend(run, step.step_id, clock.now() + backoff_ms(run, step))
-  write(run, journal.suspend, made)
-end
-
---- Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
---- the callers make it a fault. Returns the step of on_error, or nil when the turn has ended.
-local function fail_step(run, step, failure, answered)
-  transition.restore(run)
-  if failure.turn then return fail_turn(run.id, failure) end
-  report(run, step, failure)
-  draft.step(run, step, { input = answered, error = { code = failure.code,
-    message = failure.message, source = place_of(step), traceback = failure.traceback } })
-  local again = failure.retryable ~= false and step.step_type ~= "user_input"
-  if again and run.attempt <= step.max_retries then return suspend(run, step) end
-  forget_wait(run)
-  run.runtime.started = nil
-  if step.on_error and not failure.fatal then return step.on_error end
-  finish(run, "failed", failure, step)
-end
-
 ---- steps ----
-
-local function enter(run, step)
-  local runtime = run.runtime
-  run.current, run.seq, run.attempt = step, runtime.step_seq + 1, runtime.attempt or 1
-  run.started, runtime.started = runtime.started or clock.now(), nil
-  run.snapshot, run.broken, run.said = nil, nil, nil
-  run.undo, run.ordinals, run.deadline = {}, {}, nil
-end
-
-local FEEDBACK_CHARACTERS = 1000
-
---- The runtime part stays small; the whole answer is in the transcript.
-local function feedback_of(output)
-  return type(output) == "string" and fault.printable(output, FEEDBACK_CHARACTERS) or output
-end
-
-local function complete(run, step, pass, answered)
-  local output = pass.raw
-  if output == nil then output = pass.output end
-  local said = run.said
-  local reply = said and draft.message(run, "agent", said.text,
-    { step_id = step.step_id, agent = said.agent, provider = said.provider })
-  if reply then output = nil end -- a row does not hold the text twice
-  if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
-  draft.step(run, step, { input = answered, output = output, reply = reply })
-  forget_wait(run)
-  run.current = nil
-end
-
-local function begin_prompt(run, step)
-  step_runner.check_context(run, step)
-  return prompt_text(run, step)
-end
 
 --- Returns the next step, or nil when the turn has ended.
 local function visit(run, step)
-  enter(run, step)
-  if step.step_type == "user_input" then
-    local ok, asked, public = xpcall(begin_prompt, fault.caught, run, step)
-    if not ok then return fail_step(run, step, fault.of(asked)) end
-    run.runtime.attempt, run.runtime.asked = 1, run.started
-    return ask(run, step, asked, public)
-  end
+  execution.enter(run, step)
+  local wait = WAITS[step.step_type]
+  if wait then return wait.enter(run, step) end
   if step.timeout_ms > 0 then run.deadline = clock.monotonic() + step.timeout_ms end
   local ok, next_step, pass = xpcall(step_runner.run, fault.caught, run, step)
   if not ok then
     local failure = run.broken or fault.of(next_step)
-    if failure.code == "script.memory" then name_place(step, failure) end
-    return fail_step(run, step, failure)
+    if failure.code == "script.memory" then execution.name_place(step, failure) end
+    return execution.fail(run, step, failure)
   end
-  complete(run, step, pass)
+  execution.complete(run, step, pass)
   return next_step
 end
 
 local function endless(run, step)
-  enter(run, step)
+  execution.enter(run, step)
   local names, seen = {}, {}
   for i = #run.steps, math.max(1, #run.steps - 200), -1 do
     local id = run.steps[i].step_id
@@ -281,7 +131,7 @@ local function endless(run, step)
     seen[id] = true
   end
   table.sort(names)
-  return fail_step(run, step, fault.new("flow.endless",
+  return execution.fail(run, step, fault.new("flow.endless",
     ("%d steps ran in one turn without waiting for anybody, in the loop: %s; let one of them ask "
       .. "or lead out"):format(STEPS_PER_TURN, table.concat(names, ", ")),
     { fatal = true, retryable = false }))
@@ -290,7 +140,7 @@ end
 local function go(run, step_id)
   local runtime = run.runtime
   while step_id do
-    if step_id == "end" then return finish(run, "completed") end
+    if step_id == "end" then return execution.finish(run, "completed") end
     local step = run.flow.steps[step_id]
     runtime.hops = (runtime.hops or 0) + 1
     if runtime.hops > STEPS_PER_TURN then
@@ -312,84 +162,41 @@ function kinds.start(run)
   return go(run, run.flow.start_step)
 end
 
-local function said_by_user(value)
-  if type(value) == "table" then return json.encode(value) or "" end
-  return value == nil and "" or template.display(value)
-end
-
-local function expire(run, step)
-  enter(run, step)
-  local failure = fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds; start "
-    .. "anew, or raise its timeout")
-    :format(step.step_id, step.timeout_ms // 1000))
-  draft.step(run, step, { error = { code = failure.code, message = failure.message } })
-  return finish(run, "expired")
-end
-
-local function waiting_step(run)
+--- The step at which the conversation waits, and what it does with a turn of that kind.
+local function waiting_step(run, kind)
   local turn = run.turn
   local step = run.flow.steps[turn.step]
-  if turn.status == "waiting_input" and step and step.step_type == "user_input" then return step end
+  local wait = step and WAITS[step.step_type]
+  if wait and wait.statuses[turn.status] and wait[kind] then return step, wait[kind] end
   error(fault.new("conversation.not_waiting", ("the conversation is %s and waits for no "
     .. "answer; read what it does, or start another")
     :format(tostring(turn.status)), { status = "conflict", turn = true }), 0)
 end
 
-local function is_expired(run)
-  local expires_at = run.runtime.expires_at
-  return expires_at ~= nil and run.turn.now >= expires_at
-end
-
---- Applies the answer: the next step, or nothing and what is still to be asked.
-local function apply_answer(run, step)
-  local runtime = run.runtime
-  local accepted, hint = input.accept(step.input, run.input, runtime.partial, run.attempt,
-    function() return context.reader(run, step, "a validate function") end)
-  if not accepted or accepted.partial then
-    runtime.hint = hint
-    runtime.attempt = hint and run.attempt + 1 or 1
-    if accepted then runtime.partial = accepted.partial end
-    return nil, prompt_text(run, step)
-  end
-  local pass = { output = accepted.value, outcome = accepted.outcome }
-  return transition.settle(run, step, pass), pass
-end
-
 function kinds.message(run)
-  local step = waiting_step(run)
-  if is_expired(run) then return expire(run, step) end
-  local runtime = run.runtime
-  runtime.started = runtime.asked
-  enter(run, step)
-  draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
-  local ok, next_step, pass, public = xpcall(apply_answer, fault.caught, run, step)
-  if not ok then return go(run, fail_step(run, step, fault.of(next_step), run.input)) end
-  if not next_step then return ask(run, step, pass, public) end
-  complete(run, step, pass, run.input)
-  return go(run, next_step)
+  local step, answer = waiting_step(run, "message")
+  return go(run, answer(run, step))
+end
+
+--- A deadline has passed, or was thought to.
+function kinds.wake(run)
+  local step, wake = waiting_step(run, "wake")
+  return go(run, wake(run, step))
 end
 
 function kinds.resume(run)
   return go(run, run.turn.step)
 end
 
---- A deadline has passed, or was thought to: a prompt expires, or goes on waiting.
-function kinds.wake(run)
-  local step = waiting_step(run)
-  if is_expired(run) then return expire(run, step) end
-  enter(run, step)
-  return commit_prompt(run, step, prompt_text(run, step))
-end
-
 --- A limit stopped the coroutine: the step that ran has failed. Where the turn goes on from there,
 --- that is work of its own, with a budget of its own, and others go first.
 local function stopped(run, err)
   local step = run.current
-  if not step then return fail_turn(run.id, err) end
+  if not step then return execution.fail_turn(run.id, err) end
   local failure = fault.of(err)
   failure.retryable = false
-  name_place(step, failure)
-  local next_step = fail_step(run, step, failure)
+  execution.name_place(step, failure)
+  local next_step = execution.fail(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)
 end
@@ -411,9 +218,9 @@ function M.prepare(id, turn)
       run = new_run(id, turn)
       return kinds[turn.kind](run)
     end,
-    crashed = function(err) fail_turn(id, err) end,
+    crashed = function(err) execution.fail_turn(id, err) end,
     stopped = function(err)
-      if not run then return fail_turn(id, err) end
+      if not run then return execution.fail_turn(id, err) end
       run.dropped = nil
       return stopped(run, err)
     end,

@@ -40,7 +40,7 @@ describe("deadlines", function()
     assert.same({ "turn", "expired", "", 0 }, { turn.kind, turn.status, turn.step, turn.wake_at })
     assert.same({ "ask", "failed", "interaction.timeout" },
       { turn.steps[1].step_id, turn.steps[1].status, turn.steps[1].error.code })
-    assert.is_nil(turn.runtime.expires_at)
+    assert.is_nil(turn.runtime.deadlines)
   end)
 
   it("that are woken too early wait on, with the same prompt", function()

@@ -1,0 +1,177 @@
+--- One execution of a step, from the moment it begins to the record it leaves: completed, failed,
+--- tried again later, or the end of the conversation. What comes next is returned as a step id;
+--- nil means that the turn has ended.
+local clock = require "host.clock"
+local crypto = require "host.crypto"
+local deadlines = require "tidemill.deadlines"
+local draft = require "tidemill.draft"
+local fault = require "tidemill.fault"
+local journal = require "host.journal"
+local log = require "host.log"
+local transition = require "tidemill.transition"
+
+local M = {}
+
+local BACKOFF_LONGEST_MS = 300000
+
+---- ends ----
+
+---Nothing is written; the error is the turn's answer.
+---@param id integer of the turn
+---@param err any
+function M.fail_turn(id, err)
+  local failure = fault.of(err)
+  log.write("error", "a turn failed: " .. failure.message, { code = failure.code })
+  journal.fail(id, { code = failure.code, message = failure.message, step_id = failure.step_id,
+    status = failure.status or "script" })
+end
+
+--- A draft that cannot be written ends the turn with that error.
+local function write(run, act, what)
+  local ok, err = act(run.id, what)
+  if not ok then M.fail_turn(run.id, err) end
+end
+
+--- Listed as checkpoint: steps were completed, and enough time has passed since the last one.
+local function is_checkpoint(run, now)
+  local runtime, flow = run.runtime, run.flow
+  local completed = runtime.completed or 0
+  if not flow.auto_checkpoint or completed <= (runtime.checkpointed or 0) then return false end
+  local due = runtime.checkpoint_at and runtime.checkpoint_at + flow.checkpoint_interval_ms
+  if due and now < due then return false end
+  runtime.checkpointed, runtime.checkpoint_at = completed, now
+  return true
+end
+
+---Ends the turn: the conversation waits at the step until somebody comes or a deadline passes.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param status string
+---@param prompt table? what the user is asked
+function M.wait(run, step, status, prompt)
+  local made = draft.commit(run, status, step.step_id, (deadlines.earliest(run)))
+  made.checkpoint = is_checkpoint(run, clock.now())
+  made.prompt = prompt
+  write(run, journal.commit, made)
+end
+
+--- What belongs to the wait at one step; what a wait may add is added here.
+local WAITING = { "attempt", "asked", "hint", "partial" }
+local WAIT_DEADLINES = { "answer" }
+
+---@param run tidemill.Run
+function M.forget_wait(run)
+  for _, name in ipairs(WAITING) do run.runtime[name] = nil end
+  for _, name in ipairs(WAIT_DEADLINES) do deadlines.set(run, name, nil) end
+end
+
+---Ends the conversation.
+---@param run tidemill.Run
+---@param status string
+---@param failure tidemill.Fault?
+---@param step tidemill.Step? that failed
+function M.finish(run, status, failure, step)
+  M.forget_wait(run)
+  run.runtime.deadlines = nil
+  local made = draft.commit(run, status, "", 0)
+  if failure then
+    made.error = { code = failure.code, message = failure.message, step_id = step.step_id }
+  end
+  write(run, journal.commit, made)
+end
+
+---- failures ----
+
+--- Exponential, at most five minutes, with a jitter that is the same wherever it is computed.
+local function backoff_ms(run, step)
+  local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.seq, 8), 16) / (1 << 32)
+  local ms = step.retry_delay_ms * 2.0 ^ math.min(run.attempt - 1, 30)
+  return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
+end
+
+--- Where the script defines the step: not every failure has a line of its own.
+local function place_of(step)
+  return ("%s:%d"):format(step.source.file, step.source.line)
+end
+
+---A limit may have been reached where no line of the script is known.
+---@param step tidemill.Step
+---@param failure tidemill.Fault
+function M.name_place(step, failure)
+  failure.message = ("%s (in the step '%s', %s)"):format(failure.message, step.step_id,
+    place_of(step))
+end
+
+local function report(run, step, failure)
+  log.write("error", "a step failed: " .. failure.message, {
+    conversation_id = run.conversation_id, step_id = step.step_id, code = failure.code,
+    system = run.system.name, attempt = run.attempt, source = place_of(step),
+    traceback = failure.traceback,
+  })
+end
+
+local function suspend(run, step)
+  run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
+  local made = draft.suspend(run, step.step_id, clock.now() + backoff_ms(run, step))
+  write(run, journal.suspend, made)
+end
+
+---Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
+---the callers make it a fault.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param failure tidemill.Fault
+---@param answered any? what the user had said
+---@return string? next_step of on_error
+function M.fail(run, step, failure, answered)
+  transition.restore(run)
+  if failure.turn then return M.fail_turn(run.id, failure) end
+  report(run, step, failure)
+  draft.step(run, step, { input = answered, error = { code = failure.code,
+    message = failure.message, source = place_of(step), traceback = failure.traceback } })
+  local again = failure.retryable ~= false and step.step_type ~= "user_input"
+  if again and run.attempt <= step.max_retries then return suspend(run, step) end
+  M.forget_wait(run)
+  run.runtime.started = nil
+  if step.on_error and not failure.fatal then return step.on_error end
+  M.finish(run, "failed", failure, step)
+end
+
+---- begin and completion ----
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.enter(run, step)
+  local runtime = run.runtime
+  run.current, run.seq, run.attempt = step, runtime.step_seq + 1, runtime.attempt or 1
+  run.started, runtime.started = runtime.started or clock.now(), nil
+  run.snapshot, run.broken, run.said = nil, nil, nil
+  run.undo, run.ordinals, run.deadline = {}, {}, nil
+end
+
+local FEEDBACK_CHARACTERS = 1000
+
+--- The runtime part stays small; the whole answer is in the transcript.
+local function feedback_of(output)
+  return type(output) == "string" and fault.printable(output, FEEDBACK_CHARACTERS) or output
+end
+
+---Records the completed step.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param pass tidemill.Pass
+---@param answered any? what the user had said
+function M.complete(run, step, pass, answered)
+  local output = pass.raw
+  if output == nil then output = pass.output end
+  local said = run.said
+  local reply = said and draft.message(run, "agent", said.text,
+    { step_id = step.step_id, agent = said.agent, provider = said.provider })
+  if reply then output = nil end -- a row does not hold the text twice
+  if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
+  draft.step(run, step, { input = answered, output = output, reply = reply })
+  M.forget_wait(run)
+  run.current = nil
+end
+
+return M
