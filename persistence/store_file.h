@@ -24,6 +24,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "persistence/disk.h"
 #include "persistence/store.h"
 
 #define TM_FILE_SUM 16 /* bytes of a checksum: BLAKE2b (libsodium's generichash) */
@@ -127,7 +128,6 @@ struct tm_store {
 };
 
 /* ---- error ---- */
-tm_status tm__file_io_fail(tm_error *err, const char *doing, const char *path); /* from errno */
 tm_status tm__file_damaged(tm_error *err, const tm_store *s, const char *what);
 /* journal.damaged, naming the conversation and its log. */
 tm_status tm__file_log_damaged(tm_error *err, const tm_store *s, tm_slice id, int64_t at,

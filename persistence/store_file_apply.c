@@ -37,10 +37,10 @@ static bool write_op(int fd, const tm_file_op *op) {
 
 static tm_status change_file(char *path, const tm_file_op *op, tm_error *err) {
   if (op->kind == TM_FILE_REMOVE)
-    return unlink(path) == 0 || errno == ENOENT ? TM_OK : tm__file_io_fail(err, "remove", path);
+    return unlink(path) == 0 || errno == ENOENT ? TM_OK : tm__disk_fail(err, "remove", path);
   int fd = open_to_write(path);
   bool ok = fd >= 0 && write_op(fd, op);
-  tm_status status = ok ? TM_OK : tm__file_io_fail(err, "write", path);
+  tm_status status = ok ? TM_OK : tm__disk_fail(err, "write", path);
   if (fd >= 0) (void)close(fd);
   return status;
 }
@@ -59,7 +59,7 @@ tm_status tm__file_sync_path(tm_slice path, tm_error *err) {
   if (name == NULL) return tm__fail_memory(err, "the store's path");
   int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   bool ok = fd >= 0 ? fsync(fd) == 0 : errno == ENOENT;
-  tm_status status = ok ? TM_OK : tm__file_io_fail(err, "sync", name);
+  tm_status status = ok ? TM_OK : tm__disk_fail(err, "sync", name);
   if (fd >= 0) (void)close(fd);
   free(name);
   return status;

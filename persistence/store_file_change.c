@@ -65,7 +65,7 @@ static tm_status find_frame(tm_store_conn *c, int fd, tm_slice id, int64_t row, 
   do {
     int64_t at = f->moved;
     tm_file_look look = tm__file_frame_read(f, &c->frame, fd, id, at);
-    if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
+    if (look == TM_FILE_FAILED) return tm__disk_fail(err, "read", "a log");
     if (look != TM_FILE_GOOD || (f->moved != 0 && f->moved <= at))
       return tm__file_log_damaged(err, c->store, id, at, "a row of the journal");
   } while (f->moved != 0);
@@ -129,7 +129,7 @@ static tm_status rewrite(tm_store_conn *c, const tm_row *row, tm_error *err) {
                 &(tm_file_name){TM_FILE_CONVERSATION, tm__slice(row->conversation), {0}});
   if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
   int fd = open(path.ptr, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0) status = tm__file_io_fail(err, "read", path.ptr);
+  if (fd < 0) status = tm__disk_fail(err, "read", path.ptr);
   if (status == TM_OK) status = rewrite_in(c, &entry, fd, row, err);
   if (fd >= 0) (void)close(fd);
   tm__buf_free(&path);

@@ -82,7 +82,7 @@ static tm_status write_all_again(tm_store_conn *c, tm_error *err) {
   int64_t first[2] = {tm__file_redo_first(c->store, 0, &io), 0};
   if (!io) first[1] = tm__file_redo_first(c->store, 1, &io);
   int older = first[1] != 0 && (first[0] == 0 || first[1] < first[0]) ? 1 : 0;
-  if (io) status = tm__file_io_fail(err, "read the redo log of", c->store->root);
+  if (io) status = tm__disk_fail(err, "read the redo log of", c->store->root);
   for (int i = 0; status == TM_OK && i < 2; i++) {
     int file = i == 0 ? older : 1 - older;
     if (first[file] != 0) status = for_each_op(c, file, first[file], &g, write_again, err);
@@ -105,7 +105,7 @@ static bool can_sync_together(void) {
 /* One sync of the file system costs what two of a file do. */
 static bool sync_together(const tm_store *s, const gathered *g, tm_status *status, tm_error *err) {
   if (g->files.count + g->folders.count < TM_FILE_SYNC_MANY || !can_sync_together()) return false;
-  *status = syncfs(s->lock) == 0 ? TM_OK : tm__file_io_fail(err, "sync the disk of", s->root);
+  *status = syncfs(s->lock) == 0 ? TM_OK : tm__disk_fail(err, "sync the disk of", s->root);
   return true;
 }
 
@@ -178,7 +178,7 @@ tm_status tm__file_drain(tm_store_conn *c, int file, tm_error *err) {
   gathered g = {0};
   bool io = false;
   int64_t first = tm__file_redo_first(c->store, file, &io);
-  if (io) return tm__file_io_fail(err, "read the redo log of", c->store->root);
+  if (io) return tm__disk_fail(err, "read the redo log of", c->store->root);
   if (first == 0) return c->store->doubt[file] ? set_free(c, file, 0, err) : TM_OK;
   tm_status status = c->store->again ? write_all_again(c, err) : TM_OK;
   if (status == TM_OK) {

@@ -72,7 +72,7 @@ static tm_status check_log(tm_store_conn *c, const tm_file_entry *entry, tm_erro
     return tm__file_log_damaged(err, c->store, id, st.st_size, "its end is missing");
   }
   if (errno == ENOENT) return tm__file_log_damaged(err, c->store, id, 0, "the file is missing");
-  return tm__file_io_fail(err, "look at", c->text.ptr);
+  return tm__disk_fail(err, "look at", c->text.ptr);
 }
 
 /* Who was started by a key is forgotten with it. */

@@ -85,7 +85,7 @@ static tm_status remove_beside(const tm_store *s, const char *name, tm_error *er
   tm__file_beside(&path, s, name);
   tm_status status = !tm__buf_ok(&path) ? tm__fail_memory(err, "the store's path") : TM_OK;
   if (status == TM_OK && unlink(path.ptr) != 0 && errno != ENOENT)
-    status = tm__file_io_fail(err, "remove", path.ptr);
+    status = tm__disk_fail(err, "remove", path.ptr);
   tm__buf_free(&path);
   return status;
 }
@@ -173,7 +173,7 @@ static tm_status make_file(const tm_store *s, tm_error *err) {
   tm__file_beside(&path, s, "index.db");
   if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
   int fd = open(path.ptr, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  tm_status status = fd >= 0 ? TM_OK : tm__file_io_fail(err, "make", path.ptr);
+  tm_status status = fd >= 0 ? TM_OK : tm__disk_fail(err, "make", path.ptr);
   if (fd >= 0) (void)close(fd);
   tm__buf_free(&path);
   return status;

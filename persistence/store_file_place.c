@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "persistence/store_file.h"
@@ -70,41 +69,21 @@ int64_t tm__file_read_all(int fd, void *out, size_t size, int64_t at) {
   return (int64_t)done;
 }
 
-/* A folder on a file system without such syncs was not ours to make durable. */
 tm_status tm__file_sync_folder(const char *path, tm_error *err) {
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return TM_OK;
-  if (fd < 0) return tm__file_io_fail(err, "sync the folder", path);
-  bool ok = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
-  int error = errno;
-  (void)close(fd);
-  errno = error;
-  return ok ? TM_OK : tm__file_io_fail(err, "sync the folder", path);
+  if (tm__disk_sync_folder(path) || errno == ENOENT) return TM_OK;
+  return tm__disk_fail(err, "sync the folder", path);
 }
 
 /* ---- the root ---- */
-
-/* Makes every folder of `path` that is missing; `path` is changed and restored meanwhile. */
-static tm_status make_folders(char *path, tm_error *err) {
-  for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    int rc = mkdir(path, 0700);
-    tm_status status =
-        rc == 0 || errno == EEXIST ? TM_OK : tm__file_io_fail(err, "make the folder", path);
-    *slash = '/';
-    if (status != TM_OK) return status;
-  }
-  return TM_OK;
-}
 
 static tm_status find_root(tm_store *s, const char *location, const char *tenant, tm_error *err) {
   tm_buf b = {0};
   tm__buf_printf(&b, "%s/", location);
   if (tenant[0] != '\0') tm__buf_printf(&b, "tenant_%s/", tenant);
   if (!tm__buf_ok(&b)) return tm__fail_memory(err, "the store's path");
-  tm_status status = make_folders(b.ptr, err);
+  tm_status status = tm__disk_make_folders(b.ptr, err);
   if (status == TM_OK && (s->root = realpath(b.ptr, NULL)) == NULL)
-    status = tm__file_io_fail(err, "find", b.ptr);
+    status = tm__disk_fail(err, "find", b.ptr);
   tm__buf_free(&b);
   return status;
 }
@@ -123,42 +102,18 @@ tm_status tm__file_place(tm_store *s, const tm_store_options *o, tm_error *err) 
 
 /* ---- the lock ---- */
 
-static int64_t monotonic_ms(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* Another process holds it exclusively only while it opens or closes the store. */
-static tm_status wait_for_lock(tm_store *s, const char *name, tm_error *err) {
-  const struct timespec pause = {0, 5 * 1000 * 1000};
-  int64_t end = monotonic_ms() + s->timeout_ms;
-  for (;;) {
-    s->alone = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
-    if (s->alone || flock(s->lock, LOCK_SH | LOCK_NB) == 0) return TM_OK;
-    if (errno != EWOULDBLOCK && errno != EINTR) return tm__file_io_fail(err, "lock", name);
-    if (monotonic_ms() >= end)
-      return tm__fail(err, TM_EUNAVAILABLE, "store.busy",
-                      "store %s: another process has been opening it for %d ms; try again", s->root,
-                      s->timeout_ms);
-    (void)nanosleep(&pause, NULL);
-  }
-}
-
 tm_status tm__file_lock(tm_store *s, tm_error *err) {
   tm_buf name = {0};
   tm__file_beside(&name, s, "lock");
-  if (!tm__buf_ok(&name)) return tm__fail_memory(err, "the store's lock");
-  s->lock = open(name.ptr, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  tm_status status =
-      s->lock >= 0 ? wait_for_lock(s, name.ptr, err) : tm__file_io_fail(err, "open", name.ptr);
+  tm_status status = tm__buf_ok(&name)
+                         ? tm__disk_lock(&s->lock, &s->alone, name.ptr, s->root, s->timeout_ms, err)
+                         : tm__fail_memory(err, "the store's lock");
   tm__buf_free(&name);
   return status;
 }
 
 tm_status tm__file_lock_share(tm_store *s, tm_error *err) {
-  if (!s->alone || flock(s->lock, LOCK_SH) == 0) return TM_OK;
-  return tm__file_io_fail(err, "share the lock of", s->root);
+  return s->alone ? tm__disk_lock_share(s->lock, s->root, err) : TM_OK;
 }
 
 bool tm__file_lock_alone(tm_store *s) {
@@ -170,7 +125,7 @@ bool tm__file_lock_alone(tm_store *s) {
 static tm_status check_mark(const tm_store *s, int fd, const char *name, tm_error *err) {
   char bytes[sizeof(MARK)] = "";
   int64_t n = tm__file_read_all(fd, bytes, sizeof(bytes), 0);
-  if (n < 0) return tm__file_io_fail(err, "read", name);
+  if (n < 0) return tm__disk_fail(err, "read", name);
   if (n == sizeof(MARK) - 1 && memcmp(bytes, MARK, sizeof(MARK) - 1) == 0) return TM_OK;
   if (strncmp(bytes, MARK, strlen("{\"tidemill\":\"file store\",\"format\":")) == 0)
     return tm__fail(err, TM_ECORRUPT, "store.newer",
@@ -190,7 +145,7 @@ static tm_status make_mark(const tm_store *s, const char *name, tm_error *err) {
   int fd = open(draft.ptr, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   bool ok = fd >= 0 && tm__file_write_all(fd, TM_S(MARK), 0) && fsync(fd) == 0;
   ok = ok && rename(draft.ptr, name) == 0;
-  tm_status status = ok ? TM_OK : tm__file_io_fail(err, "make", name);
+  tm_status status = ok ? TM_OK : tm__disk_fail(err, "make", name);
   if (fd >= 0) (void)close(fd);
   if (!ok) (void)unlink(draft.ptr);
   tm__buf_free(&draft);
@@ -206,7 +161,7 @@ static tm_status furnish_mark(const tm_store *s, tm_error *err) {
   if (fd >= 0)
     status = check_mark(s, fd, name.ptr, err);
   else if (errno != ENOENT)
-    status = tm__file_io_fail(err, "read", name.ptr);
+    status = tm__disk_fail(err, "read", name.ptr);
   else
     status = make_mark(s, name.ptr, err);
   if (fd >= 0) (void)close(fd);
@@ -214,18 +169,13 @@ static tm_status furnish_mark(const tm_store *s, tm_error *err) {
   return status;
 }
 
-/* The root's name is durable when all folders above it are. One that may not be opened was not ours
- * to make names in. */
-static tm_status sync_upwards(const tm_store *s, tm_error *err) {
-  tm_status status = TM_OK;
-  char *path = tm__slice_dup(tm__slice(s->root));
-  if (path == NULL) return tm__fail_memory(err, "the store's path");
-  for (char *end = path + strlen(path); status == TM_OK && end != NULL; end = strrchr(path, '/')) {
-    *end = '\0';
-    const char *folder = end == path ? "/" : path;
-    if (access(folder, R_OK) == 0 || errno == EROFS) status = tm__file_sync_folder(folder, err);
-  }
-  free(path);
+/* The root's name is durable when all folders above it are. */
+static tm_status sync_root(const tm_store *s, tm_error *err) {
+  tm_buf name = {0};
+  tm__file_beside(&name, s, "");
+  tm_status status = tm__buf_ok(&name) ? tm__disk_sync_upwards(name.ptr, err)
+                                       : tm__fail_memory(err, "the store's path");
+  tm__buf_free(&name);
   return status;
 }
 
@@ -237,10 +187,10 @@ tm_status tm__file_furnish(tm_store *s, tm_error *err) {
     if (!tm__buf_ok(&name))
       status = tm__fail_memory(err, "the store's path");
     else if (mkdir(name.ptr, 0700) != 0 && errno != EEXIST)
-      status = tm__file_io_fail(err, "make the folder", name.ptr);
+      status = tm__disk_fail(err, "make the folder", name.ptr);
   }
   tm__buf_free(&name);
-  return status == TM_OK && s->alone ? sync_upwards(s, err) : status;
+  return status == TM_OK && s->alone ? sync_root(s, err) : status;
 }
 
 /* ---- every file ---- */
@@ -257,7 +207,7 @@ static tm_status walk_folder(const char *folder, bool deep, const each *e, tm_er
   tm_buf path = {0};
   int error = errno;
   tm_status status =
-      dir != NULL || error == ENOTDIR ? TM_OK : tm__file_io_fail(err, "read the folder", folder);
+      dir != NULL || error == ENOTDIR ? TM_OK : tm__disk_fail(err, "read the folder", folder);
   errno = 0;
   for (struct dirent *d; status == TM_OK && dir != NULL && (d = readdir(dir)) != NULL; errno = 0) {
     size_t length = strlen(d->d_name);
@@ -273,7 +223,7 @@ static tm_status walk_folder(const char *folder, bool deep, const each *e, tm_er
                     : e->fn(e->ud, e->what, path.ptr, d->d_name, err);
   }
   if (status == TM_OK && dir != NULL && errno != 0)
-    status = tm__file_io_fail(err, "read the folder", folder);
+    status = tm__disk_fail(err, "read the folder", folder);
   if (dir != NULL) (void)closedir(dir);
   tm__buf_free(&path);
   return status;
@@ -295,7 +245,7 @@ tm_status tm__file_identify(tm_store *s, tm_error *err) {
   struct stat st;
   char path[PATH_MAX];
   (void)snprintf(path, sizeof(path), "%s/index.db", s->root);
-  if (stat(path, &st) != 0) return tm__file_io_fail(err, "look at", path);
+  if (stat(path, &st) != 0) return tm__disk_fail(err, "look at", path);
   s->index_inode = st.st_ino;
   return TM_OK;
 }

@@ -130,7 +130,7 @@ tm_status tm__file_frame_starts(tm_store_conn *c, int fd, const tm_file_entry *e
     look = tm__file_frame_size(fd, place, &size);
     if (look == TM_FILE_GOOD) place += size;
   }
-  if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
+  if (look == TM_FILE_FAILED) return tm__disk_fail(err, "read", "a log");
   if (look != TM_FILE_GOOD)
     return tm__file_log_damaged(err, c->store, id, place, "there is no frame");
   *there = place == at;
@@ -168,7 +168,7 @@ static tm_status read_row(walker *w, int64_t row, bool *absent, tm_error *err) {
   if (status != TM_OK) return status;
   look = look_at_row(w, row);
   if (look == TM_FILE_GOOD) return TM_OK;
-  if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
+  if (look == TM_FILE_FAILED) return tm__disk_fail(err, "read", "a log");
   status = tm__file_frame_starts(w->c, w->fd, w->entry, row, &there, err);
   *absent =
       status == TM_OK && (!there || (w->f.size != 0 && w->f.head.ptr != NULL && !w->f.has_row));
@@ -199,7 +199,7 @@ static tm_status open_log(tm_store_conn *c, tm_slice id, int *fd, tm_error *err)
   tm__file_path(&path, c->store, &(tm_file_name){TM_FILE_CONVERSATION, id, {0}});
   if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
   *fd = open(path.ptr, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  tm_status status = *fd >= 0 ? TM_OK : tm__file_io_fail(err, "read", path.ptr);
+  tm_status status = *fd >= 0 ? TM_OK : tm__disk_fail(err, "read", path.ptr);
   bool missing = *fd < 0 && errno == ENOENT;
   tm__buf_free(&path);
   return missing ? tm__file_log_damaged(err, c->store, id, 0, "the file is missing") : status;

@@ -109,7 +109,7 @@ static tm_status find_live(tm_store *s, int64_t upto, live *l, tm_error *err) {
   for (int i = 0; i < 2; i++) {
     bool io = false;
     int64_t first = tm__file_redo_first(s, i, &io);
-    if (io) return tm__file_io_fail(err, "read the redo log of", s->root);
+    if (io) return tm__disk_fail(err, "read the redo log of", s->root);
     if (first <= upto) {
       tm_status status = tm__file_redo_free(s, i, err);
       if (status != TM_OK) return status;
@@ -185,7 +185,7 @@ static tm_status look_through(tm_store_conn *c, int fd, tm_slice id, found *f, t
     status = take_frame(c, f, &frame, id, err);
     at += frame.size;
   }
-  if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
+  if (look == TM_FILE_FAILED) return tm__disk_fail(err, "read", "a log");
   if (look == TM_FILE_BAD && !all_zero(fd, at, f->size)) f->bad = at;
   return status;
 }
@@ -196,7 +196,7 @@ static tm_status look_at_end(tm_store_conn *c, int fd, tm_slice id, found *f, tm
   tm_file_look look = tm__file_log_check(fd, id, &first);
   if (look == TM_FILE_GOOD) look = tm__file_frame_last(fd, f->size, &at);
   if (look == TM_FILE_GOOD) look = tm__file_frame_read(&frame, &c->frame, fd, id, at);
-  if (look == TM_FILE_FAILED) return tm__file_io_fail(err, "read", "a log");
+  if (look == TM_FILE_FAILED) return tm__disk_fail(err, "read", "a log");
   if (look == TM_FILE_GOOD && frame.at + frame.size == f->size && frame.moved == 0)
     return take_frame(c, f, &frame, id, err);
   return look_through(c, fd, id, f, err);
@@ -207,14 +207,14 @@ static tm_status cut(tm_store_conn *c, int fd, const char *path, const found *f,
   c->store->cut++;
   bool ok =
       f->entry.found ? ftruncate(fd, f->entry.size) == 0 && fsync(fd) == 0 : unlink(path) == 0;
-  return ok ? TM_OK : tm__file_io_fail(err, "cut", path);
+  return ok ? TM_OK : tm__disk_fail(err, "cut", path);
 }
 
 static tm_status take_log(tm_store_conn *c, const char *path, tm_slice id, tm_error *err) {
   struct stat st = {0};
   found f = {.bad = -1};
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  tm_status status = fd >= 0 && fstat(fd, &st) == 0 ? TM_OK : tm__file_io_fail(err, "read", path);
+  tm_status status = fd >= 0 && fstat(fd, &st) == 0 ? TM_OK : tm__disk_fail(err, "read", path);
   if (status == TM_OK) {
     f.size = st.st_size;
     status = look_at_end(c, fd, id, &f, err);

@@ -59,7 +59,7 @@ static tm_status fail(const tm_store *s, int file, const char *doing, tm_error *
   tm_buf path = {0};
   tm__file_beside(&path, s, file_names[file]);
   errno = error;
-  tm_status status = tm__file_io_fail(err, doing, tm__buf_ok(&path) ? path.ptr : file_names[file]);
+  tm_status status = tm__disk_fail(err, doing, tm__buf_ok(&path) ? path.ptr : file_names[file]);
   tm__buf_free(&path);
   return status;
 }
@@ -76,7 +76,7 @@ tm_status tm__file_redo_open(tm_store *s, tm_error *err) {
     }
     s->redo[i] = open(path.ptr, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->redo[i] < 0 || fstat(s->redo[i], &st) != 0)
-      status = tm__file_io_fail(err, "open", path.ptr);
+      status = tm__disk_fail(err, "open", path.ptr);
     else
       s->redo_inode[i] = st.st_ino;
   }

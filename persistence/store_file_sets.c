@@ -155,7 +155,7 @@ tm_status tm__file_small_read(const char *path, tm_buf *out, tm_error *err) {
   int64_t n = room != NULL ? tm__file_read_all(fd, room, (size_t)st.st_size, 0) : -1;
   if (ok && room == NULL) errno = ENOMEM;
   if (n >= 0) out->len += (size_t)n;
-  tm_status status = n >= 0 ? TM_OK : tm__file_io_fail(err, "read", path);
+  tm_status status = n >= 0 ? TM_OK : tm__disk_fail(err, "read", path);
   if (fd >= 0) (void)close(fd);
   return status;
 }

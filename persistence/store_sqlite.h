@@ -18,6 +18,7 @@
 
 #include <sqlite3.h>
 
+#include "persistence/disk.h"
 #include "persistence/store.h"
 
 #define TM_SQLITE_APPLICATION 0x54694d6c /* "TiMl" */
@@ -67,13 +68,8 @@ struct tm_store_conn {
 #define TM_ROW_COLUMNS     "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
 
 /* ---- error ---- */
-/* The status for SQLite's `rc`, with errno of the call behind it; the message has the path, what
- * was being done, SQLite's words. `db` may be NULL. */
+/* tm__disk_sql_fail, where a file that is not what it should be is damaged. */
 tm_status tm__sqlite_fail(tm_error *err, const char *path, sqlite3 *db, int rc, const char *doing);
-/* SQLite takes a read that the disk refused for damage; what it was, while errno still says so. */
-int tm__sqlite_cause(int rc);
-/* The same for the system's errno. */
-tm_status tm__sqlite_io_fail(tm_error *err, const char *doing, const char *path);
 tm_status tm__sqlite_damaged(tm_error *err, const char *path, const char *what);
 
 /* ---- conn ---- */

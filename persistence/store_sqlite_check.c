@@ -127,7 +127,7 @@ static tm_status look_around(sqlite3 *db, const char *path, tm_error *err) {
   if (rc == SQLITE_OK) rc = tm__sqlite_int(db, "PRAGMA page_size", &bytes);
   if (rc == SQLITE_OK && pages * bytes <= SMALL_ENOUGH)
     rc = look(db, "PRAGMA quick_check(1)", "ok");
-  rc = tm__sqlite_cause(rc);
+  rc = tm__disk_sql_cause(rc);
   switch (rc & 0xff) {
   case SQLITE_OK: return TM_OK;
   case SQLITE_CORRUPT:

@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "persistence/store_sqlite.h"
@@ -22,19 +20,6 @@ static char *join(const char *path, const char *suffix) {
 }
 
 /* ---- the path ---- */
-
-/* Makes every folder of `path` that is missing; `path` is changed and restored meanwhile. */
-static tm_status make_folders(char *path, tm_error *err) {
-  for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    int rc = mkdir(path, 0700);
-    tm_status status =
-        rc == 0 || errno == EEXIST ? TM_OK : tm__sqlite_io_fail(err, "make the folder", path);
-    *slash = '/';
-    if (status != TM_OK) return status;
-  }
-  return TM_OK;
-}
 
 /* The folder of `path` without links, then its last part. NULL and errno when there is none. */
 static char *resolve(const char *path) {
@@ -75,9 +60,9 @@ tm_status tm__sqlite_place(tm_store *s, const char *location, const char *tenant
   if (tenant[0] != '\0' && tm__store_tenant(tenant, err) != TM_OK) return TM_EINVAL;
   char *path = file_of(location, tenant);
   if (path == NULL) return tm__fail_memory(err, "the store's path");
-  tm_status status = make_folders(path, err);
+  tm_status status = tm__disk_make_folders(path, err);
   if (status == TM_OK && (s->path = resolve(path)) == NULL)
-    status = tm__sqlite_io_fail(err, "find", path);
+    status = tm__disk_fail(err, "find", path);
   free(path);
   return status;
 }
@@ -109,7 +94,7 @@ static bool is_file(const tm_sqlite_file *f, const char *path, const char *suffi
 tm_status tm__sqlite_identify(tm_store *s, tm_error *err) {
   if (identify(&s->file, s->path, "") && (!s->wal || identify(&s->log, s->path, "-wal")))
     return TM_OK;
-  return tm__sqlite_io_fail(err, "look at", s->path);
+  return tm__disk_fail(err, "look at", s->path);
 }
 
 tm_status tm__sqlite_in_place(const tm_store *s, tm_error *err) {
@@ -123,41 +108,16 @@ tm_status tm__sqlite_in_place(const tm_store *s, tm_error *err) {
 
 /* ---- the lock ---- */
 
-static int64_t monotonic_ms(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* Another process holds it exclusively only while it opens the store: a matter of milliseconds. */
-static tm_status wait_for_lock(tm_store *s, const char *name, tm_error *err) {
-  const struct timespec pause = {0, 5 * 1000 * 1000};
-  int64_t end = monotonic_ms() + s->timeout_ms;
-  for (;;) {
-    s->alone = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
-    if (s->alone || flock(s->lock, LOCK_SH | LOCK_NB) == 0) return TM_OK;
-    if (errno != EWOULDBLOCK && errno != EINTR) return tm__sqlite_io_fail(err, "lock", name);
-    if (monotonic_ms() >= end)
-      return tm__fail(err, TM_EUNAVAILABLE, "store.busy",
-                      "store %s: another process has been opening it for %d ms; try again", s->path,
-                      s->timeout_ms);
-    (void)nanosleep(&pause, NULL);
-  }
-}
-
 tm_status tm__sqlite_lock(tm_store *s, tm_error *err) {
   char *name = join(s->path, ".lock");
   if (name == NULL) return tm__fail_memory(err, "the store's lock");
-  s->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  tm_status status =
-      s->lock >= 0 ? wait_for_lock(s, name, err) : tm__sqlite_io_fail(err, "open", name);
+  tm_status status = tm__disk_lock(&s->lock, &s->alone, name, s->path, s->timeout_ms, err);
   free(name);
   return status;
 }
 
 tm_status tm__sqlite_lock_share(tm_store *s, tm_error *err) {
-  if (!s->alone || flock(s->lock, LOCK_SH) == 0) return TM_OK;
-  return tm__sqlite_io_fail(err, "share the lock of", s->path);
+  return s->alone ? tm__disk_lock_share(s->lock, s->path, err) : TM_OK;
 }
 
 /* ---- a new file ---- */
@@ -166,7 +126,7 @@ tm_status tm__sqlite_is_new(const tm_store *s, bool *is_new, tm_error *err) {
   struct stat st;
   int rc = stat(s->path, &st);
   *is_new = false;
-  if (rc != 0 && errno != ENOENT) return tm__sqlite_io_fail(err, "look at", s->path);
+  if (rc != 0 && errno != ENOENT) return tm__disk_fail(err, "look at", s->path);
   if (rc == 0 && !S_ISREG(st.st_mode))
     return tm__fail(err, TM_EINVAL, "store.location", "store: %s is not a file", s->path);
   if (rc == 0 && st.st_size > 0) return TM_OK;
@@ -202,7 +162,7 @@ static tm_status fill(const tm_store *s, const char *draft, sqlite3 *db, tm_erro
 
 static tm_status make_draft(const tm_store *s, const char *draft, tm_error *err) {
   int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return tm__sqlite_io_fail(err, "make", draft);
+  if (fd < 0) return tm__disk_fail(err, "make", draft);
   (void)close(fd);
   sqlite3 *db = NULL;
   int rc = sqlite3_open_v2(
@@ -223,8 +183,7 @@ tm_status tm__sqlite_create(const tm_store *s, tm_error *err) {
   if (status == TM_OK && tm__sqlite_beside(draft, "-wal") > 0)
     status = tm__fail(err, TM_EUNAVAILABLE, "store.io",
                       "store %s: the new file could not be written out; check the disk", s->path);
-  if (status == TM_OK && rename(draft, s->path) != 0)
-    status = tm__sqlite_io_fail(err, "make", s->path);
+  if (status == TM_OK && rename(draft, s->path) != 0) status = tm__disk_fail(err, "make", s->path);
   remove_draft(draft);
   free(draft);
   return status;

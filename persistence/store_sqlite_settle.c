@@ -50,9 +50,8 @@ static tm_status rewrite_log(const tm_store *s, const char *suffix, tm_error *er
   if (name == NULL) return tm__fail_memory(err, "the store's path");
   int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   bool absent = fd < 0 && errno == ENOENT;
-  tm_status status = absent || (fd >= 0 && make_durable(fd))
-                         ? TM_OK
-                         : tm__sqlite_io_fail(err, "make durable", name);
+  tm_status status =
+      absent || (fd >= 0 && make_durable(fd)) ? TM_OK : tm__disk_fail(err, "make durable", name);
   if (fd >= 0) (void)close(fd);
   free(name);
   return status;
@@ -60,36 +59,9 @@ static tm_status rewrite_log(const tm_store *s, const char *suffix, tm_error *er
 
 /* ---- folders ---- */
 
-/* A folder that may not be opened, or is on a file system without such syncs, was not ours to make
- * names in. */
-static bool sync_folder(const char *folder) {
-  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno == EACCES || errno == EPERM;
-  bool ok = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
-  int error = errno;
-  (void)close(fd);
-  errno = error;
-  return ok;
-}
-
-/* The file's name is durable when its folder and all above are. */
-static tm_status sync_folders(const tm_store *s, tm_error *err) {
-  tm_status status = TM_OK;
-  char *path = tm__slice_dup(tm__slice(s->path));
-  if (path == NULL) return tm__fail_memory(err, "the store's path");
-  for (char *slash = strrchr(path, '/'); status == TM_OK && slash != NULL;
-       slash = strrchr(path, '/')) {
-    *slash = '\0';
-    const char *folder = slash == path ? "/" : path;
-    if (!sync_folder(folder)) status = tm__sqlite_io_fail(err, "sync the folder", folder);
-  }
-  free(path);
-  return status;
-}
-
 tm_status tm__sqlite_settle(const tm_store *s, tm_error *err) {
   if (!s->alone) return TM_OK; /* who has it open has done it, and writes into the log */
-  tm_status status = sync_folders(s, err);
+  tm_status status = tm__disk_sync_upwards(s->path, err);
   if (status == TM_OK) status = rewrite_log(s, "-wal", err);
   if (status == TM_OK) status = rewrite_log(s, "-journal", err);
   return status;
@@ -97,7 +69,7 @@ tm_status tm__sqlite_settle(const tm_store *s, tm_error *err) {
 
 /* SQLite makes the log's name durable with its first sync, and does not look whether it could. */
 tm_status tm__sqlite_settle_log(const tm_store *s, tm_error *err) {
-  return s->alone && s->wal ? sync_folders(s, err) : TM_OK;
+  return s->alone && s->wal ? tm__disk_sync_upwards(s->path, err) : TM_OK;
 }
 
 /* ---- doubts ---- */
@@ -112,7 +84,7 @@ void tm__sqlite_doubt(tm_store *s) {
 tm_status tm__sqlite_settle_doubts(tm_store *s, tm_error *err) {
   unsigned doubts = __atomic_load_n(&s->doubts, __ATOMIC_ACQUIRE);
   if (doubts == __atomic_load_n(&s->settled, __ATOMIC_ACQUIRE)) return TM_OK;
-  tm_status status = sync_folders(s, err);
+  tm_status status = tm__disk_sync_upwards(s->path, err);
   if (status == TM_OK) __atomic_store_n(&s->settled, doubts, __ATOMIC_RELEASE);
   return status;
 }
