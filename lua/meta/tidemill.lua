@@ -77,6 +77,15 @@ tm.DatabaseAgent = {}
 --- object; a step that gives it another type fails
 ---@field variables? table<string, any>
 ---@field settings? tm.Settings
+---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
+
+--- The flow runs until its end, then the interrupted prompt is repeated. Phrases hold inside
+--- sub-flows too, an option of the prompt is no phrase, and a flow does not interrupt itself.
+---@class tm.Interrupt
+---@field flow string
+--- each the user's whole answer, upper or lower case, whatever . ! ? follows it
+---@field phrases? string[]
+---@field condition? fun(ctx: tm.Context): any sees what the user said as ctx.input
 
 ---@param flow tm.Flow
 ---@return tm.Flow
@@ -147,7 +156,7 @@ function tm.ConversationOrchestrator(orchestrator) end
 --- then {user_id}, {session_id}, {session.metadata.x}, then the system's config.
 ---@class tm.Step
 ---@field step_id string unique in the flow; "end" is reserved
----@field step_type "agent_response"|"user_input"|"decision"|"action"
+---@field step_type "agent_response"|"user_input"|"decision"|"action"|"subflow"
 --- an agent of the system, by value or name (agent_response; a decision with classify)
 ---@field agent? tm.Agent|string
 ---@field prompt? string template: for the agent, or what the user is asked (user_input)
@@ -159,6 +168,12 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@field run? fun(ctx: tm.Context): any, any
 --- (decision) without conditional_logic it names the next step
 ---@field condition? string|fun(ctx: tm.Context): any
+---@field flow? string the flow that runs until its end before this step is complete (subflow)
+--- (subflow) initial values of the other flow's variables; a text is a template, and one that is
+--- nothing but a name, "{order}", gives the value itself
+---@field arguments? table<string, any>
+--- (subflow) what of the other flow's state is the output: a name, or names for an object of them
+---@field result? string|string[]
 ---@field next_steps? string[] the allowed successors, or "end"; the first is the default
 ---@field conditional_logic? tm.ConditionalLogic
 ---@field metadata? tm.Metadata
@@ -172,7 +187,9 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@return tm.Step
 function tm.ConversationStep(step) end
 
---- The other keys map outcomes to steps of next_steps, or "end"; outcomes that are no texts are
+--- The other keys map outcomes to steps of next_steps, to "end", or to "flow:<id>": that flow runs
+--- until its end, with those of its variables that this state has by name, and then the first of
+--- next_steps follows. Outcomes that are no texts are
 --- written as { [true] = "a", [3] = "b" }.
 ---@class tm.ConditionalLogic
 --- a name: this step's output if it is saved under it (`value` and `output` mean it too), or a

@@ -1,37 +1,42 @@
---- When a conversation must be looked at again: named deadlines in the runtime part of its record.
---- The wake_at of what is written is the earliest; a `wake` turn asks which one it was.
+--- When a conversation must be looked at again: named deadlines, of the wait at one step
+--- (runtime.wait) or of the whole conversation (runtime). The wake_at of what is written is the
+--- earliest of them; a `wake` turn asks which one it was.
 local M = {}
 
----@param run tidemill.Run
+---@param holder table runtime.wait or runtime
 ---@param name string
 ---@param at integer? ms since 1970; nil: there is none any more
-function M.set(run, name, at)
-  local runtime = run.runtime
-  local list = runtime.deadlines or {}
+function M.set(holder, name, at)
+  local list = holder.deadlines or {}
   list[name] = at
-  runtime.deadlines = next(list) and list or nil
+  holder.deadlines = next(list) and list or nil
 end
 
----@param run tidemill.Run
+---@param holder table runtime.wait or runtime
 ---@param name string
 ---@return integer? at
-function M.at(run, name)
-  local list = run.runtime.deadlines
-  return list and list[name]
+function M.at(holder, name)
+  return holder.deadlines and holder.deadlines[name]
 end
 
----@param run tidemill.Run
----@return integer at 0: there is none
----@return string? name of equals the first in the alphabet
-function M.earliest(run)
-  local at, name = 0, nil
-  for other, when in pairs(run.runtime.deadlines or {}) do
+--- Of equal ones the first in the alphabet, whatever order the tables have.
+local function earlier(at, name, list)
+  for other, when in pairs(list or {}) do
     if not name or when < at or when == at and other < name then at, name = when, other end
   end
   return at, name
 end
 
----The earliest deadline that has passed when the turn began.
+---@param run tidemill.Run
+---@return integer at 0: there is none
+---@return string? name
+function M.earliest(run)
+  local runtime = run.runtime
+  local at, name = earlier(0, nil, runtime.deadlines)
+  return earlier(at, name, runtime.wait and runtime.wait.deadlines)
+end
+
+---The earliest deadline, when it has passed before the turn began.
 ---@param run tidemill.Run
 ---@return string? name
 function M.due(run)

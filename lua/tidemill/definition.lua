@@ -4,8 +4,10 @@ local template = require "tidemill.template"
 local fields = require "tidemill.fields"
 local input = require "tidemill.input"
 local offline = require "tidemill.provider.offline"
+local json = require "host.json"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
+local view = require "tidemill.view"
 
 local M = {}
 
@@ -165,6 +167,43 @@ local function copied(names)
   return table.move(names or {}, 1, #(names or {}), 1, {})
 end
 
+--- A text is a template; of anything else a copy is kept.
+local function compile_argument(name, value, report)
+  if type(value) == "string" then return compile_template(value, "arguments." .. name, report) end
+  local fine, err = json.check(value)
+  if not fine then
+    report(("arguments.%s cannot be kept: %s"):format(name, err.message), "fields")
+  end
+  return fine and type(value) == "table" and view.copy(value) or value
+end
+
+--- `result` as paths into the state that the other flow ends with.
+local function compile_result(given, report)
+  local names = type(given) == "string" and { given } or copied(given)
+  local result = { single = type(given) == "string", names = names, paths = {} }
+  for i, name in ipairs(names) do
+    result.paths[i] = template.path(name)
+    if not result.paths[i] then report(("result: '%s' is no name"):format(name), "fields") end
+  end
+  return result
+end
+
+local function compile_subflow(step, given, report)
+  step.flow, step.arguments = given.flow, {}
+  for name, value in pairs(given.arguments or {}) do
+    if is_state_name(name) then
+      step.arguments[name] = compile_argument(name, value, report)
+    else
+      report(("arguments: '%s' is no name of letters, digits and _"):format(tostring(name)),
+        "fields")
+    end
+  end
+  if given.result then step.result = compile_result(given.result, report) end
+  if given.save_as and not given.result then
+    report("'save_as' needs 'result': which name of the other flow's state is kept", "fields")
+  end
+end
+
 local function check_names(step, given, report)
   if given.save_as ~= nil and not is_state_name(given.save_as) then
     report(("'save_as': '%s' is no name of letters, digits and _"):format(given.save_as), "fields")
@@ -244,6 +283,7 @@ function M.compile(given, context, report)
   compile_logic(step, given, report)
   check_agent(step, given, context.agents, report)
   if step.step_type == "decision" then check_decision(step, report) end
+  if step.step_type == "subflow" then compile_subflow(step, given, report) end
   check_classify(step, report)
   check_names(step, given, report)
   return step

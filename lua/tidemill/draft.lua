@@ -65,12 +65,16 @@ function M.written(run)
   run.steps, run.messages = json.array {}, json.array {}
 end
 
+--- The row's state is that of the flow with which the conversation began; that of a flow on top of
+--- it (see frames.lua) is in the runtime part.
 local function make(run, status, step_id, wake_at, state)
+  local runtime, root, flow = run.runtime, run.root, run.flow
+  if runtime.frames then state, runtime.state = run.root_state, state end
   return {
     status = status, step = step_id, wake_at = wake_at, checkpoint = false,
-    in_memory = run.is_start and run.flow.in_memory, compress = run.flow.compress,
-    seal = run.flow.seal, steps = run.steps, messages = run.messages, state = state,
-    runtime = run.runtime,
+    in_memory = run.is_start and root.in_memory, compress = root.compress or flow.compress,
+    seal = root.seal or flow.seal, steps = run.steps, messages = run.messages, state = state,
+    runtime = runtime,
   }
 end
 

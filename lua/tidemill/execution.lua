@@ -6,6 +6,7 @@ local crypto = require "host.crypto"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local fault = require "tidemill.fault"
+local frames = require "tidemill.frames"
 local journal = require "host.journal"
 local log = require "host.log"
 local transition = require "tidemill.transition"
@@ -55,24 +56,13 @@ function M.wait(run, step, status, prompt)
   write(run, journal.commit, made)
 end
 
---- What belongs to the wait at one step; what a wait may add is added here.
-local WAITING = { "attempt", "asked", "hint", "partial" }
-local WAIT_DEADLINES = { "answer" }
-
----@param run tidemill.Run
-function M.forget_wait(run)
-  for _, name in ipairs(WAITING) do run.runtime[name] = nil end
-  for _, name in ipairs(WAIT_DEADLINES) do deadlines.set(run, name, nil) end
-end
-
 ---Ends the conversation.
 ---@param run tidemill.Run
 ---@param status string
 ---@param failure tidemill.Fault?
 ---@param step tidemill.Step? that failed
 function M.finish(run, status, failure, step)
-  M.forget_wait(run)
-  run.runtime.deadlines = nil
+  run.runtime.wait, run.runtime.deadlines = nil, nil
   local made = draft.commit(run, status, "", 0)
   if failure then
     made.error = { code = failure.code, message = failure.message, step_id = step.step_id }
@@ -116,6 +106,20 @@ local function suspend(run, step)
   write(run, journal.suspend, made)
 end
 
+--- The flow on top has failed. What it interrupted goes on; a step that went to it has failed too.
+local function fail_flow(run, step, failure)
+  local frame = frames.pop(run)
+  if frame.why == "digression" then return frame.step end
+  if frame.why == "subflow" then
+    step = run.flow.steps[frame.step]
+    M.enter(run, step, frame.started)
+    failure.retryable = false
+    return M.fail(run, step, failure)
+  end
+  if run.runtime.frames then return fail_flow(run, step, failure) end
+  return M.finish(run, "failed", failure, step)
+end
+
 ---Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
 ---the callers make it a fault.
 ---@param run tidemill.Run
@@ -131,20 +135,22 @@ function M.fail(run, step, failure, answered)
     message = failure.message, source = place_of(step), traceback = failure.traceback } })
   local again = failure.retryable ~= false and step.step_type ~= "user_input"
   if again and run.attempt <= step.max_retries then return suspend(run, step) end
-  M.forget_wait(run)
-  run.runtime.started = nil
+  run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
   if step.on_error and not failure.fatal then return step.on_error end
-  M.finish(run, "failed", failure, step)
+  if not run.runtime.frames then return M.finish(run, "failed", failure, step) end
+  return fail_flow(run, step, failure)
 end
 
 ---- begin and completion ----
 
 ---@param run tidemill.Run
 ---@param step tidemill.Step
-function M.enter(run, step)
+---@param started integer? when it began, where that was in an earlier turn
+---@param attempt integer?
+function M.enter(run, step, started, attempt)
   local runtime = run.runtime
-  run.current, run.seq, run.attempt = step, runtime.step_seq + 1, runtime.attempt or 1
-  run.started, runtime.started = runtime.started or clock.now(), nil
+  run.current, run.seq, run.attempt = step, runtime.step_seq + 1, attempt or runtime.attempt or 1
+  run.started, runtime.started = started or runtime.started or clock.now(), nil
   run.snapshot, run.broken, run.said = nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
 end
@@ -170,7 +176,7 @@ function M.complete(run, step, pass, answered)
   if reply then output = nil end -- a row does not hold the text twice
   if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
   draft.step(run, step, { input = answered, output = output, reply = reply })
-  M.forget_wait(run)
+  run.runtime.wait, run.runtime.attempt = nil, nil
   run.current = nil
 end
 

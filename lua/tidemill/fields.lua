@@ -45,8 +45,11 @@ M.flow = {
       "multi_agent_collaboration", "database_interaction") }),
   steps = needed "list", start_step = needed "string", end_steps = of "names",
   variables = of "table", settings = of "table",
-  migrate = LATER, interrupts = LATER, phrases = LATER, compensate_on_failure = LATER,
+  interrupts = of "list", migrate = LATER, phrases = LATER, compensate_on_failure = LATER,
 }
+
+--- One entry of `interrupts`.
+M.interrupt = { flow = needed "string", phrases = of "names", condition = of "function" }
 
 M.settings = {
   interaction_timeout = of "duration", max_retries = of("integer", { min = 0, max = 100 }),
@@ -61,8 +64,8 @@ M.settings = {
 
 M.step = {
   step_id = needed "string",
-  step_type = needed("string", { among = { "agent_response", "user_input", "decision", "action" },
-    later = set("approval", "database_query", "parallel", "subflow", "wait") }),
+  step_type = needed("string", { among = { "agent_response", "user_input", "decision", "action",
+    "subflow" }, later = set("approval", "database_query", "parallel", "wait") }),
   agent = { type = "any", kinds = set("agent_response", "decision") },
   prompt = for_types("string", "agent_response", "user_input", "decision"),
   response = for_types("string", "agent_response"),
@@ -77,8 +80,10 @@ M.step = {
   retry_delay = for_types("duration", "agent_response", "decision", "action"),
   extract = LATER, review = LATER, undo = LATER, irreversible = LATER, sensitive = LATER,
   on_no_match = LATER, on_no_input = LATER, tools = LATER, query = LATER, question = LATER,
-  role = LATER, default = LATER, seconds = LATER, until_time = LATER, event = LATER, flow = LATER,
-  arguments = LATER, result = LATER, branches = LATER, join = LATER, concurrency = LATER,
+  role = LATER, default = LATER, seconds = LATER, until_time = LATER, event = LATER,
+  flow = needed("string", { kinds = set "subflow" }),
+  arguments = for_types("table", "subflow"), result = for_types("result", "subflow"),
+  branches = LATER, join = LATER, concurrency = LATER,
   merge = LATER,
 }
 

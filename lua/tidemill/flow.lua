@@ -1,12 +1,13 @@
 --- One ConversationFlow: its steps, settings and variables compiled, and every reference between
 --- steps checked.
 local definition = require "tidemill.definition"
+local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
 local json = require "host.json"
+local kinds = require "tidemill.kinds"
 local origin = require "tidemill.origin"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
-local transition = require "tidemill.transition"
 
 local M = {}
 
@@ -48,8 +49,15 @@ local function compile_steps(flow, given, context, findings)
 end
 
 local function check_target(flow, target, what, report)
-  if target:find("^flow:") then
-    report(("%s: a target '%s' is not supported yet"):format(what, target), "unsupported")
+  local other = target:match("^flow:(.*)$")
+  if other and not flow.siblings[other] then
+    report(("%s: there is no flow '%s'%s"):format(what, other, schema.hint(other, flow.siblings)),
+      "targets")
+  elseif other and not what:find "^conditional_logic" then
+    report(("%s: '%s' is for branches only; a step goes to a flow by conditional_logic, or is a "
+      .. "subflow"):format(what, target), "targets")
+  elseif other then
+    return
   elseif target ~= "end" and not flow.known[target] then
     report(("%s: there is no step '%s'%s"):format(what, target, schema.hint(target, flow.known)),
       "targets")
@@ -71,6 +79,7 @@ local function check_targets(flow, step, report)
     check_target(flow, target, "next_steps", report)
     step.successors[target] = target
   end
+  step.onward = step.next_steps[1] or "end"
   step.is_end = flow.end_steps[step.step_id] == true
   if #step.next_steps == 0 and not step.is_end then
     report("'next_steps' is missing: name the steps that may follow, or \"end\"", "targets")
@@ -80,6 +89,10 @@ local function check_targets(flow, step, report)
   end
   if step.default_branch then
     check_branch(flow, step, "default", step.default_branch, report)
+  end
+  if step.flow and not flow.siblings[step.flow] then
+    report(("there is no flow '%s'%s"):format(step.flow, schema.hint(step.flow, flow.siblings)),
+      "targets")
   end
   if step.on_error then
     check_target(flow, step.on_error, "on_error", report)
@@ -108,7 +121,7 @@ local function declare(flow, name, value, report)
   end
   flow.types[name] = kind
   local default = value.default
-  if default ~= nil and default ~= json.null and not transition.KEEPS[kind](default) then
+  if default ~= nil and default ~= json.null and not kinds[kind](default) then
     report(("variables.%s: the default is no %s"):format(name, kind), "fields")
   end
   return default
@@ -142,6 +155,7 @@ local function new_flow(given, source, context)
     pattern = given.pattern or "step_by_step_process", steps = {}, step_order = {},
     start_step = given.start_step, end_steps = {}, settings = own,
     variables = given.variables or {}, types = {}, source = source, known = {},
+    siblings = context.flow_ids,
     inherited = inherited, auto_checkpoint = inherited.auto_checkpoint,
     checkpoint_interval_ms = inherited.checkpoint_interval_ms,
     in_memory = not inherited.persist_state, compress = inherited.compress,
@@ -184,6 +198,7 @@ function M.compile(given, context, findings)
   local flow = new_flow(given, source, context)
   if flow.seal and not context.config.can_seal then report(NO_KEY, "fields") end
   for _, step_id in ipairs(given.end_steps or {}) do flow.end_steps[step_id] = true end
+  flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)
   check_ends(flow, given, report)

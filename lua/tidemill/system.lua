@@ -161,6 +161,37 @@ local function compile_flows(system, given, context, findings)
   if #given == 0 then findings:add(system.source, "a system needs at least one flow", "fields") end
 end
 
+--- The flows that a step can go to, whether they could be compiled or not.
+local function flow_ids(given)
+  local ids = {}
+  for _, raw in ipairs(given) do
+    if type(raw) == "table" and type(raw.flow_id) == "string" then ids[raw.flow_id] = true end
+  end
+  return ids
+end
+
+--- What a step gives another flow and takes from it has to be declared there.
+local function check_subflow(step, flow, report)
+  for _, name in ipairs(schema.sorted_keys(step.arguments)) do
+    if flow.variables[name] == nil then
+      report(("arguments: '%s' is no variable of the flow '%s'%s"):format(name, flow.flow_id,
+        schema.hint(name, flow.variables)), "targets")
+    end
+  end
+end
+
+local function check_subflows(system, findings)
+  for _, flow_id in ipairs(system.flow_order) do
+    for _, step in pairs(system.flows[flow_id].steps) do
+      local other = step.flow and system.flows[step.flow]
+      if other then
+        check_subflow(step, other,
+          findings:reporter(step.source, ("flow '%s', step '%s'"):format(flow_id, step.step_id)))
+      end
+    end
+  end
+end
+
 local function check_name(name, given, report)
   if given.name and given.name ~= name then
     report(("its name is '%s' but its folder is '%s'; a system is named by its folder")
@@ -187,7 +218,8 @@ local function compile(name, given, box, findings)
   }
   local known = compile_agents(system, given.agents, config, findings)
   compile_flows(system, given.flows, { agents = known, orchestrator = orchestrator,
-    config = config, source = source }, findings)
+    config = config, source = source, flow_ids = flow_ids(given.flows) }, findings)
+  check_subflows(system, findings)
   return system
 end
 

@@ -1,7 +1,9 @@
 --- After a step's work: what of its pass is kept in state, and which step comes next.
 local context = require "tidemill.context"
 local fault = require "tidemill.fault"
+local frames = require "tidemill.frames"
 local json = require "host.json"
+local kinds = require "tidemill.kinds"
 local template = require "tidemill.template"
 local text = require "host.text"
 
@@ -13,22 +15,10 @@ local M = {}
 ---@field outcome string? what an agent chose, or "custom"
 ---@field raw any? the output as JSON, where it was encoded already
 
-local KEEPS = {
-  text = function(v) return type(v) == "string" end,
-  number = function(v) return type(v) == "number" end,
-  integer = function(v) return math.type(v) == "integer" end,
-  boolean = function(v) return type(v) == "boolean" end,
-  list = function(v)
-    return type(v) == "table" and (json.is_array(v) or #v > 0 or next(v) == nil)
-  end,
-  object = function(v) return type(v) == "table" and not json.is_array(v) and #v == 0 end,
-}
-M.KEEPS = KEEPS
-
 local function check_types(run)
   for name, kind in pairs(run.flow.types) do
     local value = run.state[name]
-    if value ~= nil and value ~= json.null and not KEEPS[kind](value) then
+    if value ~= nil and value ~= json.null and not kinds[kind](value) then
       fault.stop("state.type", ("the variable '%s' is declared as %s but was given a %s")
         :format(name, kind, type(value)))
     end
@@ -169,6 +159,10 @@ function M.settle(run, step, pass)
   local large = type(pass.output) == "string" and #pass.output > LARGE_BYTES
   if run.snapshot or large then check_state(run) end
   local next_step = choose(run, step, pass)
+  if next_step:find "^flow:" then
+    frames.check_depth(run)
+    run.onward = step.onward
+  end
   if step.step_type == "decision" then store(run, step, pass.output) end
   if next(run.flow.types) then check_types(run) end
   return next_step

@@ -7,6 +7,7 @@ local clock = require "host.clock"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
+local frames = require "tidemill.frames"
 local json = require "host.json"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
@@ -25,6 +26,7 @@ local STEPS_PER_TURN = 1000
 
 ---@type table<string, tidemill.Wait>
 local WAITS = {
+  subflow = require "tidemill.wait.subflow",
   user_input = require "tidemill.wait.user_input",
 }
 
@@ -32,8 +34,11 @@ local WAITS = {
 ---@field id integer
 ---@field conversation_id string
 ---@field system tidemill.System
----@field flow tidemill.Flow
----@field state table
+---@field root tidemill.Flow with which the conversation began
+---@field root_state table? its state, while another flow is on top
+---@field flow tidemill.Flow that runs, on top of the stack
+---@field state table of that flow
+---@field onward string? the step behind one that went to "flow:…"
 ---@field state_text string? the state as JSON, when known
 ---@field snapshot string? the state before the present step, when a script may change it
 ---@field undo table<string, any> what the present step overwrote: json.null for nothing
@@ -81,7 +86,6 @@ end
 
 local function new_run(id, turn)
   local found, flow = find_flow(turn)
-  check_sealed(flow, turn)
   local runtime = turn.runtime
   runtime.step_seq, runtime.message_seq = runtime.step_seq or 0, runtime.message_seq or 0
   runtime.rollback = runtime.rollback or flow.inherited.rollback
@@ -99,6 +103,9 @@ local function new_run(id, turn)
     run.state = json.restore(flow.variables_text)
   end
   if run.is_start then run.input = run.input and present(run.input.message) end
+  frames.restore(run)
+  check_sealed(run.root, turn)
+  check_sealed(run.flow, turn)
   run.session = { id = turn.session_id, user_id = runtime.user_id,
     metadata = runtime.metadata or {} }
   return run
@@ -137,17 +144,36 @@ local function endless(run, step)
     { fatal = true, retryable = false }))
 end
 
-local function go(run, step_id)
+--- A branch has named a flow instead of a step: it gets those of its variables that the state has
+--- by name, and afterwards the step's first successor follows.
+local function enter_flow(run, flow_id)
+  local flow, given = run.system.flows[flow_id], {}
+  for name in pairs(flow.variables) do given[name] = run.state[name] end
+  frames.push(run, flow, { step = run.onward, why = "goto" }, given)
+  return flow.start_step
+end
+
+local function leave_flow(run)
+  local ended = run.state
+  local frame = frames.pop(run)
+  if frame.why ~= "subflow" then return frame.step end
+  return WAITS.subflow.leave(run, run.flow.steps[frame.step], frame.started, ended)
+end
+
+local function next_visit(run, step)
   local runtime = run.runtime
+  runtime.hops = (runtime.hops or 0) + 1
+  if runtime.hops > STEPS_PER_TURN then return endless(run, step) end
+  return visit(run, step)
+end
+
+local function go(run, step_id)
   while step_id do
+    local flow_id = step_id:match "^flow:(.+)"
+    if flow_id then step_id = enter_flow(run, flow_id) end
+    while step_id == "end" and frames.is_nested(run) do step_id = leave_flow(run) end
     if step_id == "end" then return execution.finish(run, "completed") end
-    local step = run.flow.steps[step_id]
-    runtime.hops = (runtime.hops or 0) + 1
-    if runtime.hops > STEPS_PER_TURN then
-      step_id = endless(run, step)
-    else
-      step_id = visit(run, step)
-    end
+    if step_id then step_id = next_visit(run, run.flow.steps[step_id]) end
   end
 end
 

@@ -46,7 +46,8 @@ describe("the manual", function()
       ["tm.Flow"] = fields.flow, ["tm.Settings"] = fields.settings, ["tm.Step"] = fields.step,
       ["tm.Metadata"] = fields.metadata, ["tm.ConditionalLogic"] = fields.conditional_logic,
       ["tm.OutcomeRule"] = fields.outcome, ["tm.Orchestrator"] = fields.orchestrator,
-      ["tm.Option"] = fields.option, ["tm.PerformanceConfig"] = fields.performance_config,
+      ["tm.Option"] = fields.option,
+      ["tm.Interrupt"] = fields.interrupt, ["tm.PerformanceConfig"] = fields.performance_config,
       ["tm.PersistenceConfig"] = fields.persistence_config,
     } do
       local documented = supported(known)

@@ -133,14 +133,13 @@ describe("what is not supported yet", function()
     end
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
-    for _, field in ipairs { "migrate = error", "interrupts = {}", "phrases = {}",
+    for _, field in ipairs { "migrate = error", "phrases = {}",
       "compensate_on_failure = true" } do
       one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
         'start_step = "last", ' .. field .. ",")
     end
-    for _, field in ipairs { "until_time = 1", "event = 'e'", "flow = 'f'", "question = '?'",
-      "role = 'r'", "default = 'approved'", "join = 'all'", "concurrency = 2", "merge = error",
-      "arguments = {}", "result = 'r'" } do
+    for _, field in ipairs { "until_time = 1", "event = 'e'", "question = '?'",
+      "role = 'r'", "default = 'approved'", "join = 'all'", "concurrency = 2", "merge = error" } do
       assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
     end
     for _, setting in ipairs { "allow_step_skipping = true",
@@ -149,7 +148,7 @@ describe("what is not supported yet", function()
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
-    for _, kind in ipairs { "approval", "database_query", "parallel", "subflow", "wait" } do
+    for _, kind in ipairs { "approval", "database_query", "parallel", "wait" } do
       assert.matches(("'step_type' = '%s' is not supported yet"):format(kind), step_findings(
         ('ConversationStep { step_id = "x", step_type = "%s", next_steps = { "last" } },')
           :format(kind)),
@@ -201,9 +200,7 @@ describe("what is not supported yet", function()
       items[1].text, 1, true)
   end)
 
-  it("is refused as a branch to a flow, and for names that extract would fill", function()
-    one("a target 'flow:returns' is not supported yet", action [[
-      conditional_logic = { condition = "x", default = "flow:returns" }]])
+  it("is refused for names that extract would fill", function()
     one("'budget' would have to be filled by 'extract'",
       ask 'metadata = { data_collection = { "answer", "budget" } }')
   end)

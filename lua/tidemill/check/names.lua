@@ -82,9 +82,8 @@ local function check_use(names, step, name, what, rule, report)
   end
 end
 
-local function check_template(names, step, field, report)
-  local template = step[field]
-  for _, used in ipairs(template and template.names or {}) do
+local function check_template(names, step, field, template, report)
+  for _, used in ipairs(type(template) == "table" and template.names or {}) do
     if not used.default then
       check_use(names, step, used.name, ("'%s' names {%s}"):format(field, used.name), "templates",
         report)
@@ -98,8 +97,11 @@ end
 function M.check(names, report)
   for _, id in ipairs(names.flow.step_order) do
     local step = names.flow.steps[id]
-    check_template(names, step, "prompt", report)
-    check_template(names, step, "response", report)
+    check_template(names, step, "prompt", step.prompt, report)
+    check_template(names, step, "response", step.response, report)
+    for name, given in pairs(step.arguments or {}) do
+      check_template(names, step, "arguments." .. name, given, report)
+    end
     for _, name in ipairs(step.required_context) do
       check_use(names, step, name, ("metadata.required_context asks for '%s'"):format(name),
         "context", report)

@@ -2,14 +2,17 @@
 local M = {}
 
 ---Where a step can go when it has succeeded, "end" and targets that do not exist included: its
----branches and their default; of a condition without branches, whose outcome is the step itself,
----all of next_steps; else the first of them.
+---branches and their default (of one that is a flow, what follows it); of a condition without
+---branches, whose outcome is the step itself, all of next_steps; else the first of them.
 ---@param step tidemill.Step
 ---@return string[] sorted
 function M.targets(step)
   local targets = {}
-  for _, target in pairs(step.branches or {}) do targets[#targets + 1] = target end
-  targets[#targets + 1] = step.default_branch
+  local function add(target)
+    targets[#targets + 1] = target and target:find "^flow:" and step.onward or target
+  end
+  for _, target in pairs(step.branches or {}) do add(target) end
+  add(step.default_branch)
   if not step.branches and step.condition ~= nil then
     table.move(step.next_steps, 1, #step.next_steps, #targets + 1, targets)
   elseif not step.branches then

@@ -1,0 +1,105 @@
+--- The stack of flows that a conversation is in: a sub-flow or a digression puts another flow on
+--- top of the one that ran, with a state of its own; when it has ended, the one below goes on.
+---
+--- run.flow and run.state are those of the top. What waits below is in the runtime part of the
+--- record; the row's state is always that of the flow with which the conversation began.
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local kinds = require "tidemill.kinds"
+local view = require "tidemill.view"
+
+local M = {}
+
+local DEPTH_MOST = 16
+
+--- A flow that waits for the one above it.
+---@class tidemill.Frame
+---@field flow string
+---@field step string that waits for the end of the flow above; of "goto": that follows
+---@field why "subflow"|"goto"|"digression"
+---@field started integer? when the step began
+---@field wait table? what its prompt had come to
+---@field state table? of a flow that is not the first one
+
+---Takes the stack out of the record; `run.flow` and `run.state` are those of the first flow.
+---@param run tidemill.Run
+function M.restore(run)
+  local runtime = run.runtime
+  run.root = run.flow
+  if not runtime.frames then return end
+  run.root_state, run.state = run.state, runtime.state
+  run.flow = run.system.flows[runtime.flow]
+end
+
+---@param run tidemill.Run
+---@return boolean
+function M.is_nested(run)
+  return run.runtime.frames ~= nil
+end
+
+---@param run tidemill.Run
+---@param flow_id string
+---@return boolean is_open the flow is somewhere on the stack
+function M.is_open(run, flow_id)
+  for _, frame in ipairs(run.runtime.frames or {}) do
+    if frame.flow == flow_id then return true end
+  end
+  return run.flow.flow_id == flow_id
+end
+
+---Raises when no flow can be put on top any more.
+---@param run tidemill.Run
+function M.check_depth(run)
+  if #(run.runtime.frames or {}) < DEPTH_MOST then return end
+  fault.stop("flow.too_deep", ("flows in flows are at most %d deep; '%s' is on top: let one of "
+    .. "them end before it goes to the next"):format(DEPTH_MOST, run.flow.flow_id))
+end
+
+--- Its variables as declared, and over them copies of what is given where it is of their type.
+local function initial_state(flow, given)
+  local state = json.restore(flow.variables_text)
+  for name, value in pairs(given) do
+    local kind = flow.types[name]
+    if value ~= json.null and (not kind or kinds[kind](value)) then
+      state[name] = type(value) == "table" and view.copy(value) or value
+    end
+  end
+  return state
+end
+
+---Puts a flow on top; the caller goes on with its start_step.
+---@param run tidemill.Run
+---@param flow tidemill.Flow
+---@param frame { step: string, why: string, started: integer? }
+---@param given table<string, any> values for its variables
+function M.push(run, flow, frame, given)
+  local runtime = run.runtime
+  local frames = runtime.frames or json.array {}
+  frame.flow, frame.wait, runtime.wait = run.flow.flow_id, runtime.wait, nil
+  local state = initial_state(flow, given)
+  if #frames == 0 then run.root_state = run.state else frame.state = run.state end
+  frames[#frames + 1] = frame
+  runtime.frames, runtime.flow = frames, flow.flow_id
+  run.flow, run.state, run.state_text = flow, state, nil
+  run.snapshot, run.undo = nil, {}
+end
+
+---Takes the top away; the flow below is the top again.
+---@param run tidemill.Run
+---@return tidemill.Frame frame of the flow below
+function M.pop(run)
+  local runtime = run.runtime
+  local frame = table.remove(runtime.frames) ---@type tidemill.Frame
+  runtime.wait = frame.wait
+  run.flow = run.system.flows[frame.flow]
+  if #runtime.frames == 0 then
+    runtime.frames, runtime.flow, runtime.state = nil, nil, nil
+    run.state, run.root_state = run.root_state, nil
+  else
+    run.state, runtime.flow = frame.state, frame.flow
+  end
+  run.state_text, run.snapshot, run.undo = nil, nil, {}
+  return frame
+end
+
+return M

@@ -1,0 +1,221 @@
+-- Flows in flows: sub-flows, branches to a flow, digressions.
+local Host = require "tests.lua.fake_host"
+local json = require "host.json"
+local task = require "tidemill.task"
+
+local host
+
+local function ask(id, more)
+  return ([[ConversationStep { step_id = "%s", step_type = "user_input", prompt = "%s?",
+    input_schema = { type = "text", required = true, min_length = 2 }, %s },]]):format(id, id, more)
+end
+
+local function flow(id, start, steps, more)
+  return ([[tm.ConversationFlow { flow_id = "%s", start_step = "%s", %s steps = { %s } },]])
+    :format(id, start, more or "", steps)
+end
+
+--- The system of the host's script has one flow; further ones are put beside it.
+local function load(steps, main, others, before)
+  local script = Host.script(steps, main, before)
+  local at = script:find("flows = {", 1, true)
+  assert(at, script)
+  host = Host.new(script:sub(1, at + 8) .. table.concat(others or {}) .. script:sub(at + 9))
+  host:load()
+  return host
+end
+
+local function texts(turn)
+  local said = {}
+  for i, message in ipairs(turn.messages) do said[i] = message.role .. ": " .. message.text end
+  return said
+end
+
+local function names(turn)
+  local ids = {}
+  for i, step in ipairs(turn.steps) do ids[i] = step.step_id .. " " .. step.status end
+  return ids
+end
+
+after_each(function() assert.equal(0, task.count(), "a task was left behind") end)
+
+local REASON = flow("reason", "why", ask("why", 'save_as = "why", next_steps = { "grade" }') .. [[
+  ConversationStep { step_id = "grade", step_type = "action", save_as = "grade",
+    run = function(ctx)
+      ctx.state.order.seen = true
+      return #ctx.state.why + ctx.state.bonus
+    end, next_steps = { "end" } },]],
+  'variables = { order = {}, bonus = { type = "integer", default = 0 }, unset = false },')
+
+local CALLER = ask("order", 'save_as = "order", next_steps = { "wrap" }') .. [[
+  ConversationStep { step_id = "wrap", step_type = "action", save_as = "box",
+    run = function(ctx) return { id = ctx.state.order } end, next_steps = { "reason" } },
+  ConversationStep { step_id = "reason", step_type = "subflow", flow = "reason", %s
+    next_steps = { "last" } },]] .. ask("last", 'save_as = "last", next_steps = { "end" }')
+
+local ARGUMENTS = [[arguments = { order = "{box}", bonus = 7 }, result = { "why", "grade" },
+  save_as = "answer",]]
+
+describe("a subflow", function()
+  local function begin(fields)
+    load(CALLER:format(fields or ARGUMENTS), 'start_step = "order",', { REASON })
+    host:start()
+    return host:send "A1"
+  end
+
+  it("asks in its own steps, with a state of its own, and brings its result", function()
+    local inside = begin()
+    assert.same({ "waiting_input", "why", "why?" }, { inside.status, inside.step,
+      inside.prompt.text })
+    assert.same({ order = "A1", box = { id = "A1" } }, inside.state)
+    assert.same({ order = { id = "A1" }, bonus = 7, unset = false }, inside.runtime.state)
+    host.now = host.now + 1000
+    local after = host:send "broken"
+    assert.same({ "last", { why = "broken", grade = 13 } }, { after.step, after.state.answer })
+    assert.same({ id = "A1" }, after.state.box, "the two states share no table")
+    assert.same({ "why completed", "grade completed", "reason completed" }, names(after))
+    local whole = after.steps[3]
+    assert.same({ "subflow", 1000, 5 }, { whole.type, whole["end"] - whole.start, whole.seq })
+    assert.same({ nil, nil, nil }, { after.runtime.frames, after.runtime.flow,
+      after.runtime.state })
+    assert.equal("completed", host:send("thanks").status)
+  end)
+
+  it("goes on inside after a refused answer, with its own attempt", function()
+    begin()
+    local again = host:send "x"
+    assert.same({ "why", 2 }, { again.step, again.prompt.attempt })
+    assert.same({ "last", 1 }, { host:send("broken").step, host.ended.prompt.attempt })
+  end)
+
+  it("gives one value when result is one name", function()
+    begin 'result = "why", save_as = "answer",'
+    assert.equal("broken", host:send("broken").state.answer or host.ended.error.message)
+  end)
+
+  it("needs arguments of the declared type, and a result that is there", function()
+    local turn = begin 'arguments = { bonus = "{order}" },'
+    assert.same({ "failed", "subflow.argument" }, { turn.status, turn.error.code })
+    begin 'result = "missing", save_as = "answer",'
+    turn = host:send "broken"
+    assert.same({ "failed", "subflow.result", "reason" },
+      { turn.status, turn.error.code, turn.error.step_id })
+  end)
+
+  it("that fails fails the step that waits for it, which may have a way out", function()
+    local function broken(way_out)
+      load(([[ConversationStep { step_id = "sub", step_type = "subflow", flow = "bad", %s
+        next_steps = { "end" } },]]):format(way_out) .. ask("help", 'next_steps = { "end" }'),
+        'start_step = "sub",', { flow("bad", "boom",
+        [[ConversationStep { step_id = "boom", step_type = "action", next_steps = { "end" },
+          run = function() error "no" end },]]) })
+      return host:start()
+    end
+    local turn = broken 'on_error = "help",'
+    assert.same({ "help", nil }, { turn.step, turn.runtime.frames })
+    assert.same({ "boom failed", "sub failed" }, names(turn))
+    turn = broken ""
+    assert.same({ "failed", "sub" }, { turn.status, turn.error.step_id })
+  end)
+
+  it("may be in a subflow, to a bounded depth", function()
+    load([[ConversationStep { step_id = "deeper", step_type = "subflow", flow = "main",
+      next_steps = { "end" } },]], 'start_step = "deeper",')
+    local turn = host:start()
+    assert.same({ "failed", "flow.too_deep" }, { turn.status, turn.error.code })
+    assert.equal(17, #turn.steps)
+  end)
+
+  it("is resumed inside, after a call to the outside was cut off", function()
+    load([[ConversationStep { step_id = "sub", step_type = "subflow", flow = "fetch",
+      arguments = { n = 4 }, result = "n", save_as = "n", next_steps = { "ask" } },]]
+      .. ask("ask", 'next_steps = { "end" }'), 'start_step = "sub", variables = { mine = 1 },',
+      { flow("fetch", "get", [[
+        ConversationStep { step_id = "get", step_type = "action", next_steps = { "end" },
+          run = function(ctx)
+            ctx.state.n = ctx.state.n + ctx:http { url = "http://x/" }.json
+          end },]], "variables = { n = 0 },") })
+    host.outside = function()
+      return { status = 200, headers = { ["content-type"] = "application/json" }, body = "38" }
+    end
+    local turn = host:start()
+    assert.same({ 42, 1 }, { turn.state.n, turn.state.mine })
+    assert.same({ n = 4 }, host.rows[1].runtime.state)
+    assert.same({ mine = 1 }, host.rows[1].state)
+  end)
+end)
+
+describe("a branch to a flow", function()
+  it("runs it with what it knows by name, and goes on behind the step", function()
+    load([[ConversationStep { step_id = "choose", step_type = "decision", condition = "kind",
+      next_steps = { "after" },
+      conditional_logic = { short = "flow:reason", default = "after" } },]]
+      .. ask("after", 'next_steps = { "end" }'),
+      'start_step = "choose", variables = { kind = "short", bonus = 2, order = { id = 1 } },',
+      { REASON })
+    local turn = host:start()
+    assert.same({ "why", { bonus = 2, order = { id = 1 }, unset = false } },
+      { turn.step, turn.runtime.state })
+    turn = host:send "abc"
+    assert.same({ "after", { kind = "short", bonus = 2, order = { id = 1 } } },
+      { turn.step, turn.state })
+    assert.same({ "why completed", "grade completed" }, names(turn))
+  end)
+end)
+
+describe("a digression", function()
+  local HELP = flow("help", "topic", ask("topic", 'next_steps = { "explain" }') .. [[
+    ConversationStep { step_id = "explain", step_type = "agent_response", agent = clerk,
+      response = "It is easy.", next_steps = { "end" } },]])
+  local INTERRUPTS = [[interrupts = { { flow = "help", phrases = { "Help me", "hilfe" },
+    condition = function(ctx) return ctx.input == "zz" .. tostring(ctx.state.lost or "") end } },]]
+
+  local function begin(settings)
+    load(ask("one", 'save_as = "one", next_steps = { "two" }')
+      .. ask("two", 'save_as = "two", next_steps = { "end" }'),
+      'start_step = "one",' .. INTERRUPTS .. (settings or ""), { HELP })
+    return host:start()
+  end
+
+  it("begins with a phrase, and the prompt is repeated after it", function()
+    begin()
+    host:send "x"
+    local turn = host:send " HELP me! "
+    assert.same({ "topic", 1 }, { turn.step, turn.prompt.attempt })
+    assert.same({ "user:  HELP me! ", "prompt: topic?" }, texts(turn))
+    turn = host:send "colours"
+    assert.same({ "user: colours", "agent: It is easy.", "prompt: one?" }, texts(turn))
+    assert.same({ "one", 2, json.null, nil }, { turn.step, turn.prompt.attempt, turn.prompt.hint,
+      turn.runtime.frames })
+    assert.equal("two", host:send("first").step)
+    assert.same({ one = "first", two = "second" }, host:send("second").state)
+  end)
+
+  it("begins by its condition, never within itself, and its time starts anew", function()
+    begin "settings = { interaction_timeout = 60 },"
+    assert.equal("topic", host:send("zz").step)
+    host.now = host.now + 59000
+    assert.equal("explain completed", names(host:send "hilfe")[2], "an answer to its own prompt")
+    assert.equal(host.now + 60000, host.ended.prompt.expires_at)
+    host.now = host.now + 60000
+    assert.equal("expired", host:wake().status)
+  end)
+
+  it("that fails gives way to what it interrupted", function()
+    load(ask("one", 'save_as = "one", next_steps = { "end" }'), 'start_step = "one",' .. INTERRUPTS,
+      { flow("help", "boom", [[ConversationStep { step_id = "boom", step_type = "action",
+        run = function() error "no" end, next_steps = { "end" } },]]) })
+    host:start()
+    local turn = host:send "hilfe"
+    assert.same({ "waiting_input", "one", "boom failed" }, { turn.status, turn.step,
+      names(turn)[1] })
+  end)
+
+  it("works inside a sub-flow of the flow that has it", function()
+    load([[ConversationStep { step_id = "sub", step_type = "subflow", flow = "reason",
+      next_steps = { "end" } },]], 'start_step = "sub",' .. INTERRUPTS, { HELP, REASON })
+    host:start()
+    assert.equal("topic", host:send("hilfe").step)
+    assert.equal("why", host:send("colours").step)
+  end)
+end)
