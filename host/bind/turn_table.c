@@ -1,17 +1,6 @@
 /* turn_table.c - a turn as the table that the runtime gets. */
 #include "bind/bind.h"
 
-static const char *kind_name(tm_turn_kind kind) {
-  switch (kind) {
-  case TM_TURN_START: return "start";
-  case TM_TURN_MESSAGE: return "message";
-  case TM_TURN_RESUME: return "resume";
-  case TM_TURN_WAKE: return "wake";
-  case TM_TURN_UNDO: return "undo";
-  }
-  return "unknown";
-}
-
 static void set_text(lua_State *L, const char *name, const char *text) {
   lua_pushstring(L, text);
   lua_setfield(L, -2, name);
@@ -33,8 +22,9 @@ static void set_json(lua_State *L, const char *name, tm_slice json) {
 int tm__push_turn(lua_State *L, void *run) {
   const tm_turn_view *v = tm__turn_view(((const tm_run *)run)->turn);
   const tm_head *h = v->head;
-  lua_createtable(L, 0, 16);
-  set_text(L, "kind", kind_name(v->kind));
+  lua_createtable(L, 0, 18);
+  set_text(L, "kind", tm__turn_kind_name(v->kind));
+  set_text(L, "began_as", tm__turn_kind_name(v->began_as));
   set_text(L, "conversation_id", h->id);
   set_text(L, "tenant", h->tenant);
   set_text(L, "session_id", h->session);

@@ -44,7 +44,8 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
   if (!is_object(d->state) || !is_object(d->runtime)) {
     return tm__fail(err, TM_ESCRIPT, "journal.draft", "state and runtime of a draft are objects");
   }
-  tm_row_plan plan = {.draft = d, .status = status, .start = t->start && !t->begun};
+  bool start = t->view.began_as == TM_TURN_START;
+  tm_row_plan plan = {.draft = d, .status = status, .start = start && !t->begun};
   bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
               rec->rows_since_full + 1 >= TM_FULL_EVERY;
   if (!full) plan.before = tm__buf_view(&rec->state);
@@ -54,6 +55,7 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
     plan.input = tm__buf_view(&input);
     plan.key = t->key;
     plan.body = t->body;
+    plan.turn = t->view.kind;
   }
   tm__row_compose(&a->body, &plan, &a->full);
   bool ok = tm__buf_ok(&input);
@@ -241,8 +243,8 @@ static void send_end(tm_turn *t, int64_t wake_at) {
 void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
   if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0)) return;
   tm_commit *c = &t->append.job.commit;
-  c->start_answer = t->start;
-  if (!t->start && t->key != 0) remember_key(&c->head, t->key, t->body);
+  c->start_answer = t->view.began_as == TM_TURN_START;
+  if (!c->start_answer && t->key != 0) remember_key(&c->head, t->key, t->body);
   send_end(t, next_wake(t, draft));
 }
 

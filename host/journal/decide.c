@@ -16,7 +16,7 @@ static void refuse_reused(tm_slot *s) {
   tm_error err;
   (void)tm__fail(&err, TM_EREUSED, "idempotency.key_reused",
                  "this Idempotency-Key came with another body before; use a new key for a new "
-                 "message");
+                 "request");
   tm__slot_fail(s, &err);
 }
 
@@ -27,24 +27,22 @@ static void refuse_unknown(tm_slot *s) {
   tm__slot_fail(s, &err);
 }
 
-static void refuse_status(tm_slot *s) {
-  const tm_head *h = &s->record.head;
-  const char *name = tm__conversation_status_name(h->status);
+static void refuse_over(tm_slot *s) {
   tm_error err;
-  if (tm__conversation_is_over(h->status)) {
-    (void)tm__fail(&err, TM_ECONFLICT, "conversation.finished",
-                   "conversation %s is over (%s); start a new one", s->id, name);
-  } else {
-    (void)tm__fail(&err, TM_ECONFLICT, "conversation.not_waiting",
-                   "conversation %s does not wait for an answer, it is %s; read it later", s->id,
-                   name);
-  }
+  (void)tm__fail(&err, TM_ECONFLICT, "conversation.finished",
+                 "conversation %s is over (%s); start a new one", s->id,
+                 tm__conversation_status_name(s->record.head.status));
   refuse(s, &err);
 }
 
-/* Answers a message whose key was seen before; false: it was not. */
+/* Does the executor decide about it, and a repeat of it get the first one's answer? */
+static bool is_turn(const tm_request *r) {
+  return r->kind == TM_REQUEST_MESSAGE || r->kind == TM_REQUEST_SIGNAL;
+}
+
+/* Answers what came with a key that was seen before; false: it was not. */
 static bool answered_before(tm_slot *s, const tm_request *r) {
-  if (r->kind != TM_REQUEST_MESSAGE || r->key == 0) return false;
+  if (!is_turn(r) || r->key == 0) return false;
   const tm_head *h = &s->record.head;
   for (size_t i = 0; i < TM_RECENT_KEYS; i++) {
     if (h->recent[i].key != r->key) continue;
@@ -64,7 +62,7 @@ static void decide_unfinished(tm_slot *s, const tm_request *r) {
   int64_t now = tm__journal_now(s->journal);
   bool due = rec->head.wake_at > 0 && rec->head.wake_at <= now;
   bool ours = strcmp(rec->head.claim, s->journal->o.host_id) == 0;
-  if (r->kind == TM_REQUEST_MESSAGE && r->key != 0 && r->key == rec->key && r->body != rec->body) {
+  if (is_turn(r) && r->key != 0 && r->key == rec->key && r->body != rec->body) {
     refuse_reused(s);
   } else if (due || ours) {
     tm__claim_take(s);
@@ -134,10 +132,10 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     decide_unfinished(s, r);
   } else if (r->kind == TM_REQUEST_UNDO) {
     tm__undo_find(s);
-  } else if (h->status != TM_WAITING_INPUT) {
-    refuse_status(s);
+  } else if (tm__conversation_is_over(h->status)) {
+    refuse_over(s);
   } else {
-    tm__turn_run(s, TM_TURN_MESSAGE);
+    tm__turn_run(s, r->kind == TM_REQUEST_SIGNAL ? r->signal : TM_TURN_MESSAGE);
   }
 }
 

@@ -20,10 +20,27 @@
 typedef struct tm_journal tm_journal;
 typedef struct tm_turn tm_turn;
 
+typedef enum tm_turn_kind {
+  TM_TURN_START,
+  TM_TURN_MESSAGE,
+  TM_TURN_RESUME, /* an unfinished turn goes on: after a crash, or because its retry is due */
+  TM_TURN_WAKE,   /* a deadline of a waiting conversation passed */
+  TM_TURN_UNDO,   /* reserved for `undo` functions */
+  /* signals: what steers a conversation, or comes from somebody else than its user */
+  TM_TURN_COMMAND,
+  TM_TURN_APPROVAL,
+  TM_TURN_EVENT,
+  TM_TURN_PAUSE,
+  TM_TURN_UNPAUSE,
+} tm_turn_kind;
+const char *tm__turn_kind_name(tm_turn_kind kind); /* "command"; static */
+bool tm__turn_kind_parse(tm_turn_kind *out, tm_slice name);
+
 /* ---- what comes in ---- */
 typedef enum tm_request_kind {
   TM_REQUEST_START,
   TM_REQUEST_MESSAGE,
+  TM_REQUEST_SIGNAL, /* `signal` says which; whatever it waits for, the executor decides about it */
   TM_REQUEST_UNDO,   /* rollback */
   TM_REQUEST_CANCEL, /* ends it as it stands, after the turn that runs; answered also when it is
                         over */
@@ -41,8 +58,9 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   char *user_id, *metadata_json;             /* owned; NULL: none */
   int64_t session_look;                      /* of a new session; ms, 0: never */
   int64_t sessions_max, tenant_sessions_max; /* open ones; 0: no limit */
-  /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value
-   */
+  tm_turn_kind signal;                       /* SIGNAL: the kind of its turn */
+  /* START: {"message":text|null,"user_id":..,"metadata":{..}}; MESSAGE: the input, any JSON value;
+   * SIGNAL: what belongs to it, an object, or NULL */
   char *input_json;   /* owned */
   uint64_t key, body; /* digests of the idempotency key and of the body; key 0: none */
   /* UNDO */
@@ -64,17 +82,10 @@ tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memor
 void tm__request_free(tm_request *r);
 
 /* ---- what executes ---- */
-typedef enum tm_turn_kind {
-  TM_TURN_START,
-  TM_TURN_MESSAGE,
-  TM_TURN_RESUME, /* an unfinished turn goes on: after a crash, or because its retry is due */
-  TM_TURN_WAKE,   /* a deadline of a waiting conversation passed */
-  TM_TURN_UNDO,   /* reserved for `undo` functions */
-} tm_turn_kind;
-
 typedef struct tm_turn_view { /* valid until the turn ends */
   uint64_t id;                /* unique in the worker; even after the turn ended */
   tm_turn_kind kind;
+  tm_turn_kind began_as;   /* RESUME: the kind of the unfinished turn; else `kind` */
   const tm_head *head;     /* as stored; revision 0 for a START */
   tm_slice state, runtime; /* canonical JSON objects; "{}" for a START */
   bool unsealed;           /* they were read from rows that anybody could have written */
@@ -122,7 +133,9 @@ void tm__turn_begin(tm_turn *t, const tm_draft *draft, tm_turn_done_fn fn, void 
 /* Appends a call row; only after begin. `result` is any JSON value. */
 void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn, void *ud);
 
-/* The three ends. The turn must not be used afterwards. */
+/* The three ends. The turn must not be used afterwards. A TM_ECONFLICT of a turn that has not begun
+ * refuses what came in because of the record: where that was no fresh copy, the turn runs again on
+ * one, for another process may have changed it. */
 void tm__turn_commit(tm_turn *t, const tm_draft *draft);  /* turn row, claim given back, answer */
 void tm__turn_suspend(tm_turn *t, const tm_draft *draft); /* begin row without claim; goes on as
                                                              RESUME at draft->wake_at */

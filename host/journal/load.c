@@ -73,7 +73,7 @@ static void read_unfinished(walk *w, const tm_row *row, const tm_row_fields *f) 
     tm__buf_clear(&r->input);
     tm__buf_slice(&r->input, f->input);
     (void)tm__row_key(f, &r->key, &r->body);
-    r->start = f->start.ptr != NULL;
+    r->began_as = tm__row_turn(f);
   } else {
     w->unfinished = false;
   }

@@ -1,7 +1,27 @@
-/* request.c - requests and the one reply that each of them gets. */
+/* request.c - requests, the one reply that each of them gets, and the kinds of turns by name. */
 #include <stdlib.h>
 
 #include "journal/slot.h"
+
+static const char *const kinds[] = {
+    [TM_TURN_START] = "start",       [TM_TURN_MESSAGE] = "message", [TM_TURN_RESUME] = "resume",
+    [TM_TURN_WAKE] = "wake",         [TM_TURN_UNDO] = "undo",       [TM_TURN_COMMAND] = "command",
+    [TM_TURN_APPROVAL] = "approval", [TM_TURN_EVENT] = "event",     [TM_TURN_PAUSE] = "pause",
+    [TM_TURN_UNPAUSE] = "unpause",
+};
+
+const char *tm__turn_kind_name(tm_turn_kind kind) {
+  return kinds[kind];
+}
+
+bool tm__turn_kind_parse(tm_turn_kind *out, tm_slice name) {
+  for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    if (!tm__slice_is(name, kinds[i])) continue;
+    *out = (tm_turn_kind)i;
+    return true;
+  }
+  return false;
+}
 
 tm_request *tm__request_new(tm_request_kind kind) {
   tm_request *r = calloc(1, sizeof(*r));

@@ -15,9 +15,9 @@ static const struct {
   const char *name;
   size_t len, offset;
 } fields[] = {
-    FIELD(call),     FIELD(delta),  FIELD(error),   FIELD(input),   FIELD(key),
-    FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start),   FIELD(state),
-    FIELD(status),   FIELD(step),   FIELD(steps),   FIELD(wake_at),
+    FIELD(call),     FIELD(delta),  FIELD(error),   FIELD(input), FIELD(key),
+    FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),
+    FIELD(status),   FIELD(step),   FIELD(steps),   FIELD(turn),  FIELD(wake_at),
 };
 #undef FIELD
 
@@ -40,6 +40,13 @@ bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out) {
   tm_slice quoted = f->status;
   if (quoted.len < 2) return false;
   return tm__conversation_status_parse(out, (tm_slice){quoted.ptr + 1, quoted.len - 2});
+}
+
+tm_turn_kind tm__row_turn(const tm_row_fields *f) {
+  tm_turn_kind kind = f->start.ptr != NULL ? TM_TURN_START : TM_TURN_MESSAGE;
+  tm_slice quoted = f->turn;
+  if (quoted.len >= 2) (void)tm__turn_kind_parse(&kind, (tm_slice){quoted.ptr + 1, quoted.len - 2});
+  return kind;
 }
 
 static bool hex_member(tm_slice json, const char *name, uint64_t *out) {
@@ -106,6 +113,8 @@ void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full) {
   tm__json_member_text(out, "status", tm__conversation_status_name(p->status));
   tm__json_member(out, "step", d->step.ptr == NULL ? TM_S("") : d->step);
   add_given(out, "steps", d->steps);
+  if (p->input.ptr != NULL && p->turn != TM_TURN_START && p->turn != TM_TURN_MESSAGE)
+    tm__json_member_text(out, "turn", tm__turn_kind_name(p->turn));
   tm__json_member_int(out, "wake_at", d->wake_at);
   tm__buf_byte(out, '}');
 }

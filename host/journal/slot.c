@@ -130,7 +130,7 @@ void tm__slot_leave(tm_slot *s) {
 }
 
 static bool may_work_later(tm_status status) {
-  return status == TM_EUNAVAILABLE || status == TM_ENOMEM || status == TM_ECONFLICT;
+  return status == TM_EUNAVAILABLE || status == TM_ENOMEM;
 }
 
 void tm__slot_fail(tm_slot *s, const tm_error *err) {

@@ -7,7 +7,7 @@
  *   claim.c    claims, leases, moved deadlines         scheduler.c  who is woken when
  *   load.c     reading a record from its rows          row.c     the body of a row
  *   answer.c   answers that rows give                  undo.c    rollback
- *   request.c  requests and their replies              journal.c the journal, draining, stopping
+ *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  */
 #ifndef TM_JOURNAL_SLOT_H
 #define TM_JOURNAL_SLOT_H
@@ -20,10 +20,11 @@ typedef struct tm_slot tm_slot;
 /* ---- row.c: the body of a row ---- */
 typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
   tm_slice call, delta, error, input, key, messages, prompt, runtime, start, state, status, step,
-      steps, wake_at;
+      steps, turn, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
+tm_turn_kind tm__row_turn(const tm_row_fields *f); /* first begin row: what its turn began as */
 bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body); /* false: none */
 
 typedef struct tm_row_plan {
@@ -32,6 +33,7 @@ typedef struct tm_row_plan {
   tm_slice before;    /* the state of the row before; ptr NULL: write the state in full */
   tm_slice input;     /* first begin row of a turn; ptr NULL: none */
   uint64_t key, body; /* likewise; 0: none */
+  tm_turn_kind turn;  /* likewise */
   bool start;         /* first row of a conversation */
 } tm_row_plan;
 /* Appends the body; `full` says whether it holds the whole state. */
@@ -60,7 +62,7 @@ typedef struct tm_record {
   tm_buf state, runtime;
   tm_bundle *bundle; /* NULL: its version is neither loaded nor stored */
   /* of the unfinished turn, when it was read with status `active` */
-  bool start;
+  tm_turn_kind began_as;
   uint64_t key, body;
   int64_t begun; /* revision of its first row */
   tm_buf input, calls;
@@ -196,7 +198,7 @@ struct tm_turn {
   bool begun;          /* a row of the turn is stored */
   bool ended;          /* the executor must not be called any more */
   bool rows_lost;      /* `rows` is not complete: out of memory */
-  bool start;          /* of the conversation */
+  bool fresh;          /* the record was read for its request */
   bool compress, seal; /* its rows */
   uint64_t key, body;
   tm_texts rows;                       /* bodies of its begin rows */

@@ -22,6 +22,7 @@ static tm_turn *turn_new(tm_slot *s, tm_turn_kind kind) {
   t->slot = s;
   t->view = (tm_turn_view){.id = ++s->journal->turns,
                            .kind = kind,
+                           .began_as = kind,
                            .head = &s->record.head,
                            .state = tm__buf_view(&s->record.state),
                            .runtime = tm__buf_view(&s->record.runtime),
@@ -98,7 +99,7 @@ static tm_request *resumed_request(tm_slot *s) {
 static void set_resumed(tm_turn *t, tm_record *rec) {
   t->begun = true;
   t->compress = (rec->flags & TM_BODY_ZSTD) != 0;
-  t->start = rec->start;
+  t->view.began_as = rec->began_as;
   t->key = rec->key;
   t->body = rec->body;
   t->input = rec->input;
@@ -113,7 +114,6 @@ static void set_resumed(tm_turn *t, tm_record *rec) {
 
 static void set_requested(tm_turn *t) {
   const tm_request *r = t->request;
-  t->start = t->view.kind == TM_TURN_START;
   t->key = r->key;
   t->body = r->body;
   if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
@@ -133,6 +133,7 @@ void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
     tm__slot_forget(s);
     return;
   }
+  t->fresh = s->fresh;
   t->request = kind == TM_TURN_RESUME ? resumed_request(s) : tm__slot_pop(s);
   if (kind == TM_TURN_RESUME) {
     set_resumed(t, &s->record);
@@ -168,7 +169,7 @@ void tm__turn_cancel(tm_slot *s) {
   }
   t->request = tm__slot_pop(s);
   t->begun = rec->head.status == TM_ACTIVE;
-  t->start = t->begun && rec->start;
+  if (t->begun) t->view.began_as = rec->began_as;
   t->key = t->begun ? rec->key : 0;
   t->body = rec->body;
   const tm_draft draft = {.status = TM_CANCELLED,
@@ -179,8 +180,18 @@ void tm__turn_cancel(tm_slot *s) {
 
 /* ---- ends ---- */
 
+/* A refusal because of the record stands only on one that was just read. */
+static bool refuses_old_copy(const tm_turn *t) {
+  bool refuses = t->error.status == TM_ECONFLICT && t->request != NULL;
+  return refuses && !t->begun && !t->fresh && t->view.kind != TM_TURN_START;
+}
+
 void tm__turn_failed(tm_turn *t) {
   tm_slot *s = t->slot;
+  if (refuses_old_copy(t)) {
+    tm__turn_lost(t);
+    return;
+  }
   const tm_error err = t->error;
   if (t->begun) tm__journal_hint(s->journal, s->record.head.wake_at);
   bool requested = t->request != NULL;

@@ -179,6 +179,7 @@ static inline tm_turn *fake_turn(tm_bundle *b, const char *code) {
   t->head.created = 1000;
   t->view = (tm_turn_view){.id = last_id,
                            .kind = TM_TURN_MESSAGE,
+                           .began_as = TM_TURN_MESSAGE,
                            .head = &t->head,
                            .state = TM_S("{\"list\":[],\"n\":1}"),
                            .runtime = TM_S("{}"),

@@ -2,10 +2,13 @@
  * the test turns, and an executor in C whose turns do what their input says:
  *
  *   finish, sleep, expire   end in that status            deadline   waits, for 1000 ms at most
+ *   approval, event, pause  wait so, for 1000 ms at most
  *   fail, broken            fail as invalid, as script    suspend    goes on in retry_ms, then
  * waits call, call2             record one or two calls       checkpoint marks its row hold stops
  * before anything; the test goes on with release() hold_begun              records a call, then
  * stops anything else           waits for the next answer
+ *
+ * A message is refused by it unless the conversation waits for one; a signal of kind pause pauses.
  */
 #ifndef TM_TESTS_JOURNAL_FIXTURE_H
 #define TM_TESTS_JOURNAL_FIXTURE_H
@@ -82,6 +85,7 @@ typedef struct fixture {
   bool compress, seal; /* what drafts ask for */
   size_t queue_limit, cache_bytes;
   tm_retention keep;
+  const char *on_wake;       /* what turns do that a deadline brings */
   int rollback;              /* that the flow allows; 0: not said */
   const char *session;       /* of conversations that begin */
   tm_session_rules sessions; /* of their system */
@@ -92,7 +96,7 @@ typedef struct fixture {
   answer *answers; /* all, to be freed */
   run *runs;       /* those that the executor has or had */
   int turns, outside_calls, cancelled;
-  tm_turn_kind last_kind;
+  tm_turn_kind last_kind, last_began_as;
   bool last_unsealed;
   char last_input[256], last_calls[256], last_version[33];
   tm_error last_refused;
@@ -233,18 +237,29 @@ static inline void next_call(run *r) {
   tm__turn_call(r->turn, tm__slice(key), TM_S("{\"status\":200}"), on_durable, r);
 }
 
+static inline tm_conversation_status status_of(const char *what) {
+  static const struct {
+    const char *what;
+    tm_conversation_status status;
+  } ends[] = {{"finish", TM_COMPLETED},    {"sleep", TM_SLEEPING},
+              {"expire", TM_EXPIRED},      {"approval", TM_WAITING_APPROVAL},
+              {"event", TM_WAITING_EVENT}, {"pause", TM_PAUSED},
+              {NULL, TM_WAITING_INPUT}};
+  size_t i = 0;
+  while (ends[i].what != NULL && !does(what, ends[i].what))
+    i++;
+  return ends[i].status;
+}
+
 static inline void finish_run(run *r, const char *what) {
   fixture *fx = r->host->fx;
   paper p = {0};
   tm_draft d;
-  tm_conversation_status status = does(what, "finish")   ? TM_COMPLETED
-                                  : does(what, "sleep")  ? TM_SLEEPING
-                                  : does(what, "expire") ? TM_EXPIRED
-                                                         : TM_WAITING_INPUT;
+  tm_conversation_status status = status_of(what);
   write_draft(r, &d, &p, status);
   d.checkpoint = does(what, "checkpoint");
   d.in_memory = does(what, "volatile");
-  if (does(what, "deadline") || does(what, "sleep")) {
+  if (does(what, "deadline") || (status != TM_WAITING_INPUT && status != TM_COMPLETED)) {
     d.wake_at = fixture_now(fx) + 1000;
   } else if (does(what, "later")) {
     d.wake_at = fixture_now(fx) + 5000;
@@ -285,7 +300,10 @@ static inline void go_on(run *r) {
 
 static inline void first_move(run *r, const tm_turn_view *v) {
   r->resumed = v->kind == TM_TURN_RESUME; /* only the first run is held */
-  if (v->kind == TM_TURN_WAKE) (void)snprintf(r->what, sizeof(r->what), "expire");
+  bool waits = v->head->status == TM_WAITING_INPUT;
+  if (v->kind == TM_TURN_MESSAGE && !waits) (void)snprintf(r->what, sizeof(r->what), "refuse");
+  if (v->kind == TM_TURN_WAKE) (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_wake);
+  if (v->kind == TM_TURN_PAUSE) (void)snprintf(r->what, sizeof(r->what), "pause");
   if ((does(r->what, "call") || does(r->what, "call2")))
     r->calls_wanted = does(r->what, "call2") ? 2 : 1;
   if (does(r->what, "hold_begun")) r->calls_wanted = 1;
@@ -294,6 +312,8 @@ static inline void first_move(run *r, const tm_turn_view *v) {
     go_on(r);
   } else if (does(r->what, "fail")) {
     fail_run(r, TM_EINVAL, "input.invalid");
+  } else if (does(r->what, "refuse")) {
+    fail_run(r, TM_ECONFLICT, "test.refused");
   } else if (does(r->what, "broken")) {
     fail_run(r, TM_ESCRIPT, "test.failed");
   } else if (does(r->what, "hold")) {
@@ -328,6 +348,7 @@ static inline void exec_run(void *ud, tm_turn *t) {
   fx->runs = r;
   fx->turns++;
   fx->last_kind = v->kind;
+  fx->last_began_as = v->began_as;
   fx->last_unsealed = v->unsealed;
   (void)tm__copy(fx->last_input, sizeof(fx->last_input), v->input);
   (void)tm__copy(fx->last_calls, sizeof(fx->last_calls), v->calls);
@@ -510,6 +531,25 @@ static inline answer *say_keyed(host *h, const char *id, const char *what, const
 
 static inline answer *say(host *h, const char *id, const char *what) {
   return say_keyed(h, id, what, NULL);
+}
+
+/* What the turn does stands in its input as that of a message does. */
+static inline answer *signal_keyed(host *h, const char *id, tm_turn_kind kind, const char *what,
+                                   const char *key) {
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_SIGNAL, id);
+  r->signal = kind;
+  if (what != NULL) {
+    tm_buf input = {0};
+    tm__buf_printf(&input, "{\"message\":\"%s\"}", what);
+    r->input_json = tm__buf_take(&input);
+    r->body = digest(what) + (uint64_t)kind;
+  }
+  r->key = digest(key);
+  return submit(h, r);
+}
+
+static inline answer *signal_it(host *h, const char *id, tm_turn_kind kind, const char *what) {
+  return signal_keyed(h, id, kind, what, NULL);
 }
 
 static inline answer *undo(host *h, const char *id, int steps, int64_t checkpoint, bool force) {
@@ -750,6 +790,7 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                   .cache_bytes = 1 << 20,
                   .lease_ms = LEASE_MS,
                   .retry_ms = 1000,
+                  .on_wake = "expire",
                   .session = "s1"};
   const char *tmp = getenv("TMPDIR");
   (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");
