@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host.h"
 #include "journal/reader.h"
 #include "keeping/session.h"
+#include "requests.h"
 
 void tm__host_refuse(tm_reply_fn fn, void *ud, const tm_error *err) {
   fn(ud, &(tm_reply){.status = err->status, .error = err});
@@ -24,7 +24,7 @@ void tm__host_answer(tm_reply_fn fn, void *ud, const tm_buf *text) {
 
 /* ---- arguments ---- */
 
-static tm_status check_text(const char *name, tm_slice text, size_t max, tm_error *err) {
+tm_status tm__request_check_text(const char *name, tm_slice text, size_t max, tm_error *err) {
   if (text.len == 0 || text.len > max)
     return tm__fail(err, TM_EINVAL, "request.invalid", "%s must have 1 to %zu bytes", name, max);
   if (!tm__utf8_valid(text))
@@ -35,10 +35,18 @@ static tm_status check_text(const char *name, tm_slice text, size_t max, tm_erro
   return TM_OK;
 }
 
+tm_status tm__request_check_size(const char *type, const char *init, size_t given, size_t known,
+                                 tm_error *err) {
+  if (given == known) return TM_OK;
+  return tm__fail(err, TM_EINVAL, "options.size",
+                  "%s has %zu bytes, not %zu: set it to %s and recompile", type, given, known,
+                  init);
+}
+
 /* Copies a name into a fixed field of a request. */
 static tm_status take_name(char *dst, size_t size, const char *name, const char *text,
                            tm_error *err) {
-  tm_status s = check_text(name, tm__slice(text), size - 1, err);
+  tm_status s = tm__request_check_text(name, tm__slice(text), size - 1, err);
   if (s == TM_OK) (void)tm__copy(dst, size, tm__slice(text));
   return s;
 }
@@ -50,19 +58,19 @@ static tm_status not_found(const char *id, tm_error *err) {
   return s;
 }
 
-static tm_status take_conversation(tm_request *r, const char *tenant, const char *id,
-                                   tm_error *err) {
+tm_status tm__request_take_conversation(tm_request *r, const char *tenant, const char *id,
+                                        tm_error *err) {
   if (id == NULL || !tm__uuid_valid(tm__slice(id))) return not_found(id != NULL ? id : "", err);
   (void)tm__copy(r->conversation, sizeof(r->conversation), tm__slice(id));
   return take_name(r->tenant, sizeof(r->tenant), "tenant", tenant != NULL ? tenant : "default",
                    err);
 }
 
-static tm_status take_key(tm_request *r, const char *key, const tm_slice *body, size_t count,
-                          tm_error *err) {
+tm_status tm__request_take_key(tm_request *r, const char *key, const tm_slice *body, size_t count,
+                               tm_error *err) {
   if (key == NULL) return TM_OK;
   tm_slice k = tm__slice(key);
-  tm_status s = check_text("the idempotency key", k, 255, err);
+  tm_status s = tm__request_check_text("the idempotency key", k, 255, err);
   if (s != TM_OK) return s;
   r->key = tm__digest_u64(&k, 1);
   r->body = tm__digest_u64(body, count);
@@ -150,7 +158,8 @@ static tm_status start_input(tm_request *r, const tm_begin *b, tm_error *err) {
   tm_status s = TM_OK;
   if (b->message != NULL && !tm__utf8_valid(tm__slice(b->message)))
     s = tm__fail(err, TM_EINVAL, "request.invalid", "message is not valid UTF-8");
-  if (s == TM_OK && b->user_id != NULL) s = check_text("user_id", tm__slice(b->user_id), 128, err);
+  if (s == TM_OK && b->user_id != NULL)
+    s = tm__request_check_text("user_id", tm__slice(b->user_id), 128, err);
   tm__buf_byte(&input, '{');
   if (s == TM_OK) tm__json_member(&input, "message", tm__slice(b->message));
   if (s == TM_OK) s = take_metadata(&input, b->metadata_json, err);
@@ -166,12 +175,9 @@ static tm_status start_input(tm_request *r, const tm_begin *b, tm_error *err) {
 }
 
 static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_error *err) {
-  if (b->size != sizeof(*b))
-    return tm__fail(err, TM_EINVAL, "options.size",
-                    "tm_begin has %zu bytes, not %zu: set it to TM_BEGIN_INIT and recompile",
-                    b->size, sizeof(*b));
   const char *tenant = b->tenant != NULL ? b->tenant : "default";
-  tm_status s = take_name(r->tenant, sizeof(r->tenant), "tenant", tenant, err);
+  tm_status s = tm__request_check_size("tm_begin", "TM_BEGIN_INIT", b->size, sizeof(*b), err);
+  if (s == TM_OK) s = take_name(r->tenant, sizeof(r->tenant), "tenant", tenant, err);
   if (s == TM_OK) s = take_name(r->system, sizeof(r->system), "system", b->system, err);
   if (s == TM_OK) s = take_name(r->flow, sizeof(r->flow), "flow_id", b->flow_id, err);
   if (s == TM_OK && b->session_id != NULL)
@@ -182,24 +188,23 @@ static tm_status make_start(tm_host *h, tm_request *r, const tm_begin *b, tm_err
   tm__uuid7(r->conversation, tm__clock_now(&h->clock));
   tm_slice body[] = {tm__slice(r->system), tm__slice(r->flow), tm__slice(b->session_id),
                      tm__slice(r->input_json)};
-  return take_key(r, b->idempotency_key, body, 4, err);
+  return tm__request_take_key(r, b->idempotency_key, body, 4, err);
 }
 
-/* Submits `r`, or answers with `err` when `s` says that it could not be made. */
-static void submit(tm_host *h, tm_request *r, tm_status s, const tm_error *err, tm_reply_fn fn,
-                   void *ud) {
-  if (s != TM_OK) {
+void tm__request_submit(tm_host *h, tm_request *r, tm_status s, const tm_error *err, tm_reply_fn fn,
+                        void *ud) {
+  if (s == TM_OK) {
+    r->reply = fn;
+    r->reply_ud = ud;
+    tm__journal_submit(tm__host_worker(h, r->conversation)->journal, r);
+  } else {
     tm__host_refuse(fn, ud, err);
     tm__request_free(r);
-    return;
   }
-  r->reply = fn;
-  r->reply_ud = ud;
-  tm__journal_submit(tm__host_worker(h, r->conversation)->journal, r);
+  tm__host_leave(h);
 }
 
-/* A fresh request inside the running host; NULL when it was refused. */
-static tm_request *enter_with(tm_host *h, tm_request_kind kind, tm_reply_fn fn, void *ud) {
+tm_request *tm__request_enter(tm_host *h, tm_request_kind kind, tm_reply_fn fn, void *ud) {
   tm_error err;
   if (!tm__host_enter(h, &err)) {
     tm__host_refuse(fn, ud, &err);
@@ -214,19 +219,17 @@ static tm_request *enter_with(tm_host *h, tm_request_kind kind, tm_reply_fn fn, 
 }
 
 void tm_conversation_begin(tm_host *h, const tm_begin *begin, tm_reply_fn fn, void *ud) {
-  tm_request *r = enter_with(h, TM_REQUEST_START, fn, ud);
+  tm_request *r = tm__request_enter(h, TM_REQUEST_START, fn, ud);
   if (r == NULL) return;
   tm_error err;
   tm_status s = make_start(h, r, begin, &err);
-  submit(h, r, s, &err, fn, ud);
-  tm__host_leave(h);
+  tm__request_submit(h, r, s, &err, fn, ud);
 }
 
 /* ---- message, rollback ---- */
 
-static tm_status take_input(tm_request *r, const char *input_json, tm_error *err) {
+tm_status tm__request_write_input(tm_buf *out, const char *input_json, tm_error *err) {
   json_t *v = NULL;
-  tm_buf b = {0};
   tm_status s = tm__json_parse_bounded(&v, tm__slice(input_json != NULL ? input_json : ""), 32,
                                        TM_JSON_INPUT_VALUES, err);
   if (s != TM_OK) return s;
@@ -234,27 +237,32 @@ static tm_status take_input(tm_request *r, const char *input_json, tm_error *err
     s = tm__fail(err, TM_EINVAL, "request.invalid",
                  "input must be a string, or an object for a structured step");
   else
-    tm__json_value(&b, v);
+    tm__json_value(out, v);
   json_decref(v);
+  return s;
+}
+
+static tm_status take_input(tm_request *r, const char *input_json, tm_error *err) {
+  tm_buf input = {0};
+  tm_status s = tm__request_write_input(&input, input_json, err);
   if (s != TM_OK) return s;
-  r->input_json = tm__buf_take(&b);
+  r->input_json = tm__buf_take(&input);
   return r->input_json != NULL ? TM_OK : tm__fail_memory(err, "request");
 }
 
 void tm_message_send(tm_host *h, const char *tenant, const char *conversation_id,
                      const char *input_json, const char *idempotency_key, tm_reply_fn fn,
                      void *ud) {
-  tm_request *r = enter_with(h, TM_REQUEST_MESSAGE, fn, ud);
+  tm_request *r = tm__request_enter(h, TM_REQUEST_MESSAGE, fn, ud);
   if (r == NULL) return;
   tm_error err;
-  tm_status s = take_conversation(r, tenant, conversation_id, &err);
+  tm_status s = tm__request_take_conversation(r, tenant, conversation_id, &err);
   if (s == TM_OK) s = take_input(r, input_json, &err);
   if (s == TM_OK) {
     tm_slice body = tm__slice(r->input_json);
-    s = take_key(r, idempotency_key, &body, 1, &err);
+    s = tm__request_take_key(r, idempotency_key, &body, 1, &err);
   }
-  submit(h, r, s, &err, fn, ud);
-  tm__host_leave(h);
+  tm__request_submit(h, r, s, &err, fn, ud);
 }
 
 static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id, tm_error *err) {
@@ -274,14 +282,13 @@ static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id
 void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conversation_id,
                               int steps, const char *checkpoint_id, int force, tm_reply_fn fn,
                               void *ud) {
-  tm_request *r = enter_with(h, TM_REQUEST_UNDO, fn, ud);
+  tm_request *r = tm__request_enter(h, TM_REQUEST_UNDO, fn, ud);
   if (r == NULL) return;
   tm_error err;
   r->force = force != 0;
-  tm_status s = take_conversation(r, tenant, conversation_id, &err);
+  tm_status s = tm__request_take_conversation(r, tenant, conversation_id, &err);
   if (s == TM_OK) s = take_target(r, steps, checkpoint_id, &err);
-  submit(h, r, s, &err, fn, ud);
-  tm__host_leave(h);
+  tm__request_submit(h, r, s, &err, fn, ud);
 }
 
 /* ---- reads ---- */
@@ -314,10 +321,7 @@ void tm_conversation_read(tm_host *h, const char *tenant, const char *conversati
 void tm_conversation_list(tm_host *h, const tm_filter *filter, tm_reply_fn fn, void *ud) {
   tm_error err;
   tm_filter f = filter != NULL ? *filter : (tm_filter)TM_FILTER_INIT;
-  if (f.size != sizeof(f)) {
-    (void)tm__fail(&err, TM_EINVAL, "options.size",
-                   "tm_filter has %zu bytes, not %zu: set it to TM_FILTER_INIT and recompile",
-                   f.size, sizeof(f));
+  if (tm__request_check_size("tm_filter", "TM_FILTER_INIT", f.size, sizeof(f), &err) != TM_OK) {
     tm__host_refuse(fn, ud, &err);
     return;
   }

@@ -130,7 +130,8 @@ typedef struct tm_begin {
 /* Starts a conversation and runs its first turn; answers with the turn. */
 TM_API void tm_conversation_begin(tm_host *host, const tm_begin *begin, tm_reply_fn fn, void *ud);
 
-/* Answers the prompt a conversation waits at. `input_json` is a JSON string or object. */
+/* Answers the prompt a conversation waits at. `input_json` is a JSON string or object. One that
+ * waits for something else refuses it (TM_ECONFLICT), as one that is over does. */
 TM_API void tm_message_send(tm_host *host, const char *tenant, const char *conversation_id,
                             const char *input_json, const char *idempotency_key, tm_reply_fn fn,
                             void *ud);
@@ -161,6 +162,60 @@ TM_API void tm_conversation_list(tm_host *host, const tm_filter *filter, tm_repl
 TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const char *conversation_id,
                                      int steps, const char *checkpoint_id, int force,
                                      tm_reply_fn fn, void *ud);
+
+/* ---- steering: answered with the turn ---- */
+
+/* What is over refuses all of these but tm_conversation_cancel (TM_ECONFLICT). The structs are
+ * zero-initialised with TM_..._INIT; `tenant` NULL: "default"; an idempotency key holds as for
+ * tm_message_send. */
+
+typedef struct tm_command {
+  size_t size;
+  const char *tenant, *conversation_id;
+  const char *command;         /* "back", "skip", "cancel", "restart", "help" or "correct" */
+  const char *name;            /* correct: which answer that was given before; else NULL */
+  const char *input_json;      /* correct: what it should have been, string or object; else NULL */
+  const char *idempotency_key; /* NULL: none */
+} tm_command;
+#define TM_COMMAND_INIT TM_INIT(tm_command)
+/* What its user says about the conversation instead of answering; the flow says what it allows. */
+TM_API void tm_conversation_command(tm_host *host, const tm_command *command, tm_reply_fn fn,
+                                    void *ud);
+
+typedef struct tm_approval {
+  size_t size;
+  const char *tenant, *conversation_id;
+  int approved;
+  const char *comment;         /* why, at most 4096 bytes; NULL: none */
+  const char *role, *user_id;  /* who decides; NULL: not known */
+  const char *idempotency_key; /* NULL: none */
+} tm_approval;
+#define TM_APPROVAL_INIT TM_INIT(tm_approval)
+/* Decides what a conversation waits for somebody to approve. */
+TM_API void tm_conversation_approve(tm_host *host, const tm_approval *approval, tm_reply_fn fn,
+                                    void *ud);
+
+typedef struct tm_event {
+  size_t size;
+  const char *tenant, *conversation_id;
+  const char *name;            /* at most 64 bytes */
+  const char *data_json;       /* any JSON value; NULL: none */
+  const char *idempotency_key; /* NULL: none */
+} tm_event;
+#define TM_EVENT_INIT TM_INIT(tm_event)
+/* Tells a conversation what has happened outside. */
+TM_API void tm_conversation_event(tm_host *host, const tm_event *event, tm_reply_fn fn, void *ud);
+
+/* A paused conversation takes no answers and its deadlines stand still until it is resumed. */
+TM_API void tm_conversation_pause(tm_host *host, const char *tenant, const char *conversation_id,
+                                  tm_reply_fn fn, void *ud);
+TM_API void tm_conversation_resume(tm_host *host, const char *tenant, const char *conversation_id,
+                                   tm_reply_fn fn, void *ud);
+
+/* Ends it as it stands, after the turn that runs, whatever its flow says; answers with the turn
+ * that ended it also when it is over. */
+TM_API void tm_conversation_cancel(tm_host *host, const char *tenant, const char *conversation_id,
+                                   tm_reply_fn fn, void *ud);
 
 /* ---- sessions ---- */
 

@@ -227,6 +227,13 @@ local function stopped(run, err)
   return go(run, next_step)
 end
 
+local function kind_of(turn)
+  local kind = kinds[turn.kind]
+  if kind then return kind end
+  error(fault.new("turn.unsupported", ("a turn of the kind '%s' is not supported yet")
+    :format(tostring(turn.kind)), { status = "unsupported", turn = true }), 0)
+end
+
 ---@class tidemill.Program
 ---@field run fun() in a coroutine of its own
 ---@field crashed fun(err: any) it raised: a fault of the runtime, or of what came in
@@ -241,8 +248,9 @@ function M.prepare(id, turn)
   local run
   return {
     run = function()
+      local kind = kind_of(turn)
       run = new_run(id, turn)
-      return kinds[turn.kind](run)
+      return kind(run)
     end,
     crashed = function(err) execution.fail_turn(id, err) end,
     stopped = function(err)

@@ -179,9 +179,10 @@ function Host:turn(kind, given, stop)
   local record = self.record
   self.last_id = self.last_id + 1
   self.turn_id, self.ended = self.last_id, nil
-  self.running = kind == "resume" and self.unfinished or { input = given }
+  self.running = kind == "resume" and self.unfinished or { input = given, kind = kind }
   task.dispatch(self.turn_id, "turn", {
-    kind = kind, conversation_id = "c1", tenant = "default", session_id = "s1", system = "shop",
+    kind = kind, began_as = self.running.kind,
+    conversation_id = "c1", tenant = "default", session_id = "s1", system = "shop",
     flow_id = self.flow_id or "main", version = "v1", status = record.status, step = record.step,
     revision = #self.rows, created = 1, now = self.now, input = copy(self.running.input),
     state = copy(record.state or {}), runtime = copy(record.runtime or {}),
@@ -205,6 +206,11 @@ end
 
 function Host:wake()
   return self:turn("wake")
+end
+
+---@param kind "command"|"approval"|"event"|"pause"|"unpause"
+function Host:signal(kind, given)
+  return self:turn(kind, given == nil and json.null or given)
 end
 
 ---The host dies: what runs is forgotten, only rows stay.

@@ -103,6 +103,17 @@ describe("a conversation", function()
       { host:start().error.code, host.ended.error.status })
   end)
 
+  it("refuses a kind of turn that it does not know, and leaves everything as it was", function()
+    load_flow(SHOP, SHOP_FLOW)
+    host:start()
+    local rows = #host.rows
+    local turn = host:signal("nonsense", { command = "back" })
+    assert.same({ "fail", "turn.unsupported", "unsupported" },
+      { turn.kind, turn.error.code, turn.error.status })
+    assert.equal(rows, #host.rows)
+    assert.equal("Green", host:send("Green").state.colour)
+  end)
+
   it("keeps variables, each conversation its own", function()
     load_flow(SHOP, SHOP_FLOW .. [[variables = { list = { 1 }, n = 5, empty = tm.array {},
       limit = { type = "integer", default = 3 }, later = { type = "text" } },]])

@@ -1,0 +1,261 @@
+/* Steering through the public library: what a wrong call is told, what is over or unknown, and
+ * cancelling. What commands and signals mean to a flow is the runtime's (tests/lua). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "asks.h"
+#include "tests/provoke.h"
+
+static char dir[] = "/tmp/tidemill-steering-XXXXXX";
+static const char none[] = "01890000-0000-7000-8000-000000000000";
+static asks all = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+static tm_host *host;
+
+/* ---- a host ---- */
+
+static void write_file(const char *name, const char *text) {
+  char path[128];
+  (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+  FILE *f = fopen(path, "w");
+  assert_non_null(f);
+  assert_true(fputs(text, f) >= 0);
+  assert_int_equal(fclose(f), 0);
+}
+
+static int open_host(void **state) {
+  char path[128], scripts[128], store[192];
+  (void)state;
+  if (mkdtemp(dir) == NULL) return -1;
+  (void)snprintf(path, sizeof(path), "%s/desk", dir);
+  if (mkdir(path, 0700) != 0) return -1;
+  write_file("config.yaml", "log:\n  level: error\n");
+  write_file("desk/init.lua",
+             "local tm = require 'tidemill'\n"
+             "return tm.system { name = 'desk', agents = {}, flows = { tm.ConversationFlow {\n"
+             "  flow_id = 'ask', start_step = 'ask', steps = { tm.ConversationStep {\n"
+             "    step_id = 'ask', step_type = 'user_input', prompt = 'So?', save_as = 'said',\n"
+             "    input_schema = { type = 'text', required = true }, next_steps = { 'ask' }\n"
+             "  } } } } }\n");
+  (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
+  (void)snprintf(scripts, sizeof(scripts), "scripts=%s", dir);
+  (void)snprintf(store, sizeof(store), "workflow_persistence.sqlite.database_path=%s/s.db", dir);
+  const char *set[] = {scripts, store, "server.workers=1", NULL};
+  tm_options o = TM_OPTIONS_INIT;
+  o.config_file = path;
+  o.set = set;
+  tm_error err;
+  if (tm_host_new(&host, &o, &err) == TM_OK && tm_host_start(host, &err) == TM_OK) return 0;
+  print_error("%s\n", err.message);
+  return -1;
+}
+
+static int close_host(void **state) {
+  char command[128];
+  (void)state;
+  tm_host_free(host);
+  (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
+  return system(command); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+}
+
+/* ---- asking ---- */
+
+static void begin(char id[40]) {
+  ask *a = ask_new(&all);
+  tm_begin b = TM_BEGIN_INIT;
+  b.system = "desk";
+  b.flow_id = "ask";
+  tm_conversation_begin(host, &b, ask_reply, a);
+  (void)ask_wait(a);
+  assert_int_equal(a->status, TM_OK);
+  (void)snprintf(id, 40, "%.36s", strstr(a->json, "\"conversation_id\":\"") + 19);
+}
+
+static ask *command(const tm_command *c) {
+  ask *a = ask_new(&all);
+  tm_conversation_command(host, c, ask_reply, a);
+  return ask_wait(a);
+}
+
+static ask *approve(const tm_approval *v) {
+  ask *a = ask_new(&all);
+  tm_conversation_approve(host, v, ask_reply, a);
+  return ask_wait(a);
+}
+
+static ask *tell(const tm_event *e) {
+  ask *a = ask_new(&all);
+  tm_conversation_event(host, e, ask_reply, a);
+  return ask_wait(a);
+}
+
+typedef void (*bare_fn)(tm_host *, const char *, const char *, tm_reply_fn, void *);
+
+static ask *bare(bare_fn fn, const char *tenant, const char *id) {
+  ask *a = ask_new(&all);
+  fn(host, tenant, id, ask_reply, a);
+  return ask_wait(a);
+}
+
+#define assert_refused(a, expected, code_text, part)                                               \
+  do {                                                                                             \
+    const ask *ask_ = (a);                                                                         \
+    if (ask_->status != (expected) || strcmp(ask_->code, code_text) != 0 ||                        \
+        strstr(ask_->message, part) == NULL)                                                       \
+      fail_msg("%d %s: %s", (int)ask_->status, ask_->code, ask_->message);                         \
+    provoke_note(code_text);                                                                       \
+  } while (0)
+
+/* ---- wrong calls ---- */
+
+static void test_wrong_commands(void **state) {
+  (void)state;
+  char id[40], long_name[66];
+  begin(id);
+  memset(long_name, 'n', sizeof(long_name));
+  long_name[65] = '\0';
+  const struct {
+    const char *command, *name, *input, *key, *code, *part;
+  } wrong[] = {
+      {NULL, NULL, NULL, NULL, "command.unknown", "\"\""},
+      {"", NULL, NULL, NULL, "command.unknown", "\"\""},
+      {"Back", NULL, NULL, NULL, "command.unknown", "known are back, skip"},
+      {"correct", NULL, NULL, NULL, "request.invalid", "wants a name and an input"},
+      {"correct", "colour", NULL, NULL, "request.invalid", "wants a name and an input"},
+      {"correct", NULL, "\"red\"", NULL, "request.invalid", "wants a name and an input"},
+      {"back", "colour", NULL, NULL, "request.invalid", "belong to the command \"correct\""},
+      {"back", NULL, "\"red\"", NULL, "request.invalid", "belong to the command \"correct\""},
+      {"correct", "", "\"red\"", NULL, "request.invalid", "name must have 1 to 64 bytes"},
+      {"correct", long_name, "\"red\"", NULL, "request.invalid", "name must have 1 to 64 bytes"},
+      {"correct", "colour", "3", NULL, "request.invalid", "a string, or an object"},
+      {"correct", "colour", "{", NULL, "json.invalid", ""},
+      {"back", NULL, NULL, "", "request.invalid", "the idempotency key"},
+  };
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+    tm_command c = TM_COMMAND_INIT;
+    c.conversation_id = id;
+    c.command = wrong[i].command;
+    c.name = wrong[i].name;
+    c.input_json = wrong[i].input;
+    c.idempotency_key = wrong[i].key;
+    assert_refused(command(&c), TM_EINVAL, wrong[i].code, wrong[i].part);
+  }
+  tm_command old = {.size = sizeof(old) - 1, .conversation_id = id, .command = "back"};
+  assert_refused(command(&old), TM_EINVAL, "options.size", "TM_COMMAND_INIT");
+}
+
+static void test_wrong_approvals(void **state) {
+  (void)state;
+  char id[40], comment[4098];
+  begin(id);
+  memset(comment, 'c', sizeof(comment));
+  comment[4097] = '\0';
+  tm_approval a = TM_APPROVAL_INIT;
+  a.conversation_id = id;
+  a.comment = comment;
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "4096 bytes of UTF-8, this one has");
+  a.comment = "\xff";
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "comment");
+  a.comment = NULL;
+  a.role = "";
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "role must have 1 to 64 bytes");
+  a.role = "boss\n";
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "role has a control character");
+  a.role = "boss";
+  a.user_id = "";
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "user_id must have 1 to 128 bytes");
+  a.size = 3;
+  assert_refused(approve(&a), TM_EINVAL, "options.size", "TM_APPROVAL_INIT");
+}
+
+static void test_wrong_events(void **state) {
+  (void)state;
+  char id[40];
+  begin(id);
+  tm_event e = TM_EVENT_INIT;
+  e.conversation_id = id;
+  assert_refused(tell(&e), TM_EINVAL, "request.invalid", "name must have 1 to 64 bytes");
+  e.name = "paid";
+  e.data_json = "{\"a\":1,\"a\":2}";
+  assert_refused(tell(&e), TM_EINVAL, "json.invalid", "");
+  e.data_json = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]";
+  assert_refused(tell(&e), TM_EINVAL, "json.depth", "");
+  e.size = 3;
+  assert_refused(tell(&e), TM_EINVAL, "options.size", "TM_EVENT_INIT");
+}
+
+/* ---- what is unknown, of others, or over ---- */
+
+static ask *steer(int which, const char *tenant, const char *id) {
+  static const bare_fn plain[] = {tm_conversation_pause, tm_conversation_resume,
+                                  tm_conversation_cancel};
+  if (which < 3) return bare(plain[which], tenant, id);
+  tm_command c = TM_COMMAND_INIT;
+  tm_approval v = TM_APPROVAL_INIT;
+  tm_event e = TM_EVENT_INIT;
+  c.tenant = v.tenant = e.tenant = tenant;
+  c.conversation_id = v.conversation_id = e.conversation_id = id;
+  c.command = "back";
+  e.name = "paid";
+  return which == 3 ? command(&c) : which == 4 ? approve(&v) : tell(&e);
+}
+
+static void test_unknown(void **state) {
+  (void)state;
+  char id[40];
+  begin(id);
+  for (int i = 0; i < 6; i++) {
+    assert_refused(steer(i, NULL, none), TM_ENOTFOUND, "conversation.not_found", none);
+    assert_refused(steer(i, NULL, "paper"), TM_ENOTFOUND, "conversation.not_found", "paper");
+    assert_refused(steer(i, NULL, NULL), TM_ENOTFOUND, "conversation.not_found", "");
+    assert_refused(steer(i, "others", id), TM_ENOTFOUND, "conversation.not_found", id);
+    assert_refused(steer(i, "", id), TM_EINVAL, "request.invalid", "tenant");
+  }
+}
+
+static void test_cancel(void **state) {
+  (void)state;
+  char id[40];
+  begin(id);
+  ask *first = bare(tm_conversation_cancel, NULL, id);
+  assert_int_equal(first->status, TM_OK);
+  assert_non_null(strstr(first->json, "\"status\":\"cancelled\""));
+  assert_non_null(strstr(first->json, "\"prompt\":null"));
+  ask *again = bare(tm_conversation_cancel, NULL, id);
+  assert_int_equal(again->status, TM_OK);
+  assert_string_equal(first->json, again->json);
+  for (int i = 0; i < 6; i++)
+    if (i != 2)
+      assert_refused(steer(i, NULL, id), TM_ECONFLICT, "conversation.finished", "cancelled");
+}
+
+static void test_host_that_does_not_run(void **state) {
+  (void)state;
+  tm_error err;
+  tm_host *running = host;
+  char path[128];
+  tm_options o = TM_OPTIONS_INIT;
+  (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
+  o.config_file = path;
+  assert_int_equal(tm_host_new(&host, &o, &err), TM_OK);
+  for (int i = 0; i < 6; i++)
+    assert_refused(steer(i, NULL, none), TM_EUNAVAILABLE, "host.stopping", "not been started");
+  tm_host_free(host);
+  host = running;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_wrong_commands), cmocka_unit_test(test_wrong_approvals),
+      cmocka_unit_test(test_wrong_events),   cmocka_unit_test(test_unknown),
+      cmocka_unit_test(test_cancel),         cmocka_unit_test(test_host_that_does_not_run),
+  };
+  int failed = cmocka_run_group_tests(tests, open_host, close_host);
+
+  return failed + (int)asks_end(&all);
+}
