@@ -53,3 +53,4 @@ for round in $(seq "$rounds"); do
   bench/codec.sh "$dir/turns" "$dir" "$seconds"
   bench/postgres.sh "$dir/turns" "$dir" "$seconds"
 done
+tests/servers.sh bench/bytes.sh "$dir/turns" "$dir" "$seconds" # no times: once is enough

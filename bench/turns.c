@@ -3,6 +3,8 @@
  *   turns throughput DB SECONDS [IDS]   10,000 conversations, 64 turns at work at once
  *   turns latency DB TURNS              one at a time
  *   turns length DB                     CPU of a turn after 10 and after 10,000 steps
+ *   turns grow DB TURNS [ID]            so many turns of one conversation, a new one without an ID;
+ *                                       prints its id and the bytes written
  *   turns memory DB WORKERS             start, and what the process holds when all workers have run
  *
  * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. In the
@@ -26,6 +28,7 @@ typedef struct bench {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   int running;       /* requests under way, guarded by lock */
+  int wanted;        /* conversations to begin */
   atomic_int next;   /* the next conversation to begin */
   atomic_long turns; /* finished */
   atomic_bool stop;
@@ -48,12 +51,14 @@ static double now_us(clockid_t clock) {
   return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
+/* What was handed to write(2) and its like: the kernel's other figure, write_bytes, is of whole
+ * folios, which may be many pages. */
 static long long written_bytes(void) {
   char line[128];
   long long n = 0;
   FILE *f = fopen("/proc/self/io", "r");
   while (f != NULL && fgets(line, sizeof(line), f) != NULL)
-    (void)sscanf(line, "write_bytes: %lld", &n);
+    (void)sscanf(line, "wchar: %lld", &n);
   if (f != NULL) (void)fclose(f);
   return n;
 }
@@ -84,7 +89,7 @@ static void on_begun(void *ud, const tm_reply *r) {
 }
 
 static void begin_next(bench *b) {
-  if (atomic_fetch_add(&b->turns, 1) >= CONVERSATIONS) {
+  if (atomic_fetch_add(&b->turns, 1) >= b->wanted) {
     finished(b);
     return;
   }
@@ -142,11 +147,16 @@ static void open_host(bench *b, const char *db, const char *workers) {
   if (tm_host_start(b->host, &err) != TM_OK) die("start", &err);
 }
 
-static void fill(bench *b) {
+static void begin_all(bench *b, int wanted) {
+  b->wanted = wanted;
   b->running = AT_ONCE;
   for (int i = 0; i < AT_ONCE; i++)
     begin_next(b);
   wait_all(b);
+}
+
+static void fill(bench *b) {
+  begin_all(b, CONVERSATIONS);
 }
 
 static void throughput(bench *b, double seconds, const char *ids_file) {
@@ -173,7 +183,7 @@ static void throughput(bench *b, double seconds, const char *ids_file) {
   double turns = (double)atomic_load(&b->turns);
   cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
   tm_host_stop(b->host, 5000); /* a final checkpoint counts */
-  printf("library: %.0f turns/s, %.0f bytes written per turn, %.1f us CPU per turn\n",
+  printf("library: %.0f turns/s, %.0f bytes written per turn by the host, %.1f us CPU per turn\n",
          turns / wall * 1e6, (double)(written_bytes() - bytes) / turns, cpu / turns);
 }
 
@@ -204,6 +214,19 @@ static void latency(bench *b, int turns) {
   qsort(us, (size_t)turns, sizeof(*us), by_value);
   printf("latency: median %.0f us of a single turn\n", us[turns / 2]);
   free(us);
+}
+
+static void grow(bench *b, int turns, const char *id) {
+  atomic_store(&b->stop, true);
+  if (id != NULL)
+    (void)snprintf(b->ids[0], sizeof(b->ids[0]), "%s", id);
+  else
+    begin_all(b, 1);
+  long long bytes = written_bytes();
+  for (int i = 0; i < turns; i++)
+    send_one(b);
+  tm_host_stop(b->host, 5000); /* a final checkpoint counts */
+  printf("%s %lld\n", b->ids[0], written_bytes() - bytes);
 }
 
 static long resident_kib(void) {
@@ -261,8 +284,8 @@ static void length(bench *b) {
 
 int main(int argc, char **argv) {
   if (argc < 3) {
-    fprintf(stderr,
-            "usage: turns throughput|latency|length|memory DB [SECONDS|TURNS|WORKERS] [IDS]\n");
+    fprintf(stderr, "usage: turns throughput|latency|length|grow|memory DB [SECONDS|TURNS|WORKERS] "
+                    "[IDS|ID]\n");
     return 2;
   }
   bench b = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -276,6 +299,8 @@ int main(int argc, char **argv) {
     throughput(&b, argc > 3 ? atof(argv[3]) : 5, argc > 4 ? argv[4] : NULL);
   else if (strcmp(argv[1], "latency") == 0)
     latency(&b, argc > 3 ? atoi(argv[3]) : 500);
+  else if (strcmp(argv[1], "grow") == 0)
+    grow(&b, argc > 3 ? atoi(argv[3]) : 500, argc > 4 ? argv[4] : NULL);
   else
     length(&b);
   tm_host_free(b.host);

@@ -10,7 +10,7 @@ run="gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libuv1-dev libcurl4-openssl-d
   libmimalloc-dev"
 test="libcmocka-dev lua-busted sqlite3 redis-server postgresql util-linux curl procps"
 lint="clang clang-format clang-tidy cppcheck lua-check libclang-rt-14-dev shellcheck"
-bench="wrk redis-server postgresql"
+bench="wrk redis-server postgresql procps"
 
 say() { printf '%s\n' "$*" >&2; }
 
