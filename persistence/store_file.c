@@ -30,6 +30,7 @@ void tm__file_disconnect(tm_store_conn *c) {
   if (c == NULL) return;
   tm__file_index_close(c);
   tm__buf_free(&c->group);
+  tm__buf_free(&c->old);
   tm__buf_free(&c->frame);
   tm__buf_free(&c->text);
   free(c);

@@ -100,6 +100,7 @@ struct tm_store_conn {
   tm_file_index index;
   tm_file_redo redo; /* as the index says, between begin and finish */
   tm_buf group;      /* what the redo log will get */
+  tm_buf old;        /* what takes it back from the small files */
   size_t ops;
   tm_buf frame, text; /* scratch */
 };

@@ -37,7 +37,9 @@ static bool write_op(int fd, const tm_file_op *op) {
 
 static tm_status change_file(char *path, const tm_file_op *op, tm_error *err) {
   if (op->kind == TM_FILE_REMOVE)
-    return unlink(path) == 0 || errno == ENOENT ? TM_OK : tm__disk_fail(err, "remove", path);
+    return unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR
+               ? TM_OK
+               : tm__disk_fail(err, "remove", path);
   int fd = open_to_write(path);
   bool ok = fd >= 0 && write_op(fd, op);
   tm_status status = ok ? TM_OK : tm__disk_fail(err, "write", path);
@@ -58,7 +60,7 @@ tm_status tm__file_sync_path(tm_slice path, tm_error *err) {
   char *name = tm__slice_dup(path);
   if (name == NULL) return tm__fail_memory(err, "the store's path");
   int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  bool ok = fd >= 0 ? fsync(fd) == 0 : errno == ENOENT;
+  bool ok = fd >= 0 ? fsync(fd) == 0 : errno == ENOENT || errno == ENOTDIR;
   tm_status status = ok ? TM_OK : tm__disk_fail(err, "sync", name);
   if (fd >= 0) (void)close(fd);
   free(name);

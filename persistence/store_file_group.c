@@ -162,8 +162,49 @@ static void shorten_logs(tm_store_conn *c) {
   }
 }
 
-/* The redo log has the group. When the rest fails, what was only appended can be taken back; once a
- * small file was changed the group stays, and is done by whoever comes next. */
+/* What the small files have that the group is going to write, as ops that put it back. */
+static tm_status note_old(tm_store_conn *c, tm_error *err) {
+  tm_file_op op;
+  tm_status status = TM_OK;
+  if (c->old.cap > LARGE) tm__buf_free(&c->old);
+  tm__buf_clear(&c->old);
+  for (size_t at = 0; status == TM_OK && tm__file_op_next(ops_of(c), &at, &op);) {
+    if (op.kind != TM_FILE_PUT) continue;
+    tm__file_path(&c->text, c->store, &op.name);
+    if (!tm__buf_ok(&c->text)) return tm__fail_memory(err, "the store's path");
+    bool there = access(c->text.ptr, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+    if (!there) op.kind = TM_FILE_REMOVE;
+    size_t begun = tm__file_op_begin(&c->old, &op);
+    if (there) status = tm__file_small_read(c->text.ptr, &c->old, err);
+    tm__file_op_end(&c->old, begun);
+  }
+  return status == TM_OK && !tm__buf_ok(&c->old) ? tm__fail_memory(err, "a small file") : status;
+}
+
+/* For good, before the redo log forgets the group. */
+static bool put_back(tm_store_conn *c) {
+  tm_file_op op;
+  for (size_t at = 0; tm__file_op_next(tm__buf_view(&c->old), &at, &op);) {
+    if (tm__file_apply_to_file(c->store, &op, NULL) != TM_OK) return false;
+    tm__file_path(&c->text, c->store, &op.name);
+    if (!tm__buf_ok(&c->text)) return false;
+    if (tm__file_sync_path(tm__buf_view(&c->text), NULL) != TM_OK) return false;
+    *strrchr(c->text.ptr, '/') = '\0';
+    if (tm__file_sync_folder(c->text.ptr, NULL) != TM_OK) return false;
+  }
+  return true;
+}
+
+static bool has_commits_only(const tm_store_conn *c) {
+  tm_file_op op;
+  for (size_t at = 0; tm__file_op_next(ops_of(c), &at, &op);)
+    if (op.kind != TM_FILE_APPEND && op.kind != TM_FILE_PUT) return false;
+  return true;
+}
+
+/* The redo log has the group. When the rest fails, a commit is taken back: its client is told that
+ * nothing happened. What was removed, or written over rows, stays, and is done by whoever comes
+ * next. */
 static tm_status settle(tm_store_conn *c, const tm_file_redo *before, tm_error *err) {
   size_t appends = 0, others = 0;
   tm_status status = apply_to_files(c, true, &appends, err);
@@ -174,7 +215,7 @@ static tm_status settle(tm_store_conn *c, const tm_file_redo *before, tm_error *
     if (switched || tm__file_redo_is_full(&c->redo)) tm__file_drain_want(c->store);
     return TM_OK;
   }
-  if (others == 0) {
+  if (others == 0 || (has_commits_only(c) && put_back(c))) {
     tm__file_redo_cancel(c->store, before, &c->redo);
     shorten_logs(c);
   }
@@ -184,7 +225,8 @@ static tm_status settle(tm_store_conn *c, const tm_file_redo *before, tm_error *
 static tm_status make_durable(tm_store_conn *c, tm_error *err) {
   tm_file_redo before = c->redo;
   if (!tm__buf_ok(&c->group)) return tm__fail_memory(err, "a group of commits");
-  tm_status status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
+  tm_status status = note_old(c, err);
+  if (status == TM_OK) status = tm__file_redo_append(c->store, &c->redo, &c->group, c->ops, err);
   if (status != TM_OK) return status;
   status = tm__file_meta_write(c, &c->redo, err);
   if (status == TM_OK) return settle(c, &before, err);

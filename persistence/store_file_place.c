@@ -70,7 +70,7 @@ int64_t tm__file_read_all(int fd, void *out, size_t size, int64_t at) {
 }
 
 tm_status tm__file_sync_folder(const char *path, tm_error *err) {
-  if (tm__disk_sync_folder(path) || errno == ENOENT) return TM_OK;
+  if (tm__disk_sync_folder(path) || errno == ENOENT || errno == ENOTDIR) return TM_OK;
   return tm__disk_fail(err, "sync the folder", path);
 }
 

@@ -5,6 +5,7 @@
 #include <ftw.h>
 
 #include "core/json.h"
+#include "persistence/store_file.h"
 
 /* ---- what a person finds ---- */
 
@@ -541,6 +542,68 @@ static void rewritten_rows_keep_their_ids(void **state) {
   assert_int_equal(inspect(fx, true).errors, 0);
 }
 
+/* ---- a small file that cannot be written ---- */
+
+static path folder_of_session(const fixture *fx, const char *session) {
+  tm_buf b = {0};
+  path p;
+  tm__file_path(&b, fx->store,
+                &(tm_file_name){TM_FILE_SESSION, TM_S("default"), tm__slice(session)});
+  (void)snprintf(p.text, sizeof(p.text), "%.*s", (int)(strrchr(b.ptr, '/') - b.ptr), b.ptr);
+  tm__buf_free(&b);
+  return p;
+}
+
+static tm_status see_end(void *ud, const tm_session *session) {
+  *(int64_t *)ud = session->ended;
+  return TM_OK;
+}
+
+static void nothing_happened(fixture *fx) {
+  tm_head none;
+  int64_t ended = 0;
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+  assert_int_equal(fx->backend->head(fx->reader, tm__slice(nth(2).text), &none, &fx->err),
+                   TM_ENOTFOUND);
+  assert_ok(
+      fx, fx->backend->session(fx->reader, TM_S("default"), TM_S("s1"), see_end, &ended, &fx->err));
+  assert_int_equal(ended, 7);
+  assert_int_equal(
+      fx->backend->session(fx->reader, TM_S("default"), TM_S("s2"), see_end, &ended, &fx->err),
+      TM_ENOTFOUND);
+}
+
+/* A turn, a start that opens a session again, and one whose session cannot be made: who was told
+ * that it failed tries again, and must not find it done. */
+static void what_was_refused_does_not_come_back(void **state) {
+  fixture *fx = *state;
+  const tm_session made = {.created = fx->now, .look_at = fx->now + 1};
+  int64_t first = turn(fx, nth(1).text, 0, 0, "{}");
+  assert_ok(fx,
+            fx->backend->session_put(
+                fx->writer, &(tm_session){.tenant = TM_S("default"), .id = TM_S("s1"), .ended = 7},
+                &fx->err));
+  path obstacle = folder_of_session(fx, "s2");
+  set_content(obstacle.text, "", 0);
+  tm_row row = row_of(fx, first, "{}"), start = row_of(fx, 0, "{}");
+  tm_commit turned = commit_of(fx, nth(1).text, 1, &row);
+  tm_commit again = commit_of(fx, nth(2).text, 0, &start);
+  tm_commit started = commit_of(fx, nth(3).text, 0, &start);
+  set_text(started.head.session, sizeof(started.head.session), "s2");
+  again.session = started.session = &made;
+  tm_commit *items[] = {&turned, &again, &started};
+  assert_int_equal(fx->backend->commit(fx->writer, items, 3, &fx->err), TM_EUNAVAILABLE);
+  assert_int_equal(unlink(obstacle.text), 0);
+  assert_ok(fx, fx->backend->probe(fx->writer, &fx->err));
+  nothing_happened(fx);
+  fixture_close(fx);
+  drop_index(fx);
+  fixture_open(fx);
+  nothing_happened(fx);
+  assert_int_equal(inspect(fx, true).errors, 0);
+  assert_int_equal(fx->backend->commit(fx->writer, items, 3, &fx->err), TM_OK);
+}
+
 int main(void) {
   const struct CMUnitTest cases[] = {
       FILE_CASE(logs_are_lines_of_json),
@@ -562,6 +625,7 @@ int main(void) {
       FILE_CASE(foreign_and_newer_folders_are_left_alone),
       FILE_CASE(a_folder_that_is_moved_is_noticed),
       FILE_CASE(rewritten_rows_keep_their_ids),
+      FILE_CASE(what_was_refused_does_not_come_back),
   };
   return cmocka_run_group_tests_name("file", cases, NULL, NULL);
 }
