@@ -289,9 +289,10 @@ tm_status tm__file_catch_up(tm_store_conn *c, tm_error *err);
 /* ---- drain ---- */
 void tm__file_drain_want(tm_store *s); /* in the background */
 void tm__file_drain_stop(tm_store *s);
-/* Everything that the redo log `file` holds is durable elsewhere, and it is free; not if others
- * write into it meanwhile. One thread at a time. */
-tm_status tm__file_drain(tm_store_conn *c, int file, tm_error *err);
+/* Everything that the redo log `file` holds is durable elsewhere, and it is free; not if it is the
+ * one that is written, unless nobody but the caller has the store open (`alone`). One thread at a
+ * time. */
+tm_status tm__file_drain(tm_store_conn *c, int file, bool alone, tm_error *err);
 
 /* ---- the members of tm_store_backend ---- */
 tm_status tm__file_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);

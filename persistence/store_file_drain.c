@@ -125,8 +125,10 @@ static tm_status sync_all(const tm_store *s, const gathered *g, tm_error *err) {
   return status;
 }
 
-/* The index has it all, and survives a power cut: with this one commit, since it writes one log. */
-static tm_status sync_index(tm_store_conn *c, int file, const gathered *g, bool *others,
+/* The index has it all, and survives a power cut: with this one commit, since it writes one log.
+ * *others: the file is still needed. One that has become the one that is written meanwhile is not
+ * taken from its writers, who may have no other, unless nobody writes. */
+static tm_status sync_index(tm_store_conn *c, int file, bool alone, const gathered *g, bool *others,
                             tm_error *err) {
   tm_file_redo redo;
   errno = 0;
@@ -135,7 +137,7 @@ static tm_status sync_index(tm_store_conn *c, int file, const gathered *g, bool 
   tm_status status = tm__file_begin(c, err);
   if (status == TM_OK) {
     redo = c->redo;
-    *others = redo.file == file && redo.seq != g->last;
+    *others = redo.file == file && (!alone || redo.seq != g->last);
     if (redo.file == file && !*others) redo = (tm_file_redo){.file = -1, .seq = redo.seq};
     status = tm__file_meta_write(c, &redo, err);
     if (status == TM_OK)
@@ -162,19 +164,20 @@ static tm_status set_free(tm_store_conn *c, int file, int64_t first, tm_error *e
   return tm__file_finish(c, status, err);
 }
 
-static tm_status drain(tm_store_conn *c, int file, int64_t first, gathered *g, tm_error *err) {
+static tm_status drain(tm_store_conn *c, int file, int64_t first, bool alone, gathered *g,
+                       tm_error *err) {
   bool others = false;
   tm_status status = for_each_op(c, file, first, g, gather, err);
   if (status == TM_OK) {
     status = sync_all(c->store, g, err);
     c->store->again = c->store->again || status != TM_OK;
   }
-  if (status == TM_OK) status = sync_index(c, file, g, &others, err);
+  if (status == TM_OK) status = sync_index(c, file, alone, g, &others, err);
   if (status == TM_OK) status = tm__file_sync_folder(c->store->root, err); /* the index's names */
   return status == TM_OK && !others ? set_free(c, file, first, err) : status;
 }
 
-tm_status tm__file_drain(tm_store_conn *c, int file, tm_error *err) {
+tm_status tm__file_drain(tm_store_conn *c, int file, bool alone, tm_error *err) {
   gathered g = {0};
   bool io = false;
   int64_t first = tm__file_redo_first(c->store, file, &io);
@@ -183,7 +186,7 @@ tm_status tm__file_drain(tm_store_conn *c, int file, tm_error *err) {
   tm_status status = c->store->again ? write_all_again(c, err) : TM_OK;
   if (status == TM_OK) {
     c->store->again = false;
-    status = drain(c, file, first, &g, err);
+    status = drain(c, file, first, alone, &g, err);
   }
   tm__map_free(&g.files);
   tm__map_free(&g.folders);
@@ -198,7 +201,7 @@ static bool drain_idle(tm_store *s) {
   if (tm__file_meta_read(s->keeper, &redo, NULL) != TM_OK) return false;
   bool ok = true;
   for (int i = 0; i < 2; i++)
-    if (i != redo.file) ok = tm__file_drain(s->keeper, i, NULL) == TM_OK && ok;
+    if (i != redo.file) ok = tm__file_drain(s->keeper, i, false, NULL) == TM_OK && ok;
   return ok;
 }
 

@@ -340,6 +340,6 @@ tm_status tm__file_recover_store(tm_store *s, tm_error *err) {
     status = repeat(s->keeper, &l, err);
   }
   for (int i = 0; status == TM_OK && i < l.count; i++)
-    status = tm__file_drain(s->keeper, l.file[i], err);
+    status = tm__file_drain(s->keeper, l.file[i], true, err);
   return status;
 }

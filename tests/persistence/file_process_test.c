@@ -224,6 +224,25 @@ static void a_group_that_begins_a_file_is_found(void **state) {
   assert_int_equal(head_of(fx, nth(1).text).revision, 3);
 }
 
+/* The writers may change to a file just when it is looked at to be freed. */
+static void a_redo_log_that_is_written_stays(void **state) {
+  fixture *fx = *state;
+  tm_store_conn *c = fx->store->keeper;
+  tm_file_redo before, after;
+  bool io = false;
+  (void)turn(fx, nth(1).text, 0, 0, "{}");
+  assert_ok(fx, tm__file_meta_read(c, &before, &fx->err));
+  assert_ok(fx, tm__file_drain(c, before.file, false, &fx->err));
+  assert_ok(fx, tm__file_meta_read(c, &after, &fx->err));
+  assert_int_equal(after.file, before.file);
+  assert_true(after.upto < before.seq);
+  assert_int_equal(tm__file_redo_first(fx->store, before.file, &io), before.first);
+  (void)turn(fx, nth(2).text, 0, 0, "{}");
+  fixture_close(fx);
+  fixture_open(fx);
+  assert_int_equal(head_of(fx, nth(2).text).revision, 1);
+}
+
 static void claim_and_die(fixture *fx) {
   fixture_open(fx);
   tm_commit c = commit_of(fx, nth(1).text, 0, NULL);
@@ -338,6 +357,7 @@ int main(void) {
       PATIENT_CASE(threads_count_together),
       PATIENT_CASE(the_next_one_finishes_what_another_began),
       PATIENT_CASE(a_group_that_begins_a_file_is_found),
+      PATIENT_CASE(a_redo_log_that_is_written_stays),
       PATIENT_CASE(a_turn_writes_the_same_in_a_long_conversation),
       PATIENT_CASE(a_conversation_is_opened_at_its_end),
       PATIENT_CASE(a_new_index_reads_ends),
