@@ -43,6 +43,8 @@ static char *script_config(const tm_config *c, const tm_keyring *keys) {
                        tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
   tm__json_member_int(&b, "checkpoint_interval_ms",
                       tm__config_ms(c, "workflow_persistence.general.checkpoint_interval"));
+  tm__json_member_bool(&b, "persist_state",
+                       tm__config_bool(c, "orchestrator.persistence_config.auto_save"));
   tm__json_member_bool(&b, "compress", tm__host_compresses(c));
   tm__json_member_bool(&b, "seal", tm__host_seals(c));
   tm__json_member_bool(&b, "can_seal", tm__keyring_can_seal(keys));

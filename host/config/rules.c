@@ -1,6 +1,7 @@
 /* rules.c - what must hold between keys. Runs when every single value is good. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -45,33 +46,82 @@ static void agree_on_wal(tm_loader *l) {
 
 /* ---- names for the same setting ---- */
 
-static const tm_slot *first_given(tm_loader *l, const char *const *paths, size_t *which) {
-  for (size_t i = 0; paths[i] != NULL; i++) {
-    *which = i;
-    if (slot(l, paths[i])->origin != NULL) return slot(l, paths[i]);
-  }
-  return NULL;
+/* Which of two sources wins; 0: the default. */
+static int strength(const tm_slot *s) {
+  static const char *const sources[] = {"file:", "env file ", "env ", "set"};
+  for (int i = 0; s->origin != NULL && i < 4; i++)
+    if (strncmp(s->origin, sources[i], strlen(sources[i])) == 0) return i + 1;
+  return 0;
 }
 
-/* What `paths` (up to a NULL) mean is one number, whoever of them is given. */
+/* The one of the strongest source; NULL: all have their defaults. */
+static const tm_slot *strongest(tm_loader *l, const char *const *paths, size_t *which) {
+  const tm_slot *found = NULL;
+  for (size_t i = 0; paths[i] != NULL; i++) {
+    const tm_slot *s = slot(l, paths[i]);
+    if (strength(s) <= (found != NULL ? strength(found) : 0)) continue;
+    *which = i;
+    found = s;
+  }
+  return found;
+}
+
+static void contradiction(tm_loader *l, const char *path, const char *given) {
+  char here[PLACE_SIZE], there[PLACE_SIZE];
+  place_of(l, slot(l, path), here);
+  place_of(l, slot(l, given), there);
+  tm__load_problem(l, here, "%s contradicts %s in %s, which means the same; remove one", path,
+                   given, there);
+}
+
+/* No list. */
+static void adopt(tm_loader *l, tm_slot *to, const tm_slot *from) {
+  tm_value copy = from->value;
+  char *origin = strdup(from->origin);
+  if (copy.text != NULL) copy.text = strdup(copy.text);
+  if (origin == NULL || (copy.text == NULL && from->value.text != NULL)) {
+    l->no_memory = true;
+    free(origin);
+    free(copy.text);
+    return;
+  }
+  tm__value_free(&to->value);
+  free(to->origin);
+  *to = (tm_slot){copy, origin};
+}
+
+/* What `paths` (up to a NULL) mean is one value, whoever of them is given; the stronger source
+ * wins. */
 static void agree(tm_loader *l, const char *const *paths) {
   size_t which;
-  const tm_slot *given = first_given(l, paths, &which);
+  const tm_slot *given = strongest(l, paths, &which);
   for (size_t i = 0; given != NULL && paths[i] != NULL; i++) {
-    tm_slot *other = slot(l, paths[i]);
-    if (other->value.number == given->value.number) continue;
-    if (other->origin != NULL) {
-      char here[PLACE_SIZE], there[PLACE_SIZE];
-      place_of(l, other, here);
-      place_of(l, given, there);
-      tm__load_problem(l, here, "%s contradicts %s in %s, which means the same; remove one",
-                       paths[i], paths[which], there);
-    } else {
-      other->value.number = given->value.number;
-      other->origin = strdup(given->origin);
-      if (other->origin == NULL) l->no_memory = true;
-    }
+    size_t key = tm__key_find(tm__slice(paths[i]));
+    tm_slot *other = &l->config->slots[key];
+    if (tm__value_equal(&other->value, &given->value, tm__key_at(key))) continue;
+    if (strength(other) == strength(given))
+      contradiction(l, paths[i], paths[which]);
+    else
+      adopt(l, other, given);
   }
+}
+
+/* A secret is kept once, where it is forgotten later. */
+static void agree_on_secret(tm_loader *l, const char *path, const char *other_path) {
+  tm_slot *kept = slot(l, path), *other = slot(l, other_path), weaker;
+  if (other->value.text == NULL) return;
+  if (kept->value.text != NULL && strength(kept) == strength(other) &&
+      strcmp(kept->value.text, other->value.text) != 0)
+    contradiction(l, other_path, path);
+  if (strength(other) > strength(kept)) {
+    weaker = *kept;
+    *kept = *other;
+    *other = weaker;
+  }
+  if (other->value.text != NULL) explicit_bzero(other->value.text, strlen(other->value.text));
+  tm__value_free(&other->value);
+  free(other->origin);
+  other->origin = NULL;
 }
 
 static bool is_backend(tm_loader *l, const char *name) {
@@ -96,10 +146,33 @@ static void agree_on_retention(tm_loader *l) {
                                              : NULL;
   const char *const sessions[] = {RETENTION "session_ttl",
                                   "orchestrator.persistence_config.session_ttl", own, NULL};
-  const char *const checkpoints[] = {"workflow_persistence.general.max_checkpoints_per_session",
-                                     "orchestrator.persistence_config.max_checkpoints", NULL};
   agree(l, sessions);
-  agree(l, checkpoints);
+}
+
+#define PERSISTENCE "workflow_persistence."
+#define FLAT        "orchestrator.persistence_config."
+
+/* What the guide passes to the orchestrator means the same. */
+static void agree_on_flat_form(tm_loader *l) {
+  static const char *const names[][3] = {
+      {PERSISTENCE "backend", FLAT "backend", NULL}, /* first: others depend on it */
+      {PERSISTENCE "sqlite.database_path", FLAT "database_path", NULL},
+      {"workflow_persistence.file.storage_directory", FLAT "state_directory", NULL},
+      {PERSISTENCE "redis.host", FLAT "redis_host", NULL},
+      {PERSISTENCE "redis.port", FLAT "redis_port", NULL},
+      {PERSISTENCE "redis.db", FLAT "redis_db", NULL},
+      {PERSISTENCE "general.auto_checkpoint", FLAT "auto_checkpoint", NULL},
+      {PERSISTENCE "general.checkpoint_interval", FLAT "checkpoint_interval", NULL},
+      {PERSISTENCE "general.max_checkpoints_per_session", FLAT "max_checkpoints", NULL},
+      {PERSISTENCE "general.enable_encryption", FLAT "encryption", NULL},
+      {"tenants.isolation", FLAT "tenant_isolation", NULL},
+  };
+  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    agree(l, names[i]);
+  const char *compression = is_backend(l, "file") ? "workflow_persistence.file.compression"
+                                                  : PERSISTENCE "general.enable_compression";
+  agree(l, (const char *const[]){compression, FLAT "compression", NULL});
+  agree_on_secret(l, PERSISTENCE "general.encryption_key", FLAT "encryption_key");
 }
 
 /* A generated id follows it. */
@@ -189,6 +262,7 @@ static void unused_sections(tm_loader *l) {
 void tm__load_rules(tm_loader *l) {
   if (l->problem_count > 0 || l->no_memory) return;
   agree_on_wal(l);
+  agree_on_flat_form(l);
   agree_on_retention(l);
   short_prefix(l);
   different_tables(l);

@@ -106,7 +106,7 @@ function M.resolve(own, orchestrator, config)
       config.auto_checkpoint, true),
     checkpoint_interval_ms = first(duration(own.checkpoint_interval),
       duration(persistence.checkpoint_interval), config.checkpoint_interval_ms, 0),
-    persist_state = first(own.persist_state, persistence.auto_save, true),
+    persist_state = first(own.persist_state, persistence.auto_save, config.persist_state, true),
     compress = first(own.compress_state, persistence.compression, config.compress, false),
     seal = any(own.encrypt_sensitive_data, orchestrator.encryption, persistence.encryption,
       config.seal),

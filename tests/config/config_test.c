@@ -244,18 +244,12 @@ static void not_supported_yet(void **state) {
   fixture *f = *state;
   assert_refused(f, "memory:\n  backend: redis\n",
                  "2:12: ", "'redis' is not supported yet; use one of in_memory");
-  assert_refused(
-      f, "orchestrator: {persistence_config: {compression: true}}\n", NULL,
-      "not supported yet: write workflow_persistence.general.enable_compression; leave it "
-      "out or write false");
   assert_refused(f, "llm: {api_key: sk-very-secret}\n", NULL, "llm.api_key: not supported yet");
   assert_lacks(f->err.message, "sk-very");
   assert_refused(f, "llm: {provider: openai}\n", NULL, "'openai' is not supported yet");
   assert_refused(f, "llm: {model: x}\n", NULL, "llm.model: not supported yet");
   assert_refused(f, "memory: {backend: redis}\n", NULL, "use one of in_memory");
   assert_refused(f, "orchestrator: {session_config: {concurrency: merge}}\n", NULL, "queue");
-  assert_refused(f, "orchestrator: {persistence_config: {database_path: x}}\n", NULL,
-                 "write workflow_persistence.sqlite.database_path");
   assert_loads(f, "workflow_persistence:\n  sqlite: {retention: {conversation_ttl: 0}}\n"
                   "  general: {enable_encryption: false, encryption_key: null}\n"
                   "llm: {provider: offline, api_key: \"\", model: }\ntenants: {isolation: false}\n"
@@ -295,6 +289,58 @@ static void says_the_same_by_two_names(void **state) {
   assert_loads(f, "workflow_persistence:\n  backend: redis\n  redis: {session_ttl: 90}\n");
   assert_int_equal(tm__config_ms(f->config, KEPT "session_ttl"), 90000);
   assert_refused(f, "workflow_persistence: {retention: {cleanup_interval: 0.5}}\n", "1:", "1");
+}
+
+#define FLAT(keys) "orchestrator: {persistence_config: {" keys "}}\n"
+
+/* As the guide passes it to the orchestrator. */
+static void takes_the_flat_form(void **state) {
+  fixture *f = *state;
+  assert_loads(f, FLAT("backend: sqlite, database_path: ./data/flat.db, auto_checkpoint: true,"
+                       "checkpoint_interval: 31, max_checkpoints: 100, compression: true"));
+  assert_string_equal(tm__config_text(f->config, "workflow_persistence.sqlite.database_path"),
+                      "./data/flat.db");
+  assert_string_equal(item(f, "workflow_persistence.general.checkpoint_interval"), "31 file:1");
+  assert_string_equal(item(f, "workflow_persistence.general.enable_compression"), "true file:1");
+  assert_loads(f, FLAT("backend: file, state_directory: ./flat/, auto_save: true, "
+                       "compression: false"));
+  assert_string_equal(tm__config_text(f->config, "workflow_persistence.backend"), "file");
+  assert_string_equal(tm__config_text(f->config, "workflow_persistence.file.storage_directory"),
+                      "./flat/");
+  assert_false(tm__config_bool(f->config, "workflow_persistence.file.compression"));
+  assert_loads(f, FLAT("backend: redis, redis_host: far, redis_port: 6380, redis_db: 3, "
+                       "session_ttl: 3600"));
+  assert_string_equal(tm__config_text(f->config, "workflow_persistence.redis.host"), "far");
+  assert_int_equal(tm__config_int(f->config, "workflow_persistence.redis.port"), 6380);
+  assert_int_equal(tm__config_int(f->config, "workflow_persistence.redis.db"), 3);
+  assert_int_equal(tm__config_ms(f->config, KEPT "session_ttl"), 3600000);
+  assert_loads(f, FLAT("tenant_isolation: true, encryption: true, encryption_key: s3cret, "
+                       "auto_save: false"));
+  assert_true(tm__config_bool(f->config, "tenants.isolation"));
+  assert_true(tm__config_bool(f->config, "workflow_persistence.general.enable_encryption"));
+  assert_string_equal(tm__config_text(f->config, "workflow_persistence.general.encryption_key"),
+                      "s3cret");
+  assert_string_equal(tm__config_text(f->config, "orchestrator.persistence_config.encryption_key"),
+                      "");
+  assert_false(tm__config_bool(f->config, "orchestrator.persistence_config.auto_save"));
+}
+
+static void refuses_a_flat_form_that_contradicts(void **state) {
+  fixture *f = *state;
+  assert_loads(f, "workflow_persistence: {backend: file}\n" FLAT("backend: FILE"));
+  assert_refused(f, "workflow_persistence: {backend: file}\n" FLAT("backend: sqlite"), "2:",
+                 "orchestrator.persistence_config.backend contradicts workflow_persistence.backend "
+                 "in ");
+  assert_refused(f, "workflow_persistence: {sqlite: {database_path: a}}\n" FLAT("database_path: b"),
+                 "2:", "remove one");
+  assert_refused(
+      f,
+      "workflow_persistence: {general: {encryption_key: first}}\n" FLAT("encryption_key: second"),
+      "2:", "remove one");
+  assert_lacks(f->err.message, "first");
+  assert_lacks(f->err.message, "second");
+  assert_loads(
+      f, "workflow_persistence: {general: {encryption_key: same}}\n" FLAT("encryption_key: same"));
 }
 
 static void bounds_the_prefix_of_sessions(void **state) {
@@ -464,6 +510,8 @@ int main(void) {
       WITH_FIXTURE(all_problems_at_once),
       WITH_FIXTURE(not_supported_yet),
       WITH_FIXTURE(says_the_same_by_two_names),
+      WITH_FIXTURE(takes_the_flat_form),
+      WITH_FIXTURE(refuses_a_flat_form_that_contradicts),
       WITH_FIXTURE(bounds_the_prefix_of_sessions),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),

@@ -109,7 +109,7 @@ static void later_keys_refuse(void **state) {
     tm__buf_free(&why);
     seen++;
   }
-  assert_true(seen > 30);
+  assert_true(seen > 15);
 }
 
 static void distances(void **state) {
