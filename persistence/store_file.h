@@ -225,6 +225,8 @@ int64_t tm__file_redo_first(const tm_store *s, int file, bool *io);
 tm_status tm__file_redo_read(tm_store *s, int file, int64_t first, int64_t seq, int64_t at,
                              bool again, tm_buf *group, bool *there, tm_error *err);
 tm_status tm__file_redo_free(tm_store *s, int file, tm_error *err);
+/* Makes durable what a dead process left in the file, while nobody writes. */
+tm_status tm__file_redo_settle(tm_store *s, int file, tm_error *err);
 #define TM_FILE_REDO_BEGIN INT64_C(64)
 bool tm__file_redo_is_full(const tm_file_redo *redo);
 

@@ -83,11 +83,11 @@ tm_status tm__file_catch_up(tm_store_conn *c, tm_error *err) {
 static tm_status replay(tm_store_conn *c, int file, int64_t first, bool index, int64_t *last,
                         tm_error *err) {
   tm_buf group = {0};
-  tm_status status = TM_OK;
+  tm_status status = tm__file_redo_settle(c->store, file, err);
   int64_t at = TM_FILE_REDO_BEGIN;
   *last = first - 1;
   for (bool there = true; status == TM_OK && there;) {
-    status = tm__file_redo_read(c->store, file, first, *last + 1, at, true, &group, &there, err);
+    status = tm__file_redo_read(c->store, file, first, *last + 1, at, false, &group, &there, err);
     if (status != TM_OK || !there) break;
     at += (int64_t)group.len;
     ++*last;
