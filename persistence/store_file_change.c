@@ -108,10 +108,12 @@ static tm_status rewrite_in(tm_store_conn *c, tm_file_entry *entry, int fd, cons
                             tm_error *err) {
   tm_file_frame f;
   tm_slice id = tm__slice(entry->state.head.id);
-  bool there = false;
-  tm_status status = tm__file_frame_starts(c, fd, entry, row->id, &there, err);
-  if (status != TM_OK || !there) return status;
-  status = find_frame(c, fd, id, row->id, &f, err);
+  bool there = true;
+  if (row->id <= 0 || row->id >= entry->size) return TM_OK;
+  tm_status status = find_frame(c, fd, id, row->id, &f, err);
+  if (status == TM_ECORRUPT &&
+      tm__file_frame_starts(c, fd, entry, row->id, &there, NULL) == TM_OK && !there)
+    return TM_OK;
   if (status != TM_OK) return status;
   return f.has_row && f.row.id == row->id ? replace(c, entry, &f, row, err) : TM_OK;
 }

@@ -364,6 +364,24 @@ static void a_conversation_is_opened_at_its_end(void **state) {
   assert_true(counted("rchar: ") - before < 65536);
 }
 
+static int64_t cost_of_rewriting(fixture *fx) {
+  tm_row row = {.id = head_of(fx, nth(1).text).tip, .body = TM_S("{}")};
+  set_text(row.conversation, sizeof(row.conversation), nth(1).text);
+  int64_t before = counted("syscr: ");
+  assert_ok(fx, fx->backend->rewrite(fx->writer, &row, 1, &fx->err));
+  return counted("syscr: ") - before;
+}
+
+static void a_row_is_rewritten_where_it_is(void **state) {
+  fixture *fx = *state;
+  grow(fx, 0, 10);
+  (void)cost_of_rewriting(fx);
+  int64_t brief = cost_of_rewriting(fx);
+  grow(fx, 10, 5000);
+  int64_t lengthy = cost_of_rewriting(fx);
+  assert_in_range(lengthy, 1, brief + 50);
+}
+
 /* An index is made anew from the ends of the logs, too. */
 static void a_new_index_reads_ends(void **state) {
   fixture *fx = *state;
@@ -388,6 +406,7 @@ int main(void) {
       PATIENT_CASE(a_redo_log_that_is_written_stays),
       PATIENT_CASE(a_turn_writes_the_same_in_a_long_conversation),
       PATIENT_CASE(a_conversation_is_opened_at_its_end),
+      PATIENT_CASE(a_row_is_rewritten_where_it_is),
       PATIENT_CASE(a_new_index_reads_ends),
   };
   return cmocka_run_group_tests_name("file, processes", cases, NULL, NULL);
