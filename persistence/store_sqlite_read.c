@@ -99,6 +99,7 @@ tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error 
 /* Lists are read in pieces: nobody holds up the log, or without one a writer, while the caller
  * works on what it was given. */
 #define PIECE 64
+#define SCAN  4096 /* heads that are looked at for a piece */
 
 typedef struct piece {
   tm_head *heads; /* room for PIECE */
@@ -135,48 +136,109 @@ static int64_t piece_limit(size_t left) {
   return left < PIECE ? (int64_t)left : PIECE;
 }
 
-/* Through the index of the filter's rarest column; each has the id behind it. */
-static void list_sql(tm_buf *b, const tm_list_filter *f, bool before) {
+/* The index of the filter's rarest column; each has the id behind it. */
+static void from_sql(tm_buf *b, const char *columns, const tm_list_filter *f, bool before) {
   const char *index = f->session.ptr != NULL  ? "heads_session"
                       : f->status >= 0        ? "heads_status"
                       : f->system.ptr != NULL ? "heads_system"
                                               : "heads_tenant";
-  tm__buf_text(b, "SELECT " TM_HEAD_COLUMNS " FROM heads");
+  tm__buf_printf(b, "SELECT %s FROM heads", columns);
   if (f->tenant.ptr != NULL)
     tm__buf_printf(b, " INDEXED BY %s WHERE tenant=?1", index);
   else
     tm__buf_text(b, " WHERE ?1 IS NULL");
+  if (before) tm__buf_text(b, " AND id<?6");
+}
+
+/* Those that the filter wants, down to ?8. */
+static void list_sql(tm_buf *b, const tm_list_filter *f, bool before, bool floor) {
+  from_sql(b, TM_HEAD_COLUMNS, f, before);
   if (f->session.ptr != NULL) tm__buf_text(b, " AND session=?2");
   if (f->system.ptr != NULL) tm__buf_text(b, " AND system=?3");
   if (f->flow.ptr != NULL) tm__buf_text(b, " AND flow=?4");
   if (f->status >= 0) tm__buf_text(b, " AND status=?5");
-  if (before) tm__buf_text(b, " AND id<?6");
+  if (floor) tm__buf_text(b, " AND id>=?8");
   tm__buf_text(b, " ORDER BY id DESC LIMIT ?7");
 }
 
-static int bind_list(sqlite3_stmt *st, const tm_list_filter *f) {
-  int rc = tm__sqlite_bind(st, 1, f->tenant);
-  if (f->session.ptr != NULL) rc |= tm__sqlite_bind(st, 2, f->session);
-  if (f->system.ptr != NULL) rc |= tm__sqlite_bind(st, 3, f->system);
-  if (f->flow.ptr != NULL) rc |= tm__sqlite_bind(st, 4, f->flow);
-  if (f->status >= 0) rc |= sqlite3_bind_int(st, 5, f->status);
-  return rc;
+/* The same index, without what it does not have: how far a piece may go. */
+static void floor_sql(tm_buf *b, const tm_list_filter *f, bool before) {
+  bool session = f->session.ptr != NULL, status = !session && f->status >= 0;
+  from_sql(b, "id", f, before);
+  if (f->tenant.ptr != NULL && session) tm__buf_text(b, " AND session=?2");
+  if (f->tenant.ptr != NULL && status) tm__buf_text(b, " AND status=?5");
+  if (f->tenant.ptr != NULL && !session && !status && f->system.ptr != NULL)
+    tm__buf_text(b, " AND system=?3");
+  tm__buf_text(b, " ORDER BY id DESC LIMIT 1 OFFSET ?7");
 }
 
-/* One piece of the list, from the one before `before` on ("": from the newest). */
-static tm_status list_piece(tm_store_conn *c, const tm_list_filter *f, const char *before,
-                            size_t left, piece *p, tm_error *err) {
-  tm_buf sql = {0};
-  sqlite3_stmt *st = NULL;
+/* A parameter that a statement does not have is not bound. */
+static int bind_if(sqlite3_stmt *st, int at, tm_slice text) {
+  char name[4];
+  (void)sqlite3_snprintf(sizeof(name), name, "?%d", at);
+  return sqlite3_bind_parameter_index(st, name) != 0 ? tm__sqlite_bind(st, at, text) : SQLITE_OK;
+}
+
+static int bind_list(sqlite3_stmt *st, const tm_list_filter *f, const char *before) {
+  int rc = tm__sqlite_bind(st, 1, f->tenant);
+  rc |= bind_if(st, 2, f->session);
+  rc |= bind_if(st, 3, f->system);
+  rc |= bind_if(st, 4, f->flow);
+  if (f->status >= 0 && sqlite3_bind_parameter_index(st, "?5") != 0)
+    rc |= sqlite3_bind_int(st, 5, f->status);
+  return rc | bind_if(st, 6, tm__slice(before));
+}
+
+static tm_status prepare_list(tm_store_conn *c, tm_buf *sql, const tm_list_filter *f,
+                              const char *before, int64_t limit, sqlite3_stmt **out,
+                              tm_error *err) {
   tm_status status = tm__sqlite_mend(c, err);
+  *out = NULL;
   if (status != TM_OK) return status;
-  list_sql(&sql, f, before[0] != '\0');
-  int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
-  if (rc == SQLITE_OK) rc = bind_list(st, f);
-  if (rc == SQLITE_OK && before[0] != '\0') rc = tm__sqlite_bind_text(st, 6, before);
-  if (rc == SQLITE_OK) rc = sqlite3_bind_int64(st, 7, piece_limit(left));
-  status = rc == SQLITE_OK ? piece_fill(c, st, p, err)
-                           : tm__sqlite_conn_fail(c, rc, "list conversations", err);
+  int rc = tm__buf_ok(sql) ? sqlite3_prepare_v2(c->db, sql->ptr, -1, out, NULL) : SQLITE_NOMEM;
+  if (rc == SQLITE_OK) rc = bind_list(*out, f, before);
+  if (rc == SQLITE_OK) rc = sqlite3_bind_int64(*out, 7, limit);
+  return rc == SQLITE_OK ? TM_OK : tm__sqlite_conn_fail(c, rc, "list conversations", err);
+}
+
+/* Does the filter say more than its index knows? */
+static bool is_sparse(const tm_list_filter *f) {
+  int served = f->tenant.ptr != NULL;
+  int asked = (f->session.ptr != NULL) + (f->system.ptr != NULL) + (f->status >= 0);
+  return f->flow.ptr != NULL || asked > served;
+}
+
+/* Where a piece ends that begins behind `before`, since the filter may want few of many; "": at the
+ * list's end. */
+static tm_status list_floor(tm_store_conn *c, const tm_list_filter *f, const char *before,
+                            char floor[TM_ID_SIZE], tm_error *err) {
+  tm_buf sql = {0};
+  sqlite3_stmt *st;
+  floor[0] = '\0';
+  if (!is_sparse(f)) return TM_OK;
+  floor_sql(&sql, f, before[0] != '\0');
+  tm_status status = prepare_list(c, &sql, f, before, SCAN - 1, &st, err);
+  int rc = status == TM_OK ? sqlite3_step(st) : SQLITE_DONE;
+  if (rc == SQLITE_ROW && !tm__sqlite_text(st, 0, floor, TM_ID_SIZE))
+    status = tm__sqlite_damaged(err, c->store->path, "a conversation's head");
+  else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    status = tm__sqlite_conn_fail(c, rc, "list conversations", err);
+  sqlite3_finalize(st);
+  tm__buf_free(&sql);
+  return status;
+}
+
+/* One piece of the list, from the one before `before` on ("": from the newest), not beyond
+ * `floor`. */
+static tm_status list_piece(tm_store_conn *c, const tm_list_filter *f, const char *before,
+                            const char *floor, size_t left, piece *p, tm_error *err) {
+  tm_buf sql = {0};
+  sqlite3_stmt *st;
+  list_sql(&sql, f, before[0] != '\0', floor[0] != '\0');
+  tm_status status = prepare_list(c, &sql, f, before, piece_limit(left), &st, err);
+  if (status == TM_OK && bind_if(st, 8, tm__slice(floor)) != SQLITE_OK)
+    status = tm__fail_memory(err, "a list");
+  if (status == TM_OK) status = piece_fill(c, st, p, err);
   sqlite3_finalize(st);
   tm__buf_free(&sql);
   return status;
@@ -185,15 +247,17 @@ static tm_status list_piece(tm_store_conn *c, const tm_list_filter *f, const cha
 tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
                           tm_error *err) {
   piece p;
-  char before[TM_ID_SIZE];
+  char before[TM_ID_SIZE], floor[TM_ID_SIZE];
   size_t left = f->limit;
   tm_status status = piece_init(&p, err);
   memcpy(before, f->before, sizeof(before));
   for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
-    status = list_piece(c, f, before, left, &p, err);
+    status = list_floor(c, f, before, floor, err);
+    if (status == TM_OK) status = list_piece(c, f, before, floor, left, &p, err);
     if (status != TM_OK) break;
-    more = p.count == PIECE && left > PIECE;
-    if (p.count > 0) memcpy(before, p.heads[p.count - 1].id, sizeof(before));
+    bool full = p.count == PIECE;
+    more = left > p.count && (full || floor[0] != '\0');
+    memcpy(before, full ? p.heads[PIECE - 1].id : floor, sizeof(before));
     status = piece_give(&p, fn, ud);
   }
   free(p.heads);

@@ -492,6 +492,56 @@ static int tear_down(void **state) {
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+/* ---- lists that want few of many ---- */
+
+#define CROWD 8300 /* more than two pieces look at */
+
+static void make_crowd(fixture *fx) {
+  static tm_commit commits[CROWD], *items[CROWD];
+  for (int i = 0; i < CROWD; i++) {
+    commits[i] = commit_of(fx, nth(i).text, 0, NULL);
+    items[i] = &commits[i];
+    if (i == 0 || i == 1 || i == 4200 || i == CROWD - 1)
+      set_text(commits[i].head.flow, sizeof(commits[i].head.flow), "rare");
+  }
+  assert_ok(fx, fx->backend->commit(fx->writer, items, CROWD, &fx->err));
+}
+
+typedef struct rare {
+  fixture *fx;
+  int count;
+  char last[TM_ID_SIZE];
+} rare;
+
+/* While the list is told of the newest, the oldest goes: it was not read with it. */
+static tm_status see_rare(void *ud, const tm_head *head) {
+  rare *r = ud;
+  fixture *fx = r->fx;
+  if (r->count++ == 0)
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(0).text), 1, &fx->err));
+  memcpy(r->last, head->id, sizeof(r->last));
+  return TM_OK;
+}
+
+static void a_list_of_few_does_not_read_all_at_once(void **state) {
+  fixture *fx = *state;
+  fixture_open(fx);
+  make_crowd(fx);
+  const tm_list_filter f = {
+      .tenant = TM_S("default"), .flow = TM_S("rare"), .status = -1, .limit = 10};
+  rare r = {.fx = fx};
+  assert_ok(fx, fx->backend->list(fx->reader, &f, see_rare, &r, &fx->err));
+  assert_int_equal(r.count, 3);
+  assert_string_equal(r.last, nth(1).text);
+  tm_list_filter all = f;
+  all.tenant = (tm_slice){0};
+  all.limit = 2;
+  r = (rare){.fx = fx, .count = 1};
+  assert_ok(fx, fx->backend->list(fx->reader, &all, see_rare, &r, &fx->err));
+  assert_int_equal(r.count, 3);
+  assert_string_equal(r.last, nth(4200).text);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       CASE(a_new_store),
@@ -514,6 +564,7 @@ int main(void) {
       CASE(names_that_cannot_be),
       CASE(a_turn_touches_no_index),
       CASE(lists_use_indexes),
+      CASE(a_list_of_few_does_not_read_all_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
