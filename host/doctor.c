@@ -171,66 +171,6 @@ static void check_keys(doctor *d) {
              "it off when everything has been sealed"));
 }
 
-/* ---- the store ---- */
-
-static void on_finding(void *ud, tm_finding level, const char *text) {
-  find(ud, level, "store", tm__slice(text));
-}
-
-static tm_status on_newest(void *ud, const tm_head *head) {
-  *(int64_t *)ud = head->created;
-  return TM_ECANCELLED;
-}
-
-/* Ids, deadlines and leases are made of the clock: one that is behind orders new before old. */
-static void check_clock(doctor *d, const tm_store_backend *b, tm_store_conn *conn) {
-  int64_t newest = 0, now = tm__clock_now(&d->host->clock);
-  tm_list_filter f = {.status = -1, .limit = 1};
-  if (now < YEAR_2025) {
-    find(d, TM_FINDING_ERROR, "clock",
-         TM_S("the clock shows a year before 2025: set it, and let NTP keep it"));
-    return;
-  }
-  (void)b->list(conn, &f, on_newest, &newest, NULL);
-  if (newest > now + CLOCK_MS)
-    findf(d, TM_FINDING_ERROR, "clock",
-          "the newest conversation was begun %" PRId64 " s in the future: this clock is behind, or "
-          "that of another host is ahead; let NTP keep both",
-          (newest - now) / 1000);
-}
-
-static tm_status collect_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
-  tm_buf *names = ud;
-  (void)wake_at;
-  tm__buf_slice(names, tenant);
-  tm__buf_byte(names, '\0');
-  return tm__buf_ok(names) ? TM_OK : TM_ENOMEM;
-}
-
-/* Opens the store of all (`tenant` "") or a tenant's own and lets its backend look. `names`: takes
- * the tenants; NULL: they are not wanted. */
-static void inspect_store(doctor *d, const tm_store_place *p, const char *tenant, tm_buf *names) {
-  tm_store *store = NULL;
-  tm_store_conn *conn = NULL;
-  tm_store_options o = p->options;
-  tm_error err;
-  o.tenant = tenant;
-  tm_status status = p->backend->open(&store, &o, &err);
-  if (status == TM_OK) status = p->backend->connect(&conn, store, TM_STORE_READER, &err);
-  if (status == TM_OK) status = p->backend->inspect(conn, d->deep, on_finding, d, &err);
-  if (status == TM_OK) check_clock(d, p->backend, conn);
-  if (status == TM_OK && names != NULL)
-    status = p->backend->tenants(conn, TM_S(""), SIZE_MAX >> 1, collect_tenant, names, &err);
-  if (status != TM_OK) find_error(d, TM_FINDING_ERROR, "store", &err);
-  p->backend->disconnect(conn);
-  p->backend->close(store);
-}
-
-static void check_tenants(doctor *d, const tm_store_place *p, const tm_buf *names) {
-  for (size_t at = 0; d->deep && at < names->len; at += strlen(names->ptr + at) + 1)
-    inspect_store(d, p, names->ptr + at, NULL);
-}
-
 /* ---- the disk where there is no store yet; one that is there has its backend look ---- */
 
 /* The folder of `path`, or the first above that exists. */
@@ -286,6 +226,84 @@ static void check_disk(doctor *d, const char *path) {
   free(folder);
 }
 
+/* ---- the store ---- */
+
+static void on_finding(void *ud, tm_finding level, const char *text) {
+  find(ud, level, "store", tm__slice(text));
+}
+
+static tm_status on_newest(void *ud, const tm_head *head) {
+  *(int64_t *)ud = head->created;
+  return TM_ECANCELLED;
+}
+
+/* Ids, deadlines and leases are made of the clock: one that is behind orders new before old. */
+static void check_clock(doctor *d, const tm_store_backend *b, tm_store_conn *conn) {
+  int64_t newest = 0, now = tm__clock_now(&d->host->clock);
+  tm_list_filter f = {.status = -1, .limit = 1};
+  if (now < YEAR_2025) {
+    find(d, TM_FINDING_ERROR, "clock",
+         TM_S("the clock shows a year before 2025: set it, and let NTP keep it"));
+    return;
+  }
+  (void)b->list(conn, &f, on_newest, &newest, NULL);
+  if (newest > now + CLOCK_MS)
+    findf(d, TM_FINDING_ERROR, "clock",
+          "the newest conversation was begun %" PRId64 " s in the future: this clock is behind, or "
+          "that of another host is ahead; let NTP keep both",
+          (newest - now) / 1000);
+}
+
+static tm_status collect_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  tm_buf *names = ud;
+  (void)wake_at;
+  tm__buf_slice(names, tenant);
+  tm__buf_byte(names, '\0');
+  return tm__buf_ok(names) ? TM_OK : TM_ENOMEM;
+}
+
+/* What a store could not be looked at for. That of a tenant that is known has to be there. */
+static void find_unopened(doctor *d, const tm_store_place *p, const char *tenant,
+                          const tm_error *err) {
+  bool absent = strcmp(err->code, "store.absent") == 0;
+  if (absent && tenant[0] == '\0') {
+    findf(d, TM_FINDING_INFO, "store", "there is none at %s yet: `tidemill serve` makes it",
+          p->shown);
+    if (tm__store_place_is_local(p)) check_disk(d, p->options.location);
+  } else if (absent) {
+    findf(d, TM_FINDING_ERROR, "store", "the store of tenant %s is missing: %s [%s]", tenant,
+          err->message, err->code);
+  } else {
+    bool older = strcmp(err->code, "store.older") == 0;
+    find_error(d, older ? TM_FINDING_WARNING : TM_FINDING_ERROR, "store", err);
+  }
+}
+
+/* Opens the store of all (`tenant` "") or a tenant's own and lets its backend look. `names`: takes
+ * the tenants; NULL: they are not wanted. */
+static void inspect_store(doctor *d, const tm_store_place *p, const char *tenant, tm_buf *names) {
+  tm_store *store = NULL;
+  tm_store_conn *conn = NULL;
+  tm_store_options o = p->options;
+  tm_error err;
+  o.tenant = tenant;
+  o.opening = TM_STORE_AS_IS;
+  tm_status status = p->backend->open(&store, &o, &err);
+  if (status == TM_OK) status = p->backend->connect(&conn, store, TM_STORE_READER, &err);
+  if (status == TM_OK) status = p->backend->inspect(conn, d->deep, on_finding, d, &err);
+  if (status == TM_OK) check_clock(d, p->backend, conn);
+  if (status == TM_OK && names != NULL)
+    status = p->backend->tenants(conn, TM_S(""), SIZE_MAX >> 1, collect_tenant, names, &err);
+  if (status != TM_OK) find_unopened(d, p, tenant, &err);
+  p->backend->disconnect(conn);
+  p->backend->close(store);
+}
+
+static void check_tenants(doctor *d, const tm_store_place *p, const tm_buf *names) {
+  for (size_t at = 0; d->deep && at < names->len; at += strlen(names->ptr + at) + 1)
+    inspect_store(d, p, names->ptr + at, NULL);
+}
+
 static void check_store(doctor *d) {
   tm_store_place p;
   tm_error err;
@@ -299,9 +317,7 @@ static void check_store(doctor *d) {
          TM_S("conversations are kept in memory and are gone when the host stops: set "
               "workflow_persistence.backend"));
   if (tm__store_place_exists(&p, &err) != TM_OK) {
-    findf(d, TM_FINDING_INFO, "store", "there is none at %s yet: `tidemill serve` makes it",
-          p.shown);
-    check_disk(d, p.options.location);
+    find_unopened(d, &p, "", &err);
   } else {
     inspect_store(d, &p, "", &names);
     check_tenants(d, &p, &names);

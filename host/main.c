@@ -137,7 +137,8 @@ static const command commands[] = {
      "goes on.\n"
      "What is encrypted stays so. --force replaces an older file."},
     {"restore", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_restore,
-     "Copies a backup into the configured store. Stop its servers first.\n"
+     "Copies a backup into the configured store. Stop its servers first. A backup that\n"
+     "is damaged is refused.\n"
      "A store with conversations that the backup does not have, or that went on\n"
      "since, is refused untouched. With --force the former stay as they are, and the\n"
      "latter are set back to the backup. Stopped anywhere, the same command goes on."},

@@ -57,10 +57,25 @@ static tm_status open_end(end *e, tm_store_role role, const char *tenant, bool a
   tm_store_options o = e->place.options;
   o.tenant = tenant;
   o.alone = alone;
+  o.opening = role == TM_STORE_READER ? TM_STORE_EXISTING : TM_STORE_MAKE;
   tm_status status = open_store(e, &o, err);
   if (status == TM_OK) status = e->place.backend->connect(&e->conn, e->store, role, err);
   if (status != TM_OK) close_end(e);
   return status;
+}
+
+/* ---- failures ---- */
+
+static void add_failure(void *ud, const tm_error *e) {
+  moving *m = ud;
+  tm_buf *b = &m->failed;
+  if (m->copy.counts.failed > MAX_NAMED) return;
+  if (b->len > 0) tm__buf_byte(b, ',');
+  tm__buf_byte(b, '{');
+  tm__json_member_text(b, "conversation_id", e->conversation_id);
+  tm__json_member_text(b, "code", e->code);
+  tm__json_member_text(b, "message", e->message);
+  tm__buf_byte(b, '}');
 }
 
 /* ---- tenants with stores of their own ---- */
@@ -95,7 +110,17 @@ static tm_status with_tenant(moving *m, const char *tenant, pair_fn fn, void *ud
   return status;
 }
 
-/* Both ends opened for each store of a tenant's own; then it is known in the target. */
+/* What is missing in the source is a failure; the others are copied. */
+static void name_missing(moving *m, const char *tenant, const tm_error *why) {
+  tm_error e;
+  m->copy.counts.failed++;
+  (void)tm__fail(&e, TM_ENOTFOUND, "copy.tenant_missing", "the store of tenant %s is missing: %s",
+                 tenant, why->message);
+  add_failure(m, &e);
+}
+
+/* Both ends opened for each store of a tenant's own; then it is known in the target, if that is
+ * wanted. */
 static tm_status each_tenant(moving *m, bool make_known, pair_fn fn, void *ud, tm_error *err) {
   tenant_page p;
   char after[65] = "";
@@ -107,6 +132,10 @@ static tm_status each_tenant(moving *m, bool make_known, pair_fn fn, void *ud, t
     memcpy(after, p.names[p.count - 1], sizeof(after));
     for (size_t i = 0; i < p.count; i++) {
       status = with_tenant(m, p.names[i], fn, ud, err);
+      if (status == TM_ENOTFOUND && strcmp(err->code, "store.absent") == 0) {
+        if (make_known) name_missing(m, p.names[i], err);
+        continue;
+      }
       if (status == TM_OK && make_known)
         status = m->to.place.backend->tenant_wake(m->to.conn, tm__slice(p.names[i]), -1,
                                                   p.wake_at[i], err);
@@ -116,18 +145,6 @@ static tm_status each_tenant(moving *m, bool make_known, pair_fn fn, void *ud, t
 }
 
 /* ---- copying ---- */
-
-static void add_failure(void *ud, const tm_error *e) {
-  moving *m = ud;
-  tm_buf *b = &m->failed;
-  if (m->copy.counts.failed > MAX_NAMED) return;
-  if (b->len > 0) tm__buf_byte(b, ',');
-  tm__buf_byte(b, '{');
-  tm__json_member_text(b, "conversation_id", e->conversation_id);
-  tm__json_member_text(b, "code", e->code);
-  tm__json_member_text(b, "message", e->message);
-  tm__buf_byte(b, '}');
-}
 
 static bool go_on(void *ud, const tm_copy_counts *now) {
   moving *m = ud;
@@ -210,6 +227,75 @@ static tm_status check_move(const tm_move *move, tm_error *err) {
                   move->size, sizeof(*move));
 }
 
+/* ---- what a backup holds ---- */
+
+static tm_status add_content(tm_copy *look, const end *e, const char *tenant, uint8_t *digest,
+                             tm_error *err) {
+  look->from = (tm_copy_side){e->place.backend, e->conn};
+  return tm__content_add(look, tm__slice(tenant), digest, err);
+}
+
+static tm_status add_tenant(tm_copy *look, const end *e, const char *tenant, uint8_t *digest,
+                            tm_error *err) {
+  end own = {.place = e->place};
+  tm_status status = open_end(&own, TM_STORE_READER, tenant, false, err);
+  if (status == TM_OK) status = add_content(look, &own, tenant, digest, err);
+  close_end(&own);
+  return status;
+}
+
+/* The digest over the store of all and those of tenants. */
+static tm_status digest_of(const moving *m, const end *e, uint8_t digest[TM_COPY_DIGEST],
+                           tm_error *err) {
+  tm_copy look = {.go_on = m->copy.go_on, .ud = m->copy.ud};
+  tenant_page p = {.count = 0};
+  char after[65] = "";
+  memset(digest, 0, TM_COPY_DIGEST);
+  tm_status status = add_content(&look, e, "", digest, err);
+  do {
+    p.count = 0;
+    if (status == TM_OK)
+      status = e->place.backend->tenants(e->conn, tm__slice(after), TENANTS, on_tenant, &p, err);
+    for (size_t i = 0; status == TM_OK && i < p.count; i++)
+      status = add_tenant(&look, e, p.names[i], digest, err);
+    if (p.count > 0) memcpy(after, p.names[p.count - 1], sizeof(after));
+  } while (status == TM_OK && p.count > 0);
+  return status;
+}
+
+static tm_status sign(const moving *m, tm_error *err) {
+  uint8_t digest[TM_COPY_DIGEST];
+  tm_copy_side to = {m->to.place.backend, m->to.conn};
+  tm_status status = digest_of(m, &m->to, digest, err);
+  return status == TM_OK ? tm__content_sign(&to, digest, err) : status;
+}
+
+static tm_status damaged(const moving *m, const tm_error *why, tm_error *err) {
+  return tm__fail(err, TM_ECORRUPT, "backup.damaged",
+                  "%s is damaged: %s; take another backup, or copy what can be read of it with "
+                  "`tidemill store copy`",
+                  m->from.place.shown, why->message);
+}
+
+/* TM_ECORRUPT: the source is a backup, and holds something else than it was made with. */
+static tm_status check_signed(const moving *m, tm_error *err) {
+  uint8_t digest[TM_COPY_DIGEST];
+  tm_buf text = {0};
+  tm_copy_side from = {m->from.place.backend, m->from.conn};
+  tm_status status = tm__content_signed(&from, &text, err);
+  if (status == TM_OK && text.len > 0) {
+    tm_error why = {.message = "it does not hold what was written into it"};
+    status = digest_of(m, &m->from, digest, &why);
+    bool differs = status == TM_OK && !tm__content_is(&text, digest);
+    if (differs || status == TM_ECORRUPT || status == TM_ENOTFOUND)
+      status = damaged(m, &why, err);
+    else
+      *err = why;
+  }
+  tm__buf_free(&text);
+  return status;
+}
+
 /* ---- store copy ---- */
 
 static tm_status refuse_same(const moving *m, tm_error *err) {
@@ -261,6 +347,20 @@ static tm_status open_ends(moving *m, const tm_host *h, tm_error *err) {
   if (status == TM_OK) status = open_end(&m->from, TM_STORE_READER, "", false, err);
   if (status == TM_OK) status = refuse_layout(m, h, err);
   if (status == TM_OK) status = open_end(&m->to, TM_STORE_WRITER, "", m->alone, err);
+  if (status == TM_OK) status = tm__store_no_backup(m->to.place.backend, m->to.conn, err);
+  return status;
+}
+
+/* Of a damaged backup everything is copied that can be read, and it is a failure. */
+static tm_status name_damage(moving *m, tm_error *err) {
+  tm_error damage = {.status = TM_OK};
+  tm_status status = check_signed(m, &damage);
+  if (status == TM_ECORRUPT) {
+    m->copy.counts.failed++;
+    add_failure(m, &damage);
+    return TM_OK;
+  }
+  if (status != TM_OK) *err = damage;
   return status;
 }
 
@@ -272,6 +372,7 @@ void tm_store_copy(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud) {
   if (status == TM_OK) status = tm__store_place_parse(&m.from.place, move->from, h, &err);
   if (status == TM_OK) status = tm__store_place_parse(&m.to.place, move->to, h, &err);
   if (status == TM_OK) status = open_ends(&m, h, &err);
+  if (status == TM_OK) status = name_damage(&m, &err);
   if (status == TM_OK) status = copy_all(&m, &err);
   answer(&m, status, &err, fn, ud);
 }
@@ -343,6 +444,7 @@ static tm_status backup(moving *m, const tm_host *h, tm_error *err) {
   if (status == TM_OK) status = place_draft(&m->to.place, h, file, err);
   if (status == TM_OK) status = open_ends(m, h, err);
   if (status == TM_OK) status = copy_all(m, err);
+  if (status == TM_OK) status = sign(m, err);
   close_end(&m->from);
   close_end(&m->to);
   return status == TM_OK ? tm__backup_publish(file, err) : status;
@@ -404,6 +506,7 @@ void tm_store_restore(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud)
   if (status == TM_OK) status = place_file(&m.from.place, h, move->from, &err);
   if (status == TM_OK) status = tm__store_place_parse(&m.to.place, NULL, h, &err);
   if (status == TM_OK) status = open_ends(&m, h, &err);
+  if (status == TM_OK) status = check_signed(&m, &err);
   if (status == TM_OK && move->force == 0) status = refuse_loss(&m, &err);
   if (status == TM_OK) status = copy_all(&m, &err);
   answer(&m, status, &err, fn, ud);

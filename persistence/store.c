@@ -53,6 +53,18 @@ tm_status tm__store_tenant(const char *tenant, tm_error *err) {
                   tenant);
 }
 
+tm_status tm__store_absent(const char *place, tm_error *err) {
+  return tm__fail(err, TM_ENOTFOUND, "store.absent", "there is no store at %s", place);
+}
+
+tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err) {
+  return tm__fail(err, TM_EUNSUPPORTED, "store.older",
+                  "store %s has the tables of an older program (version %lld, this one writes %d): "
+                  "the next `tidemill serve` brings it forward, and the older program refuses it "
+                  "afterwards; keep a copy of it",
+                  place, (long long)version, newest);
+}
+
 const tm_store_backend *tm__store_backend(tm_slice scheme) {
   static const tm_store_backend *const all[] = {
 #define BACKEND(name) &tm__store_##name,
@@ -62,4 +74,12 @@ const tm_store_backend *tm__store_backend(tm_slice scheme) {
   for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
     if (tm__slice_is(scheme, all[i]->scheme)) return all[i];
   return NULL;
+}
+
+tm_status tm__store_no_backup(const tm_store_backend *b, tm_store_conn *c, tm_error *err) {
+  tm_buf text = {0};
+  tm_status status = b->note_get(c, TM_S(TM_NOTE_BACKUP), &text, err);
+  tm__buf_free(&text);
+  if (status == TM_ENOTFOUND) return TM_OK;
+  return status == TM_OK ? b->note_put(c, TM_S(TM_NOTE_BACKUP), (tm_slice){NULL, 0}, err) : status;
 }

@@ -118,6 +118,9 @@ typedef struct tm_commit {
 
 /* For backends: TM_OK, or what an item is refused with whatever is stored. */
 tm_status tm__commit_check(const tm_commit *item);
+/* For backends: TM_ENOTFOUND "store.absent", and TM_EUNSUPPORTED "store.older". */
+tm_status tm__store_absent(const char *place, tm_error *err);
+tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
 /* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
 tm_status tm__store_tenant(const char *tenant, tm_error *err);
 
@@ -147,6 +150,14 @@ typedef struct tm_session_filter {
 
 typedef enum tm_finding { TM_FINDING_INFO, TM_FINDING_WARNING, TM_FINDING_ERROR } tm_finding;
 
+typedef enum tm_store_opening {
+  TM_STORE_MAKE,     /* one that is not there is made */
+  TM_STORE_EXISTING, /* TM_ENOTFOUND "store.absent" when there is none */
+  TM_STORE_AS_IS,    /* for inspect(): the same, and nothing is changed but what a crash has left
+                        unfinished; TM_EUNSUPPORTED "store.older" instead of a migration. A server
+                        without a store is opened nevertheless, and inspect() says store.absent */
+} tm_store_opening;
+
 typedef struct tm_store_options {
   const char *location; /* sqlite: the file; file: the folder; redis: "host:port/db"; postgres: a
                            libpq URL or connection string; "" for memory */
@@ -155,7 +166,8 @@ typedef struct tm_store_options {
                            beside it, a key prefix, a schema. 1-64 of [A-Za-z0-9_.-], checked */
   bool alone;           /* refuse with TM_EUNAVAILABLE "store.in_use" while another process has it
                            open, where that can be told */
-  int64_t timeout_ms;   /* how long to wait for another process's lock, a server's answer */
+  tm_store_opening opening;
+  int64_t timeout_ms; /* how long to wait for another process's lock, a server's answer */
   bool auto_vacuum;
   bool wal;
   const char *tables[4];       /* names of the views: conversations, steps, checkpoints, sessions;
@@ -306,6 +318,11 @@ typedef struct tm_store_backend {
 
 /* NULL when no backend of that scheme is built in. */
 const tm_store_backend *tm__store_backend(tm_slice scheme);
+
+/* The note by which a backup says what it holds. */
+#define TM_NOTE_BACKUP "backup_content"
+/* Removes it, if there is one, before anything else is written. Writer. */
+tm_status tm__store_no_backup(const tm_store_backend *b, tm_store_conn *c, tm_error *err);
 
 #define BACKEND(name) extern const tm_store_backend tm__store_##name;
 #include "persistence/backends.def"

@@ -53,6 +53,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
   s->row_max = o->record_bytes_max != 0 && o->record_bytes_max < TM_ROW_MAX ? o->record_bytes_max
                                                                             : TM_ROW_MAX;
+  s->opening = o->opening;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   if (!make_locks(s)) return tm__fail_memory(err, "the store's locks");

@@ -106,8 +106,9 @@ struct tm_store_conn {
 };
 
 struct tm_store {
-  char *root;   /* absolute, without links */
-  int lock;     /* descriptor of <root>/lock, shared while the store is open */
+  char *root; /* absolute, without links */
+  int lock;   /* descriptor of <root>/lock, shared while the store is open */
+  tm_store_opening opening;
   bool alone;   /* when it was opened, no other process had it open */
   bool rebuilt; /* when it was opened, the index was made anew */
   int64_t cut;  /* logs whose end was torn and was dropped then */

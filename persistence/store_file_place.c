@@ -162,6 +162,8 @@ static tm_status furnish_mark(const tm_store *s, tm_error *err) {
     status = check_mark(s, fd, name.ptr, err);
   else if (errno != ENOENT)
     status = tm__disk_fail(err, "read", name.ptr);
+  else if (s->opening != TM_STORE_MAKE)
+    status = tm__store_absent(s->root, err);
   else
     status = make_mark(s, name.ptr, err);
   if (fd >= 0) (void)close(fd);

@@ -15,6 +15,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   int64_t timeout = o->timeout_ms;
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : timeout;
   s->record_bytes_max = o->record_bytes_max;
+  s->opening = o->opening;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   s->on_health = o->on_health;
@@ -25,12 +26,14 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
 }
 
 /* Tables are made as a writer does it, without a limit on a statement's time. */
-static tm_status make_tables(const tm_store *s, tm_error *err) {
+static tm_status make_tables(tm_store *s, tm_error *err) {
   PGconn *pg;
   tm_status status = tm__pg_dial(&pg, s, TM_STORE_WRITER, err);
   if (status != TM_OK) return status;
-  status = tm__pg_migrate(s, pg, err);
-  if (status == TM_OK) status = tm__pg_views(s, pg, err);
+  if (s->opening != TM_STORE_MAKE) status = tm__pg_look(s, pg, err);
+  bool changes = s->opening != TM_STORE_AS_IS;
+  if (status == TM_OK && changes) status = tm__pg_migrate(s, pg, err);
+  if (status == TM_OK && changes) status = tm__pg_views(s, pg, err);
   PQfinish(pg);
   return status;
 }

@@ -33,6 +33,8 @@ struct tm_store {            /* immutable once open, but for what is atomic */
   int64_t id; /* random: whose the deadlines are that this opening of the store has taken */
   int64_t timeout_ms;
   size_t record_bytes_max;
+  tm_store_opening opening;
+  bool absent;       /* there are no tables, and none are to be made */
   bool down;         /* atomic: the server went away, and on_health was told */
   bool interrupted;  /* atomic: the process stops */
   unsigned arrivals; /* atomic: how often a connection was made */
@@ -181,6 +183,8 @@ void tm__pg_unregister(tm_store_conn *c); /* the writer's row is no longer neede
 int tm__pg_newest(void); /* the version that this program writes */
 /* Makes the tables or brings them to this version; a newer one is TM_ECORRUPT. */
 tm_status tm__pg_migrate(const tm_store *s, PGconn *pg, tm_error *err);
+/* For a store that is not to be made: is it there, and of this version? */
+tm_status tm__pg_look(tm_store *s, PGconn *pg, tm_error *err);
 
 /* ---- views ---- */
 tm_status tm__pg_view_names(tm_store *s, const char *const *names, tm_error *err);

@@ -80,7 +80,7 @@ static tm_status open_session(tm_store_conn *c, tm_error *err) {
   PGconn *pg;
   tm_status status = tm__pg_dial(&pg, c->store, c->role, err);
   if (status != TM_OK) return status;
-  status = tm__pg_prepare_all(c->store, pg, err);
+  if (!c->store->absent) status = tm__pg_prepare_all(c->store, pg, err);
   if (status == TM_OK)
     c->pg = pg;
   else

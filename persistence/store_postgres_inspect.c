@@ -37,10 +37,18 @@ static const look settings[] = {
     {"SELECT current_setting('server_encoding') WHERE current_setting('server_encoding')<>'UTF8'",
      TM_FINDING_ERROR,
      "the database's encoding is %s: texts may be refused; make one with ENCODING 'UTF8'"},
-    {"SELECT 1 WHERE (SELECT count(*) FROM (SELECT 1 FROM purged LIMIT 100001) n)>100000",
-     TM_FINDING_WARNING,
-     "rows of more than 100,000 purged conversations wait to be removed: does any host sweep?"},
 };
+
+static const look permission = {
+    "SELECT current_user WHERE NOT has_database_privilege(current_database(),'CREATE')",
+    TM_FINDING_ERROR,
+    "there is no store yet, and the role %s may not make its schema: GRANT CREATE ON DATABASE to "
+    "it, or make the schema for it"};
+
+static const look waiting = {
+    "SELECT 1 WHERE (SELECT count(*) FROM (SELECT 1 FROM purged LIMIT 100001) n)>100000",
+    TM_FINDING_WARNING,
+    "rows of more than 100,000 purged conversations wait to be removed: does any host sweep?"};
 
 static const look deep_looks[] = {
     {"SELECT h.id FROM heads h LEFT JOIN journal j ON j.conversation=h.id AND j.revision=h.tip "
@@ -117,5 +125,7 @@ tm_status tm__pg_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud
   if (status == TM_OK) look_at_version(c, fn, ud);
   for (size_t i = 0; status == TM_OK && i < sizeof(settings) / sizeof(settings[0]); i++)
     status = look_at(c, &settings[i], fn, ud, err);
+  if (status == TM_OK) status = look_at(c, c->store->absent ? &permission : &waiting, fn, ud, err);
+  if (status == TM_OK && c->store->absent) return tm__store_absent(c->store->place, err);
   return status == TM_OK && deep ? look_deep(c, fn, ud, err) : status;
 }

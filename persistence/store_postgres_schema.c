@@ -98,6 +98,19 @@ static tm_status newer(const tm_store *s, int64_t version, tm_error *err) {
                   s->place, s->schema, (long long)version, tm__pg_newest());
 }
 
+tm_status tm__pg_look(tm_store *s, PGconn *pg, tm_error *err) {
+  int64_t version;
+  bool as_is = s->opening == TM_STORE_AS_IS;
+  tm_status status = read_version(s, pg, &version, err);
+  if (status != TM_OK) return status;
+  if (version > tm__pg_newest()) return newer(s, version, err);
+  s->absent = version == 0;
+  if (s->absent) return as_is ? TM_OK : tm__store_absent(s->place, err);
+  if (as_is && version < tm__pg_newest())
+    return tm__store_older(s->place, version, tm__pg_newest(), err);
+  return TM_OK;
+}
+
 /* CREATE SCHEMA needs its permission even where the schema is there, so that is looked at first. */
 static void migration_sql(const tm_store *s, int64_t version, bool schema, tm_buf *b) {
   tm__buf_text(b, "BEGIN;");

@@ -42,6 +42,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   bool own = o->tenant != NULL && o->tenant[0] != '\0';
   s->timeout_ms = timeout > INT_MAX ? INT_MAX : (int)timeout;
   s->row_max = o->record_bytes_max > 0 && o->record_bytes_max < most ? o->record_bytes_max : most;
+  s->opening = o->opening;
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   s->event_ud = o->event_ud;
@@ -55,26 +56,40 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   return parse_location(s, o->location, err);
 }
 
-/* Marks a new store, and refuses one of a newer program. */
-static tm_status check_format(tm_store_conn *c, tm_error *err) {
+/* The mark of the store, which is made if one is to be made; 0: there is none. */
+static tm_status read_format(tm_store_conn *c, int64_t *format, tm_error *err) {
   redisReply *reply;
   tm_redis_key k;
+  bool make = c->store->opening == TM_STORE_MAKE;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_key(&k, c->store, "meta");
-  tm__redis_command(c, "HSETNX", 3);
-  tm__redis_key_arg(c, &k);
-  tm__redis_text(c, "format");
-  tm__redis_int(c, TM_REDIS_FORMAT);
+  if (make) {
+    tm__redis_command(c, "HSETNX", 3);
+    tm__redis_key_arg(c, &k);
+    tm__redis_text(c, "format");
+    tm__redis_int(c, TM_REDIS_FORMAT);
+  }
   tm__redis_command(c, "HGET", 2);
   tm__redis_key_arg(c, &k);
   tm__redis_text(c, "format");
   status = tm__redis_flush(c, err);
-  if (status == TM_OK) status = tm__redis_skip(c, 1, err);
+  if (status == TM_OK && make) status = tm__redis_skip(c, 1, err);
   if (status == TM_OK) status = tm__redis_take(c, &reply, err);
   if (status != TM_OK) return status;
-  int64_t format = tm__redis_number(tm__redis_slice(reply));
+  c->store->absent = reply->type == REDIS_REPLY_NIL;
+  *format = tm__redis_number(tm__redis_slice(reply));
   freeReplyObject(reply);
+  return TM_OK;
+}
+
+/* Marks a new store, and refuses one of a newer program. */
+static tm_status check_format(tm_store_conn *c, tm_error *err) {
+  int64_t format = 0;
+  tm_status status = read_format(c, &format, err);
+  if (status != TM_OK) return status;
+  if (c->store->absent)
+    return c->store->opening == TM_STORE_AS_IS ? TM_OK : tm__store_absent(c->store->place, err);
   if (format == TM_REDIS_FORMAT) return TM_OK;
   if (format < 1) return tm__redis_damaged(c->store, "the store's mark", err);
   return tm__fail(

@@ -46,6 +46,8 @@ struct tm_store { /* immutable once open, but for what is atomic */
   char prefix[88];
   int timeout_ms;
   size_t row_max;
+  tm_store_opening opening;
+  bool absent; /* there is no store, and none is to be made */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
   void *event_ud;

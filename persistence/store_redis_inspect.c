@@ -178,5 +178,6 @@ tm_status tm__redis_inspect(tm_store_conn *c, bool deep_, tm_finding_fn fn, void
                             tm_error *err) {
   const findings f = {fn, ud};
   tm_status status = check_settings(c, &f, err);
+  if (status == TM_OK && c->store->absent) return tm__store_absent(c->store->place, err);
   return status == TM_OK && deep_ ? check_all(c, &f, err) : status;
 }

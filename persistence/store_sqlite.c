@@ -12,6 +12,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   int64_t timeout = o->timeout_ms;
   s->timeout_ms = timeout < 0 ? 0 : timeout > INT_MAX ? INT_MAX : (int)timeout;
   s->wal = o->wal;
+  s->opening = o->opening;
   s->auto_vacuum = o->auto_vacuum;
   s->record_bytes_max = o->record_bytes_max;
   s->now_ms = o->now_ms;
@@ -40,6 +41,17 @@ static tm_status set_journal_mode(const tm_store *s, tm_error *err) {
   return status;
 }
 
+static tm_status see_journal_mode(tm_store *s, tm_error *err) {
+  sqlite3_stmt *st = NULL;
+  int rc = sqlite3_prepare_v2(s->anchor, "PRAGMA journal_mode", -1, &st, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW)
+    s->wal = sqlite3_stricmp((const char *)sqlite3_column_text(st, 0), "wal") == 0;
+  sqlite3_finalize(st);
+  return rc == SQLITE_ROW ? TM_OK
+                          : tm__sqlite_fail(err, s->path, s->anchor, rc, "read the journal mode");
+}
+
 static tm_status check_auto_vacuum(const tm_store *s, tm_error *err) {
   int64_t mode = 0;
   int rc = tm__sqlite_int(s->anchor, "PRAGMA auto_vacuum", &mode);
@@ -57,6 +69,8 @@ static tm_status migrate(const tm_store *s, tm_error *err) {
   int64_t version = 0;
   int rc = tm__sqlite_int(s->anchor, "PRAGMA user_version", &version);
   if (rc != SQLITE_OK) return tm__sqlite_fail(err, s->path, s->anchor, rc, "read the version");
+  if (version < tm__sqlite_newest() && s->opening == TM_STORE_AS_IS)
+    return tm__store_older(s->path, version, tm__sqlite_newest(), err);
   if (version < tm__sqlite_newest() && !s->alone)
     return tm__fail(
         err, TM_EUNAVAILABLE, "store.busy",
@@ -85,18 +99,31 @@ static tm_status note_dead_claims(tm_store *s, tm_error *err) {
                          "read the claims");
 }
 
+static tm_status make_file(const tm_store *s, tm_error *err) {
+  return s->opening == TM_STORE_MAKE ? tm__sqlite_create(s, err) : tm__store_absent(s->path, err);
+}
+
+/* The journal mode, the tables and the views become what they are to be. */
+static tm_status bring_up(tm_store *s, tm_error *err) {
+  if (s->opening == TM_STORE_AS_IS) {
+    tm_status status = see_journal_mode(s, err);
+    return status == TM_OK ? migrate(s, err) : status;
+  }
+  tm_status status = set_journal_mode(s, err);
+  if (status == TM_OK) status = migrate(s, err);
+  return status == TM_OK ? tm__sqlite_views(s->anchor, s, err) : status;
+}
+
 static tm_status open_file(tm_store *s, tm_error *err) {
   bool is_new = false, recover = false;
   tm_status status = tm__sqlite_is_new(s, &is_new, err);
-  if (status == TM_OK && is_new) status = tm__sqlite_create(s, err);
+  if (status == TM_OK && is_new) status = make_file(s, err);
   if (status == TM_OK && !is_new) status = tm__sqlite_check(s, &recover, err);
   if (status == TM_OK) status = tm__sqlite_settle(s, err);
   if (status == TM_OK) status = tm__sqlite_handle(&s->anchor, s, TM_STORE_WRITER, err);
   if (status == TM_OK && recover) status = tm__sqlite_check_content(s->anchor, s->path, err);
   if (status == TM_OK) status = check_auto_vacuum(s, err);
-  if (status == TM_OK) status = set_journal_mode(s, err);
-  if (status == TM_OK) status = migrate(s, err);
-  if (status == TM_OK) status = tm__sqlite_views(s->anchor, s, err);
+  if (status == TM_OK) status = bring_up(s, err);
   if (status == TM_OK) status = tm__sqlite_identify(s, err); /* by now the log is open as well */
   if (status == TM_OK) status = tm__sqlite_settle_log(s, err);
   if (status == TM_OK && s->alone) status = note_dead_claims(s, err);

@@ -37,6 +37,7 @@ struct tm_store {           /* immutable once open, but for `dead` (the writer's
   sqlite3 *anchor; /* keeps the write-ahead log's index alive while connections come and go */
   int timeout_ms;
   bool wal, auto_vacuum;
+  tm_store_opening opening;
   size_t record_bytes_max;
   unsigned doubts, settled; /* atomic: commits that everybody sees and a power cut takes back */
   char views[TM_SQLITE_VIEWS][64];

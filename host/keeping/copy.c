@@ -63,7 +63,7 @@ static tm_status count_head(void *ud, const tm_head *head) {
   return TM_OK;
 }
 
-static tm_status count_all(tm_copy *c, tm_error *err) {
+tm_status tm__copy_count(tm_copy *c, tm_error *err) {
   counted k = {0};
   tm_list_filter f = {.status = -1, .limit = 1000};
   tm_status status;
@@ -277,7 +277,7 @@ static tm_status copy_conversations(tm_copy *c, tm_error *err) {
 /* Scripts first, so that what is served early finds them, and last: some came meanwhile. */
 tm_status tm__store_copy(tm_copy *c, tm_error *err) {
   tm_error local;
-  tm_status status = count_all(c, &local);
+  tm_status status = tm__copy_count(c, &local);
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
   if (status == TM_OK) status = copy_conversations(c, &local);
   if (status == TM_OK) status = tm__copy_sessions(c, &local);

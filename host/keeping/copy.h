@@ -53,4 +53,16 @@ tm_status tm__store_copy(tm_copy *c, tm_error *err);
 tm_status tm__store_compare(const tm_copy_side *from, const tm_copy_side *to, int64_t *foreign,
                             int64_t *ahead, tm_error *err);
 
+/* ---- copy_content.c: the digest of everything in a store; a backup carries its own in a note ----
+ */
+/* Adds all of c->from, called `name`, to the digest: conversations with their rows, sessions,
+ * scripts. Not start keys, which grow old by themselves. c->counts tells how far it came. */
+tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGEST], tm_error *err);
+/* Writes the note. */
+tm_status tm__content_sign(const tm_copy_side *to, const uint8_t digest[TM_COPY_DIGEST],
+                           tm_error *err);
+/* Appends the note; nothing when there is none. */
+tm_status tm__content_signed(const tm_copy_side *from, tm_buf *out, tm_error *err);
+bool tm__content_is(const tm_buf *signed_, const uint8_t digest[TM_COPY_DIGEST]);
+
 #endif

@@ -10,6 +10,8 @@ void tm__copy_failed(tm_copy *c, const char *conversation, tm_error *err);
 /* Is it a fault of one record only, so that the others can be copied? */
 bool tm__copy_is_local(tm_status status);
 
+/* Adds the number of the source's conversations to counts.total. */
+tm_status tm__copy_count(tm_copy *c, tm_error *err); /* copy.c */
 tm_status tm__copy_scripts(tm_copy *c, tm_error *err);
 tm_status tm__copy_sessions(tm_copy *c, tm_error *err);
 tm_status tm__copy_notes(tm_copy *c, tm_error *err);

@@ -391,6 +391,13 @@ static tm_status check_isolation(tm_storage *s, tm_error *err) {
                         "their own: set it to true, or choose another store");
 }
 
+/* A backup that is served is one no longer. */
+static tm_status forget_backup(tm_storage *s, tm_error *err) {
+  tm_store_conn *c;
+  tm_status status = tm__stores_common(s->stores, 0, TM_STORE_WRITER, &c, err);
+  return status == TM_OK ? tm__store_no_backup(s->backend, c, err) : status;
+}
+
 static size_t writer_count(const tm_storage *s) {
   size_t count = (size_t)s->backend->writers;
   if (s->isolated && count < TENANT_WRITERS) count = TENANT_WRITERS;
@@ -421,6 +428,7 @@ static tm_status start(tm_storage *s, const tm_storage_options *o, tm_error *err
   }
   if (status == TM_OK) status = check_isolation(s, err);
   if (status == TM_OK) status = inspect(s, err);
+  if (status == TM_OK) status = forget_backup(s, err);
   for (size_t i = 0; status == TM_OK && i < thread_count(s); i++) {
     status = start_thread(&s->threads[i], err);
   }

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
-  chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync,
-  writeFileSync,
+  chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync,
+  truncateSync, writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -179,15 +179,16 @@ test('restoring', async () => {
 });
 
 // Empty places on the servers of tests/servers.sh.
+let redisBase = process.pid % 20;
 const onRedis = () => {
   const at = process.env.TIDEMILL_TEST_REDIS;
   assert.ok(at, 'run this through tests/servers.sh');
-  return `redis://${at}/${1000 + (process.pid % 20)}`;
+  return `redis://${at}/${1000 + (redisBase++ % 24)}`;
 };
-const onPostgres = () => {
+const onPostgres = (suffix = '') => {
   const at = process.env.TIDEMILL_TEST_POSTGRES;
   assert.ok(at, 'run this through tests/servers.sh');
-  const name = `moving_${process.pid}`;
+  const name = `moving_${process.pid}_${suffix}${Date.now()}`;
   const made = spawnSync('psql', [at, '-qc', `CREATE DATABASE ${name}`], { encoding: 'utf8' });
   assert.equal(made.status, 0, made.stderr);
   return at.replace(/\/[^/]*$/, `/${name}`);
@@ -307,21 +308,121 @@ test('files that are no backups', async () => {
   copyFileSync(join(place.dir, 'b.db'), join(place.dir, 'short.db'));
   truncateSync(join(place.dir, 'short.db'), 20000);
   refused(await restore('short.db'), 'store.damaged');
-  // A row whose body was altered is a good row to the store: what is copied is what it says. Rows
-  // that are missing are not.
+  // What was altered is as good to the store as what was not: a backup knows what it held.
+  const changes = [
+    `UPDATE journal SET body=replace(body,'parcel','carpet') WHERE conversation='${ids[3]}'`,
+    "UPDATE scripts SET sources=replace(sources,'a','b')", 'UPDATE sessions SET created=created+1',
+    'DELETE FROM sessions', 'DELETE FROM scripts', `DELETE FROM heads WHERE id='${ids[4]}'`,
+    "UPDATE notes SET text='1'",
+  ];
+  for (const change of changes) {
+    copyFileSync(join(place.dir, 'b.db'), join(place.dir, 'changed.db'));
+    sqlite(join(place.dir, 'changed.db'), change);
+    refused(await restore('changed.db'), 'backup.damaged');
+  }
   copyFileSync(join(place.dir, 'b.db'), join(place.dir, 'holes.db'));
   sqlite(join(place.dir, 'holes.db'),
     `DELETE FROM journal WHERE conversation='${ids[7]}' AND revision=1`);
-  const holes = await start(empty, ['restore', 'holes.db', '--json']).end;
+  const torn = await restore('holes.db');
+  refused(torn, 'backup.damaged');
+  assert.match(torn.err, new RegExp(ids[7]));
+  const holes = await start(empty, ['store', 'copy', '--from', 'sqlite:holes.db', '--json']).end;
   assert.equal(holes.code, 1);
   assert.match(holes.err, new RegExp(`${ids[7]}.*\\[journal\\.damaged\\]`));
   const report = JSON.parse(holes.out);
-  assert.equal(report.failures, 1);
-  assert.equal(report.failed[0].conversation_id, ids[7]);
+  assert.deepEqual(report.failed.map((f) => f.code), ['backup.damaged', 'journal.damaged']);
+  assert.equal(report.failed[1].conversation_id, ids[7]);
   assert.equal(report.copied, 29);
   const whole = await start(empty, ['restore', 'b.db', '--json']).end;
   assert.equal(good(whole).copied, 1, 'the missing one comes from a good backup');
   refused(place.run(['backup', 'data', '--force']), 'backup.io');
+  place.remove();
+});
+
+test('a backup that was served is a store like any other', async () => {
+  const { place, server, ids } = await filled(2);
+  await server.stop();
+  good(place.run(['backup', 'b.db', '--json']));
+  const twin = other(place, join(place.dir, 'b.db'));
+  const served = await new Server(twin).start();
+  assert.equal((await served.say(ids[0], 'Thank you.')).status, 200);
+  await served.stop();
+  const empty = other(place, join(place.dir, 'new/store.db'));
+  assert.equal(good(await start(empty, ['restore', 'b.db', '--json']).end).rows, 5);
+  place.remove();
+});
+
+test('a source that is not there is not made', async () => {
+  const place = new Place({ config: { tenants: { isolation: true } } });
+  const nowhere = ['redis://127.0.0.1:1'].some((url) => place.run(
+    ['store', 'copy', '--from', url, '--to', 'sqlite:x.db']).err.includes('[store.unknown]'))
+    ? [] : [onRedis(), onPostgres()];
+  writeFileSync(join(place.dir, 'empty.db'), '');
+  mkdirSync(join(place.dir, 'empty'));
+  for (const from of ['sqlite:empty.db', 'file:empty', ...nowhere]) {
+    for (let i = 0; i < 2; i++)
+      refused(place.run(['store', 'copy', '--from', from, '--to', 'sqlite:x.db']), 'store.absent');
+    assert.ok(!existsSync(join(place.dir, 'x.db')), from);
+  }
+  const server = await new Server(place).start();
+  for (const tenant of ['a', 'b'])
+    await server.begin('customer_service', 'comprehensive_workflow', {}, { 'x-tidemill-tenant': tenant });
+  await server.stop();
+  good(place.run(['backup', 'b.db', '--json']));
+  rmSync(join(place.dir, 'b.db.tenants/a.db'));
+  const fresh = other(place, join(place.dir, 'new/store.db'));
+  refused(await start(fresh, ['restore', 'b.db']).end, 'backup.damaged');
+  rmSync(`${place.database}.tenants/a.db`);
+  const r = place.run(['backup', 'c.db', '--json']);
+  refused({ ...r, err: r.err.split('\n').slice(0, 1).join('\n') + '\n' }, 'copy.tenant_missing');
+  assert.equal(JSON.parse(r.out).conversations, 1, 'that of the other tenant');
+  assert.ok(!existsSync(`${place.database}.tenants/a.db`));
+  const doctor = place.run(['doctor', '--deep']);
+  assert.equal(doctor.code, 1);
+  assert.match(doctor.out, /^error: store: the store of tenant a is missing/m);
+  place.remove();
+});
+
+test('the doctor makes nothing and changes nothing', async () => {
+  const { place, server } = await filled(2);
+  await server.stop();
+  const kept = place.settings.workflow_persistence;
+  const look = (persistence) => {
+    place.settings.workflow_persistence = persistence;
+    place.save();
+    chmodSync(place.config, 0o600);
+    return place.run(['doctor', '--deep']);
+  };
+  sqlite(place.database, 'PRAGMA user_version=1');
+  const before = readFileSync(place.database);
+  const older = look(kept);
+  assert.equal(older.code, 0, older.out);
+  assert.match(older.out, /^warning: store: .*older program.*keep a copy.*\[store\.older\]$/m);
+  assert.ok(readFileSync(place.database).equals(before));
+  sqlite(place.database, 'PRAGMA user_version=2');
+  const tables = { conversations: 'mine' };
+  const fine = readFileSync(place.database);
+  const named = look({ ...kept, sqlite: { ...kept.sqlite, journal_mode: 'DELETE', tables } });
+  assert.equal(named.code, 0, named.out);
+  assert.ok(readFileSync(place.database).equals(fine));
+  mkdirSync(join(place.dir, 'empty'));
+  const absent = [{ backend: 'file', file: { storage_directory: join(place.dir, 'empty') } }];
+  if (!place.run(['store', 'copy', '--from', 'redis://127.0.0.1:1']).err.includes('[store.unknown]')) {
+    const [host, port] = process.env.TIDEMILL_TEST_REDIS.split(':');
+    absent.push({ backend: 'redis', redis: { host, port: Number(port), db: 999 } });
+    absent.push({ backend: 'postgres', postgres: { url: onPostgres('doctor') } });
+  }
+  for (const persistence of absent) {
+    for (let i = 0; i < 2; i++) {
+      const r = look(persistence);
+      assert.match(r.out, /^info: store: there is none at .* yet: `tidemill serve` makes it$/m);
+    }
+    const served = await new Server(place).start();
+    await served.stop();
+    const well = look(persistence);
+    assert.equal(well.code, 0, well.out);
+    assert.doesNotMatch(well.out, /there is none/);
+  }
   place.remove();
 });
 

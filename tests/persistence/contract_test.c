@@ -470,6 +470,51 @@ static void nothing_may_be_given_back(void **state) {
   assert_false(tm__store_memory.durable);
 }
 
+/* ---- opening ---- */
+
+static void ignore_finding(void *ud, tm_finding level, const char *text) {
+  (void)ud, (void)level, (void)text;
+}
+
+static tm_status look_at_tenant(fixture *fx, tm_store_opening opening) {
+  tm_store *store = NULL;
+  tm_store_conn *c = NULL;
+  tm_store_options o = fx->options;
+  o.tenant = "nobody";
+  o.opening = opening;
+  fx->err.code[0] = '\0';
+  tm_status status = fx->backend->open(&store, &o, &fx->err);
+  if (status == TM_OK) status = fx->backend->connect(&c, store, TM_STORE_READER, &fx->err);
+  if (status == TM_OK) status = fx->backend->inspect(c, true, ignore_finding, NULL, &fx->err);
+  fx->backend->disconnect(c);
+  fx->backend->close(store);
+  return status;
+}
+
+static void what_is_not_there_is_not_made(void **state) {
+  fixture *fx = *state;
+  static const tm_store_opening openings[] = {TM_STORE_EXISTING, TM_STORE_AS_IS, TM_STORE_EXISTING};
+  if (!fx->backend->durable) return;
+  for (size_t i = 0; i < 3; i++) {
+    assert_int_equal(look_at_tenant(fx, openings[i]), TM_ENOTFOUND);
+    assert_string_equal(fx->err.code, "store.absent");
+  }
+  assert_ok(fx, look_at_tenant(fx, TM_STORE_MAKE));
+  assert_ok(fx, look_at_tenant(fx, TM_STORE_EXISTING));
+  assert_ok(fx, look_at_tenant(fx, TM_STORE_AS_IS));
+}
+
+static void as_it_is(void **state) {
+  fixture *fx = *state;
+  if (!fx->backend->durable) return;
+  (void)turn(fx, nth(1).text, 0, 0, "{}");
+  fixture_close(fx);
+  fx->options.opening = TM_STORE_AS_IS;
+  fixture_open(fx);
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+  assert_ok(fx, fx->backend->inspect(fx->reader, true, ignore_finding, NULL, &fx->err));
+}
+
 static const struct CMUnitTest cases[] = {
     CASE(head_comes_back_whole),
     CASE(update_changes_what_may_change),
@@ -488,6 +533,8 @@ static const struct CMUnitTest cases[] = {
     CASE(reads_nest),
     CASE(thousands_of_conversations),
     CASE(commits_survive_the_connection),
+    CASE(what_is_not_there_is_not_made),
+    CASE(as_it_is),
 };
 
 int main(void) {

@@ -167,6 +167,19 @@ static void a_version_1_in_use_waits(void **state) {
   fixture_open(fx);
 }
 
+/* Who only looks does not bring it forward, also while another process uses it. */
+static void a_version_1_is_looked_at(void **state) {
+  fixture *fx = *state;
+  tm_store *s = NULL;
+  make_version_1(fx);
+  fx->options.opening = TM_STORE_AS_IS;
+  assert_int_equal(fx->backend->open(&s, &fx->options, &fx->err), TM_EUNSUPPORTED);
+  assert_string_equal(fx->err.code, "store.older");
+  sql_must_give(fx->file, "PRAGMA user_version", "1\n");
+  sql_must_give(fx->file, "SELECT count(*) FROM sqlite_schema WHERE name='heads_ended'", "0\n");
+  sql_must_give(fx->file, "SELECT count(*) FROM views", "1\n");
+}
+
 /* What is wrong in an older file is told, and it is left as it is. */
 static void a_broken_version_1_stays(void **state) {
   fixture *fx = *state;
@@ -199,9 +212,8 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      CASE(version_1_comes_forward),
-      CASE(what_was_brought_forward_goes_on),
-      CASE(a_version_1_in_use_waits),
+      CASE(version_1_comes_forward),  CASE(what_was_brought_forward_goes_on),
+      CASE(a_version_1_in_use_waits), CASE(a_version_1_is_looked_at),
       CASE(a_broken_version_1_stays),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
