@@ -254,6 +254,54 @@ static void check_clock(doctor *d, const tm_store_backend *b, tm_store_conn *con
           (newest - now) / 1000);
 }
 
+/* ---- can every record be read, with the keys that are configured? ---- */
+
+#define MAX_NAMED 20 /* of those that cannot */
+
+typedef struct records {
+  doctor *d;
+  const tm_store_backend *backend;
+  tm_store_conn *conn;
+  const tm_head *head;
+  tm_buf plain;
+  int64_t unreadable; /* conversations */
+  tm_error why;       /* of this one */
+} records;
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  records *r = ud;
+  const tm_place at = {.tenant = tm__slice(r->head->tenant),
+                       .conversation = tm__slice(r->head->id),
+                       .revision = row->revision,
+                       .kind = row->kind};
+  const tm_stored stored = {row->flags, row->body};
+  tm_slice plain;
+  return tm__codec_decode(r->d->host->codec, &at, &stored, &r->plain, &plain, &r->why);
+}
+
+static tm_status on_record(void *ud, const tm_head *head) {
+  records *r = ud;
+  r->head = head;
+  if (head->tip == 0) return TM_OK;
+  r->why = (tm_error){.status = TM_OK};
+  (void)r->backend->chain(r->conn, tm__slice(head->id), head->tip, false, on_row, r, NULL);
+  if (!tm__codec_is_of_record(&r->why)) return TM_OK; /* the backend has looked for the rest */
+  if (r->unreadable++ < MAX_NAMED) find_error(r->d, TM_FINDING_ERROR, "records", &r->why);
+  return TM_OK;
+}
+
+static tm_status check_records(doctor *d, const tm_store_backend *b, tm_store_conn *conn,
+                               tm_error *err) {
+  records r = {.d = d, .backend = b, .conn = conn};
+  const tm_list_filter all = {.status = -1, .limit = SIZE_MAX >> 1};
+  tm_status status = b->list(conn, &all, on_record, &r, err);
+  tm__buf_free(&r.plain);
+  if (r.unreadable > MAX_NAMED)
+    findf(d, TM_FINDING_ERROR, "records", "%lld conversations cannot be read, %d of them are named",
+          (long long)r.unreadable, MAX_NAMED);
+  return status;
+}
+
 static tm_status collect_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
   tm_buf *names = ud;
   (void)wake_at;
@@ -292,6 +340,7 @@ static void inspect_store(doctor *d, const tm_store_place *p, const char *tenant
   if (status == TM_OK) status = p->backend->connect(&conn, store, TM_STORE_READER, &err);
   if (status == TM_OK) status = p->backend->inspect(conn, d->deep, on_finding, d, &err);
   if (status == TM_OK) check_clock(d, p->backend, conn);
+  if (status == TM_OK && d->deep) status = check_records(d, p->backend, conn, &err);
   if (status == TM_OK && names != NULL)
     status = p->backend->tenants(conn, TM_S(""), SIZE_MAX >> 1, collect_tenant, names, &err);
   if (status != TM_OK) find_unopened(d, p, tenant, &err);

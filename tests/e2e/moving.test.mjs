@@ -292,6 +292,17 @@ test('what is sealed stays sealed, and moves without its key', async () => {
   const again = await twin.begin('customer_service', 'comprehensive_workflow', {}, sent);
   assert.equal(again.json.conversation_id, first.json.conversation_id, 'its start key came along');
   await twin.stop();
+  const doctor = () => place.run(['doctor', '--deep']);
+  chmodSync(place.config, 0o600);
+  assert.equal(doctor().code, 0);
+  sqlite(place.database, 'UPDATE journal SET body=substr(body,1,60)||' +
+    `x'00'||substr(body,62) WHERE conversation='${id}' AND revision=1`);
+  assert.match(doctor().out, new RegExp(`^error: records: .*${id}.*\\[seal.forged\\]$`, 'm'));
+  place.settings.workflow_persistence.general = {};
+  place.save();
+  const lost = doctor();
+  assert.equal(lost.code, 1, 'without the key');
+  assert.match(lost.out, new RegExp(`^error: records: .*${id}.*\\[seal.key_unknown\\]$`, 'm'));
   place.remove();
 });
 
