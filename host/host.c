@@ -272,6 +272,16 @@ static size_t worker_count(const tm_host *h) {
   return n > 0 ? (size_t)n : (size_t)uv_available_parallelism();
 }
 
+/* There are no workers yet: each makes a state of a version when a turn first needs it. */
+static tm_status load_scripts(tm_host *h, tm_error *err) {
+  tm_scripts scripts;
+  tm_buf report = {0};
+  tm_status s = tm__scripts_load(&scripts, h, err);
+  if (s == TM_OK) s = tm__scripts_switch(&scripts, h, &report, err);
+  tm__buf_free(&report);
+  return s;
+}
+
 static tm_status start_parts(tm_host *h, tm_error *err) {
   tm_status s = open_storage(h, err);
   if (s != TM_OK) return s;
@@ -280,8 +290,9 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   h->workers = calloc(count, sizeof(*h->workers));
   if (h->registry == NULL || h->workers == NULL) return tm__fail_memory(err, "workers");
   h->worker_count = count;
-  s = tm__host_load_scripts(h, NULL, err);
+  s = load_scripts(h, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
+  if (s == TM_OK) s = tm__reload_new(&h->reload, h, err);
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
     s = start_worker(h, i, err);
   if (s == TM_OK) s = recover(h, err);
@@ -348,11 +359,14 @@ tm_status tm_host_listen(tm_host *h, const char *address, char *url_out, size_t 
       .ready = is_ready,
       .ud = h,
   };
+  char url[300];
   tm_status s = tm__api_start(&h->api, &o, err);
-  if (s != TM_OK || url_out == NULL) return s;
+  if (s != TM_OK) return s;
   size_t host_length = (size_t)(strrchr(o.address, ':') - o.address);
-  (void)snprintf(url_out, url_size, "http://%.*s:%u", (int)host_length, o.address,
+  (void)snprintf(url, sizeof(url), "http://%.*s:%u", (int)host_length, o.address,
                  (unsigned)tm__api_port(h->api));
+  tm__server_listens(h, url);
+  if (url_out != NULL) (void)snprintf(url_out, url_size, "%s", url);
   return TM_OK;
 }
 
@@ -386,15 +400,20 @@ static void do_close(tm_message *m) {
   if (w->client != NULL) s->left += tm__http_calls(w->client);
   if (w->lua != NULL) s->left += tm__lua_turns(w->lua);
   tm__lua_free(w->lua);
+  w->lua = NULL; /* a reload may still ask for it */
   tm__http_client_close(w->client);
   step_done(s);
 }
 
-static void do_stop_scheduler(tm_message *m) {
+static void do_stop_control(tm_message *m) {
   tm_stop_step *s = (tm_stop_step *)(void *)m;
   if (s->host->scheduler != NULL) tm__scheduler_stop(s->host->scheduler);
   if (s->host->janitor != NULL) tm__janitor_stop(s->host->janitor);
-  step_done(s);
+  tm__watch_stop(s->host->watch);
+  if (s->host->reload != NULL)
+    tm__reload_stop(s->host->reload, step_done, s);
+  else
+    step_done(s);
 }
 
 /* Posts the stage's step to each worker that has a journal (or, for closing, to each worker); waits
@@ -425,10 +444,10 @@ static void on_workers(tm_host *h, tm_stop_stage stage, uv_sem_t *done, int time
   }
 }
 
-static void stop_scheduler(tm_host *h) {
+static void stop_control(tm_host *h) {
   uv_sem_t done;
-  if ((h->scheduler == NULL && h->janitor == NULL) || uv_sem_init(&done, 0) != 0) return;
-  tm_stop_step step = {.message.run = do_stop_scheduler, .host = h, .done = &done};
+  if (h->control == NULL || uv_sem_init(&done, 0) != 0) return;
+  tm_stop_step step = {.message.run = do_stop_control, .host = h, .done = &done};
   tm__worker_post(h->control, &step.message);
   uv_sem_wait(&done);
   uv_sem_destroy(&done);
@@ -444,6 +463,8 @@ static size_t free_parts(tm_host *h) {
   left += tm__worker_stop(h->control);
   tm__scheduler_free(h->scheduler);
   tm__janitor_free(h->janitor);
+  tm__reload_free(h->reload);
+  tm__watch_free(h->watch);
   tm__registry_free(h->registry);
   free(h->workers);
   h->workers = NULL;
@@ -451,6 +472,8 @@ static size_t free_parts(tm_host *h) {
   h->control = NULL;
   h->scheduler = NULL;
   h->janitor = NULL;
+  h->reload = NULL;
+  h->watch = NULL;
   h->registry = NULL;
   return left;
 }
@@ -471,9 +494,10 @@ static void stop_parts(tm_host *h, int timeout_ms) {
   for (int i = 0; i < TM_STOP_STAGES; i++)
     (void)uv_sem_init(&done[i], 0);
   if (h->api != NULL) tm__api_quiesce(h->api);
+  tm__server_ends(h);
   on_workers(h, TM_STOP_DRAIN, &done[TM_STOP_DRAIN], timeout_ms);
   if (h->storage != NULL) tm__storage_interrupt(h->storage);
-  stop_scheduler(h);
+  stop_control(h);
   tm__reseal_stop(h->reseal);
   h->reseal = NULL;
   on_workers(h, TM_STOP_ABANDON, &done[TM_STOP_ABANDON], -1);

@@ -2,8 +2,6 @@
 #ifndef TM_HOST_H
 #define TM_HOST_H
 
-#include <stdatomic.h>
-
 #include "api/api.h"
 #include "bind/vm.h"
 #include "config/config.h"
@@ -14,6 +12,8 @@
 #include "persistence/codec.h"
 
 struct tm_host_worker;
+typedef struct tm_reload tm_reload; /* reload.c */
+typedef struct tm_watch tm_watch;   /* watch.c */
 
 /* One step of stopping, done on a worker's thread, waited for. */
 typedef struct tm_stop_step {
@@ -66,7 +66,9 @@ struct tm_host {
   tm_host_worker *workers;
   size_t worker_count;
   tm_api *api;
-  atomic_bool reloading;
+  char *url; /* where it serves; NULL: nowhere */
+  tm_reload *reload;
+  tm_watch *watch; /* NULL: nobody looks whether scripts change */
 };
 
 /* The worker that owns a conversation. */
@@ -103,8 +105,34 @@ tm_status tm__host_open_keys(tm_host *h, tm_error *err);
 bool tm__host_compresses(const tm_config *c);
 bool tm__host_seals(const tm_config *c);
 
-/* scripts.c: loads every system of the configured folders and makes them current, durably.
- * `report` (may be NULL) receives {"systems":[...]}. Blocks; not on a worker or store thread. */
-tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err);
+/* scripts.c: versions of all systems that the configured folders hold. */
+typedef struct tm_scripts { /* zero-initialise */
+  tm_bundle **bundles;      /* a reference each */
+  size_t count;
+} tm_scripts;
+/* Loads and checks them; their sources are durable then. Blocks; not on a worker or store thread.
+ * On failure there is nothing to free. */
+tm_status tm__scripts_load(tm_scripts *out, tm_host *h, tm_error *err);
+/* Makes them current, all at once or none, and logs what is new; `report` receives
+ * {"systems":[...],"removed":[...]}. Frees them. */
+tm_status tm__scripts_switch(tm_scripts *s, tm_host *h, tm_buf *report, tm_error *err);
+void tm__scripts_free(tm_scripts *s);
+
+/* reload.c: one at a time, on the control thread. */
+tm_status tm__reload_new(tm_reload **out, tm_host *h, tm_error *err);
+/* Control thread: whoever waits is refused now, nothing is switched any more. `fn` is called on it
+ * when nothing of a reload uses the store. */
+void tm__reload_stop(tm_reload *r, void (*fn)(void *ud), void *ud);
+void tm__reload_free(tm_reload *r); /* the control thread has ended; NULL allowed */
+
+/* watch.c: scripts that change are loaded anew. */
+/* Stands for what is in the folders now: names, sizes and times of the .lua files; never 0. */
+uint64_t tm__scripts_print(const char *const *folders, size_t count);
+void tm__watch_stop(tm_watch *w); /* control thread; NULL allowed */
+void tm__watch_free(tm_watch *w); /* the control thread has ended; NULL allowed */
+
+/* server.c: the address of this server beside its store, while it serves. */
+void tm__server_listens(tm_host *h, const char *url);
+void tm__server_ends(tm_host *h);
 
 #endif

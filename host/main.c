@@ -33,6 +33,7 @@ enum { /* who takes an option */
        FOR_DOCTOR = 1 << 10,
        FOR_PURGE = 1 << 11,
        FOR_SESSIONS = 1 << 12,
+       FOR_RELOAD = 1 << 13,
 };
 
 typedef struct option {
@@ -47,7 +48,9 @@ static const option options[] = {
     {"env-file", "FILE", FOR_ALL, offsetof(cli, env_file), "NAME=value lines for the environment"},
     {"set", "KEY=VALUE", FOR_ALL, offsetof(cli, set), "overrides one setting; may be repeated"},
     {"json", NULL, FOR_DATA, offsetof(cli, json), "prints JSON"},
-    {"listen", "HOST:PORT", FOR_SERVE, offsetof(cli, listen), "where to serve (server.listen)"},
+    {"listen", "HOST:PORT", FOR_SERVE | FOR_RELOAD, offsetof(cli, listen),
+     "where the server is (server.listen)"},
+    {"watch", NULL, FOR_SERVE, offsetof(cli, watch), "loads scripts anew when they change"},
     {"session", "ID", FOR_CHAT | FOR_LIST, offsetof(cli, session), "the session"},
     {"resume", "CONVERSATION", FOR_CHAT, offsetof(cli, resume), "goes on with a conversation"},
     {"tenant", "NAME", FOR_STEER, offsetof(cli, tenant), "the tenant (default)"},
@@ -83,7 +86,8 @@ static int run_serve(cli *c);
 
 static const command commands[] = {
     {"serve", NULL, "", 0, 0, FOR_SERVE, run_serve,
-     "Serves HTTP; prints one line `listening on http://...` when it is ready."},
+     "Serves HTTP; prints one line `listening on http://...` when it is ready.\n"
+     "SIGHUP loads the scripts anew; SIGTERM lets running turns finish, then ends."},
     {"chat", NULL, "[SYSTEM/FLOW]", 0, 1, FOR_CHAT | FOR_STEER, run_chat,
      "A conversation in the terminal. With piped input each line is one answer."},
     {"check", NULL, "[PATH...]", 0, CLI_MAX_ARGS, FOR_DATA, run_check,
@@ -121,7 +125,10 @@ static const command commands[] = {
     {"conversations", "migrate", "", 0, 0, 0, NULL, ""},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
-    {"reload", NULL, "", 0, 0, 0, NULL, ""},
+    {"reload", NULL, "", 0, 0, FOR_DATA | FOR_RELOAD, run_reload,
+     "Tells the running server to load the scripts anew; prints the new versions, or\n"
+     "why nothing changed. Finds the server by what it wrote beside the store, else\n"
+     "by server.listen."},
     {"store", "copy", "", 0, 0, FOR_DATA | FOR_COPY | FOR_FORCE, run_store_copy,
      "Copies everything from one store to another and compares both by digest.\n"
      "A store is sqlite:PATH, file:FOLDER, redis://[:PASSWORD@]HOST[:PORT][/DB],\n"
@@ -333,21 +340,32 @@ static int print_group_help(const char *name) {
 
 /* ---- serve ---- */
 
+static void reloaded(void *ud, const tm_reply *reply) {
+  (void)ud;
+  (void)reply; /* the log has said it */
+}
+
 /* Blocks until SIGTERM or SIGINT; from then on either of them ends the process at once. */
-static void wait_for_signal(const sigset_t *set) {
-  int which;
-  while (sigwait(set, &which) != 0)
-    ;
-  (void)pthread_sigmask(SIG_UNBLOCK, set, NULL);
+static void wait_for_end(tm_host *host, const sigset_t *ends) {
+  sigset_t set = *ends;
+  int which = 0;
+  (void)sigaddset(&set, SIGHUP);
+  do {
+    if (which == SIGHUP) tm_host_reload(host, reloaded, NULL);
+    which = 0;
+    (void)sigwait(&set, &which);
+  } while (which == 0 || which == SIGHUP);
+  (void)pthread_sigmask(SIG_UNBLOCK, ends, NULL);
 }
 
 static int listen_and_wait(cli *c, const sigset_t *set) {
   tm_error err;
   char url[256];
   if (tm_host_listen(c->host, c->listen, url, sizeof(url), &err) != TM_OK) return fail(&err);
+  if (c->watch && tm_host_watch(c->host, &err) != TM_OK) return fail(&err);
   (void)printf("listening on %s\n", url);
   (void)fflush(stdout);
-  wait_for_signal(set);
+  wait_for_end(c->host, set);
   tm_host_stop(c->host, DRAIN_MS);
   return EXIT_OK;
 }
@@ -378,12 +396,16 @@ static int start_watched(cli *c, const sigset_t *set) {
   return code;
 }
 
+/* Before any thread exists: all inherit what is blocked. */
 static int run_serve(cli *c) {
-  sigset_t set;
+  sigset_t set, hangup;
   (void)sigemptyset(&set);
   (void)sigaddset(&set, SIGINT);
   (void)sigaddset(&set, SIGTERM);
-  (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread exists: all inherit it */
+  (void)sigemptyset(&hangup);
+  (void)sigaddset(&hangup, SIGHUP);
+  (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+  (void)pthread_sigmask(SIG_BLOCK, &hangup, NULL);
   int code = start_watched(c, &set);
   if (code == EXIT_OK) code = listen_and_wait(c, &set);
   close_host(c);

@@ -19,7 +19,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
   const char *status, *system, *flow, *limit, *cursor, *steps, *checkpoint, *from, *to;
-  bool json, force, deep, dry_run, help, version;
+  bool json, force, deep, dry_run, watch, help, version;
   const char *set[CLI_MAX_SETS + 1];
   size_t sets;
   const char *arg[CLI_MAX_ARGS + 1]; /* what is no option, without the command; NULL-terminated */
@@ -85,6 +85,7 @@ int run_rollback(cli *c);
 int run_sessions(cli *c); /* list */
 int run_session(cli *c);  /* show, end */
 int run_purge(cli *c);
+int run_reload(cli *c);
 int run_chat(cli *c);
 int run_store_copy(cli *c);
 int run_backup(cli *c);

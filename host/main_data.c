@@ -224,3 +224,18 @@ int run_purge(cli *c) {
   close_host(c);
   return code;
 }
+
+/* ---- the running server ---- */
+
+int run_reload(cli *c) {
+  int code = open_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_server_reload(c->host, c->listen, answer_come, &a);
+    code = show_answer(c, "reload", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}

@@ -1,5 +1,5 @@
 /* scripts.c - systems: found in folders, loaded beside the running ones, switched to in one move,
- * described and checked. */
+ * described and checked. When that happens is reload.c's business. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -131,102 +131,101 @@ static tm_status load_bundles(tm_host *h, const folder_list *l, tm_bundle **bund
   return s;
 }
 
-static void report_systems(tm_host *h, tm_bundle *const *bundles, size_t count, tm_buf *out) {
-  tm__buf_text(out, "{\"systems\":[");
-  for (size_t i = 0; i < count; i++) {
-    tm_bundle *old = tm__registry_current(h->registry, tm__slice(bundles[i]->system));
-    tm__json_comma(out);
-    tm__buf_byte(out, '{');
-    tm__json_member_text(out, "name", bundles[i]->system);
-    tm__json_member_text(out, "version", bundles[i]->version);
-    tm__json_member_text(out, "previous", old != NULL ? old->version : NULL);
-    tm__buf_byte(out, '}');
-    tm__bundle_unref(old);
-  }
-  tm__buf_text(out, "]}");
+void tm__scripts_free(tm_scripts *s) {
+  for (size_t i = 0; i < s->count; i++)
+    tm__bundle_unref(s->bundles[i]);
+  free(s->bundles);
+  *s = (tm_scripts){0};
 }
 
-static void log_systems(tm_host *h, tm_bundle *const *bundles, size_t count) {
-  if (count == 0)
-    tm__log(&h->log, TM_LOG_WARNING, "no system found: a system is a folder with an init.lua",
-            "key", "scripts", NULL);
-  for (size_t i = 0; i < count; i++)
-    tm__log(&h->log, TM_LOG_INFO, "system loaded", "system", bundles[i]->system, "version",
-            bundles[i]->version, NULL);
-}
-
-/* Loads the systems in `l`; `bundles` has room for them. Takes over what it loaded. */
-static tm_status make_current(tm_host *h, const folder_list *l, tm_bundle **bundles, tm_buf *report,
-                              tm_error *err) {
-  tm_status s = load_bundles(h, l, bundles, err);
-  if (s == TM_OK) s = put_sources(h, bundles, l->count, err);
-  if (s != TM_OK) {
-    for (size_t i = 0; i < l->count; i++)
-      tm__bundle_unref(bundles[i]);
-    return s;
-  }
-  if (report != NULL) report_systems(h, bundles, l->count, report);
-  log_systems(h, bundles, l->count);
-  return tm__registry_switch(h->registry, bundles, l->count, err);
-}
-
-tm_status tm__host_load_scripts(tm_host *h, tm_buf *report, tm_error *err) {
+tm_status tm__scripts_load(tm_scripts *out, tm_host *h, tm_error *err) {
   folder_list l = {0};
+  *out = (tm_scripts){0};
   tm_status s = configured_systems(h, &l, err);
-  if (s == TM_OK) {
-    tm_bundle **bundles = calloc(l.count + 1, sizeof(tm_bundle *));
-    s = bundles != NULL ? make_current(h, &l, bundles, report, err)
-                        : tm__fail_memory(err, "systems");
-    free(bundles);
+  if (s == TM_OK) out->bundles = calloc(l.count + 1, sizeof(tm_bundle *));
+  if (out->bundles != NULL) {
+    out->count = l.count;
+    s = load_bundles(h, &l, out->bundles, err);
+  } else if (s == TM_OK) {
+    s = tm__fail_memory(err, "systems");
   }
+  if (s == TM_OK) s = put_sources(h, out->bundles, out->count, err);
+  if (s != TM_OK) tm__scripts_free(out);
   folders_free(&l);
   return s;
 }
 
-/* ---- reload ---- */
+/* ---- switching ---- */
 
-typedef struct reload {
-  tm_message message;
-  tm_host *host;
-  tm_reply_fn fn;
-  void *ud;
-} reload;
-
-static void do_reload(tm_message *m) {
-  reload *r = (reload *)(void *)m;
-  tm_buf report = {0};
-  tm_error err;
-  tm_status s = tm__host_load_scripts(r->host, &report, &err);
-  atomic_store(&r->host->reloading, false);
-  if (s == TM_OK)
-    tm__host_answer(r->fn, r->ud, &report);
-  else
-    tm__host_refuse(r->fn, r->ud, &err);
-  tm__buf_free(&report);
-  free(r);
+/* True: it is new. */
+static bool log_new(const tm_host *h, const tm_bundle *b, const tm_bundle *old) {
+  const char *previous = old != NULL ? old->version : NULL;
+  if (previous == NULL)
+    tm__log(&h->log, TM_LOG_INFO, "system loaded", "system", b->system, "version", b->version,
+            NULL);
+  else if (strcmp(previous, b->version) != 0)
+    tm__log(&h->log, TM_LOG_INFO, "system loaded anew", "system", b->system, "version", b->version,
+            "previous", previous, NULL);
+  return previous == NULL || strcmp(previous, b->version) != 0;
 }
 
-void tm_host_reload(tm_host *h, tm_reply_fn fn, void *ud) {
-  tm_error err;
-  if (!tm__host_enter(h, &err)) {
-    tm__host_refuse(fn, ud, &err);
-    return;
+static bool is_among(const tm_scripts *s, const char *system) {
+  for (size_t i = 0; i < s->count; i++)
+    if (strcmp(s->bundles[i]->system, system) == 0) return true;
+  return false;
+}
+
+static size_t report_new(const tm_host *h, const tm_scripts *s, tm_buf *out) {
+  size_t count = 0;
+  tm__buf_text(out, "{\"systems\":[");
+  for (size_t i = 0; i < s->count; i++) {
+    const tm_bundle *b = s->bundles[i];
+    tm_bundle *old = tm__registry_current(h->registry, tm__slice(b->system));
+    count += log_new(h, b, old);
+    tm__json_comma(out);
+    tm__buf_byte(out, '{');
+    tm__json_member_text(out, "name", b->system);
+    tm__json_member_text(out, "version", b->version);
+    tm__json_member_text(out, "previous", old != NULL ? old->version : NULL);
+    tm__buf_byte(out, '}');
+    tm__bundle_unref(old);
   }
-  reload *r = NULL;
-  bool busy = atomic_exchange(&h->reloading, true);
-  if (busy) {
-    (void)tm__fail(&err, TM_ECONFLICT, "reload.busy", "a reload is running: try again later");
-  } else if ((r = calloc(1, sizeof(*r))) == NULL) {
-    atomic_store(&h->reloading, false);
-    (void)tm__fail_memory(&err, "reload");
+  tm__buf_text(out, "]");
+  return count;
+}
+
+static size_t report_gone(const tm_host *h, const tm_scripts *s, tm_buf *out) {
+  tm_scripts old = {0};
+  size_t count = 0;
+  tm__json_key(out, "removed");
+  tm__buf_byte(out, '[');
+  if (!tm__registry_all(h->registry, &old.bundles, &old.count)) out->failed = true;
+  for (size_t i = 0; i < old.count; i++) {
+    const char *name = old.bundles[i]->system;
+    if (is_among(s, name)) continue;
+    tm__log(&h->log, TM_LOG_WARNING, "system removed: what has begun in it goes on", "system", name,
+            NULL);
+    tm__json_comma(out);
+    tm__json_string(out, tm__slice(name));
+    count++;
   }
-  if (r != NULL) {
-    *r = (reload){.message.run = do_reload, .host = h, .fn = fn, .ud = ud};
-    tm__worker_post(h->control, &r->message);
-  } else {
-    tm__host_refuse(fn, ud, &err);
-  }
-  tm__host_leave(h);
+  tm__buf_text(out, "]}");
+  tm__scripts_free(&old);
+  return count;
+}
+
+tm_status tm__scripts_switch(tm_scripts *s, tm_host *h, tm_buf *report, tm_error *err) {
+  if (s->count == 0)
+    tm__log(&h->log, TM_LOG_WARNING, "no system found: a system is a folder with an init.lua",
+            "key", "scripts", NULL);
+  size_t changes = report_new(h, s, report) + report_gone(h, s, report);
+  if (changes == 0 && s->count > 0)
+    tm__log(&h->log, TM_LOG_INFO, "the scripts have not changed", NULL);
+  tm_status st = tm__buf_ok(report) ? tm__registry_switch(h->registry, s->bundles, s->count, err)
+                                    : tm__fail_memory(err, "an answer");
+  if (tm__buf_ok(report)) s->count = 0; /* taken over, in any case */
+  tm__scripts_free(s);
+  return st;
 }
 
 /* ---- what is loaded ---- */

@@ -206,6 +206,7 @@ void tm__system_loaded(tm_lua *l, tm_system *s) {
     run->next = first;
     first = run;
   }
+  tm__system_tell(s, why.status != TM_OK ? &why : NULL);
   if (why.status != TM_OK) tm__system_free(s);
   for (tm_run *run; (run = first) != NULL;) {
     first = run->next;

@@ -18,6 +18,7 @@ typedef struct tm_system {
   bool loading, spent; /* spent: too full to go on, freed when nothing runs in it */
   tm_error failure;    /* of loading; status TM_OK: none */
   tm_run *first;       /* newest first: they wait for it to be loaded */
+  tm_lua_wait *waits;  /* likewise */
 } tm_system;
 
 struct tm_lua {
@@ -47,6 +48,8 @@ bool tm__system_full(tm_system *s);
 tm_run *tm__system_greediest(const tm_system *s);
 tm_run *tm__system_unbroken(const tm_system *s); /* some turn that runs and has not failed yet */
 void tm__system_free(tm_system *s);              /* one that is loading: as soon as it can */
+/* Tells whoever had it prepared; `err` NULL: it is there. */
+void tm__system_tell(tm_system *s, const tm_error *err);
 
 /* ---- executor.c ---- */
 void tm__system_loaded(tm_lua *l, tm_system *s); /* or not: s->failure says why */

@@ -57,7 +57,23 @@ static void unlink_system(tm_system *s) {
   s->lua = NULL;
 }
 
+void tm__system_tell(tm_system *s, const tm_error *err) {
+  tm_lua_wait *next = s->waits;
+  s->waits = NULL;
+  for (tm_lua_wait *w = next; w != NULL; w = next) {
+    next = w->next;
+    w->ready(w, err);
+  }
+}
+
+static void give_up(tm_system *s) {
+  tm_error err;
+  (void)tm__fail(&err, TM_EUNAVAILABLE, "host.stopping", "the host is stopping: try again later");
+  tm__system_tell(s, &err);
+}
+
 void tm__system_free(tm_system *s) {
+  if (s->waits != NULL) give_up(s);
   if (s->lua != NULL) unlink_system(s);
   if (s->loading) return; /* load_done frees it */
   tm__vm_free(s->vm);
@@ -131,21 +147,39 @@ void tm__system_unwait(tm_run *run) {
   run->awaited = NULL;
 }
 
-tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err) {
-  tm_bundle *bundle = tm__turn_view(run->turn)->bundle;
+/* The state of that version, loaded or not; `begins`: it has to be loaded now. */
+static tm_system *have(tm_lua *l, tm_bundle *bundle, bool *begins, tm_error *err) {
   tm_system *s = find(l, bundle);
-  bool begin = s == NULL;
-  if (begin) s = new_system(l, bundle);
-  if (s == NULL) {
+  *begins = s == NULL;
+  if (*begins) s = new_system(l, bundle);
+  if (s == NULL)
     (void)tm__fail_memory(err, "a system");
-    return NULL;
-  }
-  s->used = ++l->uses;
-  if (!s->loading) return s;
+  else
+    s->used = ++l->uses;
+  return s;
+}
+
+tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err) {
+  bool begins;
+  tm_system *s = have(l, tm__turn_view(run->turn)->bundle, &begins, err);
+  if (s == NULL || !s->loading) return s;
   err->status = TM_OK;
   wait_for(s, run);
-  if (begin) tm__worker_beside(l->o.worker, &s->job);
+  if (begins) tm__worker_beside(l->o.worker, &s->job);
   return NULL;
+}
+
+void tm__lua_prepare(tm_lua *l, tm_bundle *b, tm_lua_wait *w) {
+  bool begins;
+  tm_error err;
+  tm_system *s = have(l, b, &begins, &err);
+  if (s == NULL || !s->loading) {
+    w->ready(w, s == NULL ? &err : NULL);
+    return;
+  }
+  w->next = s->waits;
+  s->waits = w;
+  if (begins) tm__worker_beside(l->o.worker, &s->job);
 }
 
 /* ---- memory ---- */

@@ -66,6 +66,14 @@ typedef struct tm_lua tm_lua; /* a state per system version */
 tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o,
                       tm_error *err); /* read_file, root: unused */
 tm_executor tm__lua_executor(tm_lua *l);
+/* Worker thread. Makes a state for the version beside the loop unless there is one, so that no turn
+ * has to wait for it. `ready` is called once on the worker's thread, perhaps before this returns;
+ * err NULL: the state is there. */
+typedef struct tm_lua_wait {
+  struct tm_lua_wait *next; /* internal */
+  void (*ready)(struct tm_lua_wait *w, const tm_error *err);
+} tm_lua_wait;
+void tm__lua_prepare(tm_lua *l, tm_bundle *b, tm_lua_wait *w);
 size_t tm__lua_turns(const tm_lua *l); /* how many have not ended; worker thread */
 void tm__lua_free(tm_lua *l);          /* worker thread; NULL allowed */
 

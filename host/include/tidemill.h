@@ -241,15 +241,26 @@ TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
 TM_API void tm_systems_read(tm_host *host, const char *system, const char *flow_id, tm_reply_fn fn,
                             void *ud);
 
-/* Loads the scripts beside the running ones and switches if all of them are good; answers
- * {"systems":[{"name","version","previous"}]}. Running conversations keep their version. */
+/* Loads the scripts beside the running ones and switches if all of them are good; otherwise nothing
+ * changes, and the error has file and line. Answers
+ * {"systems":[{"name","version","previous"}],"removed":[name]}; a system whose version is its
+ * previous one has not changed. Running conversations keep their version. */
 TM_API void tm_host_reload(tm_host *host, tm_reply_fn fn, void *ud);
+
+/* Looks at the folders of scripts from now on and reloads what has changed there; the log says what
+ * became of it. After start, once. */
+TM_API TM_NODISCARD tm_status tm_host_watch(tm_host *host, tm_error *err);
 
 /* ---- without start ---- */
 
 /* The effective configuration, with the origin of each value, secrets hidden:
  * {"items":[{"key","value","origin","env"}]}. Calls back before it returns. */
 TM_API void tm_config_read(tm_host *host, tm_reply_fn fn, void *ud);
+
+/* Has the server that runs on the configured store, perhaps in another process, load its scripts
+ * anew, and answers as that does (see tm_host_reload). `address` NULL: found by what it wrote
+ * beside the store, else by server.listen; else "HOST:PORT". Calls back before it returns. */
+TM_API void tm_server_reload(tm_host *host, const char *address, tm_reply_fn fn, void *ud);
 
 /* Checks scripts (paths of system folders or of folders that hold them; none: the configured
  * ones): {"items":[{"file","line","level","text","rule"}],"systems":n,"errors":n,"warnings":n}.

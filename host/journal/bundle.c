@@ -155,27 +155,30 @@ static int by_name(const void *a, const void *b) {
   return strcmp((*x)->system, (*y)->system);
 }
 
-void tm__registry_describe(tm_registry *r, tm_buf *out) {
-  uv_mutex_lock(&r->lock);
-  tm_bundle **all = calloc(r->current.count + 1, sizeof(tm_bundle *));
-  size_t n = 0;
-  size_t at = 0;
+bool tm__registry_all(tm_registry *r, tm_bundle ***out, size_t *count) {
+  size_t n = 0, at = 0;
   tm_slice key;
   void *bundle;
-  while (all != NULL && tm__map_next(&r->current, &at, &key, &bundle)) {
-    all[n++] = bundle;
-  }
-  if (all == NULL) {
-    out->failed = true;
-  } else {
-    qsort(all, n, sizeof(tm_bundle *), by_name);
-  }
+  uv_mutex_lock(&r->lock);
+  tm_bundle **all = *out = calloc(r->current.count + 1, sizeof(tm_bundle *));
+  while (all != NULL && tm__map_next(&r->current, &at, &key, &bundle))
+    all[n++] = tm__bundle_ref(bundle);
+  uv_mutex_unlock(&r->lock);
+  *count = n;
+  if (all != NULL) qsort(all, n, sizeof(tm_bundle *), by_name);
+  return all != NULL;
+}
+
+void tm__registry_describe(tm_registry *r, tm_buf *out) {
+  tm_bundle **all;
+  size_t n;
+  if (!tm__registry_all(r, &all, &n)) out->failed = true;
   tm__buf_text(out, "{\"items\":[");
   for (size_t i = 0; i < n; i++) {
     if (i > 0) tm__buf_byte(out, ',');
     tm__buf_slice(out, all[i]->description);
+    tm__bundle_unref(all[i]);
   }
   tm__buf_text(out, "]}");
-  uv_mutex_unlock(&r->lock);
   free(all);
 }

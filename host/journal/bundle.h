@@ -34,6 +34,9 @@ tm_status tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err);
 /* A new reference, or NULL. */
 tm_bundle *tm__registry_current(tm_registry *r, tm_slice system);
 tm_bundle *tm__registry_find(tm_registry *r, tm_slice system, tm_slice version);
+/* A reference to each current version, by name, into *out, which the caller frees. False: out of
+ * memory, and *out is empty. */
+bool tm__registry_all(tm_registry *r, tm_bundle ***out, size_t *count);
 /* {"items":[description,...]} of the current versions, by name. */
 void tm__registry_describe(tm_registry *r, tm_buf *out);
 

@@ -188,6 +188,7 @@ static bool set_limits(tm_http_transfer *t, const tm_http_call *call) {
   return curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_REDIR_PROTOCOLS_STR, protocols) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
+         (!call->direct || curl_easy_setopt(e, CURLOPT_NOPROXY, "*") == CURLE_OK) &&
          /* without it, ending a transfer waits for its DNS thread, and the loop with it */
          curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK &&
          curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, timeout) == CURLE_OK &&

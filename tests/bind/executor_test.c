@@ -780,6 +780,70 @@ static void test_end_while_loading(void **state) {
   free_turn(lost);
 }
 
+/* ---- prepared for turns that are to come ---- */
+
+typedef struct prepared {
+  tm_lua_wait wait;
+  int told;
+  tm_error error;
+} prepared;
+
+static void on_prepared(tm_lua_wait *w, const tm_error *err) {
+  prepared *p = (prepared *)(void *)w;
+  p->told++;
+  if (err != NULL) p->error = *err;
+}
+
+static prepared to_prepare(void) {
+  return (prepared){.wait.ready = on_prepared};
+}
+
+static void test_prepared_states(void **state) {
+  (void)state;
+  tm_bundle *next = fake_bundle("next", "VERSION = 'next'");
+  prepared first = to_prepare(), second = to_prepare(), third = to_prepare();
+  beside_waits = true;
+  tm__lua_prepare(lua, next, &first.wait);
+  tm_turn *waits = run_in(next, BEGIN "COUNT = 1 journal.commit(id, draft { v = VERSION })");
+  tm__lua_prepare(lua, next, &second.wait);
+  assert_int_equal(first.told + second.told, 0);
+  finish_beside();
+  assert_int_equal(first.told, 1);
+  assert_int_equal(second.told, 1);
+  assert_int_equal(first.error.status, TM_OK);
+  expect_end(waits, "commit");
+  tm__lua_prepare(lua, next, &third.wait); /* it is there: nothing is loaded */
+  assert_int_equal(third.told, 1);
+  tm_turn *t = run_in(next, BEGIN "assert(COUNT == 1) journal.commit(id, draft())");
+  expect_end(t, "commit");
+  beside_waits = false;
+  tm__bundle_unref(next);
+  free_turn(waits);
+  free_turn(t);
+}
+
+static void test_prepared_states_that_fail(void **state) {
+  (void)state;
+  tm_bundle *bad = fake_bundle("bad", "error 'at load'");
+  prepared p = to_prepare(), left = to_prepare();
+  tm__lua_prepare(lua, bad, &p.wait);
+  assert_int_equal(p.told, 1);
+  assert_int_equal(p.error.status, TM_ESCRIPT);
+  assert_non_null(strstr(p.error.message, "at load"));
+  tm_bundle *slow = fake_bundle("slow", "");
+  beside_waits = true;
+  tm__lua_prepare(lua, slow, &left.wait);
+  tm__lua_free(lua); /* the host stops meanwhile */
+  lua = NULL;
+  assert_int_equal(left.told, 1);
+  assert_string_equal(left.error.code, "host.stopping");
+  finish_beside();
+  assert_int_equal(left.told, 1);
+  beside_waits = false;
+  tm__bundle_unref(bad);
+  tm__bundle_unref(slow);
+}
+
 /* ---- no memory ---- */
 
 typedef struct memory {
@@ -880,6 +944,8 @@ int main(void) {
       CASE(test_loading_does_not_hold_up),
       CASE(test_loading_fails_for_all_that_wait),
       CASE(test_end_while_loading),
+      CASE(test_prepared_states),
+      CASE(test_prepared_states_that_fail),
       cmocka_unit_test_setup_teardown(test_out_of_memory, set_up_bundle, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

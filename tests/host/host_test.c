@@ -353,7 +353,11 @@ static void test_starting_twice_and_wrong_sizes(void **state) {
   tm_host *h = new_host("twice.db");
   expect_error(say(h, "0199aaaa-0000-7000-8000-000000000000", "\"x\""), TM_EUNAVAILABLE,
                "host.stopping");
+  assert_int_equal(tm_host_watch(h, &err), TM_EINVAL);
+  assert_string_equal(err.code, "host.watch");
   assert_int_equal(tm_host_start(h, &err), TM_OK);
+  assert_int_equal(tm_host_watch(h, &err), TM_OK);
+  assert_int_equal(tm_host_watch(h, &err), TM_EINVAL);
   assert_int_equal(tm_host_start(h, &err), TM_EINVAL);
   assert_string_equal(err.code, "host.started");
   char url[64];
@@ -420,30 +424,72 @@ static void block(void *ud, const tm_reply *r) {
   }
 }
 
-/* While the answer to one reload keeps its thread, the next one is taken and the third is refused.
- */
-static void test_one_reload_at_a_time(void **state) {
+static void blocker_init(blocker *b) {
+  assert_int_equal(sem_init(&b->reached, 0, 0), 0);
+  assert_int_equal(sem_init(&b->go, 0, 0), 0);
+}
+
+static void blocker_wait(blocker *b) {
+  while (sem_wait(&b->reached) != 0) {
+  }
+}
+
+static void blocker_free(blocker *b) {
+  (void)sem_destroy(&b->reached);
+  (void)sem_destroy(&b->go);
+}
+
+/* While one reload runs two more are asked for: a single one answers both, so that the second of
+ * them does not see what changes after the answer to the first. */
+static void test_reloads_that_wait_become_one(void **state) {
   (void)state;
-  blocker b;
-  assert_int_equal(sem_init(&b.reached, 0, 0), 0);
-  assert_int_equal(sem_init(&b.go, 0, 0), 0);
+  blocker first, third;
+  blocker_init(&first);
+  blocker_init(&third);
   write_system("hello", "");
   tm_host *h = start_host("reload.db");
-  answer second = ask_init(), third = ask_init();
-  tm_host_reload(h, block, &b);
-  while (sem_wait(&b.reached) != 0) {
-  }
+  answer second = ask_init(), fourth = ask_init();
+  tm_host_reload(h, block, &first);
+  blocker_wait(&first); /* the others come at once, when the thread is free */
   tm_host_reload(h, on_reply, &second);
-  tm_host_reload(h, on_reply, &third);
-  ask_wait(&third);
-  expect_error(third, TM_ECONFLICT, "reload.busy");
-  (void)sem_post(&b.go);
+  tm_host_reload(h, block, &third);
+  tm_host_reload(h, on_reply, &fourth);
+  (void)sem_post(&first.go);
+  blocker_wait(&third);
+  write_system("changed", "");
+  (void)sem_post(&third.go);
   ask_wait(&second);
-  assert_int_equal(second.status, TM_OK);
-  free(second.json);
+  ask_wait(&fourth);
+  expect(begin(h, "talk"), "hello nobody");
+  assert_string_equal(second.json, fourth.json);
+  expect(second, "\"removed\":[]");
+  free(fourth.json);
+  expect(reload(h), "\"previous\"");
+  expect(begin(h, "talk"), "changed nobody");
   tm_host_free(h);
-  (void)sem_destroy(&b.reached);
-  (void)sem_destroy(&b.go);
+  blocker_free(&first);
+  blocker_free(&third);
+}
+
+/* A system whose folder is gone takes no new conversations; those that there are go on. */
+static void test_a_removed_system_goes_on(void **state) {
+  (void)state;
+  char id[40], from[300], to[300];
+  write_system("hello", "");
+  tm_host *h = start_host("reload.db");
+  answer a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  (void)snprintf(from, sizeof(from), "%s/scripts/talk", dir);
+  (void)snprintf(to, sizeof(to), "%s/talk", dir);
+  assert_int_equal(rename(from, to), 0);
+  expect(reload(h), "{\"systems\":[],\"removed\":[\"talk\"]}");
+  expect_error(begin(h, "talk"), TM_ENOTFOUND, "system.not_found");
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  assert_int_equal(rename(to, from), 0);
+  expect(reload(h), "\"previous\":null");
+  expect(begin(h, "talk"), "hello nobody");
+  tm_host_free(h);
 }
 
 /* No file may grow beyond `bytes`, as on a full disk; 0: there is room again. */
@@ -500,7 +546,8 @@ int main(void) {
       cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
       cmocka_unit_test(test_folders_that_are_no_systems),
-      cmocka_unit_test(test_one_reload_at_a_time),
+      cmocka_unit_test(test_reloads_that_wait_become_one),
+      cmocka_unit_test(test_a_removed_system_goes_on),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

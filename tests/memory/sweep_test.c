@@ -412,7 +412,7 @@ static void test_http(void **state) {
                         .tear_down = end});
 }
 
-/* ---- reload ---- */
+/* ---- reload: of one system that has changed, and one that has not ---- */
 
 static void reload(void) {
   tm_host_reload(host, on_reply, ask());
@@ -432,6 +432,7 @@ static void test_reload(void **state) {
   (void)state;
   sweep_all(&(scenario){.name = "reload",
                         .set_up = open_world,
+                        .prepare = write_small_system,
                         .run = reload,
                         .sample = 3,
                         .verify = reload_again,

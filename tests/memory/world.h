@@ -185,14 +185,22 @@ static const char small_system[] =
     "return tm.system { name = 'small', agents = {}, flows = {\n"
     "  flow('count', act('add', count)), flow('fetch', act('get', fetch)) } }\n";
 
+/* Each time another version. */
+static void write_small_system(void) {
+  static unsigned version;
+  char text[4096];
+  int len = snprintf(text, sizeof(text), small_system, (int)outside_port);
+  (void)snprintf(text + len, sizeof(text) - (size_t)len, "-- %u\n", ++version);
+  write_file("scripts/small/init.lua", text);
+}
+
 static int write_systems(void) {
-  char path[128], text[4096], shipped[4096];
+  char path[128], shipped[4096];
   (void)snprintf(path, sizeof(path), "%s/scripts", dir);
   (void)mkdir(path, 0700);
   (void)snprintf(path, sizeof(path), "%s/scripts/small", dir);
   (void)mkdir(path, 0700);
-  (void)snprintf(text, sizeof(text), small_system, (int)outside_port);
-  write_file("scripts/small/init.lua", text);
+  write_small_system();
   (void)snprintf(path, sizeof(path), "%s/scripts/customer_service", dir);
   return realpath("scripts/customer_service", shipped) != NULL ? symlink(shipped, path) : -1;
 }

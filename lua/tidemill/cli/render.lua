@@ -67,6 +67,23 @@ function views.systems(answer, to)
   return text.table({ "SYSTEM", "VERSION", "FLOWS", "DESCRIPTION" }, rows, to.columns, to.colour)
 end
 
+--- What a reload changed, a line each.
+function views.reload(answer, to)
+  local lines = {}
+  for _, system in ipairs(list(answer.systems)) do
+    local name, version = show(system.name), show(system.version)
+    if not given(system.previous) then
+      lines[#lines + 1] = ("%s  %s  new"):format(name, version)
+    elseif system.previous ~= system.version then
+      lines[#lines + 1] = ("%s  %s  was %s"):format(name, version, show(system.previous))
+    end
+  end
+  for _, name in ipairs(list(answer.removed)) do lines[#lines + 1] = show(name) .. "  removed" end
+  if #lines == 0 then return "nothing changed: the scripts are those that were loaded\n" end
+  for i, line in ipairs(lines) do lines[i] = text.block(line, to.columns, "") end
+  return table.concat(lines, "\n") .. "\n"
+end
+
 function views.flows(answer, to)
   local items = list(answer.items)
   if #items == 0 then return none "flows" end
