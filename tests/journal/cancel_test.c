@@ -79,43 +79,41 @@ static void test_waits_for_the_turn(void **unused) {
 /* A turn with calls that runs on another host is waited for as well. */
 static void test_waits_for_the_turn_elsewhere(void **unused) {
   (void)unused;
-  fixture fx;
-  fixture_open(&fx, "sqlite");
-  char id[TM_ID_SIZE];
-  host_start(&fx, 1);
-  assert_answer(start(&fx.hosts[0], id, "hello"));
-  answer *turn = say(&fx.hosts[0], id, "hold_begun");
-  run *held = held_run(&fx.hosts[0]);
-  answer *a = cancel(&fx.hosts[1], id);
-  assert_answer(read_it(&fx, id, TM_READ_CONVERSATION, NULL, 0));
-  assert_false(is_here(a));
-  release(held);
-  assert_answer(turn);
-  assert_answer(a);
-  assert_member(a, "status", "\"cancelled\"");
-  assert_int_equal(fx.cancelled, 0);
-  fixture_close(&fx);
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    answer *turn = say(&fx.hosts[0], id, "hold_begun");
+    run *held = held_run(&fx.hosts[0]);
+    answer *a = cancel(&fx.hosts[1], id);
+    assert_answer(read_it(&fx, id, TM_READ_CONVERSATION, NULL, 0));
+    assert_false(is_here(a));
+    release(held);
+    assert_answer(turn);
+    assert_answer(a);
+    assert_member(a, "status", "\"cancelled\"");
+    assert_int_equal(fx.cancelled, 0);
+  }
 }
 
 /* One whose host is silent for longer than its lease is not: it loses its turn. */
 static void test_takes_a_dead_turn_away(void **unused) {
   (void)unused;
-  fixture fx;
-  fixture_open(&fx, "sqlite");
-  char id[TM_ID_SIZE];
-  host_start(&fx, 1);
-  assert_answer(start(&fx.hosts[0], id, "hello"));
-  answer *turn = say(&fx.hosts[0], id, "hold_begun");
-  run *held = held_run(&fx.hosts[0]);
-  turn_clock(&fx, LEASE_MS + 1);
-  answer *a = cancel(&fx.hosts[1], id);
-  assert_answer(a);
-  assert_member(a, "status", "\"cancelled\"");
-  release(held);
-  assert_answer(turn); /* what the conversation came to */
-  assert_member(turn, "status", "\"cancelled\"");
-  assert_int_equal(stored_head(&fx, id).status, TM_CANCELLED);
-  fixture_close(&fx);
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    answer *turn = say(&fx.hosts[0], id, "hold_begun");
+    run *held = held_run(&fx.hosts[0]);
+    turn_clock(&fx, LEASE_MS + 1);
+    answer *a = cancel(&fx.hosts[1], id);
+    assert_answer(a);
+    assert_member(a, "status", "\"cancelled\"");
+    release(held);
+    assert_answer(turn); /* what the conversation came to */
+    assert_member(turn, "status", "\"cancelled\"");
+    assert_int_equal(stored_head(&fx, id).status, TM_CANCELLED);
+  }
 }
 
 /* A retry that is an hour away is not waited for; who waits for it hears of the end. */

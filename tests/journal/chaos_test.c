@@ -102,13 +102,13 @@ static void run_chaos(fixture *fx, uint32_t seed) {
 
 static void test_chaos(void **unused) {
   (void)unused;
-  for (uint32_t seed = 1; seed <= 4; seed++) {
+  for (uint32_t seed = 0; seed < 2 * FIXTURE_BACKENDS; seed++) {
     fixture fx;
-    fixture_init(&fx, seed % 2 == 0 ? "memory" : "sqlite");
+    fixture_init(&fx, fixture_backends[seed % FIXTURE_BACKENDS].scheme);
     fx.lease_ms = 4;
     fx.retry_ms = 3;
     fx.queue_limit = 64;
-    fx.cache_bytes = seed > 2 ? 0 : 1 << 20;
+    fx.cache_bytes = seed < FIXTURE_BACKENDS ? 1 << 20 : 0;
     storage_start(&fx);
     for (int i = 0; i < HOSTS; i++) {
       host_start(&fx, i);

@@ -66,13 +66,12 @@ typedef struct answer {
   struct answer *next;
 } answer;
 
-/* Bodies are plain in SQLite and sealed and compressed in memory, so that whatever is tested is
- * tested with both. */
 #define FIXTURE_KEY "q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE="
 
 typedef struct fixture {
-  char dir[128], file[160];
-  const char *backend, *tenant; /* who asks */
+  char dir[128], file[160], url[256];
+  const struct fixture_backend *backend;
+  const char *tenant; /* who asks */
   bool isolated;
   tm_store_options options;
   tm_log log;
@@ -101,6 +100,56 @@ typedef struct fixture {
   char last_input[256], last_calls[256], last_version[33];
   tm_error last_refused;
 } fixture;
+
+/* ---- where each backend has its store: a line of the table ---- */
+
+#include "tests/persistence/servers.h"
+
+static inline void place_file(fixture *fx) {
+  (void)snprintf(fx->file, sizeof(fx->file), "%s/store.db", fx->dir);
+  fx->options.location = fx->file;
+}
+
+static inline void place_nowhere(fixture *fx) {
+  fx->options.location = "";
+}
+
+/* Bodies are plain in some and sealed and compressed in others, so that whatever is tested is
+ * tested with both. */
+static const struct fixture_backend {
+  const char *scheme;
+  bool coded;
+  int one_in; /* of so many tests one runs on it, all in the long version: a database takes time */
+  void (*make)(fixture *fx);   /* sets options.location to an empty store of this test's own */
+  void (*remove)(fixture *fx); /* NULL: it lies in the fixture's folder */
+} fixture_backends[] = {
+    {"sqlite", false, 1, place_file, NULL},
+    {"memory", true, 1, place_nowhere, NULL},
+    {"file", true, 1, place_file, NULL},
+    {"redis", false, 1, place_redis, unplace_redis},
+    {"postgres", true, 3, place_postgres, unplace_postgres},
+};
+
+enum { FIXTURE_BACKENDS = sizeof(fixture_backends) / sizeof(fixture_backends[0]) };
+
+static inline const struct fixture_backend *fixture_backend_of(const char *scheme) {
+  size_t i = 0;
+  while (i + 1 < FIXTURE_BACKENDS && strcmp(fixture_backends[i].scheme, scheme) != 0)
+    i++;
+  assert_string_equal(fixture_backends[i].scheme, scheme); /* not in the table? */
+  return &fixture_backends[i];
+}
+
+/* The next of the table that this test is for, the first after NULL; NULL: none. */
+static inline const struct fixture_backend *fixture_backend_next(const struct fixture_backend *b) {
+  static int tests;
+  const struct fixture_backend *end = fixture_backends + FIXTURE_BACKENDS;
+  int test = b == NULL ? tests++ : tests - 1;
+  b = b == NULL ? fixture_backends : b + 1;
+  while (b < end && test % b->one_in != 0 && getenv("TIDEMILL_NIGHTLY") == NULL)
+    b++;
+  return b < end ? b : NULL;
+}
 
 /* ---- waiting ---- */
 
@@ -774,7 +823,7 @@ static inline void storage_start(fixture *fx) {
   tm_error err = {0};
   assert_int_equal(tm__keyring_new(&fx->coding.keys, &fx->keys, &err), TM_OK);
   assert_int_equal(tm__codec_new(&fx->codec, &fx->coding, &err), TM_OK);
-  tm_status status = storage_open(&fx->storage, fx, fx->backend, &err);
+  tm_status status = storage_open(&fx->storage, fx, fx->backend->scheme, &err);
   if (status != TM_OK) print_error("%s: %s\n", err.code, err.message);
   assert_int_equal(status, TM_OK);
   fx->registry = tm__registry_new();
@@ -783,7 +832,7 @@ static inline void storage_start(fixture *fx) {
 }
 
 static inline void fixture_init(fixture *fx, const char *backend) {
-  *fx = (fixture){.backend = backend,
+  *fx = (fixture){.backend = fixture_backend_of(backend),
                   .tenant = "t1",
                   .now = START_NOW,
                   .queue_limit = 8,
@@ -795,15 +844,11 @@ static inline void fixture_init(fixture *fx, const char *backend) {
   const char *tmp = getenv("TMPDIR");
   (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");
   assert_non_null(mkdtemp(fx->dir));
-  (void)snprintf(fx->file, sizeof(fx->file), "%s/store.db", fx->dir);
-  fx->options = (tm_store_options){.location = strcmp(backend, "memory") == 0 ? "" : fx->file,
-                                   .timeout_ms = 200,
-                                   .wal = true,
-                                   .auto_vacuum = true,
-                                   .now_ms = fixture_now,
-                                   .now_ud = fx};
+  fx->options = (tm_store_options){
+      .timeout_ms = 10000, .wal = true, .auto_vacuum = true, .now_ms = fixture_now, .now_ud = fx};
+  fx->backend->make(fx);
   fx->keys = (tm_keyring_options){.current = FIXTURE_KEY, .current_name = "key"};
-  fx->coding.seal = fx->compress = strcmp(backend, "memory") == 0;
+  fx->coding.seal = fx->compress = fx->backend->coded;
   fx->log = (tm_log){.sink = fixture_log, .clock = {fixture_now, fx}};
   assert_int_equal(uv_mutex_init(&fx->lock), 0);
   assert_int_equal(uv_cond_init(&fx->changed), 0);
@@ -826,6 +871,10 @@ static inline void fixture_stop(fixture *fx) { /* hosts and store; the file stay
   fx->codec = NULL;
   fx->storage = NULL;
   fx->registry = NULL;
+}
+
+static inline bool fixture_durable(const fixture *fx) { /* is anything there after a restart? */
+  return tm__store_backend(tm__slice(fx->backend->scheme))->durable;
 }
 
 static inline void fixture_restart(fixture *fx) {
@@ -853,6 +902,7 @@ static inline void fixture_close(fixture *fx) {
   }
   uv_cond_destroy(&fx->changed);
   uv_mutex_destroy(&fx->lock);
+  if (fx->backend->remove != NULL) fx->backend->remove(fx);
   assert_int_equal(nftw(fx->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
@@ -869,10 +919,13 @@ static inline void scheduler_start(host *h, int64_t poll_ms) {
                    TM_OK);
 }
 
-#define EACH_BACKEND(fx)                                                                           \
+/* On one backend after the other; `open` is fixture_open or what opens in another way. */
+#define EACH_OPENED(fx, open)                                                                      \
   fixture fx;                                                                                      \
-  for (size_t backend_ = 0; backend_ < 2; backend_++)                                              \
-    for (bool once_ = (fixture_open(&fx, backend_ == 0 ? "sqlite" : "memory"), true); once_;       \
-         fixture_close(&fx), once_ = false)
+  for (const struct fixture_backend *backend_ = fixture_backend_next(NULL); backend_ != NULL;      \
+       backend_ = fixture_backend_next(backend_))                                                  \
+    for (bool once_ = (open(&fx, backend_->scheme), true); once_; fixture_close(&fx), once_ = false)
+
+#define EACH_BACKEND(fx) EACH_OPENED(fx, fixture_open)
 
 #endif

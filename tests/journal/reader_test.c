@@ -71,6 +71,7 @@ static void test_cursors_are_checked(void **unused) {
     char other[TM_ID_SIZE];
     assert_answer(start(h, mine, "one"));
     assert_answer(say(h, mine, "two"));
+    assert_answer(say(h, mine, "three")); /* the cursor is of a row that the other has not */
     assert_answer(start(h, other, "one"));
     answer *a = read_it(&fx, mine, TM_READ_STEPS, "", 1);
     tm_buf next = {0};

@@ -197,7 +197,7 @@ static void test_tampering(void **unused) {
   for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
     fixture fx;
     char id[TM_ID_SIZE], other[TM_ID_SIZE];
-    open_sealed(&fx, i % 2 == 0 ? "sqlite" : "memory", true);
+    open_sealed(&fx, fixture_backends[i % FIXTURE_BACKENDS].scheme, true);
     assert_answer(start(&fx.hosts[0], id, MARKER));
     assert_answer(say(&fx.hosts[0], id, "two"));
     assert_answer(start(&fx.hosts[0], other, "hello"));

@@ -103,7 +103,7 @@ static void test_abandon_at_any_moment(void **unused) {
   (void)unused;
   for (int round = 0; round < 30; round++) {
     fixture fx;
-    fixture_open(&fx, round % 2 == 0 ? "sqlite" : "memory");
+    fixture_open(&fx, fixture_backends[round % FIXTURE_BACKENDS].scheme);
     char ids[8][TM_ID_SIZE];
     answer *answers[8];
     for (int i = 0; i < 8; i++) {

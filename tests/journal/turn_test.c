@@ -22,7 +22,7 @@ static void test_start_and_message(void **unused) {
                   "[{\"seq\":2,\"step_id\":\"step1\",\"agent\":\"bot\",\"text\":\"hello 1\","
                   "\"provider\":\"offline\"}]");
     assert_member(a, "prompt", "{\"attempt\":1,\"expires_at\":null,\"step_id\":\"ask1\"}");
-    assert_member(a, "durable", backend_ == 0 ? "true" : "false");
+    assert_member(a, "durable", fixture_durable(&fx) ? "true" : "false");
     a = say(h, id, "two");
     assert_answer(a);
     assert_member(a, "revision", "2");
@@ -334,7 +334,7 @@ static void test_whole_states_are_near(void **unused) {
     assert_answer(start(h, id, "hello"));
     for (int i = 2; i <= 100; i++) {
       if (i % 40 == 0) fixture_restart(&fx);
-      if (i % 40 == 0 && backend_ == 1) assert_answer(start(h, id, "hello"));
+      if (i % 40 == 0 && !fixture_durable(&fx)) assert_answer(start(h, id, "hello"));
       assert_answer(say(h, id, i % 9 == 0 ? "call2" : i % 31 == 0 ? "checkpoint" : "more"));
     }
     chain_job c = {
@@ -346,7 +346,7 @@ static void test_whole_states_are_near(void **unused) {
     uv_mutex_unlock(&fx.lock);
     assert_int_equal(c.job.status, TM_OK);
     assert_in_range(c.longest, 15, 15 + 2); /* the calls of a turn carry no state */
-    assert_int_equal(c.checkpoints, backend_ == 0 ? 3 : 1);
+    assert_int_equal(c.checkpoints, fixture_durable(&fx) ? 3 : 1);
     assert_true(c.fulls <= c.rows / 16 + 1 + c.checkpoints);
   }
 }

@@ -56,7 +56,7 @@ static void test_back_several(void **unused) {
     assert_answer(a);
     assert_holds(a, "\"step_id\":\"ask4\"");
     fixture_restart(&fx);
-    if (backend_ == 1) continue;
+    if (!fixture_durable(&fx)) continue;
     a = say(&fx.hosts[0], id, "again");
     assert_answer(a);
     assert_holds(a, "again 5");

@@ -1,5 +1,5 @@
 /* servers.h - an empty database of a test's own on the servers that tests/servers.sh started; part
- * of fixture.h. */
+ * of the fixture.h here and of the one in tests/journal. */
 #ifndef TM_TESTS_PERSISTENCE_SERVERS_H
 #define TM_TESTS_PERSISTENCE_SERVERS_H
 
@@ -14,17 +14,22 @@ static inline const char *server_of(const char *variable) {
 
 /* ---- redis: a database per process ---- */
 
-static inline void redis_clear(void) {
-  char host[64] = "";
+/* A command in it, with `text` for its %s. */
+static inline void redis_run(const char *command, const char *text) {
+  char name[64] = "";
   int port = 0;
-  assert_int_equal(sscanf(server_of("TIDEMILL_TEST_REDIS"), "%63[^:]:%d", host, &port), 2);
-  redisContext *c = redisConnect(host, port);
+  assert_int_equal(sscanf(server_of("TIDEMILL_TEST_REDIS"), "%63[^:]:%d", name, &port), 2);
+  redisContext *c = redisConnect(name, port);
   assert_true(c != NULL && c->err == 0);
   freeReplyObject(redisCommand(c, "SELECT %d", (int)(getpid() % 1024)));
-  redisReply *r = redisCommand(c, "FLUSHDB");
+  redisReply *r = redisCommand(c, command, text);
   assert_true(r != NULL && r->type == REDIS_REPLY_STATUS);
   freeReplyObject(r);
   redisFree(c);
+}
+
+static inline void redis_clear(void) {
+  redis_run("FLUSHDB %s", "SYNC");
 }
 
 static inline void place_redis(fixture *fx) {

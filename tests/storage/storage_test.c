@@ -227,11 +227,10 @@ static void count(tm_message *m) {
 /* Everything that is queued when the store is closed is still committed and answered. */
 static void test_close_commits_all(void **unused) {
   (void)unused;
-  static const char *backends[] = {"sqlite", "memory"};
-  for (size_t b = 0; b < 2; b++) {
+  for (size_t b = 0; b < FIXTURE_BACKENDS; b++) {
     fixture fx;
     int answered = 0;
-    fixture_init(&fx, backends[b]);
+    fixture_init(&fx, fixture_backends[b].scheme);
     storage_start(&fx);
     counted_job *jobs = calloc(MANY, sizeof(*jobs));
     assert_non_null(jobs);

@@ -13,11 +13,7 @@ static void isolated_open(fixture *fx, const char *backend) {
   host_start(fx, 0);
 }
 
-#define EACH_ISOLATED(fx)                                                                          \
-  fixture fx;                                                                                      \
-  for (size_t backend_ = 0; backend_ < 2; backend_++)                                              \
-    for (bool once_ = (isolated_open(&fx, backend_ == 0 ? "sqlite" : "memory"), true); once_;      \
-         fixture_close(&fx), once_ = false)
+#define EACH_ISOLATED(fx) EACH_OPENED(fx, isolated_open)
 
 static answer *list_of(fixture *fx, const char *tenant) {
   answer *a = answer_new(fx);
@@ -267,7 +263,7 @@ static void test_one_store_fails(void **unused) {
 static void refused_open(fixture *fx) {
   tm_error err;
   tm_storage *s;
-  assert_int_equal(storage_open(&s, fx, fx->backend, &err), TM_EINVAL);
+  assert_int_equal(storage_open(&s, fx, fx->backend->scheme, &err), TM_EINVAL);
   assert_null(s);
   assert_string_equal(err.code, "store.isolation");
   assert_non_null(strstr(err.message, "tenants.isolation"));
