@@ -178,7 +178,7 @@ static tm_status pursue(tm_store_conn *c, tm_redis_work *works, size_t count, tm
     if (status == TM_OK && forgot) status = tm__redis_load(c, &why);
     if (why.status != TM_OK) *err = why;
     tally t = count_up(works, count);
-    if (t.open == 0) return why.status;
+    if (t.open == 0) return why.status == TM_ECORRUPT ? TM_OK : why.status; /* a key, not all */
     if (status == TM_OK && forgot) continue;
     if (t.doubtful == 0) {
       fail_open(works, count, why.status);

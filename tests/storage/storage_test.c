@@ -212,6 +212,67 @@ static void test_commits_that_cannot_be(void **unused) {
   fixture_close(&fx);
 }
 
+/* ---- whose words ---- */
+
+typedef struct held_job {
+  tm_commit_job job;
+  tm_row row;
+  uv_sem_t done, *hold; /* the writer goes on after it; NULL: at once */
+} held_job;
+
+static void held_done(tm_message *m) {
+  held_job *j = (held_job *)(void *)m;
+  uv_sem_post(&j->done);
+  if (j->hold != NULL) uv_sem_wait(j->hold);
+}
+
+static void begin_held(fixture *fx, held_job *j, const char *id, const char *tenant,
+                       uv_sem_t *hold) {
+  *j = (held_job){.hold = hold};
+  j->row = (tm_row){.kind = TM_ROW_TURN, .created = fx->now, .body = TM_S("{}")};
+  j->job.message.run = held_done;
+  j->job.commit.row = &j->row;
+  tm_head *h = &j->job.commit.head;
+  (void)tm__copy(h->id, sizeof(h->id), tm__slice(id));
+  (void)tm__copy(h->tenant, sizeof(h->tenant), tm__slice(tenant));
+  h->status = TM_WAITING_INPUT;
+  h->revision = 1;
+  assert_int_equal(uv_sem_init(&j->done, 0), 0);
+  tm__storage_commit(fx->storage, &j->job);
+}
+
+static void await_held(held_job *j, const char *code) {
+  uv_sem_wait(&j->done);
+  uv_sem_destroy(&j->done);
+  assert_int_equal(j->job.commit.status, TM_ECORRUPT);
+  assert_string_equal(j->job.error.code, code);
+  assert_string_equal(j->job.error.conversation_id, j->job.commit.head.id);
+}
+
+/* What a backend says of a commit is told to the client of that one alone: of several in one group
+ * that it refuses alike it speaks of one, and nobody knows of which. */
+static void test_whose_words(void **unused) {
+  (void)unused;
+  fixture fx;
+  uv_sem_t hold;
+  held_job alone, first, second;
+  char id[TM_ID_SIZE];
+  fixture_init(&fx, "redis");
+  storage_start(&fx);
+  assert_int_equal(uv_sem_init(&hold, 0), 0);
+  tm__uuid7(id, fx.now);
+  redis_run("SET tidemill:h:{%s} foreign", id);
+  begin_held(&fx, &alone, id, "t1", &hold);
+  await_held(&alone, "store.foreign");
+  begin_held(&fx, &first, id, "t1", NULL); /* one group: they wait for the same writer */
+  begin_held(&fx, &second, id, "t2", NULL);
+  uv_sem_post(&hold);
+  await_held(&first, "store.refused");
+  await_held(&second, "store.refused");
+  fixture_close(&fx);
+  uv_sem_destroy(&hold);
+}
+
 #define MANY 2000
 
 typedef struct counted_job {
@@ -273,6 +334,7 @@ int main(void) {
       cmocka_unit_test(test_unknown_backend),
       cmocka_unit_test(test_without_threads),
       cmocka_unit_test(test_commits_that_cannot_be),
+      cmocka_unit_test(test_whose_words),
       cmocka_unit_test(test_close_commits_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
