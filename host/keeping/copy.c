@@ -219,8 +219,10 @@ static tm_status refused(const tm_copy *c, const tm_copy_lane *lane, const tm_co
     return tm__fail(err, item->status, "copy.refused",
                     "the target refuses revision %lld of conversation %s (%s)",
                     (long long)item->head.revision, id, tm_status_name(item->status));
-  if (item->start_key != 0 && c->to.backend->start_key(c->to.conn, tm__slice(lane->head.tenant),
-                                                       item->start_key, &key, NULL) == TM_OK)
+  if (item->start_key != 0 &&
+      c->to.backend->start_key(c->to.conn, tm__slice(lane->head.tenant), item->start_key, &key,
+                               NULL) == TM_OK &&
+      strcmp(key.conversation, id) != 0)
     return tm__fail(err, TM_ECONFLICT, "copy.key_taken",
                     "conversation %s was started with the Idempotency-Key that started %s in the "
                     "target: run the same again in 24 hours",

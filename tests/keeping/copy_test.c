@@ -555,6 +555,25 @@ static tm_status commit_after_another(tm_store_conn *c, tm_commit *const *items,
   return killer.real->commit(c, items, count, err);
 }
 
+/* Both begin with the conversation's first row, which has its start key. */
+static void check_two_first_rows(pair *p) {
+  add_conversation(&p->f, 2, 5, 50); /* has a key */
+  tm_store_backend shared = *p->to.backend;
+  killer.real = p->to.backend;
+  killer.left = 0;
+  shared.commit = commit_after_another;
+  tm_copy c = copy_of(p);
+  c.to.backend = &shared;
+  expect_failure(p, &c, "copy.busy", 2);
+  (void)copy_all(p);
+  same_conversation(&p->from, &p->to, nth(2).text);
+}
+
+static void two_copies_that_begin_at_once(void **state) {
+  (void)state;
+  each_target(check_two_first_rows);
+}
+
 static void check_two_copies(pair *p) {
   add_conversation(&p->f, 3, 6, 50);
   add_sessions(&p->f, SESSIONS);
@@ -711,6 +730,7 @@ int main(void) {
       cmocka_unit_test(what_the_target_gives_back_is_compared),
       cmocka_unit_test(a_start_key_of_somebody_else_is_told),
       cmocka_unit_test(two_copies_at_once_do_no_harm),
+      cmocka_unit_test(two_copies_that_begin_at_once),
       cmocka_unit_test(a_part_is_no_source),
       cmocka_unit_test(what_is_too_large_is_told),
       cmocka_unit_test(what_is_purged_meanwhile_is_no_error),
