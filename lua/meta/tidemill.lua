@@ -77,7 +77,22 @@ tm.DatabaseAgent = {}
 --- object; a step that gives it another type fails
 ---@field variables? table<string, any>
 ---@field settings? tm.Settings
+---@field on_no_match? (string|tm.NoMatchRung)[] of prompts that have none of their own
+--- of prompts that have neither one nor a timeout of their own; instead of interaction_timeout
+---@field on_no_input? tm.NoInputRung[]
 ---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
+
+--- The user's answer did not match so many times: this step follows.
+---@class tm.NoMatchRung
+---@field go string a step, or "end"
+
+--- The user has been silent. One of `say`, `go` and `close`; only the last rung leaves the prompt.
+--- A rung that comes late, because no host ran, delays those behind it as much.
+---@class tm.NoInputRung
+---@field after tm.Duration since the prompt, or the last answer to it
+---@field say? string template; the prompt goes on waiting
+---@field go? string a step, or "end"
+---@field close? true the conversation is `expired`
 
 --- The flow runs until its end, then the interrupted prompt is repeated. Phrases hold inside
 --- sub-flows too, an option of the prompt is no phrase, and a flow does not interrupt itself.
@@ -156,7 +171,8 @@ function tm.ConversationOrchestrator(orchestrator) end
 --- then {user_id}, {session_id}, {session.metadata.x}, then the system's config.
 ---@class tm.Step
 ---@field step_id string unique in the flow; "end" is reserved
----@field step_type "agent_response"|"user_input"|"decision"|"action"|"subflow"
+---@field step_type "agent_response"|"user_input"|"decision"|"action"|"subflow"|"approval"
+---|"wait"
 --- an agent of the system, by value or name (agent_response; a decision with classify)
 ---@field agent? tm.Agent|string
 ---@field prompt? string template: for the agent, or what the user is asked (user_input)
@@ -168,6 +184,20 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@field run? fun(ctx: tm.Context): any, any
 --- (decision) without conditional_logic it names the next step
 ---@field condition? string|fun(ctx: tm.Context): any
+--- (user_input) instead of the reason: a template for each attempt, the last one for all that
+--- follow, or the step that follows
+---@field on_no_match? (string|tm.NoMatchRung)[]
+---@field on_no_input? tm.NoInputRung[] (user_input) instead of a timeout
+--- (approval) whose decision it waits for; the outcomes are approved and rejected, the output is
+--- { approved, role, user_id, comment, at, timed_out }
+---@field role? string
+---@field default? "approved"|"rejected" (approval) after its timeout; "rejected" when absent
+--- (wait) how long, or a function that says it; the outcome is timeout
+---@field seconds? tm.Duration|fun(ctx: tm.Context): tm.Duration
+---@field until_time? integer|fun(ctx: tm.Context): integer (wait) milliseconds since 1970, UTC
+--- (wait) template: the name of the event it waits for, at most for its timeout; the outcomes are
+--- event and timeout, the output is what came with the event
+---@field event? string
 ---@field flow? string the flow that runs until its end before this step is complete (subflow)
 --- (subflow) initial values of the other flow's variables; a text is a template, and one that is
 --- nothing but a name, "{order}", gives the value itself

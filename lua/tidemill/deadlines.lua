@@ -27,6 +27,20 @@ local function earlier(at, name, list)
   return at, name
 end
 
+local function shift(list, by)
+  for name, at in pairs(list or {}) do list[name] = at + by end
+end
+
+---Moves all of them: the conversation was held for so long.
+---@param run tidemill.Run
+---@param by integer ms
+function M.shift(run, by)
+  local runtime, wait = run.runtime, run.runtime.wait or {}
+  shift(runtime.deadlines, by)
+  shift(wait.deadlines, by)
+  if wait.expires_at then wait.expires_at = wait.expires_at + by end -- of a prompt
+end
+
 ---@param run tidemill.Run
 ---@return integer at 0: there is none
 ---@return string? name

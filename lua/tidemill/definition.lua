@@ -3,6 +3,7 @@
 local template = require "tidemill.template"
 local fields = require "tidemill.fields"
 local input = require "tidemill.input"
+local ladder = require "tidemill.ladder"
 local offline = require "tidemill.provider.offline"
 local json = require "host.json"
 local schema = require "tidemill.schema"
@@ -83,6 +84,26 @@ local function compile_condition(step, condition, report)
   end
 end
 
+--- The outcomes that a step has by its type, so that conditional_logic needs no condition.
+local OUTCOMES = {
+  approval = { approved = true, rejected = true }, wait = { event = true, timeout = true },
+}
+
+local function check_outcomes(step, condition, report)
+  local known = OUTCOMES[step.step_type]
+  if condition ~= nil or step.classify then
+    report(("conditional_logic of '%s' has no condition: its outcomes are %s")
+      :format(step.step_type, table.concat(schema.sorted_keys(known), " and ")), "fields")
+  end
+  for _, outcome in ipairs(schema.sorted_keys(step.branches or {})) do
+    if not known[outcome] then
+      report(("conditional_logic: '%s' has no outcome '%s'%s"):format(step.step_type, outcome,
+        schema.hint(outcome, known)), "fields")
+    end
+  end
+  step.has_outcome = step.branches ~= nil
+end
+
 local function compile_logic(step, given, report)
   local logic = given.conditional_logic
   if given.condition ~= nil and logic and logic.condition ~= nil then
@@ -99,7 +120,9 @@ local function compile_logic(step, given, report)
   local condition = given.condition
   if condition == nil and logic then condition = logic.condition end
   compile_condition(step, condition, report)
-  if logic and condition == nil and not step.classify then
+  if OUTCOMES[step.step_type] then
+    check_outcomes(step, condition, report)
+  elseif logic and condition == nil and not step.classify then
     report("conditional_logic needs a 'condition' (a name or a function), or classify = true",
       "fields")
   end
@@ -188,6 +211,49 @@ local function compile_result(given, report)
   return result
 end
 
+local function compile_approval(step, given, report)
+  step.role, step.default = given.role, given.default or "rejected"
+  if not given.prompt then
+    report("an approval needs a 'prompt': what is to be approved", "fields")
+  end
+  if given.default and step.timeout_ms == 0 then
+    report("'default' needs a 'timeout': after which time it is taken", "fields")
+  end
+end
+
+local function compile_wait(step, given, report)
+  local ways = 0
+  for _, name in ipairs { "seconds", "until_time", "event" } do
+    ways = ways + (given[name] ~= nil and 1 or 0)
+  end
+  if ways ~= 1 then
+    report("a wait needs one of 'seconds', 'until_time' and 'event'", "fields")
+  end
+  if given.timeout ~= nil and given.event == nil then
+    report("the 'timeout' of a wait belongs to 'event'", "fields")
+  end
+  if given.until_time ~= nil and type(given.until_time) ~= "function"
+    and math.type(given.until_time) ~= "integer" then
+    report("'until_time' must be milliseconds since 1970, UTC, or a function", "fields")
+  end
+  if given.seconds ~= nil and type(given.seconds) ~= "function"
+    and not schema.duration(given.seconds) then
+    report("'seconds' must be a duration or a function", "fields")
+  end
+  step.seconds, step.until_time = given.seconds, given.until_time
+  step.event = compile_template(given.event, "event", report)
+end
+
+--- A step's own ladder or timeout comes before those of its flow.
+local function compile_ladders(step, given, own, flow, report)
+  if given.on_no_input ~= nil and own.own_timeout then
+    report("'on_no_input' and 'timeout' mean the same; give one", "fields")
+  end
+  step.no_match = ladder.no_match(given.on_no_match, report) or flow.no_match
+  step.no_input = ladder.no_input(given.on_no_input, report)
+    or not own.own_timeout and flow.no_input or ladder.of_timeout(step.timeout_ms)
+end
+
 local function compile_subflow(step, given, report)
   step.flow, step.arguments = given.flow, {}
   for name, value in pairs(given.arguments or {}) do
@@ -254,9 +320,12 @@ local function checked_metadata(given, report)
   return metadata
 end
 
+local COMPILERS = { subflow = compile_subflow, approval = compile_approval, wait = compile_wait }
+
 ---Compiles a step; nil when it is unusable. Everything wrong with it is reported.
 ---@param given table
----@param context { agents: table, settings: tidemill.Settings, source: tidemill.Source }
+---@param context { agents: table, settings: tidemill.Settings, source: tidemill.Source,
+---  ladders: { no_match: tidemill.Rung[]?, no_input: tidemill.Rung[]? } }
 ---@param report fun(text: string, rule: string)
 ---@return tidemill.Step?
 function M.compile(given, context, report)
@@ -283,7 +352,8 @@ function M.compile(given, context, report)
   compile_logic(step, given, report)
   check_agent(step, given, context.agents, report)
   if step.step_type == "decision" then check_decision(step, report) end
-  if step.step_type == "subflow" then compile_subflow(step, given, report) end
+  if COMPILERS[kind] then COMPILERS[kind](step, given, report) end
+  if kind == "user_input" then compile_ladders(step, given, own, context.ladders, report) end
   check_classify(step, report)
   check_names(step, given, report)
   return step

@@ -44,13 +44,15 @@ local function is_checkpoint(run, now)
   return true
 end
 
----Ends the turn: the conversation waits at the step until somebody comes or a deadline passes.
+---Ends the turn: the conversation waits at the step until somebody comes or a deadline passes;
+---while it is paused none does.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@param status string
 ---@param prompt table? what the user is asked
 function M.wait(run, step, status, prompt)
-  local made = draft.commit(run, status, step.step_id, (deadlines.earliest(run)))
+  local wake_at = status ~= "paused" and deadlines.earliest(run) or 0
+  local made = draft.commit(run, status, step.step_id, wake_at)
   made.checkpoint = is_checkpoint(run, clock.now())
   made.prompt = prompt
   write(run, journal.commit, made)
@@ -133,8 +135,9 @@ function M.fail(run, step, failure, answered)
   report(run, step, failure)
   draft.step(run, step, { input = answered, error = { code = failure.code,
     message = failure.message, source = place_of(step), traceback = failure.traceback } })
-  local again = failure.retryable ~= false and step.step_type ~= "user_input"
-  if again and run.attempt <= step.max_retries then return suspend(run, step) end
+  if failure.retryable ~= false and run.attempt <= step.max_retries then
+    return suspend(run, step)
+  end
   run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
   if step.on_error and not failure.fatal then return step.on_error end
   if not run.runtime.frames then return M.finish(run, "failed", failure, step) end

@@ -45,11 +45,17 @@ M.flow = {
       "multi_agent_collaboration", "database_interaction") }),
   steps = needed "list", start_step = needed "string", end_steps = of "names",
   variables = of "table", settings = of "table",
-  interrupts = of "list", migrate = LATER, phrases = LATER, compensate_on_failure = LATER,
+  interrupts = of "list", on_no_match = of "list", on_no_input = of "list",
+  migrate = LATER, phrases = LATER, compensate_on_failure = LATER,
 }
 
 --- One entry of `interrupts`.
 M.interrupt = { flow = needed "string", phrases = of "names", condition = of "function" }
+
+--- One rung of a ladder.
+M.no_match_rung = { go = needed "string" }
+M.no_input_rung = { after = needed "duration", say = of "string", go = of "string",
+  close = of("boolean", { among = { true } }) }
 
 M.settings = {
   interaction_timeout = of "duration", max_retries = of("integer", { min = 0, max = 100 }),
@@ -65,9 +71,9 @@ M.settings = {
 M.step = {
   step_id = needed "string",
   step_type = needed("string", { among = { "agent_response", "user_input", "decision", "action",
-    "subflow" }, later = set("approval", "database_query", "parallel", "wait") }),
+    "subflow", "approval", "wait" }, later = set("database_query", "parallel") }),
   agent = { type = "any", kinds = set("agent_response", "decision") },
-  prompt = for_types("string", "agent_response", "user_input", "decision"),
+  prompt = for_types("string", "agent_response", "user_input", "decision", "approval"),
   response = for_types("string", "agent_response"),
   outcome = for_types("any", "agent_response", "decision"),
   input_schema = needed("table", { kinds = set "user_input" }),
@@ -79,8 +85,11 @@ M.step = {
     kinds = set("agent_response", "decision", "action") },
   retry_delay = for_types("duration", "agent_response", "decision", "action"),
   extract = LATER, review = LATER, undo = LATER, irreversible = LATER, sensitive = LATER,
-  on_no_match = LATER, on_no_input = LATER, tools = LATER, query = LATER, question = LATER,
-  role = LATER, default = LATER, seconds = LATER, until_time = LATER, event = LATER,
+  on_no_match = for_types("list", "user_input"), on_no_input = for_types("list", "user_input"),
+  role = needed("string", { kinds = set "approval" }),
+  default = of("string", { among = { "approved", "rejected" }, kinds = set "approval" }),
+  seconds = for_types("moment", "wait"), until_time = for_types("moment", "wait"),
+  event = for_types("string", "wait"), tools = LATER, query = LATER, question = LATER,
   flow = needed("string", { kinds = set "subflow" }),
   arguments = for_types("table", "subflow"), result = for_types("result", "subflow"),
   branches = LATER, join = LATER, concurrency = LATER,

@@ -5,6 +5,7 @@ local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
 local json = require "host.json"
 local kinds = require "tidemill.kinds"
+local ladder = require "tidemill.ladder"
 local origin = require "tidemill.origin"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
@@ -32,7 +33,8 @@ local function compile_steps(flow, given, context, findings)
       report("must be a ConversationStep { … }", "fields")
     else
       step = definition.compile(raw,
-        { agents = context.agents, settings = flow.inherited, source = source }, report)
+        { agents = context.agents, settings = flow.inherited, source = source,
+          ladders = flow.ladders }, report)
     end
     if type(raw) == "table" and type(raw.step_id) == "string" then
       local problem = raw.step_id == "end" and "is reserved: it means that the flow is complete"
@@ -89,6 +91,9 @@ local function check_targets(flow, step, report)
   end
   if step.default_branch then
     check_branch(flow, step, "default", step.default_branch, report)
+  end
+  for name, rungs in pairs { on_no_match = step.no_match, on_no_input = step.no_input } do
+    for _, target in ipairs(ladder.targets(rungs)) do check_target(flow, target, name, report) end
   end
   if step.flow and not flow.siblings[step.flow] then
     report(("there is no flow '%s'%s"):format(step.flow, schema.hint(step.flow, flow.siblings)),
@@ -198,6 +203,11 @@ function M.compile(given, context, findings)
   local flow = new_flow(given, source, context)
   if flow.seal and not context.config.can_seal then report(NO_KEY, "fields") end
   for _, step_id in ipairs(given.end_steps or {}) do flow.end_steps[step_id] = true end
+  flow.ladders = { no_match = ladder.no_match(given.on_no_match, report),
+    no_input = ladder.no_input(given.on_no_input, report) }
+  if given.on_no_input and own.interaction_timeout then
+    report("'on_no_input' and settings.interaction_timeout mean the same; give one", "fields")
+  end
   flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)

@@ -78,6 +78,8 @@ types.plain = { "a table of plain values",
   function(v) return type(v) == "table" and json.check(v) == true end }
 types.condition = { "a name or a function",
   function(v) return type(v) == "function" or type(v) == "string" end }
+types.moment = { "a number, a duration or a function",
+  function(v) return type(v) == "function" or M.is_number(v) or M.duration(v) ~= nil end }
 types.result = { "a name or a list of names",
   function(v) return types.string[2](v) or types.names[2](v) end }
 types.names = { "a list of texts", function(v)

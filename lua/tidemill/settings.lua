@@ -115,19 +115,24 @@ function M.resolve(own, orchestrator, config)
   }
 end
 
+--- The steps that do something themselves; the others wait for somebody.
+local RUNS = { agent_response = true, decision = true, action = true }
+
 ---What a step's own fields change. `step` has been checked.
 ---@param step table as given
 ---@param inherited tidemill.Settings
----@return { max_retries: integer, retry_delay_ms: integer, timeout_ms: integer }
+---@return { max_retries: integer, retry_delay_ms: integer, timeout_ms: integer,
+---  own_timeout: boolean }
 function M.of_step(step, inherited)
   local metadata = step.metadata or {}
   local own_timeout = first(duration(step.timeout), duration(metadata.timeout))
-  local is_input = step.step_type == "user_input"
+  local kind = step.step_type
+  local inherits = kind == "user_input" and inherited.interaction_timeout_ms
+    or RUNS[kind] and inherited.step_timeout_ms or 0
   return {
-    max_retries = first(step.max_retries, inherited.max_retries),
+    max_retries = RUNS[kind] and first(step.max_retries, inherited.max_retries) or 0,
     retry_delay_ms = first(duration(step.retry_delay), inherited.retry_delay_ms),
-    timeout_ms = first(own_timeout,
-      is_input and inherited.interaction_timeout_ms or inherited.step_timeout_ms),
+    timeout_ms = first(own_timeout, inherits), own_timeout = own_timeout ~= nil,
   }
 end
 

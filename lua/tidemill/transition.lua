@@ -139,6 +139,9 @@ local function target_of(step, outcome)
 end
 
 local function choose(run, step, pass)
+  if step.has_outcome then
+    return step.is_end and "end" or target_of(step, pass.outcome)
+  end
   if step.classify or step.condition ~= nil then
     local outcome = outcome_text(step, outcome_of(run, step, pass))
     if step.step_type == "decision" then pass.output = outcome end

@@ -4,6 +4,7 @@
 --- a record (execution.lua); a failed attempt leaves no trace in state. The runtime part of the
 --- record holds what must survive: counters, the attempt, deadlines, the start of this step.
 local clock = require "host.clock"
+local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
@@ -22,12 +23,17 @@ local STEPS_PER_TURN = 1000
 ---@field statuses table<string, true> in which the conversation waits at such a step
 ---@field enter fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field message? fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field approval? fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field event? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field wake? fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field again? fun(run: tidemill.Run, step: tidemill.Step) goes on waiting
 
 ---@type table<string, tidemill.Wait>
 local WAITS = {
+  approval = require "tidemill.wait.approval",
   subflow = require "tidemill.wait.subflow",
   user_input = require "tidemill.wait.user_input",
+  wait = require "tidemill.wait.sleep",
 }
 
 ---@class tidemill.Run
@@ -188,26 +194,47 @@ function kinds.start(run)
   return go(run, run.flow.start_step)
 end
 
+local WAITS_FOR = {
+  waiting_input = "for an answer of its user", waiting_approval = "for the approval of a role",
+  waiting_event = "for an event", sleeping = "for a time", paused = "to be resumed",
+}
+
 --- The step at which the conversation waits, and what it does with a turn of that kind.
 local function waiting_step(run, kind)
   local turn = run.turn
   local step = run.flow.steps[turn.step]
   local wait = step and WAITS[step.step_type]
   if wait and wait.statuses[turn.status] and wait[kind] then return step, wait[kind] end
-  error(fault.new("conversation.not_waiting", ("the conversation is %s and waits for no "
-    .. "answer; read what it does, or start another")
-    :format(tostring(turn.status)), { status = "conflict", turn = true }), 0)
+  error(fault.new("conversation.not_waiting", ("the conversation is %s%s; read what it does, or "
+    .. "start another"):format(tostring(turn.status),
+    WAITS_FOR[turn.status] and " and waits " .. WAITS_FOR[turn.status] or ""),
+    { status = "conflict", turn = true }), 0)
 end
 
-function kinds.message(run)
-  local step, answer = waiting_step(run, "message")
-  return go(run, answer(run, step))
+for _, kind in ipairs { "message", "approval", "event", "wake" } do
+  kinds[kind] = function(run)
+    local step, handle = waiting_step(run, kind)
+    return go(run, handle(run, step))
+  end
 end
 
---- A deadline has passed, or was thought to.
-function kinds.wake(run)
-  local step, wake = waiting_step(run, "wake")
-  return go(run, wake(run, step))
+--- An operator holds it: nothing but `unpause` moves it, and its deadlines stand still.
+function kinds.pause(run)
+  local step = waiting_step(run, "again")
+  run.runtime.paused = { status = run.turn.status, since = clock.now() }
+  return execution.wait(run, step, "paused")
+end
+
+function kinds.unpause(run)
+  local paused, turn = run.runtime.paused, run.turn
+  if turn.status ~= "paused" then
+    error(fault.new("conversation.not_paused", ("the conversation is %s, not paused")
+      :format(tostring(turn.status)), { status = "conflict", turn = true }), 0)
+  end
+  deadlines.shift(run, clock.now() - paused.since)
+  run.runtime.paused, turn.status = nil, paused.status
+  local step, again = waiting_step(run, "again")
+  return again(run, step)
 end
 
 function kinds.resume(run)

@@ -47,7 +47,10 @@ describe("the manual", function()
       ["tm.Metadata"] = fields.metadata, ["tm.ConditionalLogic"] = fields.conditional_logic,
       ["tm.OutcomeRule"] = fields.outcome, ["tm.Orchestrator"] = fields.orchestrator,
       ["tm.Option"] = fields.option,
-      ["tm.Interrupt"] = fields.interrupt, ["tm.PerformanceConfig"] = fields.performance_config,
+      ["tm.Interrupt"] = fields.interrupt,
+      ["tm.NoMatchRung"] = fields.no_match_rung,
+      ["tm.NoInputRung"] = fields.no_input_rung,
+      ["tm.PerformanceConfig"] = fields.performance_config,
       ["tm.PersistenceConfig"] = fields.persistence_config,
     } do
       local documented = supported(known)

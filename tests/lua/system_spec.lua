@@ -122,8 +122,8 @@ describe("what is not supported yet", function()
   it("is refused, field by field", function()
     for _, field in ipairs { 'extract = {}', 'review = clerk', 'undo = error',
       'irreversible = true',
-      'sensitive = true', 'on_no_match = {}', 'on_no_input = {}', 'tools = {}', 'query = {}',
-      'seconds = 5', 'branches = {}', 'metadata = { processing_time = 60 }',
+      'sensitive = true', 'tools = {}', 'query = {}', 'branches = {}',
+      'metadata = { processing_time = 60 }',
       'metadata = { expected_duration = 30 }', 'metadata = { conversation_summary = true }',
       'metadata = { satisfaction_survey = true }',
       'metadata = { allows_partial_completion = true }' } do
@@ -138,8 +138,8 @@ describe("what is not supported yet", function()
       one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
         'start_step = "last", ' .. field .. ",")
     end
-    for _, field in ipairs { "until_time = 1", "event = 'e'", "question = '?'",
-      "role = 'r'", "default = 'approved'", "join = 'all'", "concurrency = 2", "merge = error" } do
+    for _, field in ipairs { "question = '?'",
+      "join = 'all'", "concurrency = 2", "merge = error" } do
       assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
     end
     for _, setting in ipairs { "allow_step_skipping = true",
@@ -148,7 +148,7 @@ describe("what is not supported yet", function()
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
-    for _, kind in ipairs { "approval", "database_query", "parallel", "wait" } do
+    for _, kind in ipairs { "database_query", "parallel" } do
       assert.matches(("'step_type' = '%s' is not supported yet"):format(kind), step_findings(
         ('ConversationStep { step_id = "x", step_type = "%s", next_steps = { "last" } },')
           :format(kind)),
@@ -353,6 +353,44 @@ describe("a script that fails", function()
     for _, expected in ipairs { "'a1'", "'max_retries'", "start_step" } do
       assert.matches(expected, text, 1, true)
     end
+  end)
+
+  it("says what a step that waits needs", function()
+    local function waits(kind, fields)
+      return ('ConversationStep { step_id = "w", step_type = "%s", next_steps = { "last" }, %s },')
+        :format(kind, fields)
+    end
+    one("an approval needs a 'prompt'", waits("approval", 'role = "r"'))
+    one("'role' is missing", waits("approval", 'prompt = "?"'))
+    one("'default' needs a 'timeout'",
+      waits("approval", 'role = "r", prompt = "?", default = "approved"'))
+    one("'approval' has no outcome 'accepted'", waits("approval", [[role = "r", prompt = "?",
+      conditional_logic = { accepted = "last" }]]))
+    one("its outcomes are event and timeout", waits("wait", [[event = "e",
+      conditional_logic = { condition = "x", event = "last" }]]))
+    one("needs one of 'seconds', 'until_time' and 'event'", waits("wait", ""))
+    one("needs one of 'seconds', 'until_time' and 'event'",
+      waits("wait", 'seconds = 5, event = "e"'))
+    one("the 'timeout' of a wait belongs to 'event'", waits("wait", "seconds = 5, timeout = 5"))
+    one("'until_time' must be milliseconds since 1970", waits("wait", 'until_time = "5m"'))
+    one("'max_retries' does not belong to 'wait'", waits("wait", "seconds = 5, max_retries = 1"))
+  end)
+
+  it("says what is wrong with a ladder", function()
+    one("'on_no_match' needs at least one rung", ask "on_no_match = {}")
+    one("on_no_match, 1: 'go' is missing", ask "on_no_match = { {} }")
+    one("on_no_match: there is no step 'helpp'", ask 'on_no_match = { { go = "helpp" } }')
+    one("on_no_match, 2: the rung before it leaves the prompt",
+      ask 'on_no_match = { { go = "last" }, "x" }')
+    one("on_no_input, 1: give one of 'say', 'go' and 'close'",
+      ask "on_no_input = { { after = 5 } }")
+    one("on_no_input, 2: 'after' counts from the prompt",
+      ask 'on_no_input = { { after = 5, say = "?" }, { after = 5, close = true } }')
+    one("'on_no_input' and 'timeout' mean the same",
+      ask 'on_no_input = { { after = 5, close = true } }, timeout = 5')
+    one("'on_no_input' and settings.interaction_timeout mean the same", "",
+      'start_step = "last", on_no_input = { { after = 5, close = true } },'
+        .. 'settings = { interaction_timeout = 5 },')
   end)
 
   it("keeps its file's name however long that is", function()

@@ -99,6 +99,10 @@ function M.check(names, report)
     local step = names.flow.steps[id]
     check_template(names, step, "prompt", step.prompt, report)
     check_template(names, step, "response", step.response, report)
+    check_template(names, step, "event", step.event, report)
+    for _, rungs in ipairs { step.no_match or {}, step.no_input or {} } do
+      for _, rung in ipairs(rungs) do check_template(names, step, "say", rung.say, report) end
+    end
     for name, given in pairs(step.arguments or {}) do
       check_template(names, step, "arguments." .. name, given, report)
     end

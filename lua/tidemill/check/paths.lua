@@ -1,4 +1,6 @@
 --- Which steps can follow which: reachability, cycles, and the way to a step as a witness.
+local ladder = require "tidemill.ladder"
+
 local M = {}
 
 ---Where a step can go when it has succeeded, "end" and targets that do not exist included: its
@@ -42,6 +44,8 @@ function M.followers(flow, step)
   if flow.end_steps[step.step_id] then return found.list, true end
   for _, target in ipairs(M.targets(step)) do add(found, flow, target) end
   add(found, flow, step.on_error)
+  for _, target in ipairs(ladder.targets(step.no_match)) do add(found, flow, target) end
+  for _, target in ipairs(ladder.targets(step.no_input)) do add(found, flow, target) end
   return found.list, found.ends
 end
 

@@ -15,13 +15,17 @@ local transition = require "tidemill.transition"
 
 local M = { statuses = { waiting_input = true } }
 
+local NO_MATCH = {} -- instead of a pass: on_no_match leaves the prompt
+
 --- What the conversation has come to at a prompt; in the runtime part while it waits.
 ---@class tidemill.PromptWait
 ---@field attempt integer
 ---@field asked integer when it was asked first
 ---@field hint string? why the answer before was refused
 ---@field partial table? the fields that are filled
----@field deadlines table<string, integer>? "answer": when it expires
+---@field rung integer? of on_no_input, that comes next
+---@field expires_at integer? when the last rung leaves the prompt
+---@field deadlines table<string, integer>? "rung": when the next one comes
 
 local function prompt_text(run, step)
   local asked, partial = template.render(step.prompt, run), run.runtime.wait.partial
@@ -35,14 +39,22 @@ local function commit_prompt(run, step, asked, public)
   local wait = run.runtime.wait
   execution.wait(run, step, "waiting_input", { step_id = step.step_id, text = asked,
     input_schema = public, attempt = wait.attempt, hint = wait.hint or json.null,
-    expires_at = deadlines.at(wait, "answer") or json.null })
+    expires_at = wait.expires_at or json.null })
+end
+
+--- The time begins anew: the first rung, and when the last one leaves the prompt.
+local function arm(run, step)
+  local wait, rungs = run.runtime.wait, step.no_input
+  local now, last = clock.now(), rungs[#rungs]
+  wait.rung = last and 1
+  wait.expires_at = last and not last.say and now + last.after_ms or nil
+  deadlines.set(wait, "rung", last and now + rungs[1].after_ms)
 end
 
 local function ask(run, step, asked, public)
-  local wait = run.runtime.wait
-  local said = wait.hint and wait.hint .. "\n" .. asked or asked
-  deadlines.set(wait, "answer", step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil)
-  draft.message(run, "prompt", said, { step_id = step.step_id })
+  local hint = run.runtime.wait.hint
+  arm(run, step)
+  draft.message(run, "prompt", hint and hint .. "\n" .. asked or asked, { step_id = step.step_id })
   commit_prompt(run, step, asked, public)
 end
 
@@ -74,13 +86,36 @@ local function enter(run, step)
   execution.enter(run, step, wait.asked, wait.attempt)
 end
 
-local function expire(run, step)
+--- Leaves the prompt without an answer.
+local function give_up(run, step, failure, answered)
+  draft.step(run, step, { input = answered,
+    error = { code = failure.code, message = failure.message } })
+  run.runtime.wait, run.runtime.attempt = nil, nil
+  run.current = nil
+end
+
+--- A rung of on_no_input that leaves the prompt.
+local function leave_silent(run, step, rung)
   enter(run, step)
-  local failure = fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds; start "
-    .. "anew, or raise its timeout")
-    :format(step.step_id, step.timeout_ms // 1000))
-  draft.step(run, step, { error = { code = failure.code, message = failure.message } })
-  execution.finish(run, "expired")
+  give_up(run, step, fault.new("interaction.timeout", ("nobody answered '%s' within %d seconds; "
+    .. "start anew, or raise its timeout"):format(step.step_id, rung.after_ms // 1000)))
+  if rung.close then return execution.finish(run, "expired") end
+  return rung.go
+end
+
+--- A rung that says something; after a late one the others come as much later.
+local function speak(run, step, rungs, at)
+  local wait, now = run.runtime.wait, clock.now()
+  local late = now - deadlines.at(wait, "rung")
+  local following = rungs[at + 1]
+  enter(run, step)
+  local ok, said = xpcall(template.render, fault.caught, rungs[at].say, run)
+  if not ok then return execution.fail(run, step, fault.of(said)) end
+  draft.message(run, "prompt", said, { step_id = step.step_id })
+  wait.rung = following and at + 1
+  wait.expires_at = wait.expires_at and wait.expires_at + late
+  deadlines.set(wait, "rung", following and now + following.after_ms - rungs[at].after_ms)
+  return M.again(run, step)
 end
 
 --- Applies the answer: the next step, or nothing and what is still to be asked.
@@ -89,7 +124,9 @@ local function apply_answer(run, step)
   local accepted, hint = input.accept(step.input, run.input, wait.partial, wait.attempt,
     function() return context.reader(run, step, "a validate function") end)
   if not accepted or accepted.partial then
-    wait.hint = hint
+    local rung = hint and step.no_match and step.no_match[math.min(wait.attempt, #step.no_match)]
+    if rung and rung.go then return rung.go, NO_MATCH end
+    wait.hint = rung and template.render(rung.say, run) or hint
     wait.attempt = hint and wait.attempt + 1 or 1
     if accepted then wait.partial = accepted.partial end
     return nil, prompt_text(run, step)
@@ -113,24 +150,42 @@ end
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.message(run, step)
-  if deadlines.due(run) == "answer" then return expire(run, step) end
+  local rung = deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung]
+  if rung and rung.close then return leave_silent(run, step, rung) end
   enter(run, step)
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
+  if rung and rung.go then return leave_silent(run, step, rung) end
   local ok, next_step, pass, public = xpcall(understand, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(next_step), run.input) end
   if not next_step then return ask(run, step, pass, public) end
-  if pass then execution.complete(run, step, pass, run.input) end
+  if pass == NO_MATCH then
+    give_up(run, step, fault.new("input.no_match", ("'%s' was answered %d times without a match")
+      :format(step.step_id, run.attempt)), run.input)
+  elseif pass then
+    execution.complete(run, step, pass, run.input)
+  end
   return next_step
 end
 
----A deadline has passed, or was thought to: the prompt expires, or goes on waiting.
+---Goes on waiting, with the same prompt.
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.again(run, step)
+  commit_prompt(run, step, prompt_text(run, step))
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.wake(run, step)
-  if deadlines.due(run) == "answer" then return expire(run, step) end
-  enter(run, step)
-  commit_prompt(run, step, prompt_text(run, step))
+  local at = run.runtime.wait.rung
+  local rung = deadlines.due(run) == "rung" and step.no_input[at]
+  if not rung then
+    enter(run, step)
+    return M.again(run, step)
+  end
+  if rung.say then return speak(run, step, step.no_input, at) end
+  return leave_silent(run, step, rung)
 end
 
 return M

@@ -1,0 +1,77 @@
+--- A step that waits for the decision of a role. Nothing that its user says gets past it; what was
+--- decided, by whom, when and why is its output.
+local clock = require "host.clock"
+local deadlines = require "tidemill.deadlines"
+local draft = require "tidemill.draft"
+local execution = require "tidemill.execution"
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local step_runner = require "tidemill.step"
+local template = require "tidemill.template"
+local transition = require "tidemill.transition"
+
+local M = { statuses = { waiting_approval = true } }
+
+local function begin(run, step)
+  step_runner.check_context(run, step)
+  return template.render(step.prompt, run)
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.enter(run, step)
+  local ok, asked = xpcall(begin, fault.caught, run, step)
+  if not ok then return execution.fail(run, step, fault.of(asked)) end
+  local wait = run.runtime.wait or { asked = run.started }
+  run.runtime.wait = wait
+  deadlines.set(wait, "approval", step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil)
+  draft.message(run, "prompt", asked, { step_id = step.step_id, agent = step.role })
+  M.again(run, step)
+end
+
+---Goes on waiting.
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.again(run, step)
+  execution.wait(run, step, "waiting_approval")
+end
+
+local function decide(run, step, decision)
+  execution.enter(run, step, run.runtime.wait.asked)
+  decision.at = clock.now()
+  local pass = { output = decision, outcome = decision.approved and "approved" or "rejected" }
+  local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
+  if not ok then return execution.fail(run, step, fault.of(next_step), decision) end
+  execution.complete(run, step, pass)
+  return next_step
+end
+
+local function present(value)
+  if value ~= json.null then return value end
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.approval(run, step)
+  local given = run.input
+  if given.role ~= step.role then
+    error(fault.new("approval.role", ("the step '%s' waits for the decision of the role '%s', and "
+      .. "this came from %s"):format(step.step_id, step.role,
+      present(given.role) and "'" .. fault.printable(given.role, 64) .. "'" or "no role"),
+      { status = "conflict", turn = true, step_id = step.step_id }), 0)
+  end
+  return decide(run, step, { approved = given.approved, role = step.role,
+    user_id = present(given.user_id), comment = present(given.comment) })
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.wake(run, step)
+  if deadlines.due(run) ~= "approval" then return M.again(run, step) end
+  return decide(run, step, { approved = step.default == "approved", timed_out = true })
+end
+
+return M
