@@ -98,6 +98,8 @@ typedef struct tm_host_store {
 } tm_host_store;
 tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err);
 void tm__host_store_clear(tm_host_store *s);
+/* ms; how long a store of that backend is waited for, the configured one or another. */
+int64_t tm__host_store_timeout(const tm_config *c, const char *backend);
 
 /* keys.c: what the configuration says about compressing and sealing. The texts of keys are gone
  * from the configuration afterwards. */

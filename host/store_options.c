@@ -4,15 +4,12 @@
 
 #include "host.h"
 
-#define KEY(name)           "workflow_persistence." name
-#define REDIS_TIMEOUT_MS    5000
-#define POSTGRES_TIMEOUT_MS 10000
+#define KEY(name) "workflow_persistence." name
 
 static tm_status sqlite_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
   tm_store_options *o = &s->options;
   o->location = tm__config_text(c, KEY("sqlite.database_path"));
-  o->timeout_ms = tm__config_ms(c, KEY("sqlite.timeout"));
   o->auto_vacuum = tm__config_bool(c, KEY("sqlite.auto_vacuum"));
   o->wal = tm__config_bool(c, KEY("sqlite.enable_wal"));
   o->tables[0] = tm__config_text(c, KEY("sqlite.tables.conversations"));
@@ -38,14 +35,12 @@ static tm_status redis_options(tm_host_store *s, const tm_config *c, tm_error *e
   if (s->location == NULL) return tm__fail_memory(err, "the store's place");
   s->options.location = s->location;
   s->options.password = tm__config_text(c, KEY("redis.password"));
-  s->options.timeout_ms = REDIS_TIMEOUT_MS;
   return TM_OK;
 }
 
 static tm_status postgres_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
   s->options.location = tm__config_text(c, KEY("postgres.url"));
-  s->options.timeout_ms = POSTGRES_TIMEOUT_MS;
   return TM_OK;
 }
 
@@ -58,20 +53,36 @@ static tm_status memory_options(tm_host_store *s, const tm_config *c, tm_error *
 static const struct kind {
   const char *backend;
   tm_status (*fill)(tm_host_store *s, const tm_config *c, tm_error *err);
+  int64_t timeout_ms; /* where the configuration says nothing */
 } kinds[] = {
-    {"sqlite", sqlite_options}, {"memory", memory_options},     {"file", file_options},
-    {"redis", redis_options},   {"postgres", postgres_options},
+    {"sqlite", sqlite_options, 30000},     {"memory", memory_options, 0},
+    {"file", file_options, 30000},         {"redis", redis_options, 5000},
+    {"postgres", postgres_options, 10000},
 };
 
+static const struct kind *kind_of(const char *backend) {
+  for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+    if (strcmp(kinds[i].backend, backend) == 0) return &kinds[i];
+  return NULL;
+}
+
+int64_t tm__host_store_timeout(const tm_config *c, const char *backend) {
+  const struct kind *k = kind_of(backend);
+  int64_t all = tm__config_ms(c, KEY("general.timeout"));
+  if (strcmp(backend, "sqlite") == 0 && tm__config_is_set(c, KEY("sqlite.timeout")))
+    return tm__config_ms(c, KEY("sqlite.timeout"));
+  return all > 0 || k == NULL ? all : k->timeout_ms;
+}
+
 tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err) {
-  *out = (tm_host_store){.backend = tm__config_text(h->config, KEY("backend")),
+  const char *backend = tm__config_text(h->config, KEY("backend"));
+  const struct kind *k = kind_of(backend);
+  *out = (tm_host_store){.backend = backend,
                          .options = {.location = "",
-                                     .timeout_ms = tm__config_ms(h->config, KEY("sqlite.timeout")),
+                                     .timeout_ms = tm__host_store_timeout(h->config, backend),
                                      .now_ms = h->clock.now,
                                      .now_ud = h->clock.ud}};
-  for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-    if (strcmp(kinds[i].backend, out->backend) == 0) return kinds[i].fill(out, h->config, err);
-  return TM_OK; /* tm__storage_open refuses it by name */
+  return k != NULL ? k->fill(out, h->config, err) : TM_OK; /* tm__storage_open refuses it by name */
 }
 
 void tm__host_store_clear(tm_host_store *s) {

@@ -29,7 +29,6 @@ static tm_store_options common(const tm_host *h) {
       .location = "",
       .now_ms = h->clock.now != NULL ? h->clock.now : system_now,
       .now_ud = h->clock.ud,
-      .timeout_ms = tm__config_ms(c, "workflow_persistence.sqlite.timeout"),
       .auto_vacuum = tm__config_bool(c, "workflow_persistence.sqlite.auto_vacuum"),
       .wal = tm__config_bool(c, "workflow_persistence.sqlite.enable_wal"),
       .tables = {tm__config_text(c, "workflow_persistence.sqlite.tables.conversations"),
@@ -209,7 +208,10 @@ tm_status tm__store_place_parse(tm_store_place *out, const char *url, const tm_h
   }
   *out = (tm_store_place){.options = common(h)};
   tm_status status = parse(out, url, err);
-  if (status != TM_OK) tm__store_place_free(out);
+  if (status == TM_OK)
+    out->options.timeout_ms = tm__host_store_timeout(h->config, out->backend->scheme);
+  else
+    tm__store_place_free(out);
   return status;
 }
 

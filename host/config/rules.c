@@ -90,20 +90,25 @@ static void adopt(tm_loader *l, tm_slot *to, const tm_slot *from) {
   *to = (tm_slot){copy, origin};
 }
 
+/* What `leader` was given holds for `path`, unless that was given by a stronger source. */
+static void follow(tm_loader *l, const char *path, const char *leader) {
+  size_t key = tm__key_find(tm__slice(path));
+  tm_slot *other = &l->config->slots[key];
+  const tm_slot *given = slot(l, leader);
+  if (tm__value_equal(&other->value, &given->value, tm__key_at(key))) return;
+  if (strength(other) == strength(given))
+    contradiction(l, path, leader);
+  else if (strength(other) < strength(given))
+    adopt(l, other, given);
+}
+
 /* What `paths` (up to a NULL) mean is one value, whoever of them is given; the stronger source
  * wins. */
 static void agree(tm_loader *l, const char *const *paths) {
   size_t which;
   const tm_slot *given = strongest(l, paths, &which);
-  for (size_t i = 0; given != NULL && paths[i] != NULL; i++) {
-    size_t key = tm__key_find(tm__slice(paths[i]));
-    tm_slot *other = &l->config->slots[key];
-    if (tm__value_equal(&other->value, &given->value, tm__key_at(key))) continue;
-    if (strength(other) == strength(given))
-      contradiction(l, paths[i], paths[which]);
-    else
-      adopt(l, other, given);
-  }
+  for (size_t i = 0; given != NULL && paths[i] != NULL; i++)
+    follow(l, paths[i], paths[which]);
 }
 
 /* A secret is kept once, where it is forgotten later. */
@@ -173,6 +178,13 @@ static void agree_on_flat_form(tm_loader *l) {
                                                   : PERSISTENCE "general.enable_compression";
   agree(l, (const char *const[]){compression, FLAT "compression", NULL});
   agree_on_secret(l, PERSISTENCE "general.encryption_key", FLAT "encryption_key");
+}
+
+/* The guide's is for SQLite alone: nothing else follows it. */
+static void agree_on_timeout(tm_loader *l) {
+  static const char all[] = "workflow_persistence.general.timeout";
+  if (is_backend(l, "sqlite") && slot(l, all)->value.present)
+    follow(l, "workflow_persistence.sqlite.timeout", all);
 }
 
 /* A generated id follows it. */
@@ -264,6 +276,7 @@ void tm__load_rules(tm_loader *l) {
   agree_on_wal(l);
   agree_on_flat_form(l);
   agree_on_retention(l);
+  agree_on_timeout(l);
   short_prefix(l);
   different_tables(l);
   within(l, "limits.step_memory", "limits.memory", "a step runs within the state's memory");

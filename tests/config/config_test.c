@@ -343,6 +343,24 @@ static void refuses_a_flat_form_that_contradicts(void **state) {
       f, "workflow_persistence: {general: {encryption_key: same}}\n" FLAT("encryption_key: same"));
 }
 
+static void waits_for_sqlite_as_for_any_store(void **state) {
+  fixture *f = *state;
+  assert_loads(f, "workflow_persistence:\n  general: {timeout: 7}\n");
+  assert_string_equal(item(f, "workflow_persistence.sqlite.timeout"), "7 file:2");
+  assert_loads(f, "workflow_persistence:\n  sqlite: {timeout: 0}\n");
+  assert_string_equal(item(f, "workflow_persistence.general.timeout"), "null default");
+  assert_refused(f, "workflow_persistence:\n  general: {timeout: 7}\n  sqlite: {timeout: 8}\n",
+                 "3:",
+                 "workflow_persistence.sqlite.timeout contradicts "
+                 "workflow_persistence.general.timeout in ");
+  assert_loads(f, "workflow_persistence:\n  general: {timeout: 7}\n  sqlite: {timeout: 7}\n");
+  assert_loads(f, "workflow_persistence:\n  general: {timeout: }\n  sqlite: {timeout: 8}\n");
+  assert_int_equal(tm__config_ms(f->config, "workflow_persistence.sqlite.timeout"), 8000);
+  assert_loads(f, "workflow_persistence:\n  backend: file\n  general: {timeout: 7}\n");
+  assert_int_equal(f->warned, 0); /* what follows from it is no section for another backend */
+  assert_refused(f, "workflow_persistence: {general: {timeout: 0}}\n", "1:", "general.timeout");
+}
+
 static void bounds_the_prefix_of_sessions(void **state) {
   fixture *f = *state;
   char text[200];
@@ -512,6 +530,7 @@ int main(void) {
       WITH_FIXTURE(says_the_same_by_two_names),
       WITH_FIXTURE(takes_the_flat_form),
       WITH_FIXTURE(refuses_a_flat_form_that_contradicts),
+      WITH_FIXTURE(waits_for_sqlite_as_for_any_store),
       WITH_FIXTURE(bounds_the_prefix_of_sessions),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),

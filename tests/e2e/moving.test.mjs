@@ -463,7 +463,7 @@ test('URLs that are no stores, and passwords that nobody sees', () => {
   for (const url of ['redis://:secret@127.0.0.1:1/3', 'postgres://u:secret@127.0.0.1:1/d',
     'postgresql://u:secret@127.0.0.1:1/d?password=secret']) {
     const r = place.run(['store', 'copy', '--to', url, '--set',
-      'workflow_persistence.sqlite.timeout=0.2'], { timeout: 60000 });
+      'workflow_persistence.general.timeout=0.2'], { timeout: 60000 });
     assert.equal(r.code, 1, `${url}: ${r.err}`);
     assert.ok(!(r.out + r.err).includes('secret'), r.err);
   }
