@@ -20,8 +20,8 @@
 #include <libpq-fe.h>
 
 #include "persistence/store.h"
+#include "persistence/views.h"
 
-#define TM_PG_VIEWS    4
 #define TM_PG_NAME     64 /* an identifier and its NUL */
 #define TM_PG_ARGS_MAX 40
 #define TM_PG_NEVER    INT64_MAX
@@ -29,7 +29,7 @@
 struct tm_store {            /* immutable once open, but for what is atomic */
   char **keywords, **values; /* of the connection, as PQconnectdbParams wants them */
   char place[192];           /* server and database, for messages: no user, no password */
-  char schema[TM_PG_NAME], views[TM_PG_VIEWS][TM_PG_NAME];
+  char schema[TM_PG_NAME], views[TM_VIEWS][TM_VIEW_NAME];
   int64_t id; /* random: whose the deadlines are that this opening of the store has taken */
   int64_t timeout_ms;
   size_t record_bytes_max;

@@ -1,6 +1,5 @@
 /* store_postgres_views.c - the guide's tables as views for people with a SQL client. */
 #include <string.h>
-#include <strings.h>
 
 #include "persistence/store_postgres.h"
 
@@ -17,12 +16,7 @@
 #define ARRAY_OF(x) "CASE json_typeof(" x ") WHEN 'array' THEN " x " END"
 
 static const char conversations_select[] =
-  "SELECT h.id AS conversation_id, h.session AS session_id, h.flow AS flow_id,"
-  " CASE h.status WHEN 0 THEN 'active' WHEN 1 THEN 'waiting_input' WHEN 2 THEN 'waiting_approval'"
-  "  WHEN 3 THEN 'waiting_event' WHEN 4 THEN 'waiting_agent' WHEN 5 THEN 'sleeping'"
-  "  WHEN 6 THEN 'paused' WHEN 7 THEN 'completed' WHEN 8 THEN 'failed' WHEN 9 THEN 'expired'"
-  "  WHEN 10 THEN 'cancelled' END AS status,"
-  " h.step AS current_step, (" JSON ")->'state' AS state_data,"
+  TM_VIEW_CONVERSATION "(" JSON ")->'state' AS state_data,"
   " h.created AS created_at, j.created AS updated_at "
   "FROM heads h LEFT JOIN journal j ON j.conversation=h.id AND j.revision=h.tip";
 
@@ -58,60 +52,22 @@ static const char sessions_select[] =
   "FROM sessions s";
 /* clang-format on */
 
-static const struct view {
-  const char *name; /* unless the configuration has another */
-  const char *select;
-} view_list[TM_PG_VIEWS] = {
-    {"workflow_conversations", conversations_select},
-    {"workflow_steps", steps_select},
-    {"workflow_checkpoints", checkpoints_select},
-    {"workflow_sessions", sessions_select},
-};
-
-/* ---- names ---- */
-
-static bool is_identifier(const char *name) {
-  size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-  return len > 0 && len < TM_PG_NAME && name[len] == '\0' && (name[0] < '0' || name[0] > '9');
-}
-
-static bool is_taken(const tm_store *s, size_t count, const char *name) {
-  static const char *const tables[] = {"heads",   "journal", "start_keys", "sessions",
-                                       "scripts", "notes",   "tenants",    "purged",
-                                       "writers", "locks",   "views",      "schema_version"};
-  static const char *const indexes[] = {"heads_", "start_keys_", "sessions_", "tenants_"};
-  for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
-    if (strcasecmp(name, tables[i]) == 0) return true;
-  for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++)
-    if (strncasecmp(name, indexes[i], strlen(indexes[i])) == 0) return true;
-  for (size_t i = 0; i < count; i++)
-    if (strcasecmp(name, s->views[i]) == 0) return true;
-  size_t len = strlen(name);
-  return len > 5 && strcasecmp(name + len - 5, "_pkey") == 0;
-}
+static const char *const selects[TM_VIEWS] = {conversations_select, steps_select,
+                                              checkpoints_select, sessions_select};
 
 tm_status tm__pg_view_names(tm_store *s, const char *const *names, tm_error *err) {
-  for (size_t i = 0; i < TM_PG_VIEWS; i++) {
-    const char *name = names[i] != NULL ? names[i] : view_list[i].name;
-    if (!is_identifier(name))
-      return tm__fail(err, TM_EINVAL, "store.table_name",
-                      "\"%.100s\" cannot name a table: use a letter or _, then letters, digits and "
-                      "_, at most 63",
-                      name);
-    if (is_taken(s, i, name))
-      return tm__fail(err, TM_EINVAL, "store.table_name",
-                      "the name \"%s\" is taken by another table of the store: choose another",
-                      name);
-    (void)tm__copy(s->views[i], sizeof(s->views[i]), tm__slice(name));
-  }
-  return TM_OK;
+  static const char *const taken[] = {
+      "heads",   "journal",      "start_keys", "sessions",  "scripts", "notes",
+      "tenants", "purged",       "writers",    "locks",     "views",   "schema_version",
+      "heads_*", "start_keys_*", "sessions_*", "tenants_*", "*_pkey",  NULL};
+  return tm__view_names(s->views, names, taken, err);
 }
 
 /* ---- making ---- */
 
 static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
   tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
-  tm__buf_text(b, view_list[kind].select);
+  tm__buf_text(b, selects[kind]);
 }
 
 /* Is view `kind` there as it should be? */
@@ -151,7 +107,7 @@ static tm_status make(const tm_store *s, PGconn *pg, char state[6], tm_error *er
   state[0] = '\0';
   tm_status status = old_views(s, pg, &sql, err);
   tm__buf_text(&sql, "DELETE FROM views;");
-  for (size_t i = 0; i < TM_PG_VIEWS; i++) {
+  for (size_t i = 0; i < TM_VIEWS; i++) {
     view_sql(s, i, &sql);
     tm__buf_printf(&sql, ";INSERT INTO views VALUES(%zu,'%s',$tidemill$", i, s->views[i]);
     view_sql(s, i, &sql);
@@ -178,7 +134,7 @@ tm_status tm__pg_views(const tm_store *s, PGconn *pg, tm_error *err) {
     char state[6];
     bool made = true;
     tm_status status = TM_OK;
-    for (size_t i = 0; status == TM_OK && made && i < TM_PG_VIEWS; i++)
+    for (size_t i = 0; status == TM_OK && made && i < TM_VIEWS; i++)
       status = is_made(s, pg, i, &made, err);
     if (status != TM_OK || made) return status;
     status = make(s, pg, state, err);

@@ -20,9 +20,9 @@
 
 #include "persistence/disk.h"
 #include "persistence/store.h"
+#include "persistence/views.h"
 
 #define TM_SQLITE_APPLICATION 0x54694d6c /* "TiMl" */
-#define TM_SQLITE_VIEWS       4
 
 typedef struct tm_sqlite_file {
   uint64_t device, inode;
@@ -40,7 +40,7 @@ struct tm_store {           /* immutable once open, but for `dead` (the writer's
   tm_store_opening opening;
   size_t record_bytes_max;
   unsigned doubts, settled; /* atomic: commits that everybody sees and a power cut takes back */
-  char views[TM_SQLITE_VIEWS][64];
+  char views[TM_VIEWS][TM_VIEW_NAME];
   int64_t (*now_ms)(void *ud);
   void *now_ud;
 };

@@ -1,7 +1,5 @@
 /* store_sqlite_schema.c - the tables, how older files become newer ones, and the guide's tables as
  * views for people with a SQL client. */
-#include <string.h>
-
 #include "persistence/store_sqlite.h"
 
 /* ---- tables ---- */
@@ -155,12 +153,7 @@ tm_status tm__sqlite_migrate(sqlite3 *db, const char *path, const tm_sqlite_migr
 #define STATE "CASE WHEN " PLAIN " THEN j.body->'$.state' END"
 
 static const char conversations_select[] =
-  "SELECT h.id AS conversation_id, h.session AS session_id, h.flow AS flow_id,"
-  " CASE h.status WHEN 0 THEN 'active' WHEN 1 THEN 'waiting_input' WHEN 2 THEN 'waiting_approval'"
-  "  WHEN 3 THEN 'waiting_event' WHEN 4 THEN 'waiting_agent' WHEN 5 THEN 'sleeping'"
-  "  WHEN 6 THEN 'paused' WHEN 7 THEN 'completed' WHEN 8 THEN 'failed' WHEN 9 THEN 'expired'"
-  "  WHEN 10 THEN 'cancelled' END AS status,"
-  " h.step AS current_step, " STATE " AS state_data,"
+  TM_VIEW_CONVERSATION STATE " AS state_data,"
   " h.created AS created_at, j.created AS updated_at "
   "FROM heads h LEFT JOIN journal j ON j.id=h.tip";
 
@@ -194,56 +187,20 @@ static const char sessions_select[] =
   "FROM sessions s";
 /* clang-format on */
 
-static const struct view {
-  const char *name; /* unless the configuration has another */
-  const char *select;
-} view_list[TM_SQLITE_VIEWS] = {
-    {"workflow_conversations", conversations_select},
-    {"workflow_steps", steps_select},
-    {"workflow_checkpoints", checkpoints_select},
-    {"workflow_sessions", sessions_select},
-};
-
-static bool is_identifier(const char *name) {
-  size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-  return len > 0 && len < 64 && name[len] == '\0' && (name[0] < '0' || name[0] > '9') &&
-         sqlite3_strnicmp(name, "sqlite_", 7) != 0;
-}
-
-static bool is_taken(const tm_store *s, size_t count, const char *name) {
-  static const char *const tables[] = {"heads",   "journal",        "start_keys", "sessions",
-                                       "scripts", "session_counts", "purged",     "notes",
-                                       "tenants", "views"};
-  static const char *const indexes[] = {"heads_", "start_keys_", "sessions_", "tenants_"};
-  for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
-    if (sqlite3_stricmp(name, tables[i]) == 0) return true;
-  for (size_t i = 0; i < count; i++)
-    if (sqlite3_stricmp(name, s->views[i]) == 0) return true;
-  for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++)
-    if (sqlite3_strnicmp(name, indexes[i], (int)strlen(indexes[i])) == 0) return true;
-  return false;
-}
+static const char *const selects[TM_VIEWS] = {conversations_select, steps_select,
+                                              checkpoints_select, sessions_select};
 
 tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error *err) {
-  for (size_t i = 0; i < TM_SQLITE_VIEWS; i++) {
-    const char *name = names[i] != NULL ? names[i] : view_list[i].name;
-    if (!is_identifier(name))
-      return tm__fail(err, TM_EINVAL, "store.table_name",
-                      "\"%.100s\" cannot name a table: use a letter or _, then letters, digits and "
-                      "_, at most 63",
-                      name);
-    if (is_taken(s, i, name))
-      return tm__fail(err, TM_EINVAL, "store.table_name",
-                      "the name \"%s\" is taken by another table of the store: choose another",
-                      name);
-    (void)tm__copy(s->views[i], sizeof(s->views[i]), tm__slice(name));
-  }
-  return TM_OK;
+  static const char *const taken[] = {"heads",      "journal",        "start_keys", "sessions",
+                                      "scripts",    "session_counts", "purged",     "notes",
+                                      "tenants",    "views",          "heads_*",    "start_keys_*",
+                                      "sessions_*", "tenants_*",      "sqlite_*",   NULL};
+  return tm__view_names(s->views, names, taken, err);
 }
 
 static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
   tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
-  tm__buf_text(b, view_list[kind].select);
+  tm__buf_text(b, selects[kind]);
 }
 
 /* How many of the views are there as they should be. */
@@ -254,7 +211,7 @@ static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
                               "AND m.type='view' WHERE v.kind=?1 AND v.sql=?2",
                               -1, &st, NULL);
   *same = 0;
-  for (size_t i = 0; rc == SQLITE_OK && i < TM_SQLITE_VIEWS; i++) {
+  for (size_t i = 0; rc == SQLITE_OK && i < TM_VIEWS; i++) {
     tm_buf sql = {0};
     view_sql(s, i, &sql);
     rc = tm__buf_ok(&sql) ? sqlite3_bind_int(st, 1, (int)i) : SQLITE_NOMEM;
@@ -288,10 +245,10 @@ tm_status tm__sqlite_views(sqlite3 *db, const tm_store *s, tm_error *err) {
   size_t same = 0;
   tm_status status = TM_OK;
   int rc = count_views(db, s, &same);
-  if (rc == SQLITE_OK && same == TM_SQLITE_VIEWS) return TM_OK;
+  if (rc == SQLITE_OK && same == TM_VIEWS) return TM_OK;
   if (rc == SQLITE_OK) rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
   if (rc == SQLITE_OK) rc = drop_views(db);
-  for (size_t i = 0; rc == SQLITE_OK && i < TM_SQLITE_VIEWS; i++) {
+  for (size_t i = 0; rc == SQLITE_OK && i < TM_VIEWS; i++) {
     rc = make_view(db, s, i);
     if (rc != SQLITE_ERROR) continue;
     status = tm__fail(err, TM_EINVAL, "store.table_name",
