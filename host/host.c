@@ -129,6 +129,13 @@ tm_vm_options tm__host_vm_options(const tm_host *h) {
 
 /* ---- start ---- */
 
+/* One of PostgreSQL has a process of the server for each of its connections. */
+static size_t tenants_open(const tm_host *h, const char *backend) {
+  int64_t set = tm__config_int(h->config, "tenants.open_stores");
+  if (set > 0) return (size_t)set;
+  return strcmp(backend, "postgres") == 0 ? 8 : 64;
+}
+
 static tm_status open_storage(tm_host *h, tm_error *err) {
   tm_host_store where = {0};
   tm_status s = tm__host_store(&where, h, err);
@@ -137,7 +144,7 @@ static tm_status open_storage(tm_host *h, tm_error *err) {
         .backend = tm__slice(where.backend),
         .store = where.options,
         .isolated = tm__config_bool(h->config, "tenants.isolation"),
-        .tenants_open = (size_t)tm__config_int(h->config, "tenants.open_stores"),
+        .tenants_open = tenants_open(h, where.backend),
         .log = &h->log,
         .codec = h->codec,
     };

@@ -1,6 +1,7 @@
 /* stores.c - which stores are open. A tenant's store is opened outside the lock by the first thread
  * that needs it, while others wait for that one only; those that nobody has used for longest are
- * closed when more than `open_limit` are open. A store that nothing outlives is never closed. */
+ * closed when more than `open_limit` are open, and when connections or descriptors run out. A store
+ * that nothing outlives is never closed. */
 #include "storage/stores.h"
 
 #include <stdlib.h>
@@ -8,6 +9,8 @@
 #include <uv.h>
 
 #include "core/map.h"
+
+#define TRIES_MAX 16 /* stores closed in favour of one */
 
 typedef enum place { PLACE_OPENING, PLACE_OPEN, PLACE_FAILED } place;
 
@@ -86,6 +89,7 @@ static void drop_failed(tm_tenant_store *t) {
 static tm_status open_tenant(tm_stores *s, tm_tenant_store *t, tm_error *err) {
   tm_store_options o = s->options;
   o.tenant = t->tenant;
+  o.on_health = NULL; /* the host is as ready as the store of all */
   uv_mutex_unlock(&s->lock);
   tm_status status = s->backend->open(&t->store, &o, err);
   uv_mutex_lock(&s->lock);
@@ -129,10 +133,10 @@ static tm_status use_tenant(tm_stores *s, const char *tenant, tm_tenant_store **
   return status;
 }
 
-/* Takes the one that was idle for longest, if there are too many; NULL: there are not. */
-static tm_tenant_store *take_surplus(tm_stores *s) {
+/* Takes the one that was idle for longest, if more than `keep` are; NULL: they are not. */
+static tm_tenant_store *take_idle(tm_stores *s, size_t keep) {
   tm_tenant_store *t = s->oldest;
-  if (t == NULL || s->idle <= s->open_limit || !s->backend->durable) return NULL;
+  if (t == NULL || s->idle <= keep || !s->backend->durable) return NULL;
   list_remove(s, t);
   (void)tm__map_remove(&s->tenants, tm__slice(t->tenant));
   return t;
@@ -193,6 +197,36 @@ tm_status tm__stores_enlist(tm_stores *s, size_t thread, const tm_stores_use *us
   return status;
 }
 
+/* With an error nothing is entered. */
+static tm_status enter_tenant(tm_stores *s, size_t thread, tm_store_role role, const char *tenant,
+                              tm_stores_use *out, tm_error *err) {
+  uv_mutex_lock(&s->lock);
+  tm_status status = use_tenant(s, tenant, &out->tenant, err);
+  uv_mutex_unlock(&s->lock);
+  tm_tenant_store *t = out->tenant;
+  if (status != TM_OK) return status;
+  if (t->conns[thread] == NULL) {
+    status = s->backend->connect(&t->conns[thread], t->store, role, err);
+  }
+  out->conn = t->conns[thread];
+  if (status != TM_OK) tm__stores_leave(s, out);
+  return status;
+}
+
+/* The server takes no more connections, or the process has no more descriptors. */
+static bool is_crowded(const tm_error *err) {
+  return strcmp(err->code, "store.connections") == 0 || strcmp(err->code, "store.descriptors") == 0;
+}
+
+/* What is open while nobody uses it gives way; false: there is none. */
+static bool make_room(tm_stores *s) {
+  uv_mutex_lock(&s->lock);
+  tm_tenant_store *t = take_idle(s, 0);
+  uv_mutex_unlock(&s->lock);
+  if (t != NULL) tenant_free(s, t);
+  return t != NULL;
+}
+
 tm_status tm__stores_enter(tm_stores *s, size_t thread, tm_store_role role, const char *tenant,
                            tm_stores_use *out, tm_error *err) {
   *out = (tm_stores_use){0};
@@ -203,16 +237,10 @@ tm_status tm__stores_enter(tm_stores *s, size_t thread, tm_store_role role, cons
     status = is_listed(s, thread, tenant, &listed, err);
     if (status != TM_OK || !listed) return status;
   }
-  uv_mutex_lock(&s->lock);
-  status = use_tenant(s, tenant, &out->tenant, err);
-  uv_mutex_unlock(&s->lock);
-  tm_tenant_store *t = out->tenant;
-  if (status != TM_OK || t == NULL) return status;
-  if (t->conns[thread] == NULL) {
-    status = s->backend->connect(&t->conns[thread], t->store, role, err);
+  for (int tries = 0; tries < TRIES_MAX; tries++) {
+    status = enter_tenant(s, thread, role, tenant, out, err);
+    if (status == TM_OK || !is_crowded(err) || !make_room(s)) return status;
   }
-  out->conn = t->conns[thread];
-  if (status != TM_OK) tm__stores_leave(s, out);
   return status;
 }
 
@@ -222,7 +250,7 @@ void tm__stores_leave(tm_stores *s, tm_stores_use *use) {
   if (t == NULL) return;
   uv_mutex_lock(&s->lock);
   if (--t->users == 0) list_add(s, t);
-  tm_tenant_store *surplus = take_surplus(s);
+  tm_tenant_store *surplus = take_idle(s, s->open_limit);
   uv_mutex_unlock(&s->lock);
   if (surplus != NULL) tenant_free(s, surplus);
 }

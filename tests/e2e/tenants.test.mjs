@@ -1,6 +1,7 @@
 // One tenant tries to read, write, find or disturb what is another's in every way the API offers; with
 // one store for all and with a store for each.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -137,5 +138,49 @@ test('isolation is decided before there are conversations', async () => {
   assert.match(r.err, /tenants\.isolation.*\[store\.isolation\]/s);
   s = await new Server(p).start();
   await s.stop();
+  p.remove();
+});
+
+// More tenants than there is room for: the stores that nobody uses give way to the one that is used.
+const serve_many = async (p, count, options) => {
+  const s = await new Server(p).start([], {}, options);
+  for (let i = 0; i < count; i++) {
+    const tenant = { 'x-tidemill-tenant': `tenant${i}` };
+    const begun = await Promise.all([1, 2, 3, 4].map(() => s.begin('talk', 'talk', {}, tenant)));
+    for (const r of begun) assert.equal(r.status, 201, r.text);
+    const id = begun[0].json.conversation_id;
+    assert.equal((await s.get(`/v1/conversations/${id}/messages`, tenant)).status, 200);
+  }
+  assert.equal((await s.get('/readyz')).status, 200);
+  await s.stop();
+  assert.doesNotMatch(s.errors, /store\.(connections|descriptors)/);
+};
+
+test('more tenants than descriptors', async () => {
+  const p = place(true);
+  p.settings.tenants.open_stores = 1000;
+  p.save();
+  await serve_many(p, 40, { descriptors: 160 });
+  p.remove();
+});
+
+const postgres = process.env.TIDEMILL_TEST_POSTGRES;
+test('more tenants than connections', { skip: !postgres }, async () => {
+  const p = place(true);
+  const name = `crowd_${process.pid}`;
+  const sql = (text) => {
+    const r = spawnSync('psql', [postgres, '-qc', text], { encoding: 'utf8' });
+    assert.equal(r.status, 0, r.stderr);
+  };
+  sql(`CREATE ROLE ${name} LOGIN PASSWORD 'x' CONNECTION LIMIT 24`);
+  sql(`CREATE DATABASE ${name} OWNER ${name}`);
+  const url = new URL(postgres);
+  Object.assign(url, { username: name, password: 'x', pathname: name });
+  p.settings.tenants.open_stores = 1000;
+  p.settings.workflow_persistence = { backend: 'postgres', postgres: { url: url.href } };
+  p.save();
+  await serve_many(p, 12);
+  sql(`DROP DATABASE ${name} WITH (FORCE)`);
+  sql(`DROP ROLE ${name}`);
   p.remove();
 });
