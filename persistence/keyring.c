@@ -348,13 +348,19 @@ static void add_id(tm_buf *out, const tm_seal_key *key) {
   tm__buf_text(out, hex);
 }
 
+tm_status tm__keyring_old_ids(const tm_keyring *k, tm_buf *out, tm_error *err) {
+  for (size_t i = 0; i < k->previous.count; i++) {
+    const tm_seal_key *key = k->previous.keys[i];
+    bool current = k->current != NULL && memcmp(k->current->id, key->id, TM_SEAL_ID_BYTES) == 0;
+    if (!current) add_id(out, key);
+  }
+  return tm__buf_ok(out) ? TM_OK : tm__fail_memory(err, "the ids of keys");
+}
+
 tm_status tm__keyring_ids(tm_keyring *k, tm_slice tenant, tm_buf *out, tm_error *err) {
   if (tenant.ptr == NULL) {
     if (k->current != NULL) add_id(out, k->current);
-    for (size_t i = 0; i < k->previous.count; i++) {
-      add_id(out, k->previous.keys[i]);
-    }
-    return tm__buf_ok(out) ? TM_OK : tm__fail_memory(err, "the ids of keys");
+    return tm__keyring_old_ids(k, out, err);
   }
   const tenant_keys *t;
   (void)pthread_mutex_lock(&k->lock);

@@ -56,6 +56,8 @@ void tm__seal_id_hex(char out[TM_SEAL_ID_HEX], const unsigned char *id);
 /* Ids in hex of the key to seal with (if any), then of those that are for reading only, joined by
  * blanks; of all tenants, or with `tenant` of that tenant's file. */
 tm_status tm__keyring_ids(tm_keyring *k, tm_slice tenant, tm_buf *out, tm_error *err);
+/* Of those for reading only, of all tenants, without the key to seal with. */
+tm_status tm__keyring_old_ids(const tm_keyring *k, tm_buf *out, tm_error *err);
 /* Tenants that have a file; `fn` returning anything but TM_OK ends it. */
 tm_status tm__keyring_tenants(tm_keyring *k, tm_status (*fn)(void *ud, tm_slice tenant), void *ud,
                               tm_error *err);

@@ -195,6 +195,8 @@ typedef tm_status (*tm_row_fn)(void *ud, const tm_row *row);
 typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
 typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version);
 typedef tm_status (*tm_tenant_fn)(void *ud, tm_slice tenant, int64_t wake_at);
+/* The note that says what is sealed with which keys; what comes by a copy may have others. */
+#define TM_NOTE_SEAL TM_S("seal")
 /* `text` says what is wrong or unsafe and how to mend it. */
 typedef void (*tm_finding_fn)(void *ud, tm_finding level, const char *text);
 

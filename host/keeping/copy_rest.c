@@ -186,18 +186,7 @@ tm_status tm__copy_sessions(tm_copy *c, tm_error *err) {
 /* ---- notes ---- */
 
 tm_status tm__copy_notes(tm_copy *c, tm_error *err) {
-  static const char *const names[] = {NULL};
-  for (size_t i = 0; names[i] != NULL; i++) {
-    tm_buf text = {0};
-    tm_slice name = tm__slice(names[i]);
-    tm_status status = c->from.backend->note_get(c->from.conn, name, &text, err);
-    if (status == TM_OK && !tm__buf_ok(&text)) status = tm__fail_memory(err, "a note");
-    if (status == TM_OK)
-      status = c->to.backend->note_put(c->to.conn, name, tm__buf_view(&text), err);
-    tm__buf_free(&text);
-    if (status != TM_OK && status != TM_ENOTFOUND) return status;
-  }
-  return TM_OK;
+  return c->to.backend->note_put(c->to.conn, TM_NOTE_SEAL, (tm_slice){NULL, 0}, err);
 }
 
 /* ---- what goes ---- */

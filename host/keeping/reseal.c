@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "keeping/reseal_note.h"
 
 #define BATCH      64
 #define BATCH_SIZE ((size_t)4 << 20) /* bytes of a batch, about */
@@ -15,7 +16,7 @@
 #define NOTE_EVERY 8                 /* batches */
 #define RETRY_MS   5000
 #define WARN_MAX   10
-#define DONE       "done"
+#define TRIES_MAX  3 /* in a row, with the store of one tenant */
 #define SESSIONS   "sessions"
 #define TENANT     '@' /* before the name of the tenant whose own store is at hand */
 
@@ -33,6 +34,7 @@ typedef struct batch {
   tm_buf *bytes; /* two more */
   session_id *sessions;
   size_t count, size, looked;
+  bool full;
 } batch;
 
 struct tm_reseal {
@@ -41,8 +43,7 @@ struct tm_reseal {
   uv_mutex_t lock; /* of `stopping` */
   uv_cond_t wake;
   bool made, started, stopping;
-  char note[40];
-  tm_buf progress; /* what the note says: before which conversation, or what is at hand */
+  tm_reseal_note note;
   char tenant[65]; /* whose own store is at hand; "": the store of all */
   phase phase;
   tm_head head; /* the conversation at hand */
@@ -51,24 +52,34 @@ struct tm_reseal {
   tm_session_filter page;
   session_id last, after; /* the newest one seen, and what the page begins behind */
   tm_buf scratch;
-  uint64_t fingerprint;
+  uint64_t fingerprint; /* of the keys, and of what is to be sealed */
   size_t renewed, unreadable, keyless;
+  unsigned tries;
   tm_error error; /* of the newest job that failed */
   batch batch;
 };
 
 static void set_progress(tm_reseal *r, const char *text) {
-  tm__buf_clear(&r->progress);
-  tm__buf_text(&r->progress, text);
+  tm__buf_clear(&r->note.progress);
+  tm__buf_text(&r->note.progress, text);
 }
 
 /* ---- one record ---- */
 
 static void note_unreadable(tm_reseal *r, const tm_error *err) {
-  if (strcmp(err->code, "seal.key_missing") == 0) {
-    r->keyless++;
-  } else if (r->unreadable++ < WARN_MAX) {
+  if (r->unreadable++ < WARN_MAX)
     tm__log_error(r->o.log, TM_LOG_WARNING, "a record cannot be sealed anew", err);
+}
+
+/* A tenant without a key: what nobody can read is gone, what somebody can needs the keys it has. */
+static void note_not_renewed(tm_reseal *r, const tm_place *at, const tm_stored *stored,
+                             const tm_error *err) {
+  tm_slice plain;
+  bool no_key = strcmp(err->code, "seal.key_missing") == 0;
+  if (no_key && tm__codec_decode(r->o.codec, at, stored, &r->scratch, &plain, NULL) != TM_OK) {
+    r->keyless++;
+  } else {
+    note_unreadable(r, err);
   }
 }
 
@@ -86,7 +97,7 @@ static tm_status renew(tm_reseal *r, const tm_place *at, const tm_stored *stored
     status = tm__codec_encode(r->o.codec, at, plain, (stored->flags & TM_BODY_ZSTD) != 0, true, out,
                               fresh, err);
   if (status == TM_OK || status == TM_ENOMEM) return status;
-  note_unreadable(r, err);
+  note_not_renewed(r, at, stored, err);
   *fresh = (tm_stored){0};
   return TM_OK;
 }
@@ -96,6 +107,7 @@ static tm_status renew(tm_reseal *r, const tm_place *at, const tm_stored *stored
 static tm_status on_row(void *ud, const tm_row *row) {
   batch *b = ud;
   tm_reseal *r = b->r;
+  if (row->created < r->note.since) return TM_ECANCELLED; /* as are all above it */
   const tm_place at = {.tenant = tm__slice(r->head.tenant),
                        .conversation = tm__slice(r->head.id),
                        .revision = row->revision,
@@ -113,8 +125,8 @@ static tm_status on_row(void *ud, const tm_row *row) {
     b->size += fresh.bytes.len;
   }
   r->from = row->parent;
-  bool full = b->count == r->o.batch || b->size >= BATCH_SIZE || ++b->looked >= LOOK_MAX;
-  return full ? TM_ECANCELLED : TM_OK;
+  b->full = b->count == r->o.batch || b->size >= BATCH_SIZE || ++b->looked >= LOOK_MAX;
+  return b->full ? TM_ECANCELLED : TM_OK;
 }
 
 static tm_status on_head(void *ud, const tm_head *head) {
@@ -146,27 +158,47 @@ static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_err
     int64_t from = r->from;
     r->from = 0;
     status = a->backend->chain(a->conn, tm__slice(r->head.id), from, false, on_row, b, err);
-    if (status == TM_ENOTFOUND) status = TM_OK; /* purged meanwhile */
-    if (status == TM_OK) r->from = 0;
-    if (status == TM_ECANCELLED) return TM_OK; /* full */
-    if (status != TM_OK && r->from == 0) r->from = from;
+    if (status == TM_ECANCELLED && b->full) return TM_OK;
+    if (status == TM_ECORRUPT) note_unreadable(r, err);
+    bool over = status == TM_ECANCELLED || status == TM_ENOTFOUND || status == TM_ECORRUPT;
+    if (over) status = TM_OK; /* or purged meanwhile */
+    r->from = status == TM_OK ? 0 : r->from != 0 ? r->from : from;
+  }
+  return status;
+}
+
+/* One that is damaged keeps none of the others from being sealed. */
+static tm_status write_each(batch *b, const tm_store_access *a, tm_error *err) {
+  tm_status status = TM_OK;
+  size_t from = 0, to = 0;
+  for (; status == TM_OK && from < b->count; from = to) {
+    while (to < b->count && strcmp(b->rows[to].conversation, b->rows[from].conversation) == 0)
+      to++;
+    status = a->backend->rewrite(a->conn, &b->rows[from], to - from, err);
+    if (status != TM_ECORRUPT) continue;
+    note_unreadable(b->r, err);
+    status = TM_OK;
   }
   return status;
 }
 
 static tm_status write_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   batch *b = (batch *)(void *)job;
-  return a->backend->rewrite(a->conn, b->rows, b->count, err);
+  tm_status status = a->backend->rewrite(a->conn, b->rows, b->count, err);
+  return status == TM_ECORRUPT ? write_each(b, a, err) : status;
 }
 
 /* ---- sessions ---- */
 
-static tm_status check_text(tm_reseal *r, const tm_session *s, tm_slice text, bool *current,
-                            tm_error *err) {
+static tm_status check_text(tm_reseal *r, const tm_session *s, const char *field, tm_slice text,
+                            bool *current) {
   bool it_is = true;
+  tm_error err;
+  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
   const tm_stored stored = {s->flags, text};
   tm_status status = TM_OK;
-  if (text.ptr != NULL) status = tm__codec_is_current(r->o.codec, s->tenant, &stored, &it_is, err);
+  if (text.ptr != NULL) status = tm__codec_is_current(r->o.codec, s->tenant, &stored, &it_is, &err);
+  if (status != TM_OK) note_not_renewed(r, &at, &stored, &err);
   *current = *current && it_is;
   return status;
 }
@@ -176,9 +208,8 @@ static tm_status on_session(void *ud, const tm_session *s) {
   tm_reseal *r = b->r;
   session_id *id = &b->sessions[b->count];
   bool current = true;
-  tm_status status = check_text(r, s, s->user_id, &current, &b->job.error);
-  if (status == TM_OK) status = check_text(r, s, s->metadata, &current, &b->job.error);
-  if (status != TM_OK) note_unreadable(r, &b->job.error);
+  tm_status status = check_text(r, s, "user_id", s->user_id, &current);
+  if (status == TM_OK) status = check_text(r, s, "metadata", s->metadata, &current);
   (void)tm__copy(r->last.tenant, sizeof(r->last.tenant), s->tenant);
   (void)tm__copy(r->last.id, sizeof(r->last.id), s->id);
   r->page.before_created = s->created;
@@ -267,9 +298,9 @@ static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
   r->from = 0;
   r->page = (tm_session_filter){0};
   r->last = (session_id){0};
-  tm__buf_clear(&r->progress);
-  tm__buf_byte(&r->progress, TENANT);
-  tm__buf_slice(&r->progress, tenant);
+  tm__buf_clear(&r->note.progress);
+  tm__buf_byte(&r->note.progress, TENANT);
+  tm__buf_slice(&r->note.progress, tenant);
   return TM_OK;
 }
 
@@ -287,51 +318,65 @@ static void on_done(tm_message *m) {
   uv_sem_post(&((batch *)(void *)m)->done);
 }
 
-static tm_status run(tm_reseal *r, bool write,
+static tm_status run(tm_reseal *r, const char *tenant, bool write,
                      tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *)) {
   batch *b = &r->batch;
   b->job = (tm_store_job){.write = write, .work = work, .message.run = on_done};
-  memcpy(b->job.tenant, r->tenant, sizeof(b->job.tenant));
+  (void)tm__copy(b->job.tenant, sizeof(b->job.tenant), tm__slice(tenant));
   tm__storage_run(r->o.storage, &b->job);
   uv_sem_wait(&b->done);
   if (b->job.status != TM_OK) r->error = b->job.error;
   return b->job.status;
 }
 
+/* Reads the next batch. */
+static tm_status gather(tm_reseal *r) {
+  batch *b = &r->batch;
+  b->size = b->looked = 0;
+  b->full = false;
+  if (r->phase == IN_ROWS) return run(r, r->tenant, false, gather_rows);
+  if (r->phase == IN_SESSIONS) return run(r, r->tenant, false, gather_sessions);
+  return run(r, "", false, find_tenant);
+}
+
 /* One batch is read and written. What was read before an error is not lost by it. */
 static tm_status step(tm_reseal *r) {
-  static tm_status (*const gather[])(tm_store_job *, const tm_store_access *, tm_error *) = {
-      [IN_ROWS] = gather_rows, [IN_SESSIONS] = gather_sessions, [NEXT_TENANT] = find_tenant};
   batch *b = &r->batch;
-  tm_status status = TM_OK;
-  if (b->count == 0) { /* else they could not be written before */
-    b->size = b->looked = 0;
-    status = run(r, false, gather[r->phase]);
-  }
+  tm_status status = b->count == 0 ? gather(r) : TM_OK; /* else they could not be written before */
   if (b->count == 0) return status;
-  tm_status written = run(r, true, r->phase == IN_SESSIONS ? write_sessions : write_rows);
-  if (written != TM_OK) return written;
+  tm_status written =
+      run(r, r->tenant, true, r->phase == IN_SESSIONS ? write_sessions : write_rows);
+  if (written == TM_ECORRUPT) {
+    note_unreadable(r, &r->error);
+  } else if (written != TM_OK) {
+    return written;
+  }
   r->renewed += b->count;
   b->count = 0;
   return status;
 }
 
-/* ---- how far it came ---- */
-
-static tm_status put_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  tm_reseal *r = ((batch *)(void *)job)->r;
-  return a->backend->note_put(a->common, tm__slice(r->note), tm__buf_view(&r->progress), err);
+/* The store of one tenant keeps no other from being sealed. */
+static void skip_tenant(tm_reseal *r) {
+  note_unreadable(r, &r->error);
+  r->batch.count = 0;
+  r->tries = 0;
+  r->phase = NEXT_TENANT;
 }
+
+/* ---- how far it came ---- */
 
 static tm_status get_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_reseal *r = ((batch *)(void *)job)->r;
-  tm__buf_clear(&r->progress);
-  tm_status status = a->backend->note_get(a->common, tm__slice(r->note), &r->progress, err);
-  if (status == TM_ENOTFOUND) return TM_OK;
-  return status == TM_OK && !tm__buf_ok(&r->progress) ? TM_ENOMEM : status;
+  return tm__reseal_note_read(&r->note, a, tm__clock_now(&r->o.log->clock), err);
 }
 
-/* Each set of keys has a note of its own: others mean other work. */
+static tm_status put_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  tm_reseal *r = ((batch *)(void *)job)->r;
+  return tm__reseal_note_write(&r->note, a, r->unreadable > 0, err);
+}
+
+/* Other keys mean other work. */
 static tm_status add_tenant(void *ud, tm_slice tenant) {
   tm_reseal *r = ud;
   tm_buf ids = {0};
@@ -344,7 +389,7 @@ static tm_status add_tenant(void *ud, tm_slice tenant) {
   return status == TM_ENOMEM ? status : TM_OK;
 }
 
-static tm_status name_note(tm_reseal *r, tm_error *err) {
+static tm_status name_keys(tm_reseal *r, tm_error *err) {
   const tm_codec_options *o = tm__codec_options(r->o.codec);
   tm_buf ids = {0};
   tm_status status = tm__keyring_ids(o->keys, (tm_slice){0}, &ids, err);
@@ -355,7 +400,7 @@ static tm_status name_note(tm_reseal *r, tm_error *err) {
     status = tm__keyring_tenants(o->keys, add_tenant, r, err);
   }
   tm__buf_free(&ids);
-  (void)snprintf(r->note, sizeof(r->note), "seal.%016llx", (unsigned long long)r->fingerprint);
+  (void)snprintf(r->note.keys, sizeof(r->note.keys), "%016llx", (unsigned long long)r->fingerprint);
   return status;
 }
 
@@ -374,23 +419,26 @@ static void report(const tm_reseal *r) {
   const tm_codec_options *o = tm__codec_options(r->o.codec);
   char renewed[24], left[24], keyless[24];
   tm_buf ids = {0};
-  (void)tm__keyring_ids(o->keys, (tm_slice){0}, &ids, NULL);
+  (void)tm__keyring_old_ids(o->keys, &ids, NULL);
   (void)snprintf(renewed, sizeof(renewed), "%zu", r->renewed);
   (void)snprintf(left, sizeof(left), "%zu", r->unreadable);
   (void)snprintf(keyless, sizeof(keyless), "%zu", r->keyless);
-  const char *of_before = strchr(tm__buf_view(&ids).ptr, ' ');
   if (r->unreadable > 0) {
     tm__log(r->o.log, TM_LOG_WARNING,
             "not everything could be sealed with the keys of today: keep those of before, and look "
             "at the records that are named above",
             "sealed", renewed, "left", left, "without_key", keyless, NULL);
+  } else if (r->note.disturbed) {
+    tm__log(r->o.log, TM_LOG_WARNING,
+            "another host seals with other keys meanwhile: keep all of them, give it these and "
+            "restart it; it then looks at everything once more",
+            "sealed", renewed, "without_key", keyless, NULL);
   } else {
     tm__log(
         r->o.log, TM_LOG_INFO,
         "all that has to be is sealed with the keys of today: previous_encryption_keys, further "
         "lines in files of tenants and accept_plaintext are not needed any more",
-        "sealed", renewed, "without_key", keyless, "not_needed",
-        of_before != NULL ? of_before + 1 : "", NULL);
+        "sealed", renewed, "without_key", keyless, "not_needed", tm__buf_view(&ids).ptr, NULL);
   }
   tm__buf_free(&ids);
 }
@@ -410,18 +458,17 @@ static bool next_phase(tm_reseal *r) {
     r->phase = NEXT_TENANT;
     return true;
   }
-  set_progress(r, DONE);
+  set_progress(r, TM_RESEAL_DONE);
   return false;
 }
 
 static void complete(tm_reseal *r) {
+  (void)run(r, "", true, put_note);
   report(r);
-  if (r->unreadable > 0) set_progress(r, ""); /* all over at the next start */
-  (void)run(r, true, put_note);
 }
 
 static void begin(tm_reseal *r) {
-  tm_slice said = tm__buf_view(&r->progress);
+  tm_slice said = tm__buf_view(&r->note.progress);
   if (tm__slice_is(said, SESSIONS)) {
     r->phase = IN_SESSIONS;
   } else if (said.len > 0 && said.ptr[0] == TENANT) {
@@ -429,42 +476,58 @@ static void begin(tm_reseal *r) {
   } else {
     (void)tm__copy(r->head.id, sizeof(r->head.id), said);
   }
-  tm__log(r->o.log, TM_LOG_INFO, "sealing what is not sealed with the keys of today", NULL);
+  if (r->note.since == 0)
+    tm__log(r->o.log, TM_LOG_INFO, "sealing what is not sealed with the keys of today", NULL);
+}
+
+/* One batch; false: that was all. */
+static bool advance(tm_reseal *r, bool *failing) {
+  bool noted = r->note.stands;
+  tm_status status = noted ? step(r) : run(r, "", true, put_note);
+  bool own = noted && r->tenant[0] != '\0' && r->phase != NEXT_TENANT;
+  if (status != TM_OK && !*failing)
+    tm__log_error(r->o.log, TM_LOG_WARNING, "sealing anew is interrupted", &r->error);
+  *failing = status != TM_OK;
+  if (status == TM_OK) {
+    r->tries = 0;
+    return !noted || next_phase(r);
+  }
+  if (own && (status == TM_ECORRUPT || ++r->tries >= TRIES_MAX)) {
+    skip_tenant(r);
+    *failing = false;
+  }
+  return true;
 }
 
 static void walk(tm_reseal *r) {
   bool goes_on = true, failing = false;
   for (unsigned n = 1; goes_on; n++) {
     int64_t started = tm__clock_monotonic_us();
-    tm_status status = step(r);
-    if (status == TM_OK && !next_phase(r)) {
+    if (!advance(r, &failing)) {
       complete(r);
       return;
     }
-    if (status != TM_OK && !failing)
-      tm__log_error(r->o.log, TM_LOG_WARNING, "sealing anew is interrupted", &r->error);
-    failing = status != TM_OK;
-    if (!failing && n % NOTE_EVERY == 0) (void)run(r, true, put_note);
+    if (!failing && n % NOTE_EVERY == 0) (void)run(r, "", true, put_note);
     int64_t took = tm__clock_monotonic_us() - started;
     goes_on = rest(r, failing ? r->o.retry_ms * 1000 : took + 100);
   }
-  (void)run(r, true, put_note); /* so far */
+  (void)run(r, "", true, put_note); /* so far */
 }
 
 static void main_of(void *arg) {
   tm_reseal *r = arg;
   tm_error err;
-  tm_status status = name_note(r, &err);
+  tm_status status = name_keys(r, &err);
   if (status == TM_OK) {
-    status = run(r, false, get_note);
+    status = run(r, "", false, get_note);
     err = r->error;
   }
   if (status != TM_OK) {
     tm__log_error(r->o.log, TM_LOG_WARNING, "nothing is sealed anew until the next start", &err);
-  } else if (!tm__slice_is(tm__buf_view(&r->progress), DONE)) {
-    begin(r);
-    walk(r);
+    return;
   }
+  begin(r);
+  walk(r);
 }
 
 /* ---- life ---- */
@@ -476,7 +539,7 @@ static void reseal_free(tm_reseal *r) {
   free(r->batch.bytes);
   free(r->batch.rows);
   free(r->batch.sessions);
-  tm__buf_free(&r->progress);
+  tm__buf_free(&r->note.progress);
   tm__buf_free(&r->scratch);
   if (r->made) {
     uv_sem_destroy(&r->batch.done);

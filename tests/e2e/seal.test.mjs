@@ -203,6 +203,68 @@ test('from plain to sealed, and from one key to the next', async () => {
   p.remove();
 });
 
+test('a damaged log keeps no other from getting the new key', async () => {
+  const p = place({});
+  const persistence = p.settings.workflow_persistence, dir = join(p.dir, 'files');
+  Object.assign(persistence, { backend: 'file', file: { storage_directory: dir } });
+  delete persistence.sqlite;
+  const first = newKey(), second = newKey(), ids = [];
+  configure(p, { enable_encryption: true, encryption_key: first });
+  let server = await new Server(p).start();
+  for (let i = 0; i < 3; i++) {
+    ids.push(await begin(server));
+    for (let n = 0; n < 3; n++) await hear(server, ids[i]);
+  }
+  await server.stop();
+  const log = join(dir, 'conversations', ids[1].slice(-3), `${ids[1]}.log`);
+  const bytes = readFileSync(log);
+  writeFileSync(log, bytes.fill(0x55, bytes.length >> 1, (bytes.length >> 1) + 40));
+  configure(p, { enable_encryption: true, encryption_key: second, previous_encryption_keys: [first] });
+  server = await new Server(p).start();
+  await said(server, 'not everything could be sealed');
+  assert.ok(server.errors.includes(log));
+  await server.stop();
+  configure(p, { enable_encryption: true, encryption_key: second });
+  server = await new Server(p).start();
+  for (const id of [ids[0], ids[2]]) {
+    const heard = await transcript(server, id);
+    assert.equal(heard.status, 200, heard.text);
+  }
+  assert.equal((await transcript(server, ids[1])).status, 500);
+  await server.stop();
+  p.remove();
+});
+
+test('what a restore brings is sealed with the key of today', async () => {
+  const p = place({}), first = newKey(), second = newKey();
+  const file = join(p.dir, 'backup.db');
+  configure(p, { enable_encryption: true, encryption_key: first });
+  let server = await new Server(p).start();
+  const id = await begin(server);
+  await server.stop();
+  const ok = (args) => {
+    const r = p.run(args);
+    assert.equal(r.code, 0, r.err);
+  };
+  ok(['backup', file]);
+  rmSync(join(p.dir, 'data'), { recursive: true });
+  const renew = async () => {
+    server = await new Server(p).start();
+    await said(server, 'all that has to be is sealed with the keys of today');
+    await server.stop();
+  };
+  configure(p, { enable_encryption: true, encryption_key: second, previous_encryption_keys: [first] });
+  await renew(); // of nothing
+  ok(['restore', file]);
+  await renew();
+  assert.match(server.errors, /sealed=[1-9]/);
+  configure(p, { enable_encryption: true, encryption_key: second });
+  server = await new Server(p).start();
+  await hear(server, id);
+  await server.stop();
+  p.remove();
+});
+
 test('a destroyed key takes the tenant along, and nobody else', async () => {
   const p = place({});
   const keys = join(p.dir, 'keys');

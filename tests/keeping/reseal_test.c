@@ -78,6 +78,7 @@ static void survey_done(tm_message *m) {
 
 static survey survey_of(fixture *fx) {
   survey s = {.job = {.work = survey_work, .message.run = survey_done}};
+  if (fx->isolated) (void)snprintf(s.job.tenant, sizeof(s.job.tenant), "%s", fx->tenant);
   assert_int_equal(uv_sem_init(&s.done, 0), 0);
   tm__storage_run(fx->storage, &s.job);
   uv_sem_wait(&s.done);
@@ -301,13 +302,12 @@ static void test_nothing_to_do(void **unused) {
   turn_keys(&fx, KEY_B, true);
   fixture_restart(&fx);
   seal_anew(&fx, 0);
-  work_start(&w, &fx, 0); /* done before: the thread ends at once, and says nothing */
-  work_stop(&w);
-  work_start(&w, &fx, 0);
-  tm__reseal_stop(w.reseal);
-  w.reseal = NULL;
-  assert_int_equal(w.said.len, 0);
-  work_stop(&w);
+  for (int i = 0; i < 2; i++) { /* done before: what is newer is looked at */
+    work_start(&w, &fx, 0);
+    work_await(&w, ALL_DONE);
+    assert_non_null(strstr(w.said.ptr, "sealed=0"));
+    work_stop(&w);
+  }
   fixture_close(&fx);
 }
 
@@ -432,6 +432,139 @@ static void test_stores_of_tenants(void **unused) {
   fixture_close(&fx);
 }
 
+/* Back to the key of before, and to the new one once more. */
+static void test_to_and_fro(void **unused) {
+  (void)unused;
+  static const char *const keys[] = {FIXTURE_KEY, KEY_B};
+  fixture fx;
+  open_with(&fx, "sqlite", true);
+  fill(&fx);
+  for (int i = 1; i < 5; i++) {
+    fx.keys.current = keys[i % 2];
+    fx.keys.previous = &keys[(i + 1) % 2];
+    fx.keys.previous_count = 1;
+    fixture_restart(&fx);
+    check_talks(&fx);
+    seal_anew(&fx, 4);
+    check_store(&fx, keys[i % 2], 0);
+  }
+  fixture_close(&fx);
+}
+
+/* A host that still has the keys of before writes behind one that is done. */
+static void test_the_last_host_to_restart(void **unused) {
+  (void)unused;
+  static const char *const new_keys[] = {KEY_B};
+  fixture fx;
+  open_with(&fx, "sqlite", true);
+  fill(&fx);
+  turn_keys(&fx, KEY_B, true);
+  fixture_restart(&fx);
+  seal_anew(&fx, 4);
+  turn_keys(&fx, FIXTURE_KEY, true);
+  fx.keys.previous = new_keys;
+  fixture_restart(&fx);
+  turn_clock(&fx, 1000);
+  check_talks(&fx);
+  assert_true(survey_of(&fx).mixed);
+  turn_keys(&fx, KEY_B, true);
+  fixture_restart(&fx);
+  seal_anew(&fx, 4);
+  check_store(&fx, KEY_B, 0);
+  fixture_close(&fx);
+}
+
+/* One with other keys begins to seal while this one does: neither may call a key superfluous. */
+static void test_a_host_with_other_keys(void **unused) {
+  (void)unused;
+  fixture fx;
+  work w;
+  sqlite3 *db;
+  open_with(&fx, "sqlite", true);
+  fill(&fx);
+  turn_keys(&fx, KEY_B, true);
+  fixture_restart(&fx);
+  assert_int_equal(sqlite3_open(fx.file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db,
+                                "CREATE TRIGGER other AFTER UPDATE ON journal BEGIN UPDATE notes "
+                                "SET text = 'fedcba9876543210 1 0 ' WHERE name = 'seal'; END",
+                                NULL, NULL, NULL),
+                   SQLITE_OK);
+  work_start(&w, &fx, 4);
+  work_await(&w, "another host seals with other keys");
+  work_stop(&w);
+  assert_int_equal(sqlite3_exec(db, "DROP TRIGGER other", NULL, NULL, NULL), SQLITE_OK);
+  (void)sqlite3_close(db);
+  seal_anew(&fx, 4);
+  check_store(&fx, KEY_B, 0);
+  fixture_close(&fx);
+}
+
+static void damage(const char *path) {
+  FILE *f = fopen(path, "r+");
+  assert_non_null(f);
+  assert_int_equal(fwrite("damaged damaged damaged", 1, 23, f), 23);
+  assert_int_equal(fclose(f), 0);
+}
+
+/* The store of one tenant fails: those of the others are sealed, and the keys of before kept. */
+static void test_one_tenants_store_fails(void **unused) {
+  (void)unused;
+  static const char *const tenants[] = {"ann", "bob", "cid"};
+  fixture fx;
+  work w;
+  char id[TM_ID_SIZE], path[256];
+  fixture_init(&fx, "sqlite");
+  fx.isolated = fx.coding.seal = true;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  for (int i = 0; i < 3; i++) {
+    fx.tenant = tenants[i];
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+  }
+  turn_keys(&fx, KEY_B, true);
+  fixture_stop(&fx);
+  (void)snprintf(path, sizeof(path), "%s.tenants/bob.db", fx.file);
+  damage(path);
+  storage_start(&fx);
+  work_start(&w, &fx, 4);
+  work_await(&w, "not everything could be sealed");
+  assert_non_null(strstr(w.said.ptr, "bob.db"));
+  work_stop(&w);
+  for (int i = 0; i < 3; i += 2) {
+    fx.tenant = tenants[i];
+    check_store(&fx, KEY_B, 0);
+  }
+  fixture_close(&fx);
+}
+
+/* A tenant that has no key yet needs the one of all, by which its records can be read. */
+static void test_a_tenant_without_a_key(void **unused) {
+  (void)unused;
+  fixture fx;
+  work w;
+  open_with(&fx, "sqlite", true);
+  fill(&fx);
+  fx.keys.tenants = fx.dir;
+  turn_keys(&fx, "", true);
+  fixture_restart(&fx);
+  work_start(&w, &fx, 4);
+  work_await(&w, "not everything could be sealed");
+  assert_non_null(strstr(w.said.ptr, "t1.key"));
+  work_stop(&w);
+  turn_keys(&fx, "", false);
+  fixture_restart(&fx);
+  work_start(&w, &fx, 4);
+  work_await(&w, ALL_DONE); /* what nobody can read needs no key */
+  work_stop(&w);
+  put_key(&fx, KEY_B "\n");
+  turn_keys(&fx, "", true);
+  fixture_restart(&fx);
+  seal_anew(&fx, 4);
+  check_store(&fx, KEY_B, 0);
+  fixture_close(&fx);
+}
+
 static void test_threads(void **unused) {
   (void)unused;
   fixture fx;
@@ -461,6 +594,11 @@ int main(void) {
       cmocka_unit_test(test_the_store_fails),
       cmocka_unit_test(test_the_key_of_a_tenant),
       cmocka_unit_test(test_stores_of_tenants),
+      cmocka_unit_test(test_to_and_fro),
+      cmocka_unit_test(test_the_last_host_to_restart),
+      cmocka_unit_test(test_a_host_with_other_keys),
+      cmocka_unit_test(test_one_tenants_store_fails),
+      cmocka_unit_test(test_a_tenant_without_a_key),
       cmocka_unit_test(test_threads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,9 @@ static void an_id_belongs_to_its_key(void **state) {
   assert_true(tm__keyring_can_seal(k));
   assert_status(TM_OK, tm__keyring_ids(k, (tm_slice){0}, &ids, &err), &err);
   assert_string_equal(ids.ptr, "398a0217d856854e 32febe9e279d13f8");
+  tm__buf_clear(&ids);
+  assert_status(TM_OK, tm__keyring_old_ids(k, &ids, &err), &err);
+  assert_string_equal(ids.ptr, "32febe9e279d13f8");
   tm_seal_key *current, *again;
   assert_status(TM_OK, tm__keyring_current(k, TM_S("t"), &current, &err), &err);
   assert_status(TM_OK, tm__keyring_find(k, TM_S("t"), current->id, &again, &err), &err);
@@ -70,6 +73,11 @@ static void an_id_belongs_to_its_key(void **state) {
   tm__keyring_free(k); /* a key that somebody holds stays */
   assert_int_equal(current->bytes[0], 0xab);
   tm__seal_key_unref(current);
+  k = keys_of(KEY_A, KEY_A, NULL); /* the key to seal with is none of before */
+  tm__buf_clear(&ids);
+  assert_status(TM_OK, tm__keyring_old_ids(k, &ids, &err), &err);
+  assert_int_equal(ids.len, 0);
+  tm__keyring_free(k);
   tm__buf_free(&ids);
 }
 
