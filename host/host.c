@@ -240,6 +240,24 @@ static tm_status start_janitor(tm_host *h, tm_error *err) {
   return tm__janitor_new(&h->janitor, &o, err);
 }
 
+static tm_status look_at_sessions(void *ud, const tm_store_access *a, const char *tenant,
+                                  tm_error *err) {
+  const tm_host *h = ud;
+  return tm__janitor_sessions(h->janitor, a, tenant, err);
+}
+
+static tm_status start_scheduler(tm_host *h, tm_error *err) {
+  const tm_scheduler_options o = {.worker = h->control,
+                                  .storage = h->storage,
+                                  .clock = h->clock,
+                                  .log = &h->log,
+                                  .poll_ms = POLL_MS,
+                                  .wake = wake_conversation,
+                                  .sessions = look_at_sessions,
+                                  .ud = h};
+  return tm__scheduler_new(&h->scheduler, &o, err);
+}
+
 typedef struct recovery {
   tm_store_job job;
   uv_sem_t done;
@@ -305,8 +323,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   if (s == TM_OK) s = recover(h, err);
   if (s == TM_OK) s = start_janitor(h, err);
   if (s == TM_OK) /* last: it looks for due conversations at once, and wakes them on the workers */
-    s = tm__scheduler_new(&h->scheduler, h->control, h->storage, h->clock, &h->log, POLL_MS,
-                          wake_conversation, h, err);
+    s = start_scheduler(h, err);
   const tm_reseal_options ro = {.storage = h->storage, .codec = h->codec, .log = &h->log};
   if (s == TM_OK) s = tm__reseal_start(&h->reseal, &ro, err);
   return s;

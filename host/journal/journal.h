@@ -174,10 +174,19 @@ void tm__journal_free(tm_journal *j);          /* after abandon; worker stopped.
 
 /* ---- deadlines: one per host, on one worker ---- */
 typedef struct tm_scheduler tm_scheduler;
-typedef void (*tm_wake_fn)(void *ud, const tm_head *due); /* on `worker`; submits a WAKE */
-tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *storage,
-                            tm_clock clock, const tm_log *log, int64_t poll_ms, tm_wake_fn fn,
-                            void *ud, tm_error *err);
+typedef struct tm_scheduler_options { /* all borrowed */
+  tm_worker *worker;
+  tm_storage *storage;
+  tm_clock clock;
+  const tm_log *log;
+  int64_t poll_ms;
+  void (*wake)(void *ud, const tm_head *due); /* on `worker`; submits a WAKE */
+  /* On a writer's thread, inside a job on the store of the tenant: does what is due of its
+   * sessions. NULL: nothing is. */
+  tm_status (*sessions)(void *ud, const tm_store_access *a, const char *tenant, tm_error *err);
+  void *ud;
+} tm_scheduler_options;
+tm_status tm__scheduler_new(tm_scheduler **out, const tm_scheduler_options *o, tm_error *err);
 void tm__scheduler_poke(tm_scheduler *s);               /* any thread: look now */
 void tm__scheduler_hint(tm_scheduler *s, int64_t when); /* any thread: a deadline was set */
 void tm__scheduler_stop(tm_scheduler *s); /* worker thread; nothing is called any more */

@@ -20,13 +20,7 @@ typedef struct due_tenant {
 } due_tenant;
 
 struct tm_scheduler {
-  tm_worker *worker;
-  tm_storage *storage;
-  tm_clock clock;
-  const tm_log *log;
-  int64_t poll_ms;
-  tm_wake_fn fn;
-  void *ud;
+  tm_scheduler_options o;
   tm_message poke, hint;
   bool poked, hinted; /* atomic: the message is under way */
   int64_t next;       /* atomic; host time of the next look; NEVER while one is out */
@@ -60,14 +54,14 @@ static void on_timer(void *ud) {
 
 /* The next look is in `ms`, or when the earliest announced deadline comes before. */
 static void arm(tm_scheduler *s, int64_t ms) {
-  int64_t now = tm__clock_now(&s->clock);
+  int64_t now = tm__clock_now(&s->o.clock);
   int64_t wanted = __atomic_exchange_n(&s->wanted, NEVER, __ATOMIC_ACQ_REL);
   if (wanted < now + ms) ms = wanted - now;
   if (ms < 1) ms = 1;
-  if (s->armed) (void)tm__timer_cancel(s->worker, s->timer);
+  if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
   tm_error err;
-  s->armed = tm__timer_start(s->worker, (uint64_t)ms, on_timer, s, &s->timer, &err) == TM_OK;
-  if (!s->armed) tm__log_error(s->log, TM_LOG_ERROR, "deadlines cannot be watched", &err);
+  s->armed = tm__timer_start(s->o.worker, (uint64_t)ms, on_timer, s, &s->timer, &err) == TM_OK;
+  if (!s->armed) tm__log_error(s->o.log, TM_LOG_ERROR, "deadlines cannot be watched", &err);
   __atomic_store_n(&s->next, now + ms, __ATOMIC_RELEASE);
 }
 
@@ -81,13 +75,13 @@ static void on_hint(tm_message *m) {
   tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, hint));
   (void)__atomic_exchange_n(&s->hinted, false, __ATOMIC_ACQ_REL);
   if (s->stopped || s->reading) return; /* what is out looks at `wanted` when it comes back */
-  int64_t left = __atomic_load_n(&s->next, __ATOMIC_RELAXED) - tm__clock_now(&s->clock);
-  arm(s, left < s->poll_ms ? left : s->poll_ms); /* more: the clock was turned back */
+  int64_t left = __atomic_load_n(&s->next, __ATOMIC_RELAXED) - tm__clock_now(&s->o.clock);
+  arm(s, left < s->o.poll_ms ? left : s->o.poll_ms); /* more: the clock was turned back */
 }
 
 void tm__scheduler_poke(tm_scheduler *s) {
   if (!__atomic_exchange_n(&s->poked, true, __ATOMIC_ACQ_REL)) {
-    tm__worker_post(s->worker, &s->poke);
+    tm__worker_post(s->o.worker, &s->poke);
   }
 }
 
@@ -98,7 +92,7 @@ void tm__scheduler_hint(tm_scheduler *s, int64_t when) {
                                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
   }
   if (when < wanted && !__atomic_exchange_n(&s->hinted, true, __ATOMIC_ACQ_REL)) {
-    tm__worker_post(s->worker, &s->hint);
+    tm__worker_post(s->o.worker, &s->hint);
   }
 }
 
@@ -129,7 +123,7 @@ static tm_status main_work(tm_store_job *job, const tm_store_access *a, tm_error
   size_t before = s->count;
   if (status == TM_OK) status = a->backend->due(a->conn, s->now, HOLD_MS, rest, on_head, s, err);
   s->full = s->full || s->count - before == rest;
-  if (status == TM_OK && tm__storage_isolated(s->storage)) {
+  if (status == TM_OK && tm__storage_isolated(s->o.storage)) {
     status = a->backend->tenants_due(a->common, s->now, TENANTS, on_tenant, s, err);
   }
   return status;
@@ -140,7 +134,7 @@ static tm_status main_work(tm_store_job *job, const tm_store_access *a, tm_error
 /* When it is asked again: at its next deadline; soon while what is due has not been done. */
 static int64_t next_look(const tm_scheduler *s, int64_t next_due) {
   if (next_due <= 0) return s->now + CALM_MS;
-  return next_due > s->now + s->poll_ms ? next_due : s->now + s->poll_ms;
+  return next_due > s->now + s->o.poll_ms ? next_due : s->now + s->o.poll_ms;
 }
 
 static tm_status set_wake(const tm_scheduler *s, const tm_store_access *a, int64_t wake_at,
@@ -151,16 +145,33 @@ static tm_status set_wake(const tm_scheduler *s, const tm_store_access *a, int64
   return status == TM_ECONFLICT ? TM_OK : status; /* an earlier one came */
 }
 
+static tm_status on_due_session(void *ud, const tm_session *session) {
+  *(int64_t *)ud = session->look_at;
+  return TM_ECANCELLED;
+}
+
+/* The earliest deadline of a conversation or a session; 0: there is none. */
+static tm_status next_deadline(const tm_store_access *a, int64_t *out, tm_error *err) {
+  int64_t session = 0;
+  tm_status status = a->backend->next_due(a->conn, out, err);
+  if (status != TM_OK) return status;
+  status = a->backend->sessions_due(a->conn, INT64_MAX, 1, on_due_session, &session, err);
+  if (session > 0 && (*out == 0 || session < *out)) *out = session;
+  return status == TM_ECANCELLED ? TM_OK : status;
+}
+
 /* What is committed before the wake-up is set is seen by the second look, what is committed later
  * announces itself after its commit (storage.c). */
 static tm_status tenant_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
   int64_t next = 0, again = 0;
   tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, PAGE, on_head, s, err);
-  if (status == TM_OK) status = a->backend->next_due(a->conn, &next, err);
+  if (status == TM_OK && s->o.sessions != NULL)
+    status = s->o.sessions(s->o.ud, a, job->tenant, err);
+  if (status == TM_OK) status = next_deadline(a, &next, err);
   int64_t wake_at = next_look(s, next);
   if (status == TM_OK) status = set_wake(s, a, wake_at, err);
-  if (status == TM_OK) status = a->backend->next_due(a->conn, &again, err);
+  if (status == TM_OK) status = next_deadline(a, &again, err);
   if (status == TM_OK && again > s->now && again < wake_at) {
     status = a->backend->tenant_wake(a->common, tm__slice(job->tenant), -1, again, err);
   }
@@ -180,12 +191,12 @@ static int64_t next_pause(tm_scheduler *s) {
   bool same = strcmp(s->first, first) == 0;
   s->pause = same ? s->pause * 2 : 1;
   (void)tm__copy(s->first, sizeof(s->first), tm__slice(first));
-  return s->full && s->pause < s->poll_ms ? s->pause : s->poll_ms;
+  return s->full && s->pause < s->o.poll_ms ? s->pause : s->o.poll_ms;
 }
 
 static void on_read(tm_message *m) { /* on the reader's thread */
   tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, job.message));
-  tm__worker_post(s->worker, &s->landed);
+  tm__worker_post(s->o.worker, &s->landed);
   uv_sem_post(&s->has_landed);
 }
 
@@ -196,7 +207,7 @@ static void run(tm_scheduler *s,
   s->job.work = work;
   s->job.write = write;
   (void)tm__copy(s->job.tenant, sizeof(s->job.tenant), tm__slice(tenant));
-  tm__storage_run(s->storage, &s->job);
+  tm__storage_run(s->o.storage, &s->job);
 }
 
 /* Asks the next tenant, if there is one; `failed`: the one before could not be asked. */
@@ -221,12 +232,12 @@ static void on_landed(tm_message *m) {
   s->reading = false;
   bool failed = s->job.status != TM_OK;
   if (failed) {
-    tm__log_error(s->log, TM_LOG_WARNING, "deadlines cannot be read", &s->job.error);
+    tm__log_error(s->o.log, TM_LOG_WARNING, "deadlines cannot be read", &s->job.error);
     if (!s->asking) s->full = false;
     s->count = 0;
   }
   for (size_t i = 0; i < s->count; i++) {
-    s->fn(s->ud, &s->heads[i]);
+    s->o.wake(s->o.ud, &s->heads[i]);
   }
   if (!s->asking) s->rest = s->tenant_count == TENANTS ? 1 : next_pause(s);
   if (ask_tenants(s, failed)) return;
@@ -241,35 +252,27 @@ static void look(tm_scheduler *s) {
   if (s->stopped) return;
   s->again = s->reading;
   if (s->reading) return;
-  if (s->armed) (void)tm__timer_cancel(s->worker, s->timer);
+  if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
   s->armed = false;
   __atomic_store_n(&s->next, NEVER, __ATOMIC_RELEASE);
-  s->now = tm__clock_now(&s->clock);
+  s->now = tm__clock_now(&s->o.clock);
   s->tenant_count = s->tenant = 0;
   s->asking = false;
-  run(s, main_work, "", tm__storage_shared(s->storage));
+  run(s, main_work, "", tm__storage_shared(s->o.storage));
 }
 
 /* ---- life ---- */
 
-tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *storage,
-                            tm_clock clock, const tm_log *log, int64_t poll_ms, tm_wake_fn fn,
-                            void *ud, tm_error *err) {
+tm_status tm__scheduler_new(tm_scheduler **out, const tm_scheduler_options *o, tm_error *err) {
   *out = NULL;
   tm_scheduler *s = calloc(1, sizeof(*s));
   if (s == NULL || uv_sem_init(&s->has_landed, 0) != 0) {
     free(s);
     return tm__fail_memory(err, "the scheduler");
   }
-  s->worker = worker;
-  s->storage = storage;
-  s->clock = clock;
-  s->log = log;
-  s->poll_ms = poll_ms;
+  s->o = *o;
   s->next = NEVER;
   s->wanted = NEVER;
-  s->fn = fn;
-  s->ud = ud;
   s->poke.run = on_poke;
   s->hint.run = on_hint;
   s->landed.run = on_landed;
@@ -282,7 +285,7 @@ tm_status tm__scheduler_new(tm_scheduler **out, tm_worker *worker, tm_storage *s
 void tm__scheduler_stop(tm_scheduler *s) {
   if (s->stopped) return;
   s->stopped = true;
-  if (s->armed) (void)tm__timer_cancel(s->worker, s->timer);
+  if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
   s->armed = false;
   if (s->reading) uv_sem_wait(&s->has_landed); /* one bounded read */
 }

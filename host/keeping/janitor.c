@@ -7,6 +7,7 @@
 #include "keeping/purge.h"
 
 #define REST_MAX_MS 500
+#define PIECES_MAX  8     /* of a tenant's sessions in one job */
 #define AFTER_FAULT 60000 /* ms to the next pass when one could not be finished */
 
 typedef struct wish { /* somebody waits for a pass */
@@ -158,8 +159,7 @@ static void choose(tm_janitor *j) {
   begin_pass(j, j->asked != NULL || is_pass_due(j));
 }
 
-static void log_pass(const tm_janitor *j) {
-  const tm_purge *p = &j->pass;
+static void log_pass(const tm_janitor *j, const tm_purge *p) {
   char conversations[24], sessions[24], ended[24];
   if (p->dry || p->conversations + p->sessions + p->sessions_ended == 0) return;
   (void)snprintf(conversations, sizeof(conversations), "%lld", (long long)p->conversations);
@@ -176,7 +176,7 @@ static void end_pass(tm_janitor *j) {
   j->passing = false;
   if (fault == NULL) {
     j->seen_all = j->seen_all || j->pass.all_sessions;
-    log_pass(j);
+    log_pass(j, &j->pass);
     if (w != NULL) answer(j, w);
   } else {
     int64_t soon = j->o.keep->cleanup_ms < AFTER_FAULT ? j->o.keep->cleanup_ms : AFTER_FAULT;
@@ -231,6 +231,26 @@ static void look(tm_janitor *j) {
   j->job.write = tm__purge_writes(&j->pass);
   (void)tm__copy(j->job.tenant, sizeof(j->job.tenant), tm__slice(tm__purge_tenant(&j->pass)));
   tm__storage_run(j->o.storage, &j->job);
+}
+
+/* ---- a tenant with a store of its own, whose sessions are due ---- */
+
+tm_status tm__janitor_sessions(tm_janitor *j, const tm_store_access *a, const char *tenant,
+                               tm_error *err) {
+  tm_purge p = {.keep = j->o.keep,
+                .registry = j->o.registry,
+                .now = tm__clock_now(&j->o.clock),
+                .sessions_only = true};
+  (void)tm__copy(p.tenant, sizeof(p.tenant), tm__slice(tenant));
+  tm_status status = TM_OK;
+  for (int i = 0; status == TM_OK && p.stage != TM_PURGE_DONE && i < PIECES_MAX; i++) {
+    status = tm__purge_piece(&p, a, err);
+    for (size_t n = 0; n < p.purged_count; n++) {
+      j->o.purged(j->o.ud, p.purged[n]);
+    }
+  }
+  if (status == TM_OK) log_pass(j, &p);
+  return status;
 }
 
 /* ---- life ---- */

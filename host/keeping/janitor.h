@@ -15,7 +15,7 @@ typedef struct tm_janitor_options {
   tm_clock clock;
   const tm_retention *keep; /* outlives the janitor */
   int64_t tick_ms;          /* real time from one look at the clock to the next */
-  void (*purged)(void *ud, const char *conversation); /* on `worker`; a hot copy is to be dropped */
+  void (*purged)(void *ud, const char *conversation); /* any thread; a hot copy is to be dropped */
   void *ud;
 } tm_janitor_options;
 
@@ -24,6 +24,10 @@ void tm__janitor_poke(tm_janitor *j); /* any thread: look at the clock now */
 /* Any thread. A whole pass, now; answers {"dry_run","conversations","sessions","sessions_ended"}.
  */
 void tm__janitor_run(tm_janitor *j, bool dry, tm_reply_fn fn, void *ud);
+/* On a writer's thread, in a job on the store of the tenant: what is due of its sessions, in a few
+ * pieces. What is left is due again. */
+tm_status tm__janitor_sessions(tm_janitor *j, const tm_store_access *a, const char *tenant,
+                               tm_error *err);
 /* Worker thread. Waits for the piece that is out, refuses whoever waits for a pass. */
 void tm__janitor_stop(tm_janitor *j);
 void tm__janitor_free(tm_janitor *j); /* worker stopped. NULL allowed */

@@ -136,12 +136,17 @@ static void set_error(tm_commit_job *job, tm_status group, const tm_error *err) 
   (void)tm__copy(job->error.conversation_id, sizeof(job->error.conversation_id), tm__slice(id));
 }
 
-/* The earliest deadline among what is committed; 0: none. */
+static int64_t earlier(int64_t a, int64_t b) {
+  return a == 0 || (b > 0 && b < a) ? b : a;
+}
+
+/* The earliest deadline among what is committed, of a conversation or a session; 0: none. */
 static int64_t earliest(tm_commit *const *items, size_t count) {
   int64_t min = 0;
   for (size_t i = 0; i < count; i++) {
-    int64_t at = items[i]->head.wake_at;
-    if (at > 0 && (min == 0 || at < min)) min = at;
+    const tm_session *session = items[i]->session;
+    min = earlier(min, items[i]->head.wake_at);
+    if (session != NULL) min = earlier(min, session->look_at);
   }
   return min;
 }

@@ -43,6 +43,7 @@ typedef struct host {
   tm_worker *worker;
   tm_journal *journal;
   tm_scheduler *scheduler;
+  tm_janitor *janitor; /* ends sessions of tenants with stores of their own; NULL: nobody does */
   char id[TM_ID_SIZE];
 } host;
 
@@ -911,12 +912,23 @@ static inline void on_due(void *ud, const tm_head *head) {
   wake_for(h, head->tenant, head->id);
 }
 
+static inline tm_status on_due_sessions(void *ud, const tm_store_access *a, const char *tenant,
+                                        tm_error *err) {
+  host *h = ud;
+  return h->janitor != NULL ? tm__janitor_sessions(h->janitor, a, tenant, err) : TM_OK;
+}
+
 static inline void scheduler_start(host *h, int64_t poll_ms) {
   tm_error err;
-  assert_int_equal(tm__scheduler_new(&h->scheduler, h->worker, h->fx->storage,
-                                     (tm_clock){fixture_now, h->fx}, &h->fx->log, poll_ms, on_due,
-                                     h, &err),
-                   TM_OK);
+  const tm_scheduler_options o = {.worker = h->worker,
+                                  .storage = h->fx->storage,
+                                  .clock = {fixture_now, h->fx},
+                                  .log = &h->fx->log,
+                                  .poll_ms = poll_ms,
+                                  .wake = on_due,
+                                  .sessions = on_due_sessions,
+                                  .ud = h};
+  assert_int_equal(tm__scheduler_new(&h->scheduler, &o, &err), TM_OK);
 }
 
 /* On one backend after the other; `open` is fixture_open or what opens in another way. */

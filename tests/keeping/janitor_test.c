@@ -293,7 +293,7 @@ static void test_few_checkpoints_are_listed(void **unused) {
 typedef struct session_seen {
   tm_store_job job;
   uv_sem_t done;
-  const char *id;
+  const char *tenant, *id;
   tm_session session; /* its numbers */
 } session_seen;
 
@@ -308,7 +308,7 @@ static tm_status on_seen(void *ud, const tm_session *session) {
 
 static tm_status seen_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   session_seen *s = (session_seen *)job;
-  return tm__access_session(a, false, TM_S("t1"), tm__slice(s->id), on_seen, s, err);
+  return tm__access_session(a, false, tm__slice(s->tenant), tm__slice(s->id), on_seen, s, err);
 }
 
 static void seen_done(tm_message *m) {
@@ -317,7 +317,9 @@ static void seen_done(tm_message *m) {
 
 /* TM_ENOTFOUND when there is none. */
 static tm_status stored_session(fixture *fx, const char *id, tm_session *out) {
-  session_seen s = {.job = {.message = {.run = seen_done}, .work = seen_work}, .id = id};
+  session_seen s = {
+      .job = {.message = {.run = seen_done}, .work = seen_work}, .tenant = fx->tenant, .id = id};
+  if (fx->isolated) (void)tm__copy(s.job.tenant, sizeof(s.job.tenant), tm__slice(fx->tenant));
   assert_int_equal(uv_sem_init(&s.done, 0), 0);
   tm__storage_run(fx->storage, &s.job);
   uv_sem_wait(&s.done);
@@ -546,6 +548,44 @@ static void test_sessions_by_the_clock(void **unused) {
   }
 }
 
+/* Those of tenants with stores of their own too: who has some that are due is known. */
+static void test_sessions_of_isolated_tenants(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_init(&fx, "sqlite");
+  fx.isolated = true;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  host *h = &fx.hosts[0];
+  char id[TM_ID_SIZE];
+  tm_session s;
+  fx.keep.cleanup_ms = 365 * DAY;
+  fx.keep.sessions.idle_ms = 1000;
+  fx.sessions = fx.keep.sessions;
+  h->janitor = janitor_start(h, 1000000);
+  tm_janitor *j = h->janitor;
+  scheduler_start(h, 1);
+  for (int i = 0; i < 2; i++) {
+    fx.tenant = i == 0 ? "t1" : "t2";
+    assert_answer(start(h, id, i == 0 ? "finish" : "hello"));
+  }
+  turn_clock(&fx, 1000);
+  fx.tenant = "t1";
+  do {
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+  } while (s.ended == 0);
+  fx.tenant = "t2"; /* a conversation is open */
+  assert_answer(say(h, id, "finish"));
+  assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+  assert_int_equal(s.ended, 0);
+  do {
+    turn_clock(&fx, 1000);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+  } while (s.ended == 0);
+  janitor_stop(h, j);
+  fixture_close(&fx);
+}
+
 static void test_on_request(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -647,6 +687,7 @@ int main(void) {
       cmocka_unit_test(test_isolated_tenants),
       cmocka_unit_test(test_by_the_clock),
       cmocka_unit_test(test_sessions_by_the_clock),
+      cmocka_unit_test(test_sessions_of_isolated_tenants),
       cmocka_unit_test(test_on_request),
       cmocka_unit_test(test_stops_quickly),
       cmocka_unit_test(test_two_janitors),
