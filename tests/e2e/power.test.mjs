@@ -13,7 +13,7 @@ import { Outside, Place, Server, program } from './host.mjs';
 import { broken_logs } from './logs.mjs';
 
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
-const CUTS = process.env.POWER_CUTS ?? (NIGHTLY ? '2000' : '60');
+const CUTS = process.env.POWER_CUTS ?? (NIGHTLY ? '400' : '60');
 const SEED = Number(process.env.POWER_SEED ?? 1);
 const CLIENTS = 5, TURNS = 6;
 const FILE = process.env.TEST_BACKEND === 'file';

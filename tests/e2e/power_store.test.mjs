@@ -12,7 +12,7 @@ import { Disk } from '../shim/disk.mjs';
 import { program } from './host.mjs';
 
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
-const CUTS = process.env.POWER_CUTS ?? (NIGHTLY ? '2000' : '50');
+const CUTS = process.env.POWER_CUTS ?? (NIGHTLY ? '400' : '50');
 const SEED = Number(process.env.POWER_SEED ?? 1);
 const user = join(dirname(program), 'tests/store_user');
 

@@ -34,6 +34,7 @@ typedef struct scenario {
   void (*tear_down)(void); /* the end of what set_up made; NULL: nothing */
   bool starts;             /* a host starts in it: what libuv makes then is spared */
   bool rest;               /* only paths that the last sweep without this has not seen */
+  bool by_path;            /* at night every path, not every single allocation */
   bool cold;               /* each trial in a child of its own, in which nothing has run before */
   unsigned sample;         /* one of so many paths, the rest at night; 0: all */
 } scenario;
@@ -161,11 +162,15 @@ static int trial_order(const void *a, const void *b) {
   return (x->point.at > y->point.at) - (x->point.at < y->point.at);
 }
 
+static bool each_alone(const scenario *s, bool night) {
+  return night && !s->rest && !s->by_path;
+}
+
 /* The places of one path: at[0 .. count-1], in order. */
 static void add_path(const scenario *s, const alloc_point *at, uint32_t count, bool night) {
   unsigned sample = night || s->sample == 0 ? 1 : s->sample;
   sweep->paths++;
-  if ((night && !s->rest) || (s->rest && is_known(at->path)) || at->at % sample != 0) return;
+  if (each_alone(s, night) || (s->rest && is_known(at->path)) || at->at % sample != 0) return;
   add_trial(ALLOC_ONE, at->path, at->at);
   if (s->cold || (sample > 1 && at->at % (2 * sample) != 0)) return;
   add_trial(ALLOC_FROM, at->path, at->at);
@@ -185,7 +190,7 @@ static void choose_trials(const scenario *s, bool night) {
   if (n > ALLOC_POINTS) n = ALLOC_POINTS;
   sweep->allocations = n;
   sweep->paths = sweep->count = 0;
-  for (uint32_t i = 0; night && !s->rest && i < n; i++) {
+  for (uint32_t i = 0; each_alone(s, night) && i < n; i++) {
     add_trial(ALLOC_ONE, 0, i);
     add_trial(ALLOC_FROM, 0, i);
   }

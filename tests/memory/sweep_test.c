@@ -434,6 +434,7 @@ static void test_reload(void **state) {
                         .set_up = open_world,
                         .prepare = write_small_system,
                         .run = reload,
+                        .by_path = true,
                         .sample = 3,
                         .verify = reload_again,
                         .tear_down = end});
