@@ -80,6 +80,10 @@ tm.DatabaseAgent = {}
 ---@field on_no_match? (string|tm.NoMatchRung)[] of prompts that have none of their own
 --- of prompts that have neither one nor a timeout of their own; instead of interaction_timeout
 ---@field on_no_input? tm.NoInputRung[]
+--- what a user says for skip, cancel, restart and help: { cancel = { "stop" } }, or by language,
+--- { en = { cancel = … }, de = … }, which session.metadata.language chooses. Each is the user's
+--- whole answer, upper or lower case; an option of the prompt is no phrase
+---@field phrases? table<string, any>
 ---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
 
 --- The user's answer did not match so many times: this step follows.
@@ -120,8 +124,8 @@ function tm.ConversationFlow(flow) end
 ---@field lazy_load_agents? false
 ---@field enable_rollback? boolean whether one may go back; false by default
 ---@field max_rollback_steps? integer how many answered prompts back at most; needs enable_rollback
----@field allow_step_skipping? false
----@field allow_early_termination? false
+---@field allow_step_skipping? boolean the user may skip a question that needs no answer
+---@field allow_early_termination? boolean the user may cancel the conversation
 ---@field resume_on_failure? false
 ---@field compress_state? boolean the conversation's rows are compressed
 --- the conversation's rows are sealed: state, transcript, journal and calls; needs a key. Nothing

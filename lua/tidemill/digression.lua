@@ -51,12 +51,16 @@ function M.compile(given, siblings, report)
   return compiled
 end
 
+---@param step tidemill.Step that asks
+---@param said string normalized
+---@return boolean
 local function is_option(step, said)
   for _, option in ipairs(step.input.options or {}) do
     if option.lower == said or text.lower(tostring(option.value)) == said then return true end
   end
   return false
 end
+M.is_option = is_option
 
 local function by_phrase(run, interrupts, said)
   for _, interrupt in ipairs(interrupts) do

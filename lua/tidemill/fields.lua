@@ -46,7 +46,7 @@ M.flow = {
   steps = needed "list", start_step = needed "string", end_steps = of "names",
   variables = of "table", settings = of "table",
   interrupts = of "list", on_no_match = of "list", on_no_input = of "list",
-  migrate = LATER, phrases = LATER, compensate_on_failure = LATER,
+  phrases = of "table", migrate = LATER, compensate_on_failure = LATER,
 }
 
 --- One entry of `interrupts`.
@@ -62,8 +62,8 @@ M.settings = {
   retry_delay = of "duration", persist_state = of "boolean", auto_checkpoint = of "boolean",
   checkpoint_interval = of "duration", lazy_load_agents = only(false),
   enable_rollback = of "boolean", max_rollback_steps = of("integer", { min = 1, max = 100 }),
-  allow_step_skipping = only(false),
-  allow_early_termination = only(false), resume_on_failure = only(false),
+  allow_step_skipping = of "boolean", allow_early_termination = of "boolean",
+  resume_on_failure = only(false),
   compress_state = of "boolean", encrypt_sensitive_data = of "boolean",
   parallel_validation = only(true), cache_agent_responses = only(false),
 }

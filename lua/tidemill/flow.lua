@@ -1,5 +1,6 @@
 --- One ConversationFlow: its steps, settings and variables compiled, and every reference between
 --- steps checked.
+local command = require "tidemill.command"
 local definition = require "tidemill.definition"
 local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
@@ -208,6 +209,7 @@ function M.compile(given, context, findings)
   if given.on_no_input and own.interaction_timeout then
     report("'on_no_input' and settings.interaction_timeout mean the same; give one", "fields")
   end
+  flow.phrases = command.compile(given.phrases, report)
   flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)

@@ -326,6 +326,33 @@ function M.accept(input, raw, partial, attempt, context)
   return accepted, more and hint .. " " .. more or hint
 end
 
+---What stands in state for a question that was skipped; nil when it needs an answer.
+---@param input tidemill.Input
+---@return any
+function M.blank(input)
+  if input.required then return nil end
+  if not input.fields then return input.type == "text" and "" or json.null end
+  local value = {}
+  for _, field in ipairs(input.fields) do
+    value[field.name] = M.blank(field)
+    if value[field.name] == nil then return nil end
+  end
+  return value
+end
+
+---What may be answered, for people.
+---@param input tidemill.Input
+---@return string
+function M.expected(input)
+  if input.fields then
+    local names = {}
+    for i, field in ipairs(input.fields) do names[i] = label_of(field) end
+    return ("Please answer, one after another: %s."):format(table.concat(names, ", "))
+  end
+  local _, refusal = answer[input.type](input, json.null)
+  return refusal.reason
+end
+
 ---What the client sees of the input, and what is appended to the prompt: the question of the field
 ---that a plain answer would fill.
 ---@param input tidemill.Input

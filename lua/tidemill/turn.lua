@@ -4,6 +4,7 @@
 --- a record (execution.lua); a failed attempt leaves no trace in state. The runtime part of the
 --- record holds what must survive: counters, the attempt, deadlines, the start of this step.
 local clock = require "host.clock"
+local command = require "tidemill.command"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
@@ -216,6 +217,12 @@ for _, kind in ipairs { "message", "approval", "event", "wake" } do
     local step, handle = waiting_step(run, kind)
     return go(run, handle(run, step))
   end
+end
+
+--- Whatever it waits for; not while it is paused.
+function kinds.command(run)
+  local step = waiting_step(run, "again")
+  return go(run, command.run(run, step, WAITS[step.step_type], run.input.command))
 end
 
 --- An operator holds it: nothing but `unpause` moves it, and its deadlines stand still.

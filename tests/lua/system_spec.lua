@@ -133,7 +133,7 @@ describe("what is not supported yet", function()
     end
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
-    for _, field in ipairs { "migrate = error", "phrases = {}",
+    for _, field in ipairs { "migrate = error",
       "compensate_on_failure = true" } do
       one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
         'start_step = "last", ' .. field .. ",")
@@ -142,8 +142,7 @@ describe("what is not supported yet", function()
       "join = 'all'", "concurrency = 2", "merge = error" } do
       assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
     end
-    for _, setting in ipairs { "allow_step_skipping = true",
-      "allow_early_termination = true", "resume_on_failure = true",
+    for _, setting in ipairs { "resume_on_failure = true",
       "parallel_validation = false",
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))

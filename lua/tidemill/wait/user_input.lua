@@ -1,5 +1,6 @@
 --- A step that asks the user and waits: the prompt, the answer, and nobody answering.
 local clock = require "host.clock"
+local command = require "tidemill.command"
 local context = require "tidemill.context"
 local deadlines = require "tidemill.deadlines"
 local digression = require "tidemill.digression"
@@ -135,6 +136,36 @@ local function apply_answer(run, step)
   return transition.settle(run, step, pass), pass
 end
 
+---Asks again, with a reason; what was said is no attempt.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param text string
+function M.tell(run, step, text)
+  run.runtime.wait.hint = text
+  ask(run, step, prompt_text(run, step))
+end
+
+---@param step tidemill.Step
+---@return string text what may be answered
+function M.help(step)
+  return input.expected(step.input)
+end
+
+---As if nothing had been answered.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.skip(run, step)
+  local pass = { output = input.blank(step.input) }
+  local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
+  if ok then
+    execution.complete(run, step, pass)
+    return next_step
+  end
+  transition.restore(run)
+  return M.tell(run, step, "This question cannot be skipped.")
+end
+
 --- The step that the answer leads to: of the flow that it interrupts the prompt with, else by the
 --- step's own rules; nothing and what is still to be asked.
 local function understand(run, step)
@@ -155,6 +186,8 @@ function M.message(run, step)
   enter(run, step)
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
   if rung and rung.go then return leave_silent(run, step, rung) end
+  local name = command.of(run, step)
+  if name then return command.run(run, step, M, name) end
   local ok, next_step, pass, public = xpcall(understand, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(next_step), run.input) end
   if not next_step then return ask(run, step, pass, public) end
