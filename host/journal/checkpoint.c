@@ -28,9 +28,10 @@ bool tm__ends_waiting(const tm_row *row, const tm_row_fields *f) {
          tm__row_status(f, &status) && tm__is_waiting(status);
 }
 
-/* A prompt that was repeated after a refused answer is still the same prompt. */
+/* A prompt that was repeated, after a refused answer or otherwise, is still the same prompt. */
 bool tm__is_new_prompt(const tm_row *row, const tm_row_fields *f) {
-  return tm__ends_waiting(row, f) && tm__json_get_int(f->prompt, "attempt", 1) <= 1;
+  return tm__ends_waiting(row, f) && tm__json_get_int(f->prompt, "attempt", 1) <= 1 &&
+         tm__json_get_int(tm__json_get(f->runtime, "wait"), "shown", 1) <= 1;
 }
 
 static tm_listing judge(tm_checkpoints *c, const tm_row *row, const tm_row_fields *f) {

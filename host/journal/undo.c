@@ -164,6 +164,12 @@ static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_erro
 
 /* ---- the undo row ---- */
 
+static void add_member(tm_buf *out, tm_slice key) {
+  tm__json_comma(out);
+  tm__buf_add(out, key.ptr - 1, key.len + 2);
+  tm__buf_byte(out, ':');
+}
+
 /* The prompt is asked again: its time to answer begins anew. */
 static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   tm_json_walk w;
@@ -176,9 +182,7 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   int64_t expires = tm__json_get_int(prompt, "expires_at", 0);
   tm__buf_byte(out, '{');
   while (tm__json_next(&w, &key, &value)) {
-    tm__json_comma(out);
-    tm__buf_add(out, key.ptr - 1, key.len + 2);
-    tm__buf_byte(out, ':');
+    add_member(out, key);
     if (expires > 0 && tm__slice_is(key, "expires_at")) {
       tm__json_int(out, expires + by);
     } else {
@@ -188,20 +192,54 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   tm__buf_byte(out, '}');
 }
 
+static int64_t steps_counted(tm_slice runtime) {
+  int64_t own = tm__json_get_int(runtime, "step_seq", 0);
+  int64_t before = tm__json_get_int(tm__json_get(runtime, "restored"), "step_seq", 0);
+  return own > before ? own : before;
+}
+
+/* The runtime part as it was, and in `restored` what the next turn does to it. */
+static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t step_seq) {
+  static const char name[] = "restored";
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  bool added = false;
+  bool more = tm__json_walk(&w, runtime);
+  by += tm__json_get_int(tm__json_get(runtime, name), "moved", 0);
+  tm__buf_byte(out, '{');
+  while (more) {
+    more = tm__json_next(&w, &key, &value);
+    bool same = more && tm__slice_is(key, name);
+    if (!added && (!more || same || tm__slice_cmp(key, TM_S("restored")) > 0)) {
+      tm__json_key(out, name);
+      tm__buf_printf(out, "{\"moved\":%lld,\"step_seq\":%lld}", (long long)by, (long long)step_seq);
+      added = true;
+    }
+    if (!more || same) continue;
+    add_member(out, key);
+    tm__buf_slice(out, value);
+  }
+  tm__buf_byte(out, '}');
+}
+
 static void append_undo(tm_slot *s, undo_job *job) {
   int64_t by = tm__journal_now(s->journal) - job->target_created;
   tm_buf prompt = {0};
+  tm_buf runtime = {0};
   move_prompt(&prompt, tm__buf_view(&job->tip.prompt), by);
+  restore_runtime(&runtime, tm__buf_view(&job->record.runtime), by,
+                  steps_counted(tm__buf_view(&s->record.runtime)));
   tm_draft draft = {
       .status = job->tip.status,
       .step = tm__buf_view(&job->tip.step),
       .wake_at = job->record.deadline > 0 ? job->record.deadline + by : 0,
       .state = tm__buf_view(&job->record.state),
-      .runtime = tm__buf_view(&job->record.runtime),
+      .runtime = tm__buf_view(&runtime),
       .prompt = tm__buf_view(&prompt),
       .compress = (s->record.flags & TM_BODY_ZSTD) != 0,
   };
-  if (tm__buf_ok(&prompt)) {
+  if (tm__buf_ok(&prompt) && tm__buf_ok(&runtime)) {
     tm__turn_undo(s, &draft, job->target);
   } else {
     tm_error err;
@@ -209,6 +247,7 @@ static void append_undo(tm_slot *s, undo_job *job) {
     tm__slot_fail(s, &err);
   }
   tm__buf_free(&prompt);
+  tm__buf_free(&runtime);
 }
 
 static void undo_done(tm_slot *s, tm_slot_job *base) {

@@ -31,14 +31,19 @@ local function shift(list, by)
   for name, at in pairs(list or {}) do list[name] = at + by end
 end
 
----Moves all of them: the conversation was held for so long.
----@param run tidemill.Run
----@param by integer ms
-function M.shift(run, by)
-  local runtime, wait = run.runtime, run.runtime.wait or {}
-  shift(runtime.deadlines, by)
+local function shift_wait(wait, by)
+  if not wait then return end
   shift(wait.deadlines, by)
   if wait.expires_at then wait.expires_at = wait.expires_at + by end -- of a prompt
+end
+
+---Moves all of them: the conversation was held for so long, or goes on from so long ago.
+---@param runtime table
+---@param by integer ms
+function M.shift(runtime, by)
+  shift(runtime.deadlines, by)
+  shift_wait(runtime.wait, by)
+  for _, frame in ipairs(runtime.frames or {}) do shift_wait(frame.wait, by) end
 end
 
 ---@param run tidemill.Run

@@ -45,12 +45,14 @@ local function is_checkpoint(run, now)
 end
 
 ---Ends the turn: the conversation waits at the step until somebody comes or a deadline passes;
----while it is paused none does.
+---while it is paused none does. Of the rows of one wait, a rollback goes to the first.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@param status string
 ---@param prompt table? what the user is asked
 function M.wait(run, step, status, prompt)
+  local wait = run.runtime.wait
+  wait.shown = (wait.shown or 0) + 1
   local wake_at = status ~= "paused" and deadlines.earliest(run) or 0
   local made = draft.commit(run, status, step.step_id, wake_at)
   made.checkpoint = is_checkpoint(run, clock.now())

@@ -14,6 +14,7 @@ local json = require "host.json"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
 local task = require "tidemill.task"
+local undo = require "tidemill.undo"
 
 local M = {}
 
@@ -94,6 +95,7 @@ end
 local function new_run(id, turn)
   local found, flow = find_flow(turn)
   local runtime = turn.runtime
+  undo.restored(runtime)
   runtime.step_seq, runtime.message_seq = runtime.step_seq or 0, runtime.message_seq or 0
   runtime.rollback = runtime.rollback or flow.inherited.rollback
   runtime.checkpoints = runtime.checkpoints or flow.inherited.checkpoints
@@ -238,7 +240,7 @@ function kinds.unpause(run)
     error(fault.new("conversation.not_paused", ("the conversation is %s, not paused")
       :format(tostring(turn.status)), { status = "conflict", turn = true }), 0)
   end
-  deadlines.shift(run, clock.now() - paused.since)
+  deadlines.shift(run.runtime, clock.now() - paused.since)
   run.runtime.paused, turn.status = nil, paused.status
   local step, again = waiting_step(run, "again")
   return again(run, step)

@@ -6,7 +6,8 @@
  *   fail, broken            fail as invalid, as script    suspend    goes on in retry_ms, then
  * waits call, call2             record one or two calls       checkpoint marks its row hold stops
  * before anything; the test goes on with release() hold_begun              records a call, then
- * stops anything else           waits for the next answer
+ * stops again                   shows the same prompt again
+ * anything else                 waits for the next answer
  *
  * A message is refused by it unless the conversation waits for one; a signal of kind pause pauses.
  */
@@ -98,7 +99,7 @@ typedef struct fixture {
   int turns, outside_calls, cancelled;
   tm_turn_kind last_kind, last_began_as;
   bool last_unsealed;
-  char last_input[256], last_calls[256], last_version[33];
+  char last_input[256], last_calls[256], last_runtime[256], last_version[33];
   tm_error last_refused;
 } fixture;
 
@@ -201,7 +202,9 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
-  tm__buf_printf(&p->runtime, "\"after %d\"}", (int)r->count);
+  tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
+  if (does(r->what, "again")) tm__json_member_raw(&p->runtime, "wait", TM_S("{\"shown\":2}"));
+  tm__buf_byte(&p->runtime, '}');
   tm__buf_printf(
       &p->steps,
       "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\",\"type\":\"action\"}]",
@@ -401,6 +404,7 @@ static inline void exec_run(void *ud, tm_turn *t) {
   fx->last_began_as = v->began_as;
   fx->last_unsealed = v->unsealed;
   (void)tm__copy(fx->last_input, sizeof(fx->last_input), v->input);
+  (void)tm__copy(fx->last_runtime, sizeof(fx->last_runtime), v->runtime);
   (void)tm__copy(fx->last_calls, sizeof(fx->last_calls), v->calls);
   (void)tm__copy(fx->last_version, sizeof(fx->last_version), tm__slice(v->bundle->version));
   uv_cond_broadcast(&fx->changed);

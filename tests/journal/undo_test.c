@@ -118,6 +118,24 @@ static void test_deadline_moves(void **unused) {
     turn_clock(&fx, 10000);
     assert_answer(undo(h, id, 1, 0, false));
     assert_int_equal(stored_head(&fx, id).wake_at, fx.now + 1000);
+    assert_answer(say(h, id, "plain")); /* the runtime moves its own */
+    assert_string_equal(fx.last_runtime, "{\"restored\":{\"moved\":10500,\"step_seq\":0},"
+                                         "\"seq\":1,\"summary\":\"after 1\"}");
+  }
+}
+
+/* What was shown again, without an answer in between, is one prompt. */
+static void test_one_prompt(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "again"));
+    answer *a = undo(h, id, 1, 0, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
   }
 }
 
@@ -149,9 +167,10 @@ static void test_waits_for_the_turn(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_back_one),       cmocka_unit_test(test_back_several),
-      cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_irreversible),
-      cmocka_unit_test(test_deadline_moves), cmocka_unit_test(test_waits_for_the_turn),
+      cmocka_unit_test(test_back_one),           cmocka_unit_test(test_back_several),
+      cmocka_unit_test(test_checkpoint),         cmocka_unit_test(test_irreversible),
+      cmocka_unit_test(test_deadline_moves),     cmocka_unit_test(test_one_prompt),
+      cmocka_unit_test(test_waits_for_the_turn),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

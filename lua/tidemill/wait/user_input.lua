@@ -129,7 +129,7 @@ local function apply_answer(run, step)
     if rung and rung.go then return rung.go, NO_MATCH end
     wait.hint = rung and template.render(rung.say, run) or hint
     wait.attempt = hint and wait.attempt + 1 or 1
-    if accepted then wait.partial = accepted.partial end
+    if accepted then wait.partial, wait.shown = accepted.partial, nil end
     return nil, prompt_text(run, step)
   end
   local pass = { output = accepted.value, outcome = accepted.outcome }
