@@ -355,7 +355,8 @@ local ctx = {}
 ---error (`code`: http.timeout, http.connect, http.resolve, http.tls, http.redirect, http.busy,
 ---http.too_large, http.not_text, http.failed) mean that there was none. Redirects are followed
 ---for GET and HEAD, on the same host. The step must ask the same again when it is run again: use
----ctx.now and ctx:random. Not in conditions, validate or outcome functions.
+---ctx.now and ctx:random. Another attempt of the step is another call, but see ctx:once. Not in
+---conditions, validate or outcome functions.
 ---@param request tm.HttpRequest
 ---@return tm.HttpResponse? response
 ---@return { code: string, message: string, retryable: boolean }? err
@@ -374,5 +375,24 @@ function ctx:log(level, message, fields) end
 ---@param n? integer
 ---@return number
 function ctx:random(m, n) end
+
+---An id of its own, in the form of UUID version 4; the same whenever this step runs again. Whoever
+---knows the conversation's id can compute it: no secret.
+---@return string
+function ctx:uuid() end
+
+---What the function returns is recorded under the name, durable before the script goes on, and is
+---the answer whenever the same name comes up in this step: again, after a crash, and in further
+---attempts of the step, in which the function does not run any more. It must be plain data; a copy
+---of it is given each time. A function that raises, or returns nil and an error, has failed:
+---nothing is recorded, and it runs again when it is asked for again.
+---It may call ctx:http: such a call has the same Idempotency-Key in every attempt of the step as
+---long as it asks the same; ctx:random and ctx:uuid in it give the same in every attempt. It may
+---not write ctx.state, use ctx:once, or yield a coroutine. All results of a step are 1 MiB at most.
+---@param name string 1 to 200 bytes
+---@param fn fun(): any, any
+---@return any value
+---@return any err
+function ctx:once(name, fn) end
 
 return tm

@@ -5,6 +5,7 @@ local crypto = require "host.crypto"
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local log = require "host.log"
+local once = require "tidemill.once"
 local outside = require "tidemill.outside"
 local task = require "tidemill.task"
 local view = require "tidemill.view"
@@ -15,7 +16,6 @@ local M = {}
 ---@field run tidemill.Run
 ---@field step tidemill.Step
 ---@field reader string? what it is when it may neither write nor call: "a condition"
----@field drawn integer how many random numbers were drawn
 ---@field seq integer of the execution that it belongs to
 
 local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, tidemill.Behind>
@@ -38,17 +38,29 @@ local function own(ctx, name)
     :format(name))
 end
 
+--- The run of a ctx that may call.
+local function caller(ctx, name)
+  local found = own(ctx, name)
+  if found.reader then
+    fault.misuse(("ctx:%s cannot be used in %s: it only decides; call in an action step")
+      :format(name, found.reader))
+  end
+  return found.run
+end
+
 local methods = {}
 
 ---See tm.Context in lua/meta/tidemill.lua.
 function methods.http(ctx, request)
-  local found = own(ctx, "http")
-  if found.reader then
-    fault.misuse(("ctx:http cannot be used in %s: it only decides; call in an action step")
-      :format(found.reader))
-  end
-  local answer, err = outside.http(found.run, request) -- no tail call: errors name lines
+  local run = caller(ctx, "http")
+  local answer, err = outside.http(run, request) -- no tail call: errors name lines
   return answer, err
+end
+
+function methods.once(ctx, name, fn)
+  local run = caller(ctx, "once")
+  local value, err = once.call(run, ctx, name, fn)
+  return value, err
 end
 
 local LEVELS = { debug = true, info = true, warning = true, error = true }
@@ -83,16 +95,31 @@ function methods.log(ctx, level, message, given)
   log.write(level, fault.printable(message), log_fields(found, given))
 end
 
---- The same numbers whenever the step runs again: drawn from conversation, step and position.
+--- The same digits whenever the step runs again: drawn from conversation, step and position.
+local function draw(run, digits)
+  local scope = outside.scope(run)
+  local by = scope or run
+  by.drawn = (by.drawn or 0) + 1
+  local seed = ("%s:%s:%d"):format(run.conversation_id, scope and scope.key or run.seq, by.drawn)
+  return crypto.digest(seed, digits)
+end
+
+--- As version 4 has it: chance, but for the six bits that say so.
+function methods.uuid(ctx)
+  local hex = draw(own(ctx, "uuid").run, 32)
+  local nth = tonumber(hex:sub(17, 17), 16) % 4 + 1
+  local variant = ("89ab"):sub(nth, nth)
+  return ("%s-%s-4%s-%s%s-%s"):format(hex:sub(1, 8), hex:sub(9, 12), hex:sub(14, 16), variant,
+    hex:sub(18, 20), hex:sub(21, 32))
+end
+
 function methods.random(ctx, low, high)
   local found = own(ctx, "random")
   if low and not high then low, high = 1, low end
   if low and (math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high) then
     fault.misuse("ctx:random(m, n): whole numbers, m at most n")
   end
-  found.drawn = found.drawn + 1
-  local seed = ("%s:%d:%d"):format(found.run.conversation_id, found.run.seq, found.drawn)
-  local bits = tonumber(crypto.digest(seed, 15), 16)
+  local bits = tonumber(draw(found.run, 15), 16)
   if not low then return (bits >> 7) / (1 << 53) end
   local span = high - low + 1
   if span <= 0 then fault.misuse("ctx:random(m, n): the range is too large") end
@@ -126,7 +153,7 @@ local function make(run, step, state, reader)
       metadata = view.copy(session.metadata) },
     step = { id = step.step_id, attempt = run.attempt, seq = run.seq },
   }, Context)
-  behind[ctx] = { run = run, step = step, reader = reader, drawn = 0, seq = run.seq }
+  behind[ctx] = { run = run, step = step, reader = reader, seq = run.seq }
   return ctx
 end
 

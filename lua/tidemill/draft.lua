@@ -109,7 +109,7 @@ end
 ---@return table
 function M.commit(run, status, step_id, wake_at)
   local runtime = run.runtime
-  runtime.started, runtime.turn, runtime.hops = nil, nil, nil
+  runtime.started, runtime.turn, runtime.hops, runtime.once = nil, nil, nil, nil
   return make(run, status, step_id, wake_at, present_state(run))
 end
 

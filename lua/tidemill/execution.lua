@@ -158,6 +158,8 @@ function M.enter(run, step, started, attempt)
   run.started, runtime.started = started or runtime.started or clock.now(), nil
   run.snapshot, run.broken, run.said = nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
+  run.scope, run.drawn = nil, nil
+  if run.attempt == 1 then runtime.once = nil end
 end
 
 local FEEDBACK_CHARACTERS = 1000

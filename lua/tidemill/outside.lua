@@ -30,9 +30,9 @@ local function lost_turn(err)
 end
 
 local function check_replay(run)
-  local prefix = run.seq .. ":"
+  local of_attempt, of_step = run.seq .. ":", (run.seq - run.attempt + 1) .. ":"
   for key in pairs(run.calls) do
-    if key:sub(1, #prefix) == prefix then
+    if key:sub(1, #of_attempt) == of_attempt or key:sub(1, #of_step) == of_step then
       break_run(run, fault.new("journal.nondeterminism",
         ("the step '%s' asks for something else than before the interruption: the recorded call %s "
           .. "was not repeated. A step must ask the same again; use ctx.now and ctx:random(), not "
@@ -51,9 +51,42 @@ local function begin(run)
   draft.written(run)
 end
 
-local function record(run, key, result)
+local function append(run, key, result)
   local ok, err = task.await(journal.call(run.id, key, result))
   if not ok then break_run(run, lost_turn(err)) end
+end
+
+---Makes a result durable that was found without leaving the host.
+---@param run tidemill.Run
+---@param key string
+---@param result any
+function M.record(run, key, result)
+  if run.broken then error(fault.given(run.broken), 0) end
+  check_replay(run)
+  begin(run)
+  append(run, key, result)
+end
+
+---Whether a call may begin here; raises if not.
+---@param run tidemill.Run
+---@param name string of the function that a script called
+function M.ready(run, name)
+  if run.broken then error(fault.given(run.broken), 0) end
+  if not task.can_wait() then
+    fault.misuse(name .. " cannot wait here: not in table.sort, string.gsub or the like")
+  end
+end
+
+---The function of ctx:once that runs, or nil; raises where a coroutine was left in its midst.
+---@param run tidemill.Run
+---@return tidemill.Scope?
+function M.scope(run)
+  local scope = run.scope
+  if scope and coroutine.status(scope.thread) == "suspended" then
+    fault.misuse("a function given to ctx:once must return before its coroutine yields: what is "
+      .. "called in between would be its own")
+  end
+  return scope
 end
 
 ---@param run tidemill.Run
@@ -123,10 +156,12 @@ local function digest_of(request)
 end
 
 local function next_key(run, primitive, digest)
-  local same = primitive .. ":" .. digest
+  local scope = M.scope(run)
+  local place = scope and scope.key .. "/" or run.seq .. ":"
+  local same = place .. primitive .. ":" .. digest
   local ordinal = (run.ordinals[same] or 0) + 1
   run.ordinals[same] = ordinal
-  return ("%d:%s:%d"):format(run.seq, same, ordinal)
+  return same .. ":" .. ordinal
 end
 
 --- The answer as scripts see it: fresh tables, `json` decoded where the answer says it is JSON.
@@ -215,10 +250,7 @@ end
 ---@return tidemill.Fault? err
 function M.http(run, given)
   local request = check_request(given)
-  if run.broken then error(fault.given(run.broken), 0) end
-  if not task.can_wait() then
-    fault.misuse("ctx:http cannot wait here: not in table.sort, string.gsub or the like")
-  end
+  M.ready(run, "ctx:http")
   local key = next_key(run, "http", digest_of(request))
   local result = run.calls[key]
   if result ~= nil then
@@ -228,7 +260,7 @@ function M.http(run, given)
   check_replay(run)
   begin(run)
   result = perform(run, key, request)
-  record(run, key, result)
+  append(run, key, result)
   return answer_of(result)
 end
 

@@ -38,6 +38,12 @@ local WAITS = {
   wait = require "tidemill.wait.sleep",
 }
 
+---@class tidemill.Scope
+---@field run tidemill.Run
+---@field key string of its result
+---@field drawn integer
+---@field thread thread in which it runs
+
 ---@class tidemill.Run
 ---@field id integer
 ---@field conversation_id string
@@ -58,6 +64,8 @@ local WAITS = {
 ---@field begun boolean a begin row of this turn is stored
 ---@field calls table<string, any> recorded calls that were not asked for again yet
 ---@field ordinals table<string, integer> of this step's calls
+---@field scope tidemill.Scope? the function of ctx:once that runs
+---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
 ---@field seq integer of the present execution
 ---@field attempt integer
