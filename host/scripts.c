@@ -132,7 +132,7 @@ static tm_status load_bundles(tm_host *h, const folder_list *l, tm_bundle **bund
 }
 
 void tm__scripts_free(tm_scripts *s) {
-  for (size_t i = 0; i < s->count; i++)
+  for (size_t i = 0; s->bundles != NULL && i < s->count; i++)
     tm__bundle_unref(s->bundles[i]);
   free(s->bundles);
   *s = (tm_scripts){0};

@@ -87,7 +87,8 @@ static void adopt(tm_loader *l, tm_slot *to, const tm_slot *from) {
   }
   tm__value_free(&to->value);
   free(to->origin);
-  *to = (tm_slot){copy, origin};
+  to->value = copy;
+  to->origin = origin;
 }
 
 /* What `leader` was given holds for `path`, unless that was given by a stronger source. */

@@ -51,7 +51,7 @@ static tm_status on_head(void *ud, const tm_head *head) {
 static tm_status add_conversations(content *k) {
   const tm_copy_side *from = &k->copy->from;
   tm_error local = {.status = TM_OK};
-  tm_status status;
+  tm_status status = TM_OK;
   do {
     tm_list_filter f = {.status = -1, .limit = PAGE};
     memcpy(f.before, k->before, sizeof(f.before));
