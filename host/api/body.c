@@ -12,6 +12,7 @@ static const char *wanted(tm_field_kind kind) {
   case TM_FIELD_COUNT: return "an integer";
   case TM_FIELD_KEY: return "a string or an integer";
   case TM_FIELD_FLAG: return "true or false";
+  case TM_FIELD_ANY: return "a value";
   }
   return "something else";
 }
@@ -25,13 +26,15 @@ static bool has_type(tm_field_kind kind, const json_t *v) {
   case TM_FIELD_COUNT: return json_is_integer(v);
   case TM_FIELD_KEY: return json_is_string(v) || json_is_integer(v);
   case TM_FIELD_FLAG: return json_is_boolean(v);
+  case TM_FIELD_ANY: return true;
   }
   return false;
 }
 
 static tm_status check_text(const tm_field *f, const json_t *v, tm_error *err) {
   size_t len = json_string_length(v);
-  if (f->kind != TM_FIELD_INPUT && strlen(json_string_value(v)) != len)
+  bool whole = f->kind == TM_FIELD_INPUT || f->kind == TM_FIELD_ANY;
+  if (!whole && strlen(json_string_value(v)) != len)
     return tm__fail(err, TM_EINVAL, "request.member_value",
                     "\"%s\" holds a NUL character, which cannot be kept", f->name);
   if ((f->kind == TM_FIELD_ID || f->kind == TM_FIELD_KEY) && (len == 0 || len > f->max))

@@ -15,6 +15,7 @@ typedef enum tm_field_kind {
   TM_FIELD_COUNT,  /* an integer from 1 to `max` */
   TM_FIELD_KEY,    /* text of 1 to `max` bytes, or an integer */
   TM_FIELD_FLAG,   /* true or false */
+  TM_FIELD_ANY,    /* any value */
 } tm_field_kind;
 
 typedef struct tm_field {

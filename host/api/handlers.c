@@ -8,11 +8,10 @@
 #include "api/query.h"
 #include "persistence/store.h"
 
-#define NAME_LIMIT     64
-#define SESSION_LIMIT  128
-#define USER_LIMIT     128
-#define CURSOR_LIMIT   512
-#define ROLLBACK_LIMIT 10000
+#define NAME_LIMIT    64
+#define SESSION_LIMIT 128
+#define USER_LIMIT    128
+#define CURSOR_LIMIT  512
 
 #define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
@@ -20,8 +19,7 @@ static void reply_json(const tm_api_request *r, tm_slice json) {
   tm__http_reply(r->x, 200, "application/json", json, NULL);
 }
 
-/* A value as JSON text, NUL-terminated; empty when not given. */
-static tm_status json_text(tm_buf *out, const json_t *value, tm_error *err) {
+tm_status tm__handler_json(tm_buf *out, const json_t *value, tm_error *err) {
   if (value == NULL) return TM_OK;
   tm__json_value(out, value);
   return tm__buf_ok(out) ? TM_OK : tm__fail_memory(err, "a request");
@@ -34,8 +32,11 @@ static tm_status not_a_conversation(const char *id, tm_error *err) {
   return st;
 }
 
-/* Ids are UUIDs; what is none cannot exist and need not be looked up. */
-static tm_status conversation_of(const char **id, const tm_api_request *r, tm_error *err) {
+const char *tm__handler_key(const char *key) {
+  return key[0] != '\0' ? key : NULL;
+}
+
+tm_status tm__handler_conversation(const char **id, const tm_api_request *r, tm_error *err) {
   *id = r->params[0];
   return tm__uuid_valid(tm__slice(*id)) ? TM_OK : not_a_conversation(*id, err);
 }
@@ -55,7 +56,7 @@ static const tm_field start_fields[] = {
 static tm_status start(const tm_api_request *r, const tm_body *body, const char *key,
                        tm_error *err) {
   tm_buf metadata = {0};
-  tm_status st = json_text(&metadata, body->values[START_METADATA], err);
+  tm_status st = tm__handler_json(&metadata, body->values[START_METADATA], err);
   void *owed = NULL;
   if (st == TM_OK) st = tm__api_owe(&owed, r, 201, err);
   if (st == TM_OK) {
@@ -67,7 +68,7 @@ static tm_status start(const tm_api_request *r, const tm_body *body, const char 
     begin.user_id = tm__body_text(body, START_USER);
     begin.message = tm__body_text(body, START_MESSAGE);
     begin.metadata_json = metadata.ptr;
-    begin.idempotency_key = key[0] != '\0' ? key : NULL;
+    begin.idempotency_key = tm__handler_key(key);
     tm_conversation_begin(r->host, &begin, tm__api_answer, owed);
   }
   tm__buf_free(&metadata);
@@ -96,20 +97,8 @@ static const tm_field message_fields[] = {
     [MESSAGE_NAME] = {"name", TM_FIELD_ID, false, NAME_LIMIT},
 };
 
-static tm_status check_command(const char *command, tm_error *err) {
-  static const char *const known[] = {"back", "skip", "cancel", "restart", "help", "correct"};
-  for (size_t i = 0; i < COUNT(known); i++)
-    if (strcmp(command, known[i]) == 0)
-      return tm__fail(err, TM_EUNSUPPORTED, "command.unsupported",
-                      "the command \"%s\" is not supported yet", command);
-  return tm__fail(
-      err, TM_EINVAL, "command.unknown",
-      "there is no command \"%s\"; known are back, skip, cancel, restart, help, correct", command);
-}
-
 static tm_status check_message(const tm_body *body, tm_error *err) {
-  const char *command = tm__body_text(body, MESSAGE_COMMAND);
-  if (command != NULL) return check_command(command, err);
+  if (body->values[MESSAGE_COMMAND] != NULL) return TM_OK;
   if (body->values[MESSAGE_NAME] != NULL)
     return tm__fail(err, TM_EINVAL, "request.member_value",
                     "\"name\" belongs to the command \"correct\"");
@@ -123,12 +112,21 @@ static tm_status check_message(const tm_body *body, tm_error *err) {
 static tm_status send_message(const tm_api_request *r, const char *id, const tm_body *body,
                               const char *key, tm_error *err) {
   tm_buf input = {0};
-  tm_status st = json_text(&input, body->values[MESSAGE_INPUT], err);
+  tm_status st = tm__handler_json(&input, body->values[MESSAGE_INPUT], err);
   void *owed = NULL;
   if (st == TM_OK) st = tm__api_owe(&owed, r, 200, err);
-  if (st == TM_OK)
-    tm_message_send(r->host, r->tenant, id, input.ptr, key[0] != '\0' ? key : NULL, tm__api_answer,
-                    owed);
+  if (st == TM_OK && body->values[MESSAGE_COMMAND] != NULL) {
+    tm_command c = TM_COMMAND_INIT;
+    c.tenant = r->tenant;
+    c.conversation_id = id;
+    c.command = tm__body_text(body, MESSAGE_COMMAND);
+    c.name = tm__body_text(body, MESSAGE_NAME);
+    c.input_json = input.ptr;
+    c.idempotency_key = tm__handler_key(key);
+    tm_conversation_command(r->host, &c, tm__api_answer, owed);
+  } else if (st == TM_OK) {
+    tm_message_send(r->host, r->tenant, id, input.ptr, tm__handler_key(key), tm__api_answer, owed);
+  }
   tm__buf_free(&input);
   return st;
 }
@@ -138,57 +136,13 @@ tm_status tm__handle_message(const tm_api_request *r, int argument, tm_error *er
   const char *id;
   tm_body body;
   (void)argument;
-  tm_status st = conversation_of(&id, r, err);
+  tm_status st = tm__handler_conversation(&id, r, err);
   if (st == TM_OK) st = tm__guard_key(key, r->x, err);
   if (st == TM_OK)
     st = tm__body_parse(&body, tm__http_body(r->x), message_fields, COUNT(message_fields), err);
   if (st != TM_OK) return st;
   st = check_message(&body, err);
   if (st == TM_OK) st = send_message(r, id, &body, key, err);
-  tm__body_free(&body);
-  return st;
-}
-
-/* ---- rollback ---- */
-
-enum { ROLLBACK_STEPS, ROLLBACK_CHECKPOINT, ROLLBACK_FORCE };
-static const tm_field rollback_fields[] = {
-    [ROLLBACK_STEPS] = {"steps", TM_FIELD_COUNT, false, ROLLBACK_LIMIT},
-    [ROLLBACK_CHECKPOINT] = {"checkpoint_id", TM_FIELD_KEY, false, NAME_LIMIT},
-    [ROLLBACK_FORCE] = {"force", TM_FIELD_FLAG, false, 0},
-};
-
-static tm_status rollback(const tm_api_request *r, const char *id, const tm_body *body,
-                          tm_error *err) {
-  const json_t *steps = body->values[ROLLBACK_STEPS];
-  const json_t *checkpoint = body->values[ROLLBACK_CHECKPOINT];
-  char number[24];
-  const char *to = NULL;
-  if ((steps == NULL) == (checkpoint == NULL))
-    return tm__fail(err, TM_EINVAL, "request.member_value",
-                    "give either \"steps\" or \"checkpoint_id\"");
-  if (json_is_string(checkpoint)) to = json_string_value(checkpoint);
-  if (json_is_integer(checkpoint)) {
-    (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(checkpoint));
-    to = number;
-  }
-  void *owed;
-  tm_status st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_conversation_rollback(r->host, r->tenant, id, (int)json_integer_value(steps), to,
-                           json_is_true(body->values[ROLLBACK_FORCE]), tm__api_answer, owed);
-  return TM_OK;
-}
-
-tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err) {
-  const char *id;
-  tm_body body;
-  (void)argument;
-  tm_status st = conversation_of(&id, r, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), rollback_fields, COUNT(rollback_fields), err);
-  if (st != TM_OK) return st;
-  st = rollback(r, id, &body, err);
   tm__body_free(&body);
   return st;
 }
@@ -203,7 +157,7 @@ static tm_status page_of(int *limit, const char **cursor, const tm_api_request *
 tm_status tm__handle_read(const tm_api_request *r, int argument, tm_error *err) {
   const char *id, *cursor;
   int limit;
-  tm_status st = conversation_of(&id, r, err);
+  tm_status st = tm__handler_conversation(&id, r, err);
   if (st == TM_OK) st = page_of(&limit, &cursor, r, err);
   if (st != TM_OK) return st;
   void *owed;

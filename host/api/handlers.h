@@ -1,12 +1,15 @@
-/* handlers.h - what the routes do: read the request, call the host. All are tm_route_fn. */
+/* handlers.h - what the routes do: read the request, call the host. Those of handlers.c, and of
+ * steering.c: what changes the course of a conversation. */
 #ifndef TM_API_HANDLERS_H
 #define TM_API_HANDLERS_H
 
+#include "api/body.h"
 #include "api/request.h"
+
+/* ---- tm_route_fn ---- */
 
 tm_status tm__handle_start(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_message(const tm_api_request *r, int argument, tm_error *err);
-tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_reload(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_read(const tm_api_request *r, int argument, tm_error *err); /* a tm_read */
 tm_status tm__handle_list(const tm_api_request *r, int argument, tm_error *err);
@@ -17,5 +20,19 @@ tm_status tm__handle_session_end(const tm_api_request *r, int argument, tm_error
 tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_live(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_ready(const tm_api_request *r, int argument, tm_error *err);
+
+tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err);
+tm_status tm__handle_approval(const tm_api_request *r, int argument, tm_error *err);
+tm_status tm__handle_event(const tm_api_request *r, int argument, tm_error *err);
+enum { TM_STEER_PAUSE, TM_STEER_RESUME, TM_STEER_CANCEL };
+tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err);
+
+/* ---- what they share ---- */
+
+/* The id in the path. Ids are UUIDs; what is none cannot exist and need not be looked up. */
+tm_status tm__handler_conversation(const char **id, const tm_api_request *r, tm_error *err);
+/* A value as JSON text, NUL-terminated; empty when not given. */
+tm_status tm__handler_json(tm_buf *out, const json_t *value, tm_error *err);
+const char *tm__handler_key(const char *key); /* what tm__guard_key gave; NULL: none */
 
 #endif

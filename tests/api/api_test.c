@@ -83,6 +83,39 @@ void tm_conversation_rollback(tm_host *h, const char *tenant, const char *id, in
   asked(h, fn, ud, "rollback %s %s %d %s %d", tenant, id, steps, or_dash(checkpoint), force);
 }
 
+void tm_conversation_command(tm_host *h, const tm_command *c, tm_reply_fn fn, void *ud) {
+  assert_int_equal(c->size, sizeof(*c));
+  asked(h, fn, ud, "command %s %s %s %s %s %s", c->tenant, c->conversation_id, c->command,
+        or_dash(c->name), or_dash(c->input_json), or_dash(c->idempotency_key));
+}
+
+void tm_conversation_approve(tm_host *h, const tm_approval *a, tm_reply_fn fn, void *ud) {
+  assert_int_equal(a->size, sizeof(*a));
+  asked(h, fn, ud, "approval %s %s %d %s %s %s %s", a->tenant, a->conversation_id, a->approved,
+        or_dash(a->comment), or_dash(a->role), or_dash(a->user_id), or_dash(a->idempotency_key));
+}
+
+void tm_conversation_event(tm_host *h, const tm_event *e, tm_reply_fn fn, void *ud) {
+  assert_int_equal(e->size, sizeof(*e));
+  asked(h, fn, ud, "event %s %s %s %s %s", e->tenant, e->conversation_id, e->name,
+        or_dash(e->data_json), or_dash(e->idempotency_key));
+}
+
+void tm_conversation_pause(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn,
+                           void *ud) {
+  asked(h, fn, ud, "pause %s %s", tenant, id);
+}
+
+void tm_conversation_resume(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn,
+                            void *ud) {
+  asked(h, fn, ud, "resume %s %s", tenant, id);
+}
+
+void tm_conversation_cancel(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn,
+                            void *ud) {
+  asked(h, fn, ud, "cancel %s %s", tenant, id);
+}
+
 void tm_session_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
                      int limit, tm_reply_fn fn, void *ud) {
   asked(h, fn, ud, "sessions %s %s %s %d", tenant, or_dash(status), or_dash(cursor), limit);
@@ -264,6 +297,67 @@ static void steers(void **state) {
           "rollback default " ID " 0 17 0");
   reaches(f, "POST /v1/admin/reload", "", NULL, 200, "reload");
   reaches(f, "POST /v1/admin/reload", "", "{}", 200, "reload");
+  reaches(f, "POST " BASE "/pause", "", NULL, 200, "pause default " ID);
+  reaches(f, "POST " BASE "/resume", "X-Tidemill-Tenant: t\r\n", "{}", 200, "resume t " ID);
+  reaches(f, "POST " BASE "/cancel", "", NULL, 200, "cancel default " ID);
+}
+
+static void takes_commands(void **state) {
+  fixture *f = *state;
+  reaches(f, "POST " BASE "/messages", "", "{\"command\":\"back\"}", 200,
+          "command default " ID " back - - -");
+  reaches(f, "POST " BASE "/messages", "Idempotency-Key: k\r\nX-Tidemill-Tenant: t\r\n",
+          "{\"command\":\"correct\",\"name\":\"colour\",\"input\":\"red\"}", 200,
+          "command t " ID " correct colour \"red\" k");
+  reaches(f, "POST " BASE "/messages", "",
+          "{\"command\":\"correct\",\"name\":\"colour\",\"input\":{\"b\":1,\"a\":2}}", 200,
+          "command default " ID " correct colour {\"a\":2,\"b\":1} -");
+}
+
+static void takes_approvals(void **state) {
+  fixture *f = *state;
+  reaches(f, "POST " BASE "/approval", "", "{\"approved\":false}", 200,
+          "approval default " ID " 0 - - - -");
+  reaches(f, "POST " BASE "/approval",
+          "X-Tidemill-Role: head.of-sales\r\nX-Tidemill-Tenant: t\r\nIdempotency-Key: k\r\n",
+          "{\"approved\":true,\"comment\":\"fine\",\"user_id\":\"u 1\"}", 200,
+          "approval t " ID " 1 fine head.of-sales u 1 k");
+  static const char *const bad[][3] = {
+      {"{}", "request.member_missing", "\"approved\""},
+      {"{\"approved\":\"yes\"}", "request.member_type", "true or false"},
+      {"{\"approved\":true,\"comment\":\"\\u0000\"}", "request.member_value", "NUL"},
+      {"{\"approved\":true,\"user_id\":\"\"}", "request.member_value", "1 to 128"},
+      {"{\"approved\":true,\"role\":\"boss\"}", "request.member_unknown", "\"role\""}};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    refused(f, "POST " BASE "/approval", "", bad[i][0], 400, bad[i][1], bad[i][2]);
+  refused(f, "POST " BASE "/approval", "X-Tidemill-Role: the boss\r\n", "{\"approved\":true}", 400,
+          "request.role", "X-Tidemill-Role");
+  refused(f, "POST " BASE "/approval", "Idempotency-Key: a b\r\n", "{\"approved\":true}", 400,
+          "request.idempotency_key", "");
+}
+
+static void takes_events(void **state) {
+  fixture *f = *state;
+  static const char *const data[][2] = {{"", "-"},
+                                        {",\"data\":null", "-"},
+                                        {",\"data\":\"a\\u0000b\"", "\"a\\u0000b\""},
+                                        {",\"data\":7", "7"},
+                                        {",\"data\":[1,2]", "[1,2]"},
+                                        {",\"data\":{\"b\":1}", "{\"b\":1}"},
+                                        {",\"data\":false", "false"}};
+  for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++) {
+    char body[100], want[200];
+    (void)snprintf(body, sizeof(body), "{\"name\":\"paid\"%s}", data[i][0]);
+    (void)snprintf(want, sizeof(want), "event default " ID " paid %s k", data[i][1]);
+    reaches(f, "POST " BASE "/event", "Idempotency-Key: k\r\n", body, 200, want);
+  }
+  static const char *const bad[][2] = {{"{}", "request.member_missing"},
+                                       {"{\"name\":\"\"}", "request.member_value"},
+                                       {"{\"name\":7}", "request.member_type"},
+                                       {"{\"name\":\"a\\u0000b\"}", "request.member_value"},
+                                       {"{\"name\":\"a\",\"dat\":1}", "request.member_unknown"}};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    refused(f, "POST " BASE "/event", "", bad[i][0], 400, bad[i][1], "\"");
 }
 
 static void is_alive_and_ready(void **state) {
@@ -311,11 +405,6 @@ static void knows_what_is_not_there(void **state) {
   for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
     refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
   static const char *const later[] = {"POST " BASE "/fork",
-                                      "POST " BASE "/pause",
-                                      "POST " BASE "/resume",
-                                      "POST " BASE "/cancel",
-                                      "POST " BASE "/approval",
-                                      "POST " BASE "/event",
                                       "POST " BASE "/migrate",
                                       "POST " BASE "/takeover",
                                       "POST " BASE "/handback",
@@ -485,9 +574,6 @@ static void refuses_bad_messages(void **state) {
       {"{\"input\":1.5}", 400, "request.member_type", "\"input\" must be a string"},
       {"{\"input\":true}", 400, "request.member_type", "\"input\" must be a string"},
       {"{\"inptu\":\"x\"}", 400, "request.member_unknown", "inptu"},
-      {"{\"command\":\"back\"}", 501, "command.unsupported", "\"back\""},
-      {"{\"command\":\"correct\",\"name\":\"n\",\"input\":\"x\"}", 501, "command.unsupported", ""},
-      {"{\"command\":\"dance\"}", 400, "command.unknown", "back, skip, cancel"},
       {"{\"command\":7}", 400, "request.member_type", "\"command\""},
       {"{\"input\":\"x\",\"name\":\"n\"}", 400, "request.member_value", "\"correct\""},
   };
@@ -506,6 +592,7 @@ static void refuses_bad_messages(void **state) {
   for (size_t i = 0; i < sizeof(rollbacks) / sizeof(rollbacks[0]); i++)
     refused(f, "POST " BASE "/rollback", "", rollbacks[i][0], 400, rollbacks[i][1], "\"");
   refused(f, "POST /v1/admin/reload", "", "{\"all\":true}", 400, "request.member_unknown", "none");
+  refused(f, "POST " BASE "/pause", "", "{\"why\":\"x\"}", 400, "request.member_unknown", "none");
 }
 
 static void refuses_bad_queries(void **state) {
@@ -542,6 +629,11 @@ static void ids_that_are_none_do_not_exist(void **state) {
           "conversation.not_found", "\"x\"");
   refused(f, "POST /v1/conversations/x/rollback", "", "{\"steps\":1}", 404,
           "conversation.not_found", "\"x\"");
+  refused(f, "POST /v1/conversations/x/approval", "", "{\"approved\":true}", 404,
+          "conversation.not_found", "\"x\"");
+  refused(f, "POST /v1/conversations/x/event", "", "{\"name\":\"a\"}", 404,
+          "conversation.not_found", "\"x\"");
+  refused(f, "POST /v1/conversations/x/pause", "", NULL, 404, "conversation.not_found", "\"x\"");
 }
 
 static void bounds_bodies(void **state) {
@@ -722,6 +814,9 @@ int main(void) {
       WITH_API(takes_messages),
       WITH_API(reads),
       WITH_API(steers),
+      WITH_API(takes_commands),
+      WITH_API(takes_approvals),
+      WITH_API(takes_events),
       WITH_API(is_alive_and_ready),
       WITH_API(answers_head_like_get),
       WITH_API(knows_what_is_not_there),

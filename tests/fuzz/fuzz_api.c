@@ -12,7 +12,7 @@ static const tm_field fields[] = {
     {"id", TM_FIELD_ID, true, 8},          {"text", TM_FIELD_TEXT, false, 0},
     {"object", TM_FIELD_OBJECT, false, 0}, {"input", TM_FIELD_INPUT, false, 0},
     {"count", TM_FIELD_COUNT, false, 100}, {"key", TM_FIELD_KEY, false, 8},
-    {"flag", TM_FIELD_FLAG, false, 0},
+    {"flag", TM_FIELD_FLAG, false, 0},     {"any", TM_FIELD_ANY, false, 0},
 };
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
 

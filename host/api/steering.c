@@ -1,0 +1,158 @@
+/* steering.c - the routes that change the course of a conversation: rollback, approval, event,
+ * pause, resume, cancel. Who decides is said by the headers. */
+#include <stdio.h>
+
+#include "api/handlers.h"
+
+#define NAME_LIMIT     64
+#define USER_LIMIT     128
+#define ROLLBACK_LIMIT 10000
+
+#define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
+
+/* ---- rollback ---- */
+
+enum { ROLLBACK_STEPS, ROLLBACK_CHECKPOINT, ROLLBACK_FORCE };
+static const tm_field rollback_fields[] = {
+    [ROLLBACK_STEPS] = {"steps", TM_FIELD_COUNT, false, ROLLBACK_LIMIT},
+    [ROLLBACK_CHECKPOINT] = {"checkpoint_id", TM_FIELD_KEY, false, NAME_LIMIT},
+    [ROLLBACK_FORCE] = {"force", TM_FIELD_FLAG, false, 0},
+};
+
+static tm_status rollback(const tm_api_request *r, const char *id, const tm_body *body,
+                          tm_error *err) {
+  const json_t *steps = body->values[ROLLBACK_STEPS];
+  const json_t *checkpoint = body->values[ROLLBACK_CHECKPOINT];
+  char number[24];
+  const char *to = NULL;
+  if ((steps == NULL) == (checkpoint == NULL))
+    return tm__fail(err, TM_EINVAL, "request.member_value",
+                    "give either \"steps\" or \"checkpoint_id\"");
+  if (json_is_string(checkpoint)) to = json_string_value(checkpoint);
+  if (json_is_integer(checkpoint)) {
+    (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(checkpoint));
+    to = number;
+  }
+  void *owed;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_conversation_rollback(r->host, r->tenant, id, (int)json_integer_value(steps), to,
+                           json_is_true(body->values[ROLLBACK_FORCE]), tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err) {
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), rollback_fields, COUNT(rollback_fields), err);
+  if (st != TM_OK) return st;
+  st = rollback(r, id, &body, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- approval ---- */
+
+enum { APPROVAL_APPROVED, APPROVAL_COMMENT, APPROVAL_USER };
+static const tm_field approval_fields[] = {
+    [APPROVAL_APPROVED] = {"approved", TM_FIELD_FLAG, true, 0},
+    [APPROVAL_COMMENT] = {"comment", TM_FIELD_TEXT, false, 0},
+    [APPROVAL_USER] = {"user_id", TM_FIELD_ID, false, USER_LIMIT},
+};
+
+static tm_status approve(const tm_api_request *r, const char *id, const tm_body *body,
+                         const char *key, tm_error *err) {
+  void *owed;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_approval a = TM_APPROVAL_INIT;
+  a.tenant = r->tenant;
+  a.conversation_id = id;
+  a.approved = json_is_true(body->values[APPROVAL_APPROVED]);
+  a.comment = tm__body_text(body, APPROVAL_COMMENT);
+  a.role = tm__http_header(r->x, "X-Tidemill-Role").ptr;
+  a.user_id = tm__body_text(body, APPROVAL_USER);
+  a.idempotency_key = tm__handler_key(key);
+  tm_conversation_approve(r->host, &a, tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_approval(const tm_api_request *r, int argument, tm_error *err) {
+  char key[TM_KEY_SIZE];
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), approval_fields, COUNT(approval_fields), err);
+  if (st != TM_OK) return st;
+  st = approve(r, id, &body, key, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- event ---- */
+
+enum { EVENT_NAME, EVENT_DATA };
+static const tm_field event_fields[] = {
+    [EVENT_NAME] = {"name", TM_FIELD_ID, true, NAME_LIMIT},
+    [EVENT_DATA] = {"data", TM_FIELD_ANY, false, 0},
+};
+
+static tm_status tell(const tm_api_request *r, const char *id, const tm_body *body, const char *key,
+                      tm_error *err) {
+  tm_buf data = {0};
+  tm_status st = tm__handler_json(&data, body->values[EVENT_DATA], err);
+  void *owed = NULL;
+  if (st == TM_OK) st = tm__api_owe(&owed, r, 200, err);
+  if (st == TM_OK) {
+    tm_event e = TM_EVENT_INIT;
+    e.tenant = r->tenant;
+    e.conversation_id = id;
+    e.name = tm__body_text(body, EVENT_NAME);
+    e.data_json = data.ptr;
+    e.idempotency_key = tm__handler_key(key);
+    tm_conversation_event(r->host, &e, tm__api_answer, owed);
+  }
+  tm__buf_free(&data);
+  return st;
+}
+
+tm_status tm__handle_event(const tm_api_request *r, int argument, tm_error *err) {
+  char key[TM_KEY_SIZE];
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), event_fields, COUNT(event_fields), err);
+  if (st != TM_OK) return st;
+  st = tell(r, id, &body, key, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- pause, resume, cancel ---- */
+
+tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err) {
+  static void (*const acts[])(tm_host *, const char *, const char *, tm_reply_fn, void *) = {
+      [TM_STEER_PAUSE] = tm_conversation_pause,
+      [TM_STEER_RESUME] = tm_conversation_resume,
+      [TM_STEER_CANCEL] = tm_conversation_cancel,
+  };
+  const char *id;
+  tm_body body;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK) st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
+  if (st != TM_OK) return st;
+  tm__body_free(&body);
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st == TM_OK) acts[argument](r->host, r->tenant, id, tm__api_answer, owed);
+  return st;
+}
