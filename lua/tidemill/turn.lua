@@ -61,7 +61,7 @@ local WAITS = {
 ---@field config table
 ---@field input any what the user said in this turn
 ---@field is_start boolean
----@field begun boolean a begin row of this turn is stored
+---@field begun boolean a begin row is stored that says when the present step began
 ---@field calls table<string, any> recorded calls that were not asked for again yet
 ---@field ordinals table<string, integer> of this step's calls
 ---@field scope tidemill.Scope? the function of ctx:once that runs
@@ -110,7 +110,7 @@ local function new_run(id, turn)
   local run = {
     id = id, conversation_id = turn.conversation_id, system = found, flow = flow,
     state = turn.state, runtime = runtime, config = found.config, input = present(turn.input),
-    is_start = turn.kind == "start" or runtime.turn == "start", begun = turn.kind == "resume",
+    is_start = turn.kind == "start" or runtime.turn == "start", begun = runtime.started ~= nil,
     calls = turn.calls or {}, steps = json.array {}, messages = json.array {},
     output_limit = found.output_limit, bytes = 0, turn = turn,
   }

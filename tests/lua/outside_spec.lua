@@ -133,6 +133,25 @@ describe("calls to the outside", function()
     assert.equal(at, host:resume().state.got[3])
   end)
 
+  it("see the same ctx.now after a crash in a further attempt", function()
+    load_flow([[ConversationStep { step_id = "call", step_type = "action", next_steps = { "end" },
+      max_retries = 1, retry_delay = 0, save_as = "got", run = function(ctx)
+        for i = 1, 2 do ctx:http { url = "http://x/" .. i, headers = { at = ctx.now } } end
+        if ctx.step.attempt == 1 then error("once") end
+        return ctx.now
+      end },]], 'start_step = "call",')
+    host:start()
+    host.now = host.now + 100
+    local at = host.now
+    host:resume(function(op) return op.kind == "http" and #host.requests == 4 end)
+    host:crash()
+    host.now = host.now + 5000
+    assert.same({ "completed", at }, { host:resume().status, host.record.state.got })
+    assert.equal(5, #host.requests)
+    assert.equal(host.requests[4].headers["Idempotency-Key"],
+      host.requests[5].headers["Idempotency-Key"])
+  end)
+
   it("that differ after a crash are an error, not a guess", function()
     load_flow([[ConversationStep { step_id = "call", step_type = "action", next_steps = { "end" },
       max_retries = 3, on_error = "other",
