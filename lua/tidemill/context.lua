@@ -63,6 +63,12 @@ function methods.once(ctx, name, fn)
   return value, err
 end
 
+function methods.emit(ctx)
+  caller(ctx, "emit")
+  fault.misuse("ctx:emit is not supported yet; call the other side by ctx:http, inside ctx:once if "
+    .. "the step may be tried again")
+end
+
 local LEVELS = { debug = true, info = true, warning = true, error = true }
 local OWN_FIELDS = 5
 

@@ -29,22 +29,44 @@ local function calls()
   return list
 end
 
+--- Says true when it is asked for the nth time.
+local function nth(n)
+  local asked = 0
+  return function() asked = asked + 1; return asked == n end
+end
+
+local function crash()
+  host:crash()
+  host.now = host.now + 7777
+end
+
+--- Attempt after attempt to the turn's end. After a first crash there is a second one, before the
+--- `again`th operation of what goes on.
+local function finish(died, again)
+  if died then
+    crash()
+    local kind = host.record.status == "active" and "resume" or "message"
+    if not host:turn(kind, "hi", nth(again)) then crash() end
+    if host.record.status == "waiting_input" then host:send "hi" end
+  end
+  while host.record.status == "active" do
+    host.now = host.now + 50
+    host:resume()
+  end
+end
+
 --- Runs the turn again and again, with a crash before each operation in turn, until none is left to
 --- crash before. `check(died)` sees each of them at its end.
 local function crash_everywhere(begin, check)
-  local n = 0
+  local n, died = 0, nil
   repeat
     n = n + 1
-    begin()
-    local ran = 0
-    local died = not host:send("hi", function() ran = ran + 1; return ran == n end)
-    if died then
-      host:crash()
-      host.now = host.now + 7777
-      if kinds():find("begin", 1, true) then host:resume() else host:send "hi" end
+    for again = 1, 4 do
+      begin()
+      died = not host:send("hi", nth(n))
+      finish(died, again)
+      check(died)
     end
-    while host.record.status == "active" do host:resume() end
-    check(died)
   until not died
   return n
 end
@@ -122,7 +144,7 @@ describe("ctx:once", function()
       local distinct = 0
       for _ in pairs(by_key) do distinct = distinct + 1 end
       assert.equal(4, distinct, "what is repeated is repeated under its key")
-      assert.is_true(#host.requests <= 5)
+      assert.is_true(#host.requests <= 6, "once for each crash")
     end)
     assert.is_true(died_at > 10)
   end)
@@ -139,9 +161,9 @@ describe("ctx:once", function()
         end
       end
       assert.is_nil(next(keys, (next(keys))), "one key")
-      assert.is_true(pays == 1 or died and pays == 2)
+      assert.is_true(pays == 1 or died and pays <= 3)
       if not died then assert.equal("ask act! act! act", host:path()) end
-      assert.matches("^ask act! .*act$", host:path())
+      assert.matches("^ask .*act$", host:path())
     end)
   end)
 
@@ -255,6 +277,14 @@ describe("ctx:once", function()
       'start_step = "a",'))
     host:load()
     assert.matches("ctx:once cannot be used in a condition", host:start().error.message, 1, true)
+  end)
+end)
+
+describe("ctx:emit", function()
+  it("says that it is not there yet, and what is", function()
+    load_step [[local sent = ctx:emit("order.placed", {}); return sent]]
+    assert.matches("ctx:emit is not supported yet; call the other side by ctx:http",
+      host:send("hi").error.message, 1, true)
   end)
 end)
 
