@@ -86,7 +86,7 @@ static void test_links_in_circles(void **state) {
   make_dir("d");
   make_dir("d/e");
   for (int i = 0; i < 8; i++) {
-    char name[16];
+    char name[32];
     (void)snprintf(name, sizeof(name), "d/e/up%d", i);
     assert_int_equal(symlink("../..", at(name)), 0);
   }
