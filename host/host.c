@@ -27,6 +27,25 @@ static tm_log_level log_level(const char *name) {
   return TM_LOG_INFO;
 }
 
+static void add_fallback(tm_buf *b, const tm_config *c, const char *name, const char *path) {
+  const char *said = tm__config_text(c, path);
+  if (said[0] != '\0') tm__json_member_text(b, name, said);
+}
+
+#define FALLBACK "orchestrator.error_config.fallback_responses."
+
+/* What a conversation does with a step whose attempts are used up. */
+static void add_recovery(tm_buf *b, const tm_config *c) {
+  tm__json_member_bool(b, "auto_recovery",
+                       tm__config_bool(c, "orchestrator.error_config.auto_recovery"));
+  tm__json_key(b, "fallback_responses");
+  tm__buf_byte(b, '{');
+  add_fallback(b, c, "agent_timeout", FALLBACK "agent_timeout");
+  add_fallback(b, c, "agent_error", FALLBACK "agent_error");
+  add_fallback(b, c, "network_error", FALLBACK "network_error");
+  tm__buf_byte(b, '}');
+}
+
 /* The part of the configuration that the Lua runtime works with. */
 static char *script_config(const tm_config *c, const tm_keyring *keys) {
   tm_buf b = {0};
@@ -37,6 +56,7 @@ static char *script_config(const tm_config *c, const tm_keyring *keys) {
                       tm__config_int(c, "orchestrator.error_config.max_retries"));
   tm__json_member_int(&b, "retry_delay_ms",
                       tm__config_ms(c, "orchestrator.error_config.retry_delay"));
+  add_recovery(&b, c);
   tm__json_member_int(&b, "step_timeout_ms",
                       tm__config_ms(c, "orchestrator.performance_config.step_timeout"));
   tm__json_member_bool(&b, "auto_checkpoint",

@@ -126,7 +126,9 @@ function tm.ConversationFlow(flow) end
 ---@field max_rollback_steps? integer how many answered prompts back at most; needs enable_rollback
 ---@field allow_step_skipping? boolean the user may skip a question that needs no answer
 ---@field allow_early_termination? boolean the user may cancel the conversation
----@field resume_on_failure? false
+--- a conversation whose step has failed for good is `paused`, with the error; who resumes it runs
+--- that step again, its attempts anew. Otherwise it ends as `failed`. That of the first flow counts
+---@field resume_on_failure? boolean
 ---@field compress_state? boolean the conversation's rows are compressed
 --- the conversation's rows are sealed: state, transcript, journal and calls; needs a key. Nothing
 --- takes back what the orchestrator or agent_config.yaml asks for
@@ -136,7 +138,7 @@ function tm.ConversationFlow(flow) end
 
 ---@class tm.Orchestrator
 ---@field session_config? tm.SessionConfig
----@field error_config? { max_retries: integer?, retry_delay: tm.Duration?, auto_recovery: false? }
+---@field error_config? tm.ErrorConfig
 ---@field performance_config? tm.PerformanceConfig
 ---@field persistence_config? tm.PersistenceConfig
 ---@field tenant_isolation? false
@@ -150,6 +152,21 @@ function tm.ConversationFlow(flow) end
 ---@field session_prefix? string before generated session ids; at most 64 bytes
 ---@field quota_limits? { max_sessions_per_tenant: integer? }
 ---@field concurrency? "queue"
+
+--- For steps whose attempts are used up, unless an on_error leads on.
+---@class tm.ErrorConfig
+---@field max_retries? integer of flows that say none
+---@field retry_delay? tm.Duration
+--- the conversation waits at the step, and the user's next message, which is then its input, runs
+--- it again. Not after an error that ends any attempt, as a loop without end
+---@field auto_recovery? boolean
+---@field fallback_responses? tm.FallbackResponses
+
+--- What the user is told, as it stands here; the record of the step keeps the real error.
+---@class tm.FallbackResponses
+---@field agent_timeout? string the agent took longer than its timeout
+---@field agent_error? string the agent failed otherwise
+---@field network_error? string of any step: what it called could not be reached
 
 ---@class tm.PerformanceConfig
 ---@field step_timeout? tm.Duration wall clock of one attempt of a step

@@ -110,6 +110,7 @@ end
 function M.commit(run, status, step_id, wake_at)
   local runtime = run.runtime
   runtime.started, runtime.turn, runtime.hops, runtime.once = nil, nil, nil, nil
+  runtime.input = nil
   return make(run, status, step_id, wake_at, present_state(run))
 end
 

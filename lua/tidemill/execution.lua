@@ -9,6 +9,7 @@ local fault = require "tidemill.fault"
 local frames = require "tidemill.frames"
 local journal = require "host.journal"
 local log = require "host.log"
+local recovery = require "tidemill.recovery"
 local transition = require "tidemill.transition"
 
 local M = {}
@@ -44,19 +45,24 @@ local function is_checkpoint(run, now)
   return true
 end
 
+local function error_of(failure, step)
+  return { code = failure.code, message = failure.message, step_id = step.step_id }
+end
+
 ---Ends the turn: the conversation waits at the step until somebody comes or a deadline passes;
 ---while it is paused none does. Of the rows of one wait, a rollback goes to the first.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@param status string
 ---@param prompt table? what the user is asked
-function M.wait(run, step, status, prompt)
+---@param failure tidemill.Fault? for which it waits
+function M.wait(run, step, status, prompt, failure)
   local wait = run.runtime.wait
   wait.shown = (wait.shown or 0) + 1
   local wake_at = status ~= "paused" and deadlines.earliest(run) or 0
   local made = draft.commit(run, status, step.step_id, wake_at)
   made.checkpoint = is_checkpoint(run, clock.now())
-  made.prompt = prompt
+  made.prompt, made.error = prompt, failure and error_of(failure, step)
   write(run, journal.commit, made)
 end
 
@@ -64,22 +70,25 @@ end
 ---@param run tidemill.Run
 ---@param status string
 ---@param failure tidemill.Fault?
----@param step tidemill.Step? that failed
+---@param step tidemill.Step? that failed, where something did
 function M.finish(run, status, failure, step)
   run.runtime.wait, run.runtime.deadlines = nil, nil
   local made = draft.commit(run, status, "", 0)
-  if failure then
-    made.error = { code = failure.code, message = failure.message, step_id = step.step_id }
-  end
+  made.error = failure and error_of(failure, step)
   write(run, journal.commit, made)
 end
 
 ---- failures ----
 
+--- Since the step began, or was let run again after all of them had been used up.
+local function attempts(run)
+  return run.attempt - (run.runtime.tried or 0)
+end
+
 --- Exponential, at most five minutes, with a jitter that is the same wherever it is computed.
 local function backoff_ms(run, step)
   local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.seq, 8), 16) / (1 << 32)
-  local ms = step.retry_delay_ms * 2.0 ^ math.min(run.attempt - 1, 30)
+  local ms = step.retry_delay_ms * 2.0 ^ math.min(attempts(run) - 1, 30)
   return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
 end
 
@@ -124,6 +133,15 @@ local function fail_flow(run, step, failure)
   return M.finish(run, "failed", failure, step)
 end
 
+--- No attempt is left, and no on_error leads on.
+local function give_up(run, step, failure)
+  local status = recovery.begin(run, step, failure)
+  if status == "paused" then return M.wait(run, step, status, nil, failure) end
+  if status then return M.wait(run, step, status, recovery.prompt(run, step)) end
+  if not run.runtime.frames then return M.finish(run, "failed", failure, step) end
+  return fail_flow(run, step, failure)
+end
+
 ---Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
 ---the callers make it a fault.
 ---@param run tidemill.Run
@@ -137,13 +155,13 @@ function M.fail(run, step, failure, answered)
   report(run, step, failure)
   draft.step(run, step, { input = answered, error = { code = failure.code,
     message = failure.message, source = place_of(step), traceback = failure.traceback } })
-  if failure.retryable ~= false and run.attempt <= step.max_retries then
+  if failure.retryable ~= false and attempts(run) <= step.max_retries then
     return suspend(run, step)
   end
   run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
+  run.runtime.tried = nil
   if step.on_error and not failure.fatal then return step.on_error end
-  if not run.runtime.frames then return M.finish(run, "failed", failure, step) end
-  return fail_flow(run, step, failure)
+  return give_up(run, step, failure)
 end
 
 ---- begin and completion ----
@@ -183,7 +201,7 @@ function M.complete(run, step, pass, answered)
   if reply then output = nil end -- a row does not hold the text twice
   if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
   draft.step(run, step, { input = answered, output = output, reply = reply })
-  run.runtime.wait, run.runtime.attempt = nil, nil
+  run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.current = nil
 end
 

@@ -63,7 +63,7 @@ M.settings = {
   checkpoint_interval = of "duration", lazy_load_agents = only(false),
   enable_rollback = of "boolean", max_rollback_steps = of("integer", { min = 1, max = 100 }),
   allow_step_skipping = of "boolean", allow_early_termination = of "boolean",
-  resume_on_failure = only(false),
+  resume_on_failure = of "boolean",
   compress_state = of "boolean", encrypt_sensitive_data = of "boolean",
   parallel_validation = only(true), cache_agent_responses = only(false),
 }
@@ -162,7 +162,10 @@ M.quota_limits = {
 }
 M.error_config = {
   max_retries = of("integer", { min = 0, max = 100 }), retry_delay = of "duration",
-  auto_recovery = only(false), fallback_responses = LATER,
+  auto_recovery = of "boolean", fallback_responses = of "table",
+}
+M.fallback_responses = {
+  agent_timeout = of "string", agent_error = of "string", network_error = of "string",
 }
 M.performance_config = {
   step_timeout = of "duration", parallel_execution = only(false), resource_monitoring = only(false),

@@ -16,6 +16,9 @@ local M = {}
 ---@field compress boolean
 ---@field seal boolean if any of those that may ask for it does
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
+---@field resume_on_failure boolean
+---@field auto_recovery boolean
+---@field fallback_responses table<string, string> by the names of tm.FallbackResponses
 ---@field checkpoints integer? how many are listed; nil: as agent_config.yaml says
 
 local ROLLBACK_MOST = 100
@@ -63,6 +66,12 @@ function M.check_orchestrator(orchestrator, report)
       ok = schema.check(fields[name], section, "orchestrator." .. name, report) and ok
     end
   end
+  local fallback = type(orchestrator.error_config) == "table"
+    and orchestrator.error_config.fallback_responses
+  if type(fallback) == "table" then
+    ok = schema.check(fields.fallback_responses, fallback,
+      "orchestrator.error_config.fallback_responses", report) and ok
+  end
   local session = orchestrator.session_config
   return check_sessions(type(session) == "table" and session or {}, report) and ok
 end
@@ -85,6 +94,14 @@ function M.sessions(orchestrator)
   return next(rules) and rules or nil
 end
 
+local function fallbacks(given, configured)
+  local said = {}
+  for name in pairs(fields.fallback_responses) do
+    said[name] = first((given or {})[name], (configured or {})[name])
+  end
+  return said
+end
+
 ---The settings of a flow. All tables have been checked.
 ---@param own table the flow's `settings`
 ---@param orchestrator table
@@ -101,6 +118,9 @@ function M.resolve(own, orchestrator, config)
     max_retries = first(own.max_retries, errors.max_retries, config.max_retries, 0),
     retry_delay_ms = first(duration(own.retry_delay), duration(errors.retry_delay),
       config.retry_delay_ms, 1000),
+    resume_on_failure = own.resume_on_failure or false,
+    auto_recovery = first(errors.auto_recovery, config.auto_recovery, false),
+    fallback_responses = fallbacks(errors.fallback_responses, config.fallback_responses),
     step_timeout_ms = first(duration(performance.step_timeout), config.step_timeout_ms, 0),
     auto_checkpoint = first(own.auto_checkpoint, persistence.auto_checkpoint,
       config.auto_checkpoint, true),

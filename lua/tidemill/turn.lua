@@ -8,6 +8,7 @@ local command = require "tidemill.command"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
+local failed = require "tidemill.wait.failed"
 local fault = require "tidemill.fault"
 local frames = require "tidemill.frames"
 local json = require "host.json"
@@ -28,7 +29,7 @@ local STEPS_PER_TURN = 1000
 ---@field approval? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field event? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field wake? fun(run: tidemill.Run, step: tidemill.Step): string?
----@field again? fun(run: tidemill.Run, step: tidemill.Step) goes on waiting
+---@field again? fun(run: tidemill.Run, step: tidemill.Step): string? goes on waiting
 
 ---@type table<string, tidemill.Wait>
 local WAITS = {
@@ -120,6 +121,7 @@ local function new_run(id, turn)
     run.state = json.restore(flow.variables_text)
   end
   if run.is_start then run.input = run.input and present(run.input.message) end
+  if turn.kind == "resume" and runtime.input ~= nil then run.input = present(runtime.input) end
   frames.restore(run)
   check_sealed(run.root, turn)
   check_sealed(run.flow, turn)
@@ -212,10 +214,10 @@ local WAITS_FOR = {
 
 --- The step at which the conversation waits, and what it does with a turn of that kind.
 local function waiting_step(run, kind)
-  local turn = run.turn
+  local turn, waits = run.turn, run.runtime.wait
   local step = run.flow.steps[turn.step]
-  local wait = step and WAITS[step.step_type]
-  if wait and wait.statuses[turn.status] and wait[kind] then return step, wait[kind] end
+  local wait = step and (waits and waits.failed and failed or WAITS[step.step_type])
+  if wait and wait.statuses[turn.status] and wait[kind] then return step, wait[kind], wait end
   error(fault.new("conversation.not_waiting", ("the conversation is %s%s; read what it does, or "
     .. "start another"):format(tostring(turn.status),
     WAITS_FOR[turn.status] and " and waits " .. WAITS_FOR[turn.status] or ""),
@@ -231,8 +233,8 @@ end
 
 --- Whatever it waits for; not while it is paused.
 function kinds.command(run)
-  local step = waiting_step(run, "again")
-  return go(run, command.run(run, step, WAITS[step.step_type], run.input.command))
+  local step, _, wait = waiting_step(run, "again")
+  return go(run, command.run(run, step, wait, run.input.command))
 end
 
 --- An operator holds it: nothing but `unpause` moves it, and its deadlines stand still.
@@ -251,7 +253,7 @@ function kinds.unpause(run)
   deadlines.shift(run.runtime, clock.now() - paused.since)
   run.runtime.paused, turn.status = nil, paused.status
   local step, again = waiting_step(run, "again")
-  return again(run, step)
+  return go(run, again(run, step))
 end
 
 function kinds.resume(run)

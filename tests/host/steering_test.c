@@ -28,13 +28,33 @@ static void write_file(const char *name, const char *text) {
   assert_int_equal(fclose(f), 0);
 }
 
+/* A system whose only step always fails. */
+#define FRAGILE(name, more)                                                                        \
+  "local tm = require 'tidemill'\n"                                                                \
+  "return tm.system { name = '" name "', " more "\n"                                               \
+  "  agents = { bot = { respond = function() error('odd') end } },\n"                              \
+  "  flows = { tm.ConversationFlow { flow_id = 'ask', start_step = 'say',\n"                       \
+  "    settings = { resume_on_failure = true },\n"                                                 \
+  "    steps = { tm.ConversationStep { step_id = 'say', step_type = 'agent_response',\n"           \
+  "      agent = 'bot', next_steps = { 'end' } } } } } }\n"
+
+static bool make_folder(const char *name) {
+  char path[128];
+  (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+  return mkdir(path, 0700) == 0;
+}
+
 static int open_host(void **state) {
   char path[128], scripts[128], store[192];
   (void)state;
   if (mkdtemp(dir) == NULL) return -1;
-  (void)snprintf(path, sizeof(path), "%s/desk", dir);
-  if (mkdir(path, 0700) != 0) return -1;
-  write_file("config.yaml", "log:\n  level: error\n");
+  if (!make_folder("desk") || !make_folder("fragile") || !make_folder("held")) return -1;
+  write_file("config.yaml", "log:\n  level: error\n"
+                            "orchestrator:\n  error_config:\n    auto_recovery: true\n"
+                            "    fallback_responses:\n      agent_error: Odd.\n");
+  write_file("fragile/init.lua", FRAGILE("fragile", ""));
+  write_file("held/init.lua", FRAGILE("held", "orchestrator = { error_config = {\n"
+                                              "  auto_recovery = false } },"));
   write_file("desk/init.lua",
              "local tm = require 'tidemill'\n"
              "return tm.system { name = 'desk', agents = {}, flows = { tm.ConversationFlow {\n"
@@ -65,15 +85,20 @@ static int close_host(void **state) {
 
 /* ---- asking ---- */
 
-static void begin(char id[40]) {
+static ask *begin_in(const char *system, char id[40]) {
   ask *a = ask_new(&all);
   tm_begin b = TM_BEGIN_INIT;
-  b.system = "desk";
+  b.system = system;
   b.flow_id = "ask";
   tm_conversation_begin(host, &b, ask_reply, a);
   (void)ask_wait(a);
   assert_int_equal(a->status, TM_OK);
   (void)snprintf(id, 40, "%.36s", strstr(a->json, "\"conversation_id\":\"") + 19);
+  return a;
+}
+
+static void begin(char id[40]) {
+  (void)begin_in("desk", id);
 }
 
 static ask *command(const tm_command *c) {
@@ -234,6 +259,41 @@ static void test_cancel(void **state) {
       assert_refused(steer(i, NULL, id), TM_ECONFLICT, "conversation.finished", "cancelled");
 }
 
+/* ---- failed steps ---- */
+
+#define assert_says(a, part)                                                                       \
+  do {                                                                                             \
+    if (strstr((a)->json, part) == NULL) fail_msg("no %s in %s", part, (a)->json);                 \
+  } while (0)
+
+static void test_failed_step_waits_for_its_user(void **state) {
+  (void)state;
+  char id[40];
+  const ask *a = begin_in("fragile", id);
+  assert_says(a, "\"status\":\"waiting_input\"");
+  assert_says(a, "\"text\":\"Odd.\",\"provider\":\"fallback\"");
+  ask *again = ask_new(&all);
+  tm_message_send(host, NULL, id, "\"again\"", NULL, ask_reply, again);
+  assert_says(ask_wait(again), "\"current_step\":\"say\",\"replies\":[{\"seq\":4");
+}
+
+static void test_failed_step_waits_for_an_operator(void **state) {
+  (void)state;
+  char id[40];
+  const ask *a = begin_in("held", id);
+  for (int i = 0; i < 2; i++) {
+    assert_says(a, "\"status\":\"paused\"");
+    assert_says(a, "\"current_step\":\"say\"");
+    assert_says(a, "\"code\":\"script.error\"");
+    a = bare(tm_conversation_resume, NULL, id);
+  }
+  ask *read = ask_new(&all);
+  tm_conversation_read(host, NULL, id, TM_READ_CONVERSATION, NULL, 0, ask_reply, read);
+  a = ask_wait(read);
+  assert_says(a, "\"status\":\"paused\"");
+  assert_says(a, "odd\",\"step_id\":\"say\"");
+}
+
 static void test_host_that_does_not_run(void **state) {
   (void)state;
   tm_error err;
@@ -251,9 +311,14 @@ static void test_host_that_does_not_run(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_wrong_commands), cmocka_unit_test(test_wrong_approvals),
-      cmocka_unit_test(test_wrong_events),   cmocka_unit_test(test_unknown),
-      cmocka_unit_test(test_cancel),         cmocka_unit_test(test_host_that_does_not_run),
+      cmocka_unit_test(test_wrong_commands),
+      cmocka_unit_test(test_wrong_approvals),
+      cmocka_unit_test(test_wrong_events),
+      cmocka_unit_test(test_unknown),
+      cmocka_unit_test(test_cancel),
+      cmocka_unit_test(test_failed_step_waits_for_its_user),
+      cmocka_unit_test(test_failed_step_waits_for_an_operator),
+      cmocka_unit_test(test_host_that_does_not_run),
   };
   int failed = cmocka_run_group_tests(tests, open_host, close_host);
 

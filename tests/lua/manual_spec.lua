@@ -50,6 +50,8 @@ describe("the manual", function()
       ["tm.Interrupt"] = fields.interrupt,
       ["tm.NoMatchRung"] = fields.no_match_rung,
       ["tm.NoInputRung"] = fields.no_input_rung,
+      ["tm.ErrorConfig"] = fields.error_config,
+      ["tm.FallbackResponses"] = fields.fallback_responses,
       ["tm.PerformanceConfig"] = fields.performance_config,
       ["tm.PersistenceConfig"] = fields.persistence_config,
     } do

@@ -142,8 +142,7 @@ describe("what is not supported yet", function()
       "join = 'all'", "concurrency = 2", "merge = error" } do
       assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
     end
-    for _, setting in ipairs { "resume_on_failure = true",
-      "parallel_validation = false",
+    for _, setting in ipairs { "parallel_validation = false",
       "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
@@ -172,14 +171,19 @@ describe("what is not supported yet", function()
       performance_config = { step_timeout = 9, parallel_execution = false }]])
     for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
       "session_config = { quota_limits = { max_tokens = 5 } }",
-      'session_config = { concurrency = "merge" }', "error_config = { fallback_responses = {} }",
-      "error_config = { auto_recovery = true }", 'persistence_config = { backend = "sqlite" }',
+      'session_config = { concurrency = "merge" }', 'persistence_config = { backend = "sqlite" }',
       "performance_config = { max_workflow_duration = 5 }", "quota_limits = {}",
       "performance_config = { parallel_execution = true }", "tenant_isolation = true" } do
       assert.matches("not supported yet", orchestrated(field), 1, true, field)
     end
     assert.matches("error_config: unknown field 'max_retry'; did you mean 'max_retries'",
       orchestrated "error_config = { max_retry = 1 }", 1, true)
+    assert.matches("fallback_responses: unknown field 'agent_errors'; did you mean 'agent_error'?",
+      orchestrated 'error_config = { fallback_responses = { agent_errors = "x" } }', 1, true)
+    assert.matches("error_config.fallback_responses: 'agent_error' must be a text, not 5",
+      orchestrated "error_config = { fallback_responses = { agent_error = 5 } }", 1, true)
+    assert.matches("'resume_on_failure' must be true or false", step_findings("",
+      'start_step = "last", settings = { resume_on_failure = 1 },'), 1, true)
   end)
 
   it("does not concern sessions, whose rules are described for the host", function()

@@ -8,6 +8,8 @@ local config = {}
 ---@field max_retries integer?
 ---@field retry_delay_ms integer?
 ---@field step_timeout_ms integer?
+---@field auto_recovery boolean?
+---@field fallback_responses table<string, string>?
 ---@field auto_checkpoint boolean?
 ---@field checkpoint_interval_ms integer?
 ---@field compress boolean?

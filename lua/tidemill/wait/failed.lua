@@ -1,0 +1,53 @@
+--- Waiting at a step that has failed, whatever its type: its user's next message, or the operator
+--- who resumes the conversation, lets it run again.
+local deadlines = require "tidemill.deadlines"
+local draft = require "tidemill.draft"
+local execution = require "tidemill.execution"
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local recovery = require "tidemill.recovery"
+local template = require "tidemill.template"
+
+local M = { statuses = { waiting_input = true, failed = true } }
+
+local function expire(run, step)
+  return execution.finish(run, "expired", fault.new("interaction.timeout",
+    ("nobody answered after the step '%s' had failed; start anew, or raise interaction_timeout")
+      :format(step.step_id)), step)
+end
+
+local function said_by_user(value)
+  return type(value) == "table" and json.encode(value) or template.display(value)
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.message(run, step)
+  if deadlines.due(run) == "silence" then return expire(run, step) end
+  draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
+  return recovery.again(run, step)
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.wake(run, step)
+  if deadlines.due(run) == "silence" then return expire(run, step) end
+  return M.again(run, step)
+end
+
+---Goes on waiting for the user; an operator has come to run the step again.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.again(run, step)
+  local runtime = run.runtime
+  if run.turn.status ~= "failed" then
+    return execution.wait(run, step, "waiting_input", recovery.prompt(run, step))
+  end
+  runtime.input = runtime.wait.input
+  run.input = runtime.input
+  return recovery.again(run, step)
+end
+
+return M
