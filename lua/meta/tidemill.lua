@@ -170,6 +170,9 @@ function tm.ConversationFlow(flow) end
 
 ---@class tm.PerformanceConfig
 ---@field step_timeout? tm.Duration wall clock of one attempt of a step
+--- from start to end of a conversation, waiting included; then it is `expired`, whatever comes in.
+--- While it is paused, no time passes for it. 0: no limit
+---@field max_workflow_duration? tm.Duration
 ---@field parallel_execution? false
 ---@field resource_monitoring? false
 

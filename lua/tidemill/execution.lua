@@ -115,7 +115,8 @@ end
 
 local function suspend(run, step)
   run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
-  local made = draft.suspend(run, step.step_id, clock.now() + backoff_ms(run, step))
+  local at, last = clock.now() + backoff_ms(run, step), deadlines.at(run.runtime, "workflow")
+  local made = draft.suspend(run, step.step_id, math.min(at, last or at))
   write(run, journal.suspend, made)
 end
 

@@ -169,7 +169,7 @@ M.fallback_responses = {
 }
 M.performance_config = {
   step_timeout = of "duration", parallel_execution = only(false), resource_monitoring = only(false),
-  max_workflow_duration = LATER,
+  max_workflow_duration = of "duration",
 }
 M.persistence_config = {
   auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",

@@ -12,6 +12,7 @@ local failed = require "tidemill.wait.failed"
 local fault = require "tidemill.fault"
 local frames = require "tidemill.frames"
 local json = require "host.json"
+local lifetime = require "tidemill.lifetime"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
 local task = require "tidemill.task"
@@ -127,6 +128,7 @@ local function new_run(id, turn)
   check_sealed(run.flow, turn)
   run.session = { id = turn.session_id, user_id = runtime.user_id,
     metadata = runtime.metadata or {} }
+  if turn.kind == "start" then lifetime.begin(run) end
   return run
 end
 
@@ -252,6 +254,7 @@ function kinds.unpause(run)
   end
   deadlines.shift(run.runtime, clock.now() - paused.since)
   run.runtime.paused, turn.status = nil, paused.status
+  if lifetime.is_over(run) then return lifetime.expire(run) end
   local step, again = waiting_step(run, "again")
   return go(run, again(run, step))
 end
@@ -296,6 +299,7 @@ function M.prepare(id, turn)
     run = function()
       local kind = kind_of(turn)
       run = new_run(id, turn)
+      if lifetime.is_over(run) then return lifetime.expire(run) end
       return kind(run)
     end,
     crashed = function(err) execution.fail_turn(id, err) end,

@@ -44,8 +44,24 @@ static bool make_folder(const char *name) {
   return mkdir(path, 0700) == 0;
 }
 
-static int open_host(void **state) {
+/* Two at a time have each their own store. */
+static int start_host(const char *store_name, const char *setting) {
   char path[128], scripts[128], store[192];
+  (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
+  (void)snprintf(scripts, sizeof(scripts), "scripts=%s", dir);
+  (void)snprintf(store, sizeof(store), "workflow_persistence.sqlite.database_path=%s/%s", dir,
+                 store_name);
+  const char *set[] = {scripts, store, "server.workers=1", setting, NULL};
+  tm_options o = TM_OPTIONS_INIT;
+  o.config_file = path;
+  o.set = set;
+  tm_error err;
+  if (tm_host_new(&host, &o, &err) == TM_OK && tm_host_start(host, &err) == TM_OK) return 0;
+  print_error("%s\n", err.message);
+  return -1;
+}
+
+static int open_host(void **state) {
   (void)state;
   if (mkdtemp(dir) == NULL) return -1;
   if (!make_folder("desk") || !make_folder("fragile") || !make_folder("held")) return -1;
@@ -62,17 +78,7 @@ static int open_host(void **state) {
              "    step_id = 'ask', step_type = 'user_input', prompt = 'So?', save_as = 'said',\n"
              "    input_schema = { type = 'text', required = true }, next_steps = { 'ask' }\n"
              "  } } } } }\n");
-  (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
-  (void)snprintf(scripts, sizeof(scripts), "scripts=%s", dir);
-  (void)snprintf(store, sizeof(store), "workflow_persistence.sqlite.database_path=%s/s.db", dir);
-  const char *set[] = {scripts, store, "server.workers=1", NULL};
-  tm_options o = TM_OPTIONS_INIT;
-  o.config_file = path;
-  o.set = set;
-  tm_error err;
-  if (tm_host_new(&host, &o, &err) == TM_OK && tm_host_start(host, &err) == TM_OK) return 0;
-  print_error("%s\n", err.message);
-  return -1;
+  return start_host("s.db", NULL);
 }
 
 static int close_host(void **state) {
@@ -92,7 +98,7 @@ static ask *begin_in(const char *system, char id[40]) {
   b.flow_id = "ask";
   tm_conversation_begin(host, &b, ask_reply, a);
   (void)ask_wait(a);
-  assert_int_equal(a->status, TM_OK);
+  if (a->status != TM_OK) fail_msg("%s: %s", a->code, a->message);
   (void)snprintf(id, 40, "%.36s", strstr(a->json, "\"conversation_id\":\"") + 19);
   return a;
 }
@@ -294,6 +300,29 @@ static void test_failed_step_waits_for_an_operator(void **state) {
   assert_says(a, "odd\",\"step_id\":\"say\"");
 }
 
+/* Its user comes, or its deadline, whichever is first. */
+static void test_conversation_that_lasted_too_long(void **state) {
+  (void)state;
+  tm_host *running = host;
+  char id[40];
+  assert_int_equal(
+      start_host("short.db", "orchestrator.performance_config.max_workflow_duration=1ms"), 0);
+  begin(id);
+  ask *a;
+  do {
+    a = ask_new(&all);
+    tm_message_send(host, NULL, id, "\"more\"", NULL, ask_reply, a);
+    (void)ask_wait(a);
+  } while (a->status == TM_OK && strstr(a->json, "\"status\":\"waiting_input\"") != NULL);
+  if (a->status != TM_OK) assert_refused(a, TM_ECONFLICT, "conversation.finished", "expired");
+  a = ask_new(&all);
+  tm_conversation_read(host, NULL, id, TM_READ_CONVERSATION, NULL, 0, ask_reply, a);
+  assert_says(ask_wait(a), "\"status\":\"expired\"");
+  assert_says(a, "\"code\":\"flow.timeout\"");
+  tm_host_free(host);
+  host = running;
+}
+
 static void test_host_that_does_not_run(void **state) {
   (void)state;
   tm_error err;
@@ -318,6 +347,7 @@ int main(void) {
       cmocka_unit_test(test_cancel),
       cmocka_unit_test(test_failed_step_waits_for_its_user),
       cmocka_unit_test(test_failed_step_waits_for_an_operator),
+      cmocka_unit_test(test_conversation_that_lasted_too_long),
       cmocka_unit_test(test_host_that_does_not_run),
   };
   int failed = cmocka_run_group_tests(tests, open_host, close_host);

@@ -172,7 +172,7 @@ describe("what is not supported yet", function()
     for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
       "session_config = { quota_limits = { max_tokens = 5 } }",
       'session_config = { concurrency = "merge" }', 'persistence_config = { backend = "sqlite" }',
-      "performance_config = { max_workflow_duration = 5 }", "quota_limits = {}",
+      "quota_limits = {}",
       "performance_config = { parallel_execution = true }", "tenant_isolation = true" } do
       assert.matches("not supported yet", orchestrated(field), 1, true, field)
     end
@@ -180,6 +180,8 @@ describe("what is not supported yet", function()
       orchestrated "error_config = { max_retry = 1 }", 1, true)
     assert.matches("fallback_responses: unknown field 'agent_errors'; did you mean 'agent_error'?",
       orchestrated 'error_config = { fallback_responses = { agent_errors = "x" } }', 1, true)
+    assert.matches("performance_config: 'max_workflow_duration' must be a duration",
+      orchestrated "performance_config = { max_workflow_duration = 'soon' }", 1, true)
     assert.matches("error_config.fallback_responses: 'agent_error' must be a text, not 5",
       orchestrated "error_config = { fallback_responses = { agent_error = 5 } }", 1, true)
     assert.matches("'resume_on_failure' must be true or false", step_findings("",

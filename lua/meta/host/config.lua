@@ -8,6 +8,7 @@ local config = {}
 ---@field max_retries integer?
 ---@field retry_delay_ms integer?
 ---@field step_timeout_ms integer?
+---@field max_workflow_duration_ms integer?
 ---@field auto_recovery boolean?
 ---@field fallback_responses table<string, string>?
 ---@field auto_checkpoint boolean?
