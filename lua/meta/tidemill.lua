@@ -133,7 +133,7 @@ function tm.ConversationFlow(flow) end
 --- the conversation's rows are sealed: state, transcript, journal and calls; needs a key. Nothing
 --- takes back what the orchestrator or agent_config.yaml asks for
 ---@field encrypt_sensitive_data? boolean
----@field parallel_validation? true
+---@field parallel_validation? boolean false: of a structured answer only the first error is told
 ---@field cache_agent_responses? false
 
 ---@class tm.Orchestrator
@@ -277,7 +277,15 @@ function tm.ConversationStep(step) end
 --- (user_input) the answer is the conversation's `feedback`
 ---@field satisfaction_check? boolean
 ---@field custom? table plain values, returned untouched with the flow's description
----@field allows_partial_completion? false
+--- (structured user_input) an object fills the fields that are right; the others are asked for
+--- after it. What is filled is still there when the prompt, left by on_no_match or on_no_input,
+--- comes back
+---@field allows_partial_completion? boolean
+---@field satisfaction_survey? boolean (user_input) as satisfaction_check
+--- how long the step should take, its user's time included; longer: the event `slow_step` in the
+--- log. In the description of the flow as `expected_ms`
+---@field expected_duration? tm.Duration
+---@field processing_time? tm.Duration the same as expected_duration
 
 --- A refused answer is asked again with the reason and a hint: validation_hints by rule (required,
 --- type, min_length, max_length, pattern, min, max, option, validate, structured), or as a list, by

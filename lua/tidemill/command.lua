@@ -39,7 +39,7 @@ end
 function commands.restart(run)
   local runtime = run.runtime
   runtime.frames, runtime.flow, runtime.state, runtime.wait = nil, nil, nil, nil
-  runtime.attempt, runtime.summary, runtime.feedback = nil, nil, nil
+  runtime.attempt, runtime.summary, runtime.feedback, runtime.forms = nil, nil, nil, nil
   run.flow, run.state = run.root, json.restore(run.root.variables_text)
   run.state_text, run.snapshot, run.undo = nil, nil, {}
   return run.root.start_step

@@ -320,6 +320,27 @@ local function checked_metadata(given, report)
   return metadata
 end
 
+local function compile_input(step, given, inherited, report)
+  step.input = input.compile(given.input_schema, report)
+  if not step.input then return end
+  local metadata, structured = step.metadata, step.input.fields ~= nil
+  step.input.first_only = not inherited.parallel_validation
+  step.input.by_and_by = metadata.allows_partial_completion
+  if metadata.allows_partial_completion and not structured then
+    report("metadata.allows_partial_completion belongs to an input_schema of the type "
+      .. "'structured'", "fields")
+  end
+end
+
+--- How long it should take; longer is told to the operators.
+local function compile_duration(step, metadata, report)
+  if metadata.expected_duration ~= nil and metadata.processing_time ~= nil then
+    report("'metadata.expected_duration' and 'metadata.processing_time' mean the same; give one",
+      "fields")
+  end
+  step.expected_ms = schema.duration(metadata.expected_duration or metadata.processing_time)
+end
+
 local COMPILERS = { subflow = compile_subflow, approval = compile_approval, wait = compile_wait }
 
 ---Compiles a step; nil when it is unusable. Everything wrong with it is reported.
@@ -345,7 +366,8 @@ function M.compile(given, context, report)
     max_retries = own.max_retries, retry_delay_ms = own.retry_delay_ms,
     timeout_ms = own.timeout_ms,
   }
-  if given.input_schema then step.input = input.compile(given.input_schema, report) end
+  if given.input_schema then compile_input(step, given, context.settings, report) end
+  compile_duration(step, metadata, report)
   if step.step_type == "user_input" and not given.prompt then
     report("a user_input needs a 'prompt': what the user is asked", "fields")
   end

@@ -105,6 +105,15 @@ function M.name_place(step, failure)
     place_of(step))
 end
 
+--- An event for operators; what a step of the type user_input takes is its user's time.
+local function tell_slow(run, step)
+  local took = clock.now() - run.started
+  if not step.expected_ms or took <= step.expected_ms then return end
+  log.write("warning", ("a step was slow: it took %d ms, and %d were expected"):format(took,
+    step.expected_ms), { event = "slow_step", conversation_id = run.conversation_id,
+    step_id = step.step_id, system = run.system.name, took_ms = took })
+end
+
 local function report(run, step, failure)
   log.write("error", "a step failed: " .. failure.message, {
     conversation_id = run.conversation_id, step_id = step.step_id, code = failure.code,
@@ -154,6 +163,7 @@ function M.fail(run, step, failure, answered)
   transition.restore(run)
   if failure.turn then return M.fail_turn(run.id, failure) end
   report(run, step, failure)
+  tell_slow(run, step)
   draft.step(run, step, { input = answered, error = { code = failure.code,
     message = failure.message, source = place_of(step), traceback = failure.traceback } })
   if failure.retryable ~= false and attempts(run) <= step.max_retries then
@@ -200,7 +210,11 @@ function M.complete(run, step, pass, answered)
   local reply = said and draft.message(run, "agent", said.text,
     { step_id = step.step_id, agent = said.agent, provider = said.provider })
   if reply then output = nil end -- a row does not hold the text twice
-  if step.metadata.satisfaction_check then run.runtime.feedback = feedback_of(output) end
+  local metadata = step.metadata
+  if metadata.satisfaction_check or metadata.satisfaction_survey then
+    run.runtime.feedback = feedback_of(output)
+  end
+  tell_slow(run, step)
   draft.step(run, step, { input = answered, output = output, reply = reply })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.current = nil

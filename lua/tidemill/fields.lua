@@ -65,7 +65,7 @@ M.settings = {
   allow_step_skipping = of "boolean", allow_early_termination = of "boolean",
   resume_on_failure = of "boolean",
   compress_state = of "boolean", encrypt_sensitive_data = of "boolean",
-  parallel_validation = only(true), cache_agent_responses = only(false),
+  parallel_validation = of "boolean", cache_agent_responses = only(false),
 }
 
 M.step = {
@@ -103,8 +103,9 @@ M.metadata = {
   potential_loop_back = of "boolean", allows_multiple_iterations = of "boolean",
   solution_type = of "string", satisfaction_check = for_types("boolean", "user_input"),
   custom = of "plain",
-  expected_duration = LATER, processing_time = LATER, allows_partial_completion = only(false),
-  conversation_summary = only(false), satisfaction_survey = only(false),
+  expected_duration = of "duration", processing_time = of "duration",
+  allows_partial_completion = of "boolean", conversation_summary = only(false),
+  satisfaction_survey = for_types("boolean", "user_input"),
 }
 
 --- The fields of conditional_logic that are no outcomes.

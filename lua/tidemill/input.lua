@@ -238,25 +238,47 @@ local function explain(input, refusal, attempt)
   return hint and refusal.reason .. " " .. hint or refusal.reason
 end
 
-local function accept_object(input, raw, partial, context, attempt)
-  local value, reasons = {}, {}
+--- The values of the fields, and why some were refused. What a form that may be filled bit by bit
+--- does not hold yet is not refused; the third result says whether something is missing.
+local function accept_fields(input, raw, partial, context, attempt)
+  local value, reasons, is_missing = {}, {}, false
   for _, field in ipairs(input.fields) do
     local given = raw[field.name]
     if given == nil then given = partial[field.name] end
-    local accepted, refusal = accept_single(field, given, context)
-    if refusal then
-      reasons[#reasons + 1] = ("%s: %s"):format(field.name, explain(field, refusal, attempt))
+    if given == nil and input.by_and_by and field.required then
+      is_missing = true
+    else
+      local accepted, refusal = accept_single(field, given, context)
+      if refusal then
+        reasons[#reasons + 1] = ("%s: %s"):format(field.name, explain(field, refusal, attempt))
+        if input.first_only then return value, reasons end
+      end
+      value[field.name] = accepted
     end
-    value[field.name] = accepted
   end
+  return value, reasons, is_missing
+end
+
+--- The fields that were given, now or before, and accepted.
+local function filled(value, raw, partial)
+  local kept = {}
+  for name, accepted in pairs(value) do
+    if raw[name] ~= nil or partial[name] ~= nil then kept[name] = accepted end
+  end
+  return kept
+end
+
+local function accept_object(input, raw, partial, context, attempt)
+  local value, reasons, is_missing = accept_fields(input, raw, partial, context, attempt)
   for _, key in ipairs(schema.sorted_keys(raw)) do
-    if not input.by_name[key] then
+    if not input.by_name[key] and not (input.first_only and reasons[1]) then
       reasons[#reasons + 1] = ("%s: there is no such field%s."):format(key,
         schema.hint(key, input.by_name))
     end
   end
-  if #reasons > 0 then return nil, table.concat(reasons, " ") end
-  return { value = value }
+  local hint = reasons[1] and table.concat(reasons, " ")
+  if not hint and not is_missing then return { value = value } end
+  return input.by_and_by and { partial = filled(value, raw, partial) } or nil, hint
 end
 
 local function is_empty(value)
@@ -293,10 +315,10 @@ local function accept_field(input, raw, partial, context, attempt)
   if refusal then
     return nil, ("%s: %s"):format(label_of(field), explain(field, refusal, attempt))
   end
-  local filled = { [field.name] = value }
-  for name, earlier in pairs(partial) do filled[name] = earlier end
-  if M.next_field(input, filled) then return { partial = filled } end
-  return { value = filled }
+  local all = { [field.name] = value }
+  for name, earlier in pairs(partial) do all[name] = earlier end
+  if M.next_field(input, all) then return { partial = all } end
+  return { value = all }
 end
 
 ---Applies an answer. `partial` holds the fields that were filled before; `attempt` counts from 1.

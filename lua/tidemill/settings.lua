@@ -17,6 +17,7 @@ local M = {}
 ---@field seal boolean if any of those that may ask for it does
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
 ---@field max_duration_ms integer of the conversation from start to end; 0: any
+---@field parallel_validation boolean
 ---@field resume_on_failure boolean
 ---@field auto_recovery boolean
 ---@field fallback_responses table<string, string> by the names of tm.FallbackResponses
@@ -121,6 +122,7 @@ function M.resolve(own, orchestrator, config)
       config.retry_delay_ms, 1000),
     max_duration_ms = first(duration(performance.max_workflow_duration),
       config.max_workflow_duration_ms, 0),
+    parallel_validation = first(own.parallel_validation, true),
     resume_on_failure = own.resume_on_failure or false,
     auto_recovery = first(errors.auto_recovery, config.auto_recovery, false),
     fallback_responses = fallbacks(errors.fallback_responses, config.fallback_responses),

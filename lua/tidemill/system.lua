@@ -244,7 +244,8 @@ end
 local function describe_step(step)
   return { step_id = step.step_id, step_type = step.step_type, agent = step.agent,
     next_steps = json.array(step.next_steps), step_category = step.metadata.step_category,
-    solution_type = step.metadata.solution_type, custom = step.metadata.custom }
+    solution_type = step.metadata.solution_type, expected_ms = step.expected_ms,
+    custom = step.metadata.custom }
 end
 
 local function describe_flow(flow)

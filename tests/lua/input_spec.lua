@@ -205,6 +205,34 @@ describe("structured", function()
     assert.matches("answer with an object", hint_of(schema, json.array { 1 }))
   end)
 
+  it("names the first thing that is wrong, when told so", function()
+    local compiled = compile(schema)
+    compiled.first_only = true
+    local function hint(raw) return select(2, input.accept(compiled, raw, nil, 1, error)) end
+    assert.equal("what: An answer is needed here.", hint { when = "never", colour = "red" })
+    assert.equal("when: Please choose one of: 'now', 'later'.",
+      hint { what = "boat", when = "never", colour = "red" })
+    assert.equal("colour: there is no such field.",
+      hint { what = "boat", when = "now", colour = "red" })
+  end)
+
+  it("may be filled bit by bit, when told so", function()
+    local compiled = compile(schema)
+    compiled.by_and_by = true
+    local function take(raw, partial) return input.accept(compiled, raw, partial, 1, error) end
+    assert.same({ partial = { when = "now" } }, take { when = "now" })
+    local accepted, hint = take({ what = "it", budget = "7" }, { when = "now" })
+    assert.same({ partial = { when = "now", budget = 7 } }, accepted)
+    assert.matches("^what: The answer is too short", hint)
+    assert.same({ value = { what = "boat", when = "now", budget = 7 } },
+      take("boat", accepted.partial))
+    assert.same({ value = { what = "boat", when = "now", budget = json.null } },
+      take({ what = "boat" }, { when = "now" }))
+    accepted, hint = take { what = json.null, when = "now" }
+    assert.same({ { partial = { when = "now" } }, "what: An answer is needed here." },
+      { accepted, hint })
+  end)
+
   it("takes plain answers field by field", function()
     local accepted = accept(schema, "boat")
     assert.same({ partial = { what = "boat" } }, accepted)

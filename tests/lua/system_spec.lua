@@ -118,15 +118,24 @@ describe("an unknown field", function()
   end)
 end)
 
+describe("metadata", function()
+  it("belongs to the steps that it says something about", function()
+    one("metadata.allows_partial_completion belongs to an input_schema of the type 'structured'",
+      ask "metadata = { allows_partial_completion = true }")
+    one("'satisfaction_survey' does not belong to 'action', only to user_input",
+      action "metadata = { satisfaction_survey = true }")
+    one("'metadata.expected_duration' and 'metadata.processing_time' mean the same; give one",
+      ask "metadata = { expected_duration = 1, processing_time = 1 }")
+    one("'expected_duration' must be a duration", ask "metadata = { expected_duration = -1 }")
+  end)
+end)
+
 describe("what is not supported yet", function()
   it("is refused, field by field", function()
     for _, field in ipairs { 'extract = {}', 'review = clerk', 'undo = error',
       'irreversible = true',
       'sensitive = true', 'tools = {}', 'query = {}', 'branches = {}',
-      'metadata = { processing_time = 60 }',
-      'metadata = { expected_duration = 30 }', 'metadata = { conversation_summary = true }',
-      'metadata = { satisfaction_survey = true }',
-      'metadata = { allows_partial_completion = true }' } do
+      'metadata = { conversation_summary = true }' } do
       local text = step_findings(ask(field))
       assert.matches("not supported yet", text, 1, true, field)
       assert.matches("[unsupported]", text, 1, true, field)
@@ -142,8 +151,7 @@ describe("what is not supported yet", function()
       "join = 'all'", "concurrency = 2", "merge = error" } do
       assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
     end
-    for _, setting in ipairs { "parallel_validation = false",
-      "cache_agent_responses = true", "lazy_load_agents = true" } do
+    for _, setting in ipairs { "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
     for _, kind in ipairs { "database_query", "parallel" } do

@@ -7,6 +7,7 @@ local digression = require "tidemill.digression"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
+local forms = require "tidemill.forms"
 local frames = require "tidemill.frames"
 local input = require "tidemill.input"
 local json = require "host.json"
@@ -70,7 +71,8 @@ end
 ---@return string? next_step
 function M.enter(run, step)
   local runtime = run.runtime
-  runtime.wait = runtime.wait or { attempt = 1, asked = run.started }
+  runtime.wait = runtime.wait or { attempt = 1, asked = run.started,
+    partial = forms.take(run, step) }
   local ok, asked, public = xpcall(begin_prompt, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(asked)) end
   ask(run, step, asked, public)
@@ -87,8 +89,9 @@ local function enter(run, step)
   execution.enter(run, step, wait.asked, wait.attempt)
 end
 
---- Leaves the prompt without an answer.
+--- Leaves the prompt without an answer; a form that may be left is kept as far as it is filled.
 local function give_up(run, step, failure, answered)
+  forms.keep(run, step)
   draft.step(run, step, { input = answered,
     error = { code = failure.code, message = failure.message } })
   run.runtime.wait, run.runtime.attempt = nil, nil
