@@ -139,8 +139,12 @@ $(BUILD)/tests/small_redo.o: persistence/store_file_redo.c $(BUILD)/flags
 $(BUILD)/tests/small_drain.o: persistence/store_file_drain.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DTM_FILE_SYNC_MANY=16 -c $< -o $@
+$(BUILD)/tests/small_index.o: persistence/store_file_index.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DTM_FILE_INDEX_PAGES=48 -c $< -o $@
 $(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o \
-  $(BUILD)/tests/small_redo.o $(BUILD)/tests/small_drain.o $(BUILD)/libtidemill.a
+  $(BUILD)/tests/small_redo.o $(BUILD)/tests/small_drain.o $(BUILD)/tests/small_index.o \
+  $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a

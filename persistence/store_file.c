@@ -102,9 +102,10 @@ static tm_status open_store(tm_store *s, tm_error *err) {
 static void leave(tm_store *s) {
   tm_file_redo redo;
   if (s->keeper->index.db == NULL || !tm__file_lock_alone(s)) return;
-  if (tm__file_meta_read(s->keeper, &redo, NULL) != TM_OK || redo.file < 0) return;
-  if (tm__file_drain(s->keeper, 1 - redo.file, true, NULL) == TM_OK)
-    (void)tm__file_drain(s->keeper, redo.file, true, NULL);
+  if (tm__file_meta_read(s->keeper, &redo, NULL) != TM_OK) return;
+  if (redo.file < 0 || (tm__file_drain(s->keeper, 1 - redo.file, true, NULL) == TM_OK &&
+                        tm__file_drain(s->keeper, redo.file, true, NULL) == TM_OK))
+    tm__file_index_leave(s->keeper);
 }
 
 static void release(tm_store *s) {

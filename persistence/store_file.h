@@ -78,6 +78,7 @@ typedef struct tm_file_redo {
   int64_t seq;   /* of the newest group that logs and index have */
   int64_t end;   /* where that one ends */
   int64_t upto;  /* groups up to this one are durable elsewhere: a file with them is free */
+  int64_t syncs; /* odd: somebody syncs logs or index; if nobody does, he failed or died */
 } tm_file_redo;
 
 #define TM_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
@@ -102,6 +103,7 @@ struct tm_store_conn {
   tm_buf group;      /* what the redo log will get */
   tm_buf old;        /* what takes it back from the small files */
   size_t ops;
+  bool copying;       /* the index's log into its file */
   tm_buf frame, text; /* scratch */
 };
 
@@ -126,7 +128,6 @@ struct tm_store {
   pthread_t drainer;
   bool made, started, wanted, closing;
   bool doubt[2]; /* the drainer's: a redo log is free, but that may not be durable */
-  bool again;    /* the drainer's: a sync failed, what it was for is to be written again */
 };
 
 /* ---- error ---- */
@@ -160,6 +161,9 @@ tm_status tm__file_in_place(const tm_store *s, tm_error *err);
 bool tm__file_write_all(int fd, tm_slice bytes, int64_t at); /* false: errno */
 /* What can be read, up to `size`; -1: errno. */
 int64_t tm__file_read_all(int fd, void *out, size_t size, int64_t at);
+/* Every byte over itself, then one sync: who wrote it may have died before it was durable, or
+ * because it could not be. false: errno */
+bool tm__file_write_again(int fd);
 
 /* ---- state ---- */
 void tm__file_state_encode(tm_buf *b, const tm_file_state *state);
@@ -238,6 +242,10 @@ tm_status tm__file_index_create(tm_store *s, tm_error *err); /* empty, instead o
 tm_status tm__file_index_complete(tm_store_conn *c, tm_error *err); /* from now on it is used */
 tm_status tm__file_index_open(tm_store_conn *c, tm_error *err);
 void tm__file_index_close(tm_store_conn *c);
+/* The last handle that closes may copy the index's log into its file: no sync has failed. */
+void tm__file_index_leave(tm_store_conn *c);
+/* Makes durable what is in the index's log, while nobody writes. */
+tm_status tm__file_index_settle(const tm_store *s, tm_error *err);
 /* The index is not to be trusted: the next open makes it anew. */
 void tm__file_index_doubt(const tm_store *s);
 tm_status tm__file_mend(tm_store_conn *c, tm_error *err); /* a handle that may be used */

@@ -1,11 +1,13 @@
 /* store_file_drain.c - makes durable in the logs themselves what a redo log holds, so that it is
  * free again: in a thread of its own while commits go on into the other one, and at the end. Each
  * log is synced once, however many commits it got. After a sync that failed the system takes what
- * it could not write for clean: everything is then written again first. */
+ * it could not write for clean: everything is then written again first, and whoever syncs says so
+ * in the index beforehand, so that every process knows of it, whatever becomes of him. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,12 +75,11 @@ static tm_status for_each_op(tm_store_conn *c, int file, int64_t first, gathered
   return status;
 }
 
-/* Both, older first, while nobody else writes. */
+/* Both, older first. */
 static tm_status write_all_again(tm_store_conn *c, tm_error *err) {
   gathered g = {0};
   bool io = false;
-  tm_status status = tm__file_begin(c, err);
-  if (status != TM_OK) return status;
+  tm_status status = TM_OK;
   int64_t first[2] = {tm__file_redo_first(c->store, 0, &io), 0};
   if (!io) first[1] = tm__file_redo_first(c->store, 1, &io);
   int older = first[1] != 0 && (first[0] == 0 || first[1] < first[0]) ? 1 : 0;
@@ -87,6 +88,18 @@ static tm_status write_all_again(tm_store_conn *c, tm_error *err) {
     int file = i == 0 ? older : 1 - older;
     if (first[file] != 0) status = for_each_op(c, file, first[file], &g, write_again, err);
   }
+  return status == TM_OK ? tm__file_index_settle(c->store, err) : status;
+}
+
+/* Says in the index that syncs begin. That it says so already is left of one that failed, maybe in
+ * another process: everything is then written again, while nobody else writes. */
+static tm_status begin_syncs(tm_store_conn *c, tm_error *err) {
+  tm_status status = tm__file_begin(c, err);
+  if (status != TM_OK) return status;
+  int64_t syncs = c->redo.syncs, failed = syncs % 2;
+  if (failed != 0) status = write_all_again(c, err);
+  if (status == TM_OK) status = tm__file_do(c, TM_FSQL_SYNCS, err, "ii", syncs, syncs + 1 + failed);
+  if (status == TM_OK) status = tm__file_do(c, TM_FSQL_COMMIT, err, "");
   c->ops = 0;
   return tm__file_finish(c, status, err);
 }
@@ -125,7 +138,8 @@ static tm_status sync_all(const tm_store *s, const gathered *g, tm_error *err) {
   return status;
 }
 
-/* The index has it all, and survives a power cut: with this one commit, since it writes one log.
+/* The index has it all, and survives a power cut: with this one commit, since it writes one log. It
+ * also says that the syncs went well.
  * *others: the file is still needed. One that has become the one that is written meanwhile is not
  * taken from its writers, who may have no other, unless nobody writes. */
 static tm_status sync_index(tm_store_conn *c, int file, bool alone, const gathered *g, bool *others,
@@ -164,32 +178,35 @@ static tm_status set_free(tm_store_conn *c, int file, int64_t first, tm_error *e
   return tm__file_finish(c, status, err);
 }
 
-static tm_status drain(tm_store_conn *c, int file, int64_t first, bool alone, gathered *g,
-                       tm_error *err) {
-  bool others = false;
-  tm_status status = for_each_op(c, file, first, g, gather, err);
-  if (status == TM_OK) {
-    status = sync_all(c->store, g, err);
-    c->store->again = c->store->again || status != TM_OK;
-  }
-  if (status == TM_OK) status = sync_index(c, file, alone, g, &others, err);
-  if (status == TM_OK) status = tm__file_sync_folder(c->store->root, err); /* the index's names */
-  return status == TM_OK && !others ? set_free(c, file, first, err) : status;
-}
-
-tm_status tm__file_drain(tm_store_conn *c, int file, bool alone, tm_error *err) {
+static tm_status drain(tm_store_conn *c, int file, int64_t first, bool alone, tm_error *err) {
   gathered g = {0};
-  bool io = false;
-  int64_t first = tm__file_redo_first(c->store, file, &io);
-  if (io) return tm__disk_fail(err, "read the redo log of", c->store->root);
-  if (first == 0) return c->store->doubt[file] ? set_free(c, file, 0, err) : TM_OK;
-  tm_status status = c->store->again ? write_all_again(c, err) : TM_OK;
-  if (status == TM_OK) {
-    c->store->again = false;
-    status = drain(c, file, first, alone, &g, err);
-  }
+  bool others = false;
+  tm_status status = begin_syncs(c, err);
+  if (status == TM_OK) status = for_each_op(c, file, first, &g, gather, err);
+  if (status == TM_OK) status = sync_all(c->store, &g, err);
+  if (status == TM_OK) status = tm__file_sync_folder(c->store->root, err); /* the index's names */
+  if (status == TM_OK) status = sync_index(c, file, alone, &g, &others, err);
+  if (status == TM_OK && !others) status = set_free(c, file, first, err);
   tm__map_free(&g.files);
   tm__map_free(&g.folders);
+  return status;
+}
+
+/* One process at a time does this; the others need not wait for it. */
+tm_status tm__file_drain(tm_store_conn *c, int file, bool alone, tm_error *err) {
+  tm_store *s = c->store;
+  bool io = false;
+  tm_status status = TM_OK;
+  if (flock(s->redo[0], LOCK_EX | LOCK_NB) != 0)
+    return errno == EWOULDBLOCK ? TM_OK : tm__disk_fail(err, "lock the redo log of", s->root);
+  int64_t first = tm__file_redo_first(s, file, &io);
+  if (io)
+    status = tm__disk_fail(err, "read the redo log of", s->root);
+  else if (first != 0)
+    status = drain(c, file, first, alone, err);
+  else if (s->doubt[file])
+    status = set_free(c, file, 0, err);
+  (void)flock(s->redo[0], LOCK_UN);
   return status;
 }
 

@@ -14,7 +14,8 @@ tm_status tm__file_meta_read(tm_store_conn *c, tm_file_redo *out, tm_error *err)
                           .first = sqlite3_column_int64(st, 1),
                           .file = sqlite3_column_int(st, 2),
                           .end = sqlite3_column_int64(st, 3),
-                          .upto = sqlite3_column_int64(st, 4)};
+                          .upto = sqlite3_column_int64(st, 4),
+                          .syncs = sqlite3_column_int64(st, 5)};
   else
     status = tm__file_sql_conn_fail(c, SQLITE_CORRUPT, "read where the redo log ends", err);
   sqlite3_reset(st);

@@ -14,8 +14,11 @@
 
 #include "persistence/store_file.h"
 
-#define APPLICATION  0x54694d66 /* "TiMf" */
-#define VERSION      1
+#define APPLICATION 0x54694d66 /* "TiMf" */
+#define VERSION     1
+#ifndef TM_FILE_INDEX_PAGES /* a test has its log copied early */
+#define TM_FILE_INDEX_PAGES 1000
+#endif
 #define SMALL_ENOUGH (INT64_C(8) << 20) /* files up to here are looked through when opened */
 
 /* A head's indexes have only columns that a turn rarely changes. */
@@ -114,6 +117,8 @@ static tm_status open_db(const tm_store *s, sqlite3 **out, tm_error *err) {
                            NULL);
   if (rc == SQLITE_OK && sqlite3_db_readonly(*out, "main") != 0) rc = SQLITE_READONLY;
   if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(*out, s->timeout_ms);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_db_config(*out, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
   tm_status status = rc == SQLITE_OK ? TM_OK : tm__file_sql_fail(err, s, *out, rc, "open");
   tm__buf_free(&path);
   return status;
@@ -209,6 +214,46 @@ tm_status tm__file_index_complete(tm_store_conn *c, tm_error *err) {
   return remove_beside(c->store, "index.doubt", err);
 }
 
+/* ---- its log ---- */
+
+tm_status tm__file_index_settle(const tm_store *s, tm_error *err) {
+  tm_buf path = {0};
+  tm__file_beside(&path, s, "index.db-wal");
+  if (!tm__buf_ok(&path)) return tm__fail_memory(err, "the store's path");
+  int fd = open(path.ptr, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  bool ok = fd >= 0 ? tm__file_write_again(fd) : errno == ENOENT;
+  tm_status status = ok ? TM_OK : tm__disk_fail(err, "make durable", path.ptr);
+  if (fd >= 0) (void)close(fd);
+  tm__buf_free(&path);
+  return status;
+}
+
+/* Copies it into the file, as SQLite would after a commit, but not while somebody else syncs or
+ * after a sync has failed: a part of the log may then be in the system's memory only, and if the
+ * power fails in the middle, the file is a mixture. */
+static int copy_log(void *ud, sqlite3 *db, const char *name, int pages) {
+  tm_store_conn *c = ud;
+  tm_file_redo redo;
+  if (pages < TM_FILE_INDEX_PAGES || c->copying || c->index.stale) return SQLITE_OK;
+  c->copying = true;
+  bool ok = tm__file_meta_read(c, &redo, NULL) == TM_OK && redo.syncs % 2 == 0 &&
+            tm__file_do(c, TM_FSQL_SYNCS, NULL, "ii", redo.syncs, redo.syncs + 1) == TM_OK &&
+            sqlite3_changes(db) == 1;
+  if (ok) {
+    int rc = sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (rc == SQLITE_OK || rc == SQLITE_BUSY)
+      (void)tm__file_do(c, TM_FSQL_SYNCS, NULL, "ii", redo.syncs + 1, redo.syncs + 2);
+  }
+  c->copying = false;
+  return SQLITE_OK;
+}
+
+void tm__file_index_leave(tm_store_conn *c) {
+  tm_file_redo redo;
+  if (tm__file_meta_read(c, &redo, NULL) == TM_OK && redo.syncs % 2 == 0)
+    (void)sqlite3_db_config(c->index.db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, (int *)NULL);
+}
+
 /* ---- handles ---- */
 
 void tm__file_index_close(tm_store_conn *c) {
@@ -227,6 +272,7 @@ tm_status tm__file_index_open(tm_store_conn *c, tm_error *err) {
         sqlite3_exec(c->index.db, c->role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS,
                      NULL, NULL, NULL);
     if (rc != SQLITE_OK) status = tm__file_sql_fail(err, c->store, c->index.db, rc, "open");
+    (void)sqlite3_wal_hook(c->index.db, copy_log, c);
   }
   c->index.stale = status != TM_OK;
   if (status != TM_OK) tm__file_index_close(c);

@@ -69,6 +69,20 @@ int64_t tm__file_read_all(int fd, void *out, size_t size, int64_t at) {
   return (int64_t)done;
 }
 
+bool tm__file_write_again(int fd) {
+  char bytes[65536];
+  int64_t n = 0;
+  bool ok = true;
+  for (int64_t at = 0; ok; at += n) {
+    n = tm__file_read_all(fd, bytes, sizeof(bytes), at);
+    if (n <= 0) break;
+    ok = tm__file_write_all(fd, (tm_slice){bytes, (size_t)n}, at);
+  }
+  ok = ok && n == 0;
+  if (!ok && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) ok = true; /* a sync must do */
+  return ok && fdatasync(fd) == 0;
+}
+
 tm_status tm__file_sync_folder(const char *path, tm_error *err) {
   if (tm__disk_sync_folder(path) || errno == ENOENT || errno == ENOTDIR) return TM_OK;
   return tm__disk_fail(err, "sync the folder", path);

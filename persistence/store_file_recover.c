@@ -329,7 +329,8 @@ static tm_status repeat(tm_store_conn *c, const live *l, tm_error *err) {
 tm_status tm__file_recover_store(tm_store *s, tm_error *err) {
   live l = {0};
   bool old = false;
-  tm_status status = tm__file_index_check(s, err);
+  tm_status status = tm__file_index_settle(s, err);
+  if (status == TM_OK) status = tm__file_index_check(s, err);
   if (status == TM_OK) status = tm__file_identify(s, err);
   if (status == TM_OK) status = tm__file_index_open(s->keeper, err);
   if (status == TM_OK) status = compare(s->keeper, &l, &old, err);
@@ -339,6 +340,7 @@ tm_status tm__file_recover_store(tm_store *s, tm_error *err) {
   } else if (status == TM_OK && l.count > 0) {
     status = repeat(s->keeper, &l, err);
   }
+  if (status == TM_OK) (void)tm__file_do(s->keeper, TM_FSQL_SETTLED, NULL, ""); /* all is written */
   for (int i = 0; status == TM_OK && i < l.count; i++)
     status = tm__file_drain(s->keeper, l.file[i], true, err);
   return status;

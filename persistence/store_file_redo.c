@@ -20,7 +20,6 @@
 #define MAGIC   "TMredo1\n"
 #define SALT    16
 #define OP_HEAD 24
-#define CHUNK   65536
 
 /* A file: magic 8, first 8, salt 16, checksum 16, unused 16. A group: magic 8, seq 8, ops 8,
  * bytes 8, checksum 16, unused 16; the checksum covers the 32 bytes before it and the ops. */
@@ -122,20 +121,8 @@ tm_status tm__file_redo_free(tm_store *s, int file, tm_error *err) {
   return ok ? TM_OK : fail(s, file, "free", err);
 }
 
-/* Every byte over itself, then one sync: who wrote it may have died before it was durable, or
- * because it could not be. */
 tm_status tm__file_redo_settle(tm_store *s, int file, tm_error *err) {
-  char bytes[CHUNK];
-  int64_t n = 0;
-  bool ok = true;
-  for (int64_t at = 0; ok; at += n) {
-    n = tm__file_read_all(s->redo[file], bytes, sizeof(bytes), at);
-    if (n <= 0) break;
-    ok = tm__file_write_all(s->redo[file], (tm_slice){bytes, (size_t)n}, at);
-  }
-  ok = ok && n == 0;
-  if (!ok && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) ok = true; /* a sync must do */
-  return ok && fdatasync(s->redo[file]) == 0 ? TM_OK : fail(s, file, "make durable", err);
+  return tm__file_write_again(s->redo[file]) ? TM_OK : fail(s, file, "make durable", err);
 }
 
 /* ---- the ops of a group ---- */
@@ -293,7 +280,7 @@ tm_status tm__file_redo_read(tm_store *s, int file, int64_t first, int64_t seq, 
   if (io) return fail(s, file, "read", err);
   tm_status status = ours ? read_ops(s, file, &f, at, group, there, err) : TM_OK;
   if (status != TM_OK || !*there || !again) return status;
-  /* As in tm__file_redo_settle. */
+  /* As in tm__file_write_again. */
   bool ok = tm__file_write_all(s->redo[file], bytes_of(f.bytes, sizeof(f.bytes)), 0) &&
             tm__file_write_all(s->redo[file], tm__buf_view(group), at);
   if (!ok && (errno == ENOSPC || errno == EDQUOT)) ok = true; /* a sync must do */

@@ -130,6 +130,26 @@ test('after a failed sync a good one brings nothing back', with_disk((disk, run,
   assert.equal(text('f'), 'bcaa', 'writing the page again writes all of it');
 }));
 
+test('each descriptor hears once of what was lost', with_disk((disk, run, text) => {
+  base(disk, run);
+  const fail = () => disk.fault(['sync'], 'EIO', { count: 1 });
+  fail();
+  assert.equal(run('keep f', 'write f 0 b', 'syncall .', 'synckept', 'synckept', 'sync f').out, 'EIO\nEIO');
+  disk.drop();
+  assert.equal(text('f'), 'aaaa');
+  fail();
+  assert.equal(run('write f 0 b', 'syncall .', 'sync f', 'sync f').out, 'EIO\nEIO', 'opened later');
+  fail();
+  assert.equal(run('keep f', 'write f 0 b', 'sync f', 'synckept', 'syncall .').out, 'EIO\nEIO\nEIO');
+  disk.drop();
+  fail();
+  assert.equal(run('keep f', 'syncall .', 'synckept').out, 'EIO', 'nothing was lost');
+  fail();
+  assert.equal(run('keep f', 'write f 0 b', 'syncall .', 'write f 1 c', 'synckept').out, 'EIO\nEIO');
+  disk.drop();
+  assert.equal(text('f'), 'bcaa', 'it is told although this one is durable');
+}));
+
 // The first records that are whole.
 const present = (disk) => {
   const bytes = existsSync(join(disk.root, 'log')) ? readFileSync(join(disk.root, 'log')) : '';

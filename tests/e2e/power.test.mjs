@@ -143,13 +143,16 @@ async function power_cut(cut, seed) {
 }
 
 // A sync of the file fails while the log is copied into it, which nobody is told; the log is still
-// needed then.
+// needed then. On logs: of one, of all at once, of the index's log.
 async function power_cut_after_a_failed_copy(cut, seed) {
   renew();
   disk.cut(cut);
   disk.fault(['sync'], 'EIO', { after: cut % 4, count: 2,
     suffix: FILE ? '.log' : '.db' });
-  if (FILE) disk.fault(['sync'], 'EIO', { after: cut % 2, count: 1, suffix: '/lock', slot: 1 });
+  if (FILE) {
+    disk.fault(['sync'], 'EIO', { after: cut % 2, count: 1, suffix: '/lock', slot: 1 });
+    disk.fault(['sync'], 'EIO', { after: cut % 5, count: 1, suffix: '-wal', slot: 2 });
+  }
   const logs = new_logs(both);
   await live(logs);
   disk.drop(seed);

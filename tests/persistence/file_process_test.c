@@ -15,6 +15,7 @@ static int counted_sync(int fd) {
 
 #include <pthread.h>
 
+#include "fault_vfs.h"
 #include "file_store.h"
 
 static int patient_set_up(void **state) {
@@ -28,6 +29,15 @@ static int patient_set_up(void **state) {
 
 #define PATIENT_CASE(f)                                                                            \
   { #f, f, patient_set_up, tear_down, NULL }
+
+static int64_t counted(const char *name) {
+  tm_buf io = content_of("/proc/self/io");
+  const char *at = strstr(io.ptr, name);
+  assert_non_null(at);
+  int64_t n = strtoll(at + strlen(name), NULL, 10);
+  tm__buf_free(&io);
+  return n;
+}
 
 /* ---- several processes ---- */
 
@@ -270,6 +280,107 @@ static void a_redo_log_that_is_written_stays(void **state) {
   assert_int_equal(head_of(fx, nth(2).text).revision, 1);
 }
 
+/* ---- syncs that fail ---- */
+
+/* A log that cannot be opened to be synced. */
+static void make_unsyncable(fixture *fx, int n) {
+  path log = log_of(fx, n), away = beside(fx, "away");
+  assert_int_equal(rename(log.text, away.text), 0);
+  assert_int_equal(symlink(away.text, log.text), 0);
+}
+
+static void make_syncable(fixture *fx, int n) {
+  path log = log_of(fx, n), away = beside(fx, "away");
+  assert_int_equal(rename(away.text, log.text), 0);
+}
+
+static bool is_in_doubt(fixture *fx) {
+  tm_file_redo redo;
+  assert_ok(fx, tm__file_meta_read(fx->reader, &redo, &fx->err));
+  return redo.syncs % 2 != 0;
+}
+
+/* One hears that the log could not be synced; for the other the next sync goes well, and only a
+ * part of it is on the disk. */
+static void what_another_could_not_sync_is_written_again(void **state) {
+  fixture *fx = *state;
+  tm_store *second = NULL;
+  tm_file_redo redo;
+  assert_ok(fx, fx->backend->open(&second, &fx->options, &fx->err));
+  (void)turn(fx, nth(1).text, 0, 0, "{}");
+  assert_ok(fx, tm__file_meta_read(fx->reader, &redo, &fx->err));
+  tm_buf whole = content_of(log_of(fx, 1).text);
+  make_unsyncable(fx, 1);
+  assert_int_not_equal(tm__file_drain(fx->store->keeper, redo.file, false, NULL), TM_OK);
+  make_syncable(fx, 1);
+  assert_true(is_in_doubt(fx));
+  set_content(log_of(fx, 1).text, whole.ptr, whole.len / 2);
+  assert_ok(fx, tm__file_drain(second->keeper, redo.file, false, &fx->err));
+  assert_false(is_in_doubt(fx));
+  tm_buf again = content_of(log_of(fx, 1).text);
+  assert_int_equal(again.len, whole.len);
+  assert_memory_equal(again.ptr, whole.ptr, whole.len);
+  tm__buf_free(&again);
+  tm__buf_free(&whole);
+  fx->backend->close(second);
+}
+
+static void begin_many(fixture *fx) {
+  tm_commit commits[40], *items[40];
+  for (int i = 0; i < 40; i++) {
+    commits[i] = commit_of(fx, nth(i).text, 0, NULL);
+    items[i] = &commits[i];
+  }
+  assert_ok(fx, fx->backend->commit(fx->writer, items, 40, &fx->err));
+}
+
+/* After a failed sync the next one says yes without what the index's log got before. */
+static void a_log_of_the_index_that_could_not_be_synced_is_written_again(void **state) {
+  fixture *fx = *state;
+  tm_file_redo redo;
+  begin_many(fx);
+  assert_ok(fx, tm__file_meta_read(fx->reader, &redo, &fx->err));
+  fault = (struct fault){.code = SQLITE_IOERR, .syncs_only = true};
+  assert_int_not_equal(tm__file_drain(fx->store->keeper, redo.file, false, NULL), TM_OK);
+  fault = (struct fault){0};
+  assert_true(is_in_doubt(fx));
+  int64_t log = size_of(beside(fx, "index.db-wal").text), before = counted("wchar: ");
+  assert_ok(fx, tm__file_drain(fx->store->keeper, redo.file, false, &fx->err));
+  assert_true(log > 40000 && counted("wchar: ") - before > log);
+  assert_false(is_in_doubt(fx));
+}
+
+static bool has_content(const char *name, const tm_buf *expected) {
+  tm_buf now = content_of(name);
+  bool same = now.len == expected->len && memcmp(now.ptr, expected->ptr, now.len) == 0;
+  tm__buf_free(&now);
+  return same;
+}
+
+/* A power cut in the middle would make a mixture of it: what is in its log may not be on the disk.
+ */
+static void an_index_in_doubt_is_not_copied(void **state) {
+  fixture *fx = *state;
+  tm_file_redo redo;
+  (void)turn(fx, nth(2).text, 0, 0, "{}");
+  assert_ok(fx, tm__file_meta_read(fx->reader, &redo, &fx->err));
+  make_unsyncable(fx, 2);
+  assert_int_not_equal(tm__file_drain(fx->store->keeper, redo.file, false, NULL), TM_OK);
+  tm_buf index = content_of(beside(fx, "index.db").text);
+  while (size_of(beside(fx, "index.db-wal").text) < INT64_C(5) << 20)
+    count_up(fx, fx->writer, 50);
+  assert_true(is_in_doubt(fx));
+  assert_true(has_content(beside(fx, "index.db").text, &index));
+  make_syncable(fx, 2);
+  while (has_content(beside(fx, "index.db").text, &index)) /* the drainer tries again */
+    count_up(fx, fx->writer, 1);
+  tm__buf_free(&index);
+  fixture_close(fx);
+  assert_int_equal(size_of(beside(fx, "index.db-wal").text), -1);
+  fixture_open(fx);
+  assert_int_equal(inspect(fx, true).errors, 0);
+}
+
 static void claim_and_die(fixture *fx) {
   fixture_open(fx);
   tm_commit c = commit_of(fx, nth(1).text, 0, NULL);
@@ -305,15 +416,6 @@ static void claims_of_the_dead_are_taken(void **state) {
 }
 
 /* ---- what a turn costs ---- */
-
-static int64_t counted(const char *name) {
-  tm_buf io = content_of("/proc/self/io");
-  const char *at = strstr(io.ptr, name);
-  assert_non_null(at);
-  int64_t n = strtoll(at + strlen(name), NULL, 10);
-  tm__buf_free(&io);
-  return n;
-}
 
 #define MANY 5000
 
@@ -395,6 +497,7 @@ static void a_new_index_reads_ends(void **state) {
 }
 
 int main(void) {
+  fault_install();
   const struct CMUnitTest cases[] = {
       PATIENT_CASE(processes_count_together), /* a process that had threads forks none that may */
       PATIENT_CASE(killed_in_mid_commit),
@@ -404,6 +507,9 @@ int main(void) {
       PATIENT_CASE(the_next_one_finishes_what_another_began),
       PATIENT_CASE(a_group_that_begins_a_file_is_found),
       PATIENT_CASE(a_redo_log_that_is_written_stays),
+      PATIENT_CASE(what_another_could_not_sync_is_written_again),
+      PATIENT_CASE(a_log_of_the_index_that_could_not_be_synced_is_written_again),
+      PATIENT_CASE(an_index_in_doubt_is_not_copied),
       PATIENT_CASE(a_turn_writes_the_same_in_a_long_conversation),
       PATIENT_CASE(a_conversation_is_opened_at_its_end),
       PATIENT_CASE(a_row_is_rewritten_where_it_is),

@@ -82,8 +82,23 @@ struct record { /* followed by `size` bytes: old content, or the path(s), NUL-te
   uint64_t inode, at, length, old_size; /* LOG_RENAME: `at` is the inode that lost its name */
 };
 
-struct file {
+/* What could not be written: each descriptor that was open then hears of it once, and so does one
+ * that is opened before anybody has. */
+struct errors {
+  uint32_t count;
+  bool heard; /* of the last one */
+};
+
+struct node { /* an inode; never freed */
+  struct node *next;
   uint64_t inode;
+  bool dirty;
+  struct errors errors;
+};
+
+struct file {
+  struct node *node;
+  uint32_t heard, heard_all; /* errors of the node and of all, when this was last told */
   bool folder, appends, memory;
   char path[];
 };
@@ -93,6 +108,8 @@ static size_t root_length;
 static int log_fd = -1;
 static struct control *control;
 static struct file *files[FD_MAX];
+static struct node *nodes[1024];
+static struct errors all_errors;
 static pthread_mutex_t mutex =
     PTHREAD_MUTEX_INITIALIZER; /* of all above and the order of the log */
 
@@ -151,12 +168,29 @@ static bool ends_with(const char *text, const char *end) {
   return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+static struct node *node_of(uint64_t inode) {
+  struct node **list = &nodes[inode % (sizeof(nodes) / sizeof(nodes[0]))], *n = *list;
+  while (n != NULL && n->inode != inode)
+    n = n->next;
+  if (n != NULL) return n;
+  n = malloc(sizeof(*n));
+  if (n == NULL) die("track an inode");
+  *n = (struct node){.next = *list, .inode = inode};
+  return *list = n;
+}
+
+static uint32_t heard_when_opened(const struct errors *e) {
+  return e->count == 0 || e->heard ? e->count : e->count - 1;
+}
+
 static void track(int fd, const char *path, int flags) {
   struct stat st;
   size_t length = strlen(path) + 1;
   struct file *f = fd < FD_MAX && fstat(fd, &st) == 0 ? malloc(sizeof(*f) + length) : NULL;
   if (f == NULL) die("track a file");
-  f->inode = st.st_ino;
+  f->node = node_of(st.st_ino);
+  f->heard = heard_when_opened(&f->node->errors);
+  f->heard_all = heard_when_opened(&all_errors);
   f->folder = S_ISDIR(st.st_mode);
   f->appends = (flags & O_APPEND) != 0;
   f->memory = ends_with(path, "-shm");
@@ -188,12 +222,13 @@ static void note_change(uint32_t kind, int fd, uint64_t at, uint64_t length, uin
   if (bytes == NULL || syscall(SYS_pread64, fd, bytes, old, at) != (long)old) die("read old bytes");
   note((struct record){.kind = kind,
                        .size = (uint32_t)old,
-                       .inode = files[fd]->inode,
+                       .inode = files[fd]->node->inode,
                        .at = at,
                        .length = length,
                        .old_size = size},
        bytes);
   free(bytes);
+  files[fd]->node->dirty = true;
 }
 
 /* A link that outlives the name; 0: there is no such file. */
@@ -387,39 +422,75 @@ EXPORT ssize_t pread64(int fd, void *bytes, size_t size, off64_t at) {
   return read_at(fd, bytes, size, at);
 }
 
-/* After a failed sync the system takes the pages for clean: a later sync says yes and writes none
- * of them (LOG_LOST). */
-static int sync_ours(int fd, long number) {
-  const struct file *f = file_of(fd);
-  if (f == NULL) return (int)syscall(number, fd);
-  (void)pthread_mutex_lock(&mutex);
+/* After a failed sync the system takes the pages for clean: a later one writes none of them
+ * (LOG_LOST), and says yes to whoever has heard of it. */
+static void lose(struct node *n) {
+  if (!n->dirty) return;
+  n->dirty = false;
+  n->errors = (struct errors){.count = n->errors.count + 1};
+  all_errors = (struct errors){.count = all_errors.count + 1};
+}
+
+static bool hear(struct errors *e, uint32_t *heard) {
+  if (*heard == e->count) return false;
+  *heard = e->count;
+  return e->heard = true;
+}
+
+static void each_node(void (*fn)(struct node *n)) {
+  for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+    for (struct node *n = nodes[i]; n != NULL; n = n->next)
+      fn(n);
+}
+
+static void clean(struct node *n) {
+  n->dirty = false;
+}
+
+/* Under the lock. What was lost before is told now, although what is dirty now becomes durable. */
+static int sync_file(struct file *f) {
   bool bad = judge(OP_SYNC, f->path) != NULL;
-  int error = errno;
-  if (f->folder && !bad) note_path(LOG_FOLDER_SYNC, f->inode, f->path);
-  if (!f->folder) note((struct record){.kind = bad ? LOG_LOST : LOG_SYNC, .inode = f->inode}, "");
-  (void)pthread_mutex_unlock(&mutex);
+  int error = bad ? errno : EIO;
+  if (f->folder && !bad) note_path(LOG_FOLDER_SYNC, f->node->inode, f->path);
+  if (!f->folder) {
+    note((struct record){.kind = bad ? LOG_LOST : LOG_SYNC, .inode = f->node->inode}, "");
+    (bad ? lose : clean)(f->node);
+    bad = hear(&f->node->errors, &f->heard) || bad;
+  }
   errno = error;
   return bad ? -1 : 0;
 }
 
+static int sync_everything(struct file *f) {
+  bool bad = judge(OP_SYNC, f->path) != NULL;
+  int error = bad ? errno : EIO;
+  note((struct record){.kind = bad ? LOG_LOST_ALL : LOG_SYNC_ALL}, "");
+  each_node(bad ? lose : clean);
+  bad = hear(&all_errors, &f->heard_all) || bad;
+  errno = error;
+  return bad ? -1 : 0;
+}
+
+static int sync_ours(int fd, long number, int (*fn)(struct file *f)) {
+  struct file *f = file_of(fd);
+  if (f == NULL) return (int)syscall(number, fd);
+  (void)pthread_mutex_lock(&mutex);
+  int rc = fn(f), error = errno;
+  (void)pthread_mutex_unlock(&mutex);
+  errno = error;
+  return rc;
+}
+
 EXPORT int fsync(int fd) {
-  return sync_ours(fd, SYS_fsync);
+  return sync_ours(fd, SYS_fsync, sync_file);
 }
 EXPORT int fdatasync(int fd) {
-  return sync_ours(fd, SYS_fdatasync);
+  return sync_ours(fd, SYS_fdatasync, sync_file);
 }
 
 /* The whole file system; a fault finds it by the name of what was opened for it. */
 EXPORT int syncfs(int fd) {
-  const struct file *f = file_of(fd);
-  if (f == NULL) return (int)syscall(SYS_syncfs, fd);
-  (void)pthread_mutex_lock(&mutex);
-  bool bad = judge(OP_SYNC, f->path) != NULL;
-  int error = errno;
-  note((struct record){.kind = bad ? LOG_LOST_ALL : LOG_SYNC_ALL}, "");
-  (void)pthread_mutex_unlock(&mutex);
-  errno = error;
-  return bad ? -1 : 0;
+  return sync_ours(fd, SYS_syncfs, sync_everything);
 }
 
 /* ---- names ---- */

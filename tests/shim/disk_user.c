@@ -1,8 +1,8 @@
 /* disk_user.c - uses a disk as its arguments say, for the test of disk.so. Each is done in turn:
  * "write FILE AT TEXT", "truncate FILE SIZE", "sync PATH", "syncall PATH", "rename FROM TO",
- * "unlink FILE", "mkdir PATH", or "store FILE COUNT WHEN": COUNT records of 600 bytes, each
- * acknowledged on the output as soon as it was written and, WHEN is "after", synced ("before" is
- * the wrong way round). Prints "E..." for what fails. */
+ * "unlink FILE", "mkdir PATH", "keep FILE" opened, "synckept" what is, or "store FILE COUNT WHEN":
+ * COUNT records of 600 bytes, each acknowledged on the output as soon as it was written and, WHEN
+ * is "after", synced ("before" is the wrong way round). Prints "E..." for what fails. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -50,6 +50,12 @@ static int truncate_file(const char *path, long size) {
   return rc;
 }
 
+static int kept = -1;
+
+static int keep(const char *path) {
+  return (kept = open(path, O_RDWR)) < 0 ? -1 : 0;
+}
+
 static void acknowledge(long i) {
   (void)printf("%ld\n", i);
   (void)fflush(stdout);
@@ -79,6 +85,8 @@ static int run(char *command) {
   if (strcmp(word[0], "truncate") == 0) return truncate_file(word[1], atol(word[2]));
   if (strcmp(word[0], "sync") == 0) return sync_path(word[1]);
   if (strcmp(word[0], "syncall") == 0) return sync_all(word[1]);
+  if (strcmp(word[0], "keep") == 0) return keep(word[1]);
+  if (strcmp(word[0], "synckept") == 0) return fsync(kept);
   if (strcmp(word[0], "rename") == 0) return rename(word[1], word[2]);
   if (strcmp(word[0], "unlink") == 0) return unlink(word[1]);
   if (strcmp(word[0], "mkdir") == 0) return mkdir(word[1], 0700);
