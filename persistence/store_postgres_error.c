@@ -33,7 +33,7 @@ static const failure failures[] = {
      "target_session_attrs=read-write, in workflow_persistence.postgres.url"},
     {"42501", TM_EUNAVAILABLE, "store.permission",
      "let an administrator grant the role CREATE on the database, or run CREATE SCHEMA with "
-     "AUTHORIZATION for it"},
+     "AUTHORIZATION for it; a schema that is there, and all in it, must be the role's own"},
     {"40", TM_EUNAVAILABLE, "store.busy", "other writers came in between; try again"},
     {"55P03", TM_EUNAVAILABLE, "store.busy", "another session holds a lock; try again"},
     {"57014", TM_EUNAVAILABLE, "store.busy", "the server took too long; try again"},
@@ -98,6 +98,8 @@ tm_pg_kind tm__pg_kind_of(const PGconn *pg, const PGresult *r) {
     return TM_PG_LOST; /* or the outcome is not known to the server itself */
   if (strcmp(state, "0A000") == 0 || strcmp(state, "26000") == 0)
     return TM_PG_LOST; /* prepared statements are no longer what they were */
+  if (strcmp(state, "25006") == 0)
+    return TM_PG_LOST; /* a standby, or what was one: the primary may be at its address by now */
   if (begins(state, "40") || strcmp(state, "23505") == 0 || strcmp(state, "22012") == 0)
     return TM_PG_AGAIN;
   return TM_PG_REFUSED;

@@ -139,6 +139,7 @@ void tm__redis_run(tm_store_conn *c, tm_redis_script which, size_t keys, size_t 
 void tm__redis_drop(tm_store_conn *c) {
   if (c->redis != NULL) redisFree(c->redis);
   c->redis = NULL;
+  c->replica = false;
   c->awaited = 0;
 }
 
@@ -178,6 +179,7 @@ tm_status tm__redis_next(tm_store_conn *c, redisReply **out, tm_error *err) {
   }
   c->awaited--;
   *out = reply;
+  c->replica = c->replica || tm__redis_is_replica(*out);
   return TM_OK;
 }
 
@@ -235,6 +237,12 @@ tm_status tm__redis_tell(tm_store_conn *c, tm_error *err) {
 
 bool tm__redis_is_error(const redisReply *r) {
   return r != NULL && r->type == REDIS_REPLY_ERROR;
+}
+
+/* Some versions put a script's error into words of their own. */
+bool tm__redis_is_replica(const redisReply *r) {
+  return tm__redis_is_error(r) &&
+         (strstr(r->str, "READONLY") != NULL || strstr(r->str, "MASTERDOWN") != NULL);
 }
 
 bool tm__redis_is_noscript(const redisReply *r) {
@@ -309,14 +317,15 @@ static tm_status connect_now(tm_store_conn *c, tm_error *err) {
   return status == TM_OK ? tm__redis_load(c, err) : status;
 }
 
-/* Nothing is awaited: what can be read is the end of the connection. */
+/* Nothing is awaited: what can be read is the end of the connection. (A replica keeps one open for
+ * ever, although another server may be the primary under its name by now.) */
 static bool is_stale(const tm_store_conn *c) {
   struct pollfd p = {.fd = c->redis->fd, .events = POLLIN};
   return poll(&p, 1, 0) > 0;
 }
 
 tm_status tm__redis_ready(tm_store_conn *c, tm_error *err) {
-  if (c->redis != NULL && (c->awaited > 0 || is_stale(c))) tm__redis_drop(c);
+  if (c->redis != NULL && (c->awaited > 0 || c->replica || is_stale(c))) tm__redis_drop(c);
   begin(c);
   if (c->redis != NULL) return TM_OK;
   tm_error why;

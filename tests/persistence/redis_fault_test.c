@@ -247,6 +247,28 @@ static void a_host_that_stops_says_that_it_does_not_know(void **state) {
   }
 }
 
+/* The primary is another server from now on, under the address of the old one, which lives on as a
+ * replica and closes nothing. */
+static void the_primary_moves(void **state) {
+  setting *s = *state;
+  fixture other;
+  redis_server server = {0};
+  server_make(&server, &other);
+  fixture_open(&other);
+  turn(&s->fx, nth(0).text, 0, 0, "{}");
+  turn(&other, nth(0).text, 0, 0, "{}");
+  (void)server_ask(&s->server, "REPLICAOF 127.0.0.1 1");
+  attempt *a = attempt_of(s, 1, 1, "{}");
+  attempt_now(a);
+  assert_string_equal(a->err.code, "store.read_only");
+  atomic_store(&s->proxy.server, server.port);
+  attempt_now(a);
+  assert_int_equal(a->status, TM_OK);
+  assert_int_equal(head_of(&other, nth(0).text).revision, 2);
+  free(a);
+  server_remove(&server, &other);
+}
+
 /* Where nothing was sent, nothing is in doubt, and nobody waits. */
 static void who_finds_nobody_fails_at_once(void **state) {
   setting *s = *state;
@@ -400,6 +422,7 @@ int main(void) {
       FAULT(who_came_first_is_found_out),
       FAULT(what_others_built_on_did_happen),
       FAULT(a_host_that_stops_says_that_it_does_not_know),
+      FAULT(the_primary_moves),
       FAULT(who_finds_nobody_fails_at_once),
       FAULT(a_hanging_start_loses_its_key),
       FAULT(what_was_acknowledged_survives_kills),

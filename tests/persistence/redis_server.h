@@ -177,7 +177,8 @@ typedef enum proxy_cut {
 } proxy_cut;
 
 typedef struct proxy {
-  int listener, port, server;
+  int listener, port;
+  atomic_int server; /* the port of who is behind it */
   pthread_t thread;
   atomic_int cut;         /* proxy_cut; set back when it happened */
   atomic_bool down;       /* from the cut on: who connects is turned away */
@@ -274,7 +275,7 @@ static inline void link_open(proxy *p, proxy_link *links) {
   }
   struct sockaddr_in at = {.sin_family = AF_INET,
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                           .sin_port = htons((uint16_t)p->server)};
+                           .sin_port = htons((uint16_t)atomic_load(&p->server))};
   int up = socket(AF_INET, SOCK_STREAM, 0);
   size_t i = 0;
   while (i < PROXY_LINKS && links[i].client >= 0)
@@ -315,7 +316,7 @@ static inline void *proxy_main(void *ud) {
 static inline void proxy_start(proxy *p, int server) {
   memset(p, 0, sizeof(*p));
   p->listener = listen_somewhere(&p->port);
-  p->server = server;
+  atomic_store(&p->server, server);
   assert_int_equal(pthread_create(&p->thread, NULL, proxy_main, p), 0);
 }
 
