@@ -74,15 +74,31 @@ static tm_status count(const tm_store *s, PGconn *pg, const char *sql, int64_t *
   return status;
 }
 
+/* Who may not use a schema sees none of its tables: they would seem to be gone. */
+static tm_status check_usage(const tm_store *s, PGconn *pg, tm_error *err) {
+  int64_t barred = 0;
+  tm_status status = count(s, pg,
+                           "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname=$1 AND NOT "
+                           "has_schema_privilege(oid,'USAGE')",
+                           &barred, err);
+  if (status != TM_OK || barred == 0) return status;
+  return tm__fail(err, TM_EUNAVAILABLE, "store.permission",
+                  "store %s: the role may not use the schema \"%s\": let an administrator run "
+                  "ALTER SCHEMA \"%s\" OWNER TO the role, and make it the owner of all in it",
+                  s->place, s->schema, s->schema);
+}
+
 /* *version 0: there are no tables. */
 static tm_status read_version(const tm_store *s, PGconn *pg, int64_t *version, tm_error *err) {
   int64_t tables = 0;
   PGresult *r = NULL;
   *version = 0;
-  tm_status status = count(s, pg,
-                           "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname=$1 AND "
-                           "tablename='schema_version'",
-                           &tables, err);
+  tm_status status = check_usage(s, pg, err);
+  if (status == TM_OK)
+    status = count(s, pg,
+                   "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname=$1 AND "
+                   "tablename='schema_version'",
+                   &tables, err);
   if (status != TM_OK || tables == 0) return status;
   status =
       tm__pg_exec(s, pg, "SELECT max(version) FROM schema_version", &r, "read the version", err);

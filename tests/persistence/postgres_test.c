@@ -325,6 +325,32 @@ static void errors_say_what_to_do(void **state) {
   (void)run(fx, sql);
 }
 
+/* The administrator made the schema, or all of it, and forgot the role. */
+static void a_schema_that_is_anothers(void **state) {
+  fixture *fx = *state;
+  char url[512], role[64], sql[256];
+  (void)snprintf(role, sizeof(role), "poor_%d", (int)getpid());
+  (void)snprintf(sql, sizeof(sql), "CREATE ROLE %s LOGIN PASSWORD 'secret';CREATE SCHEMA tidemill",
+                 role);
+  (void)run(fx, sql);
+  (void)snprintf(sql, sizeof(sql), "%s:secret", role);
+  other_url(fx, sql, NULL, url, sizeof(url));
+  assert_refused(fx, url, "store.permission");
+  assert_non_null(strstr(fx->err.message, "ALTER SCHEMA \"tidemill\" OWNER TO"));
+  fixture_open(fx); /* now it has tables */
+  fixture_close(fx);
+  assert_refused(fx, url, "store.permission");
+  fx->options.opening = TM_STORE_AS_IS; /* as the doctor looks */
+  assert_refused(fx, url, "store.permission");
+  fx->options.opening = TM_STORE_MAKE;
+  (void)snprintf(sql, sizeof(sql), "GRANT USAGE ON SCHEMA tidemill TO %s", role);
+  (void)run(fx, sql);
+  assert_refused(fx, url, "store.permission");
+  assert_non_null(strstr(fx->err.message, "own"));
+  (void)snprintf(sql, sizeof(sql), "DROP OWNED BY %s CASCADE;DROP ROLE %s", role, role);
+  (void)run(fx, sql);
+}
+
 static void a_server_that_takes_no_writes(void **state) {
   fixture *fx = *state;
   turn(fx, nth(1).text, 0, 0, "{}");
@@ -695,6 +721,7 @@ int main(void) {
       CASE(views_are_renamed),
       CASE(passwords_are_never_told),
       CASE(errors_say_what_to_do),
+      CASE(a_schema_that_is_anothers),
       OPEN(a_server_that_takes_no_writes),
       CASE(locks_are_waited_for_and_no_longer),
       OPEN(serialization_failures_are_tried_again),
