@@ -56,24 +56,21 @@ static tm_status set_location(tm_store_place *p, tm_buf *location, tm_buf *shown
 
 /* ---- URLs ---- */
 
-/* The password of a URL: what is between the first colon and the last @ of USER:PASSWORD@HOST. */
+/* What of a URL may be seen. A password may have characters in it that end a part of the URL
+ * elsewhere, so it goes on to the last @ there is; a query may hold secrets too, and where an @ is
+ * behind its question mark nobody knows which of the two that is. */
 static void hide_password(tm_buf *out, const char *url) {
-  const char *start = strstr(url, "://");
-  start = start != NULL ? start + 3 : url;
-  const char *end = start + strcspn(start, "/?#"), *at = NULL;
-  for (const char *p = start; p < end; p++)
-    if (*p == '@') at = p;
-  const char *colon = at != NULL ? memchr(start, ':', (size_t)(at - start)) : NULL;
-  const char *query = strchr(end, '?');
-  size_t rest = query != NULL ? (size_t)(query - end) : strlen(end); /* it may hold secrets too */
-  if (colon != NULL) {
-    tm__buf_add(out, url, (size_t)(colon - url));
-    tm__buf_text(out, ":***");
-    tm__buf_add(out, at, (size_t)(end - at));
-  } else {
+  const char *start = strstr(url, "://") + 3, *at = strrchr(start, '@');
+  const char *end = start + strcspn(start, "?");
+  if (at == NULL) {
     tm__buf_add(out, url, (size_t)(end - url));
+    return;
   }
-  tm__buf_add(out, end, rest);
+  const char *colon = memchr(start, ':', (size_t)(at - start));
+  const char *open = end < at ? start : colon != NULL ? colon + 1 : at;
+  tm__buf_add(out, url, (size_t)(open - url));
+  if (open < at) tm__buf_text(out, "***");
+  if (end > at) tm__buf_add(out, at, (size_t)(end - at));
 }
 
 static int hex_digit(char c) {
@@ -183,12 +180,15 @@ static bool begins(const char *text, const char *with) {
   return strncmp(text, with, strlen(with)) == 0;
 }
 
+static bool is_postgres(const char *url) {
+  return begins(url, "postgres://") || begins(url, "postgresql://");
+}
+
 static tm_status parse(tm_store_place *p, const char *url, tm_error *err) {
   if (begins(url, "sqlite:")) return parse_path(p, "sqlite", url + strlen("sqlite:"), err);
   if (begins(url, "file:")) return parse_path(p, "file", url + strlen("file:"), err);
   if (begins(url, "redis://")) return parse_redis(p, url, err);
-  if (begins(url, "postgres://") || begins(url, "postgresql://"))
-    return parse_postgres(p, url, err);
+  if (is_postgres(url)) return parse_postgres(p, url, err);
   if (begins(url, "rediss://"))
     return wrong(err, "there is no TLS for Redis here: let stunnel carry the connection");
   if (begins(url, "memory:"))
@@ -217,6 +217,15 @@ tm_status tm__store_place_parse(tm_store_place *out, const char *url, const tm_h
 
 /* ---- the configured one ---- */
 
+static void show_configured(tm_buf *shown, const char *scheme, const char *location) {
+  if (strcmp(scheme, "postgres") != 0)
+    tm__buf_printf(shown, "%s:%s", scheme, location);
+  else if (is_postgres(location))
+    hide_password(shown, location);
+  else
+    tm__buf_text(shown, "postgres: by a connection string"); /* a password may be in it */
+}
+
 tm_status tm__store_place_configured(tm_store_place *out, const tm_host *h, tm_error *err) {
   tm_buf shown = {0};
   *out = (tm_store_place){.configured = true};
@@ -224,12 +233,7 @@ tm_status tm__store_place_configured(tm_store_place *out, const tm_host *h, tm_e
   const char *scheme = out->own.backend;
   out->options = out->own.options;
   if (status == TM_OK) status = set_backend(out, scheme, err);
-  bool url = strcmp(scheme, "postgres") == 0;
-  if (status == TM_OK && !url) tm__buf_printf(&shown, "%s:", scheme);
-  if (status == TM_OK && url && strstr(out->options.location, "://") == NULL)
-    tm__buf_text(&shown, "postgres: by a connection string"); /* a password may be in it */
-  else if (status == TM_OK)
-    hide_password(&shown, out->options.location);
+  if (status == TM_OK) show_configured(&shown, scheme, out->options.location);
   if (out->options.now_ms == NULL) out->options.now_ms = system_now;
   out->shown = tm__buf_take(&shown);
   if (status == TM_OK && out->shown == NULL) status = tm__fail_memory(err, "the place of a store");

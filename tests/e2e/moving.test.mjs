@@ -467,6 +467,18 @@ test('URLs that are no stores, and passwords that nobody sees', () => {
     assert.equal(r.code, 1, `${url}: ${r.err}`);
     assert.ok(!(r.out + r.err).includes('secret'), r.err);
   }
+  for (const url of ['redis://:qq/zz@h/3', 'redis://:qq#zz@h/3', 'redis://:qq?zz@h', 'redis://:qq@zz@h',
+    'postgres://u:qq#zz@h/d', 'postgres://u:qq?zz@h/d', 'postgres://u:qq#zz@h', 'postgres://u:qq/zz@h/d',
+    'postgres://h/d?user=u:x@y&password=qq@zz']) {
+    const r = place.run(['store', 'copy', '--from', url, '--to', url]);
+    refused(r, 'store.same');
+    assert.ok(!/qq|zz/.test(r.out + r.err), r.err);
+  }
+  const words = place.run(['store', 'copy', '--from', 'config', '--to', 'config', '--set',
+    'workflow_persistence.backend=postgres', '--set',
+    'workflow_persistence.postgres.url=host=h user=u password=qq://zz']);
+  refused(words, 'store.same');
+  assert.ok(!/qq|zz/.test(words.out + words.err), words.err);
   refused(place.run(['store', 'copy', '--from', 'sqlite:nothing.db']), 'store.absent');
   assert.equal(place.run(['store', 'copy']).code, 2);
   assert.equal(place.run(['backup']).code, 2);
