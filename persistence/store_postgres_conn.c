@@ -116,10 +116,18 @@ static tm_status connect_again(tm_store_conn *c, tm_error *err) {
   return status;
 }
 
-/* A server that was restarted while nobody asked it anything has closed its end. */
+static bool is_on(PGconn *pg, const char *parameter) {
+  const char *value = PQparameterStatus(pg, parameter);
+  return value != NULL && strcmp(value, "on") == 0;
+}
+
+/* A server that was restarted while nobody asked it anything has closed its end. One that takes no
+ * writes is not kept: what it lets read may be old, and the primary may be at its address by now.
+ */
 static bool is_open(const tm_store_conn *c) {
   if (c->pg == NULL) return false;
-  return PQconsumeInput(c->pg) == 1 && PQstatus(c->pg) == CONNECTION_OK;
+  return PQconsumeInput(c->pg) == 1 && PQstatus(c->pg) == CONNECTION_OK &&
+         !is_on(c->pg, "in_hot_standby") && !is_on(c->pg, "default_transaction_read_only");
 }
 
 tm_status tm__pg_ready(tm_store_conn *c, tm_error *err) {

@@ -55,6 +55,7 @@ struct tm_store { /* immutable once open, but for what is atomic */
   bool interrupted;  /* atomic */
   bool away;         /* atomic: told to on_health */
   unsigned arrivals; /* atomic: how often a connection was made */
+  unsigned moves; /* atomic: ... by one that a replica had refused: the primary may be elsewhere */
 };
 
 #define TM_REDIS_KNOWN 16384
@@ -74,6 +75,7 @@ struct tm_store_conn {
   int pause_ms;          /* the last wait before reconnecting; 0: the last attempt worked */
   int64_t retry_at;      /* monotonic us */
   unsigned arrivals;     /* the store's when the last attempt began */
+  unsigned moves;        /* the store's when this was connected; reads follow the commits */
   tm_error why;          /* of the attempt before */
   tm_buf parted;         /* hints that commits made lies: hint.c */
   tm_redis_known *known; /* TM_REDIS_KNOWN of them, by id; NULL before the first commit: hint.c */

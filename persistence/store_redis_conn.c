@@ -139,7 +139,6 @@ void tm__redis_run(tm_store_conn *c, tm_redis_script which, size_t keys, size_t 
 void tm__redis_drop(tm_store_conn *c) {
   if (c->redis != NULL) redisFree(c->redis);
   c->redis = NULL;
-  c->replica = false;
   c->awaited = 0;
 }
 
@@ -317,15 +316,28 @@ static tm_status connect_now(tm_store_conn *c, tm_error *err) {
   return status == TM_OK ? tm__redis_load(c, err) : status;
 }
 
-/* Nothing is awaited: what can be read is the end of the connection. (A replica keeps one open for
- * ever, although another server may be the primary under its name by now.) */
+/* Nothing is awaited: what can be read is the end of the connection. */
 static bool is_stale(const tm_store_conn *c) {
   struct pollfd p = {.fd = c->redis->fd, .events = POLLIN};
   return poll(&p, 1, 0) > 0;
 }
 
+/* A replica keeps its connections open for ever, although another server may be the primary under
+ * its name by now: who was refused connects again, and all others after it. */
+static bool is_left_behind(const tm_store_conn *c) {
+  return c->replica || c->moves != __atomic_load_n(&c->store->moves, __ATOMIC_RELAXED);
+}
+
+static void note_arrival(tm_store_conn *c) {
+  c->pause_ms = 0;
+  if (c->replica) c->moves = __atomic_add_fetch(&c->store->moves, 1, __ATOMIC_RELAXED);
+  c->replica = false;
+  __atomic_add_fetch(&c->store->arrivals, 1, __ATOMIC_RELAXED);
+  note_back(c->store);
+}
+
 tm_status tm__redis_ready(tm_store_conn *c, tm_error *err) {
-  if (c->redis != NULL && (c->awaited > 0 || c->replica || is_stale(c))) tm__redis_drop(c);
+  if (c->redis != NULL && (c->awaited > 0 || is_left_behind(c) || is_stale(c))) tm__redis_drop(c);
   begin(c);
   if (c->redis != NULL) return TM_OK;
   tm_error why;
@@ -334,12 +346,11 @@ tm_status tm__redis_ready(tm_store_conn *c, tm_error *err) {
     return c->why.status;
   }
   c->arrivals = __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED);
+  c->moves = __atomic_load_n(&c->store->moves, __ATOMIC_RELAXED);
   tm_status status = connect_now(c, &why);
   begin(c);
   if (status == TM_OK) {
-    c->pause_ms = 0;
-    __atomic_add_fetch(&c->store->arrivals, 1, __ATOMIC_RELAXED);
-    note_back(c->store);
+    note_arrival(c);
     return TM_OK;
   }
   tm__redis_drop(c);

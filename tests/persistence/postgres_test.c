@@ -351,6 +351,12 @@ static void a_schema_that_is_anothers(void **state) {
   (void)run(fx, sql);
 }
 
+/* The processes that serve those who last read a head. */
+#define READERS                                                                                    \
+  "SELECT string_agg(pid::text,',' ORDER BY pid) FROM pg_stat_activity WHERE "                     \
+  "datname=current_database() AND pid<>pg_backend_pid() AND "                                      \
+  "query LIKE '%FROM heads WHERE id=%'"
+
 static void a_server_that_takes_no_writes(void **state) {
   fixture *fx = *state;
   turn(fx, nth(1).text, 0, 0, "{}");
@@ -365,7 +371,11 @@ static void a_server_that_takes_no_writes(void **state) {
   assert_int_equal(commit_one(fx, &c), TM_EUNAVAILABLE);
   assert_string_equal(fx->err.code, "store.read_only");
   assert_int_equal(fx->backend->probe(fx->writer, &fx->err), TM_EUNAVAILABLE);
+  fx->backend->disconnect(fx->reader);
+  assert_int_equal(fx->backend->connect(&fx->reader, fx->store, TM_STORE_READER, &fx->err), TM_OK);
   assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+  char reader[64];
+  (void)snprintf(reader, sizeof(reader), "%s", ask(pg, READERS));
   (void)ask(pg, "SET default_transaction_read_only=off");
   (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s RESET default_transaction_read_only",
                  PQdb(pg));
@@ -373,6 +383,7 @@ static void a_server_that_takes_no_writes(void **state) {
   PQfinish(pg);
   assert_ok(fx, commit_one(fx, &c)); /* by a new session: the old one takes no writes for ever */
   assert_int_equal(head_of(fx, nth(1).text).revision, 2);
+  assert_string_not_equal(run(fx, READERS), reader); /* nor does anybody go on reading there */
 }
 
 static void locks_are_waited_for_and_no_longer(void **state) {

@@ -261,10 +261,12 @@ static void the_primary_moves(void **state) {
   attempt *a = attempt_of(s, 1, 1, "{}");
   attempt_now(a);
   assert_string_equal(a->err.code, "store.read_only");
+  assert_int_equal(head_of(&s->fx, nth(0).text).revision, 1);
   atomic_store(&s->proxy.server, server.port);
   attempt_now(a);
   assert_int_equal(a->status, TM_OK);
   assert_int_equal(head_of(&other, nth(0).text).revision, 2);
+  assert_int_equal(head_of(&s->fx, nth(0).text).revision, 2); /* who reads has moved as well */
   free(a);
   server_remove(&server, &other);
 }
