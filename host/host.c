@@ -27,58 +27,6 @@ static tm_log_level log_level(const char *name) {
   return TM_LOG_INFO;
 }
 
-static void add_fallback(tm_buf *b, const tm_config *c, const char *name, const char *path) {
-  const char *said = tm__config_text(c, path);
-  if (said[0] != '\0') tm__json_member_text(b, name, said);
-}
-
-#define FALLBACK "orchestrator.error_config.fallback_responses."
-
-/* What a conversation does with a step whose attempts are used up. */
-static void add_recovery(tm_buf *b, const tm_config *c) {
-  tm__json_member_bool(b, "auto_recovery",
-                       tm__config_bool(c, "orchestrator.error_config.auto_recovery"));
-  tm__json_key(b, "fallback_responses");
-  tm__buf_byte(b, '{');
-  add_fallback(b, c, "agent_timeout", FALLBACK "agent_timeout");
-  add_fallback(b, c, "agent_error", FALLBACK "agent_error");
-  add_fallback(b, c, "network_error", FALLBACK "network_error");
-  tm__buf_byte(b, '}');
-}
-
-/* The part of the configuration that the Lua runtime works with. */
-static char *script_config(const tm_config *c, const tm_keyring *keys) {
-  tm_buf b = {0};
-  tm__buf_byte(&b, '{');
-  tm__json_member_int(&b, "interaction_timeout_ms",
-                      tm__config_ms(c, "orchestrator.session_config.default_timeout"));
-  tm__json_member_int(&b, "max_retries",
-                      tm__config_int(c, "orchestrator.error_config.max_retries"));
-  tm__json_member_int(&b, "retry_delay_ms",
-                      tm__config_ms(c, "orchestrator.error_config.retry_delay"));
-  add_recovery(&b, c);
-  tm__json_member_int(&b, "step_timeout_ms",
-                      tm__config_ms(c, "orchestrator.performance_config.step_timeout"));
-  tm__json_member_int(&b, "max_workflow_duration_ms",
-                      tm__config_ms(c, "orchestrator.performance_config.max_workflow_duration"));
-  tm__json_member_bool(&b, "auto_checkpoint",
-                       tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
-  tm__json_member_int(&b, "checkpoint_interval_ms",
-                      tm__config_ms(c, "workflow_persistence.general.checkpoint_interval"));
-  tm__json_member_bool(&b, "persist_state",
-                       tm__config_bool(c, "orchestrator.persistence_config.auto_save"));
-  tm__json_member_bool(&b, "compress", tm__host_compresses(c));
-  tm__json_member_bool(&b, "seal", tm__host_seals(c));
-  tm__json_member_bool(&b, "can_seal", tm__keyring_can_seal(keys));
-  tm__json_member_int(&b, "output_limit", tm__config_int(c, "limits.output"));
-  tm__json_member_int(&b, "http_response_limit", tm__config_int(c, "limits.http_response"));
-  tm__json_key(&b, "llm");
-  tm__buf_byte(&b, '{');
-  tm__json_member_text(&b, "provider", tm__config_text(c, "llm.provider"));
-  tm__buf_text(&b, "}}");
-  return tm__buf_take(&b);
-}
-
 static tm_retention retention(const tm_config *c) {
   tm_retention r = {
       .conversation_ms = tm__config_ms(c, "workflow_persistence.retention.conversation_ttl"),
@@ -121,7 +69,7 @@ tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
       .file = o.config_file, .env_file = o.env_file, .set = o.set, .warn = warn, .ud = &h->log};
   tm_status s = tm__config_load(&h->config, &co, err);
   if (s == TM_OK) s = tm__host_open_keys(h, err);
-  if (s == TM_OK && (h->script_config = script_config(h->config, h->keys)) == NULL)
+  if (s == TM_OK && (h->script_config = tm__host_script_config(h->config, h->keys)) == NULL)
     s = tm__fail_memory(err, "configuration");
   if (s != TM_OK) {
     tm_host_free(h);

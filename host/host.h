@@ -107,6 +107,9 @@ tm_status tm__host_open_keys(tm_host *h, tm_error *err);
 bool tm__host_compresses(const tm_config *c);
 bool tm__host_seals(const tm_config *c);
 
+/* script_config.c: JSON; the caller frees it. NULL: no memory. */
+char *tm__host_script_config(const tm_config *c, const tm_keyring *keys);
+
 /* scripts.c: versions of all systems that the configured folders hold. */
 typedef struct tm_scripts { /* zero-initialise */
   tm_bundle **bundles;      /* a reference each */
