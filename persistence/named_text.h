@@ -8,6 +8,7 @@
 typedef struct tm_named_text {
   tm_order_node node;
   bool has_first, has_second;
+  int64_t time; /* 0, for whoever keeps it */
   size_t name_len, first_len, second_len;
   char bytes[]; /* name, first, second */
 } tm_named_text;

@@ -83,3 +83,10 @@ tm_status tm__store_no_backup(const tm_store_backend *b, tm_store_conn *c, tm_er
   if (status == TM_ENOTFOUND) return TM_OK;
   return status == TM_OK ? b->note_put(c, TM_S(TM_NOTE_BACKUP), (tm_slice){NULL, 0}, err) : status;
 }
+
+tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err) {
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "version %.*s of system %.*s was put to use meanwhile",
+                  (int)(version.len < 32 ? version.len : 32), version.ptr,
+                  (int)(system.len < 64 ? system.len : 64), system.ptr);
+}

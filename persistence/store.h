@@ -16,7 +16,7 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   2
+#define TM_STORE_ABI   3
 #define TM_RECENT_KEYS 8
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
 #define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
@@ -121,6 +121,8 @@ tm_status tm__commit_check(const tm_commit *item);
 /* For backends: TM_ENOTFOUND "store.absent", and TM_EUNSUPPORTED "store.older". */
 tm_status tm__store_absent(const char *place, tm_error *err);
 tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
+/* For backends: TM_ECONFLICT, which says that a version was in use meanwhile. */
+tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
 /* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
 tm_status tm__store_tenant(const char *tenant, tm_error *err);
 
@@ -193,7 +195,7 @@ typedef enum tm_store_role { TM_STORE_READER, TM_STORE_WRITER } tm_store_role;
 typedef tm_status (*tm_head_fn)(void *ud, const tm_head *head);
 typedef tm_status (*tm_row_fn)(void *ud, const tm_row *row);
 typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
-typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version);
+typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version, int64_t used);
 typedef tm_status (*tm_tenant_fn)(void *ud, tm_slice tenant, int64_t wake_at);
 /* The note that says what is sealed with which keys; what comes by a copy may have others. */
 #define TM_NOTE_SEAL TM_S("seal")
@@ -287,12 +289,18 @@ typedef struct tm_store_backend {
    * nothing for those that are gone. For sealing with a new key. Writer. */
   tm_status (*rewrite)(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 
-  /* The sources of a system's version, one opaque text; put is durable, a repeat changes nothing.
+  /* ---- versions of systems: their sources, one opaque text, and when they were in use last ----
    */
+  /* Durable, in use now; a repeat changes nothing. */
   tm_status (*script_put)(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,
                           tm_error *err); /* writer */
   tm_status (*script_get)(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                           tm_error *err); /* appends; TM_ENOTFOUND when unknown */
+  /* It is in use now; TM_ENOTFOUND. Writer. */
+  tm_status (*script_use)(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err);
+  /* Removes it; TM_ECONFLICT when it was in use after `before`; TM_ENOTFOUND. Writer. */
+  tm_status (*script_drop)(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                           tm_error *err);
   tm_status (*scripts)(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err); /* all */
 
   /* ---- small texts of the host under a name of 1-64 [a-z0-9_.] ---- */

@@ -117,7 +117,9 @@ tm_status tm__file_apply_small(tm_store_conn *c, const tm_file_name *name, tm_sl
   tm_slice text = content.ptr != NULL ? content : TM_S("");
   switch (name->what) {
   case TM_FILE_SESSION: return index_session(c, name, content, err);
-  case TM_FILE_SCRIPT: return tm__file_do(c, TM_FSQL_PUT_SCRIPT, err, "tt", name->a, name->b);
+  case TM_FILE_SCRIPT:
+    return tm__file_do(c, TM_FSQL_PUT_SCRIPT, err, "tti", name->a, name->b,
+                       c->store->now_ms(c->store->now_ud));
   case TM_FILE_NOTE: return tm__file_do(c, TM_FSQL_PUT_NOTE, err, "tb", name->a, text);
   case TM_FILE_TENANT:
     return tm__file_do(c, TM_FSQL_PUT_TENANT, err, "ti", name->a,
@@ -148,7 +150,7 @@ static tm_status index_remove(tm_store_conn *c, const tm_file_name *name, tm_err
     return status == TM_OK ? tm__file_do(c, TM_FSQL_DROP_DAMAGED, err, "t", name->a) : status;
   case TM_FILE_SESSION: return tm__file_do(c, TM_FSQL_DROP_SESSION, err, "tt", name->a, name->b);
   case TM_FILE_NOTE: return tm__file_do(c, TM_FSQL_DROP_NOTE, err, "t", name->a);
-  case TM_FILE_SCRIPT:
+  case TM_FILE_SCRIPT: return tm__file_do(c, TM_FSQL_DROP_SCRIPT, err, "tt", name->a, name->b);
   case TM_FILE_TENANT:
   case TM_FILE_WHATS: break;
   }

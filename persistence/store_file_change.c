@@ -216,6 +216,44 @@ tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice versio
   return tm__file_finish(c, status, err);
 }
 
+/* Writing it again notes the time. */
+static tm_status use_script(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err) {
+  tm_buf sources = {0};
+  tm_status status = tm__file_script_get(c, system, version, &sources, err);
+  if (status == TM_OK)
+    status = tm__file_add_small(c, &(tm_file_name){TM_FILE_SCRIPT, system, version},
+                                tm__buf_view(&sources), err);
+  tm__buf_free(&sources);
+  return status;
+}
+
+tm_status tm__file_script_use(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err) {
+  tm_status status = tm__file_begin(c, err);
+  return status == TM_OK ? tm__file_finish(c, use_script(c, system, version, err), err) : status;
+}
+
+static tm_status drop_script(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                             tm_error *err) {
+  sqlite3_stmt *st;
+  bool found;
+  int64_t used = 0;
+  tm_status status = tm__file_bind(c, TM_FSQL_SCRIPT, &st, err, "tt", system, version);
+  if (status == TM_OK) status = tm__file_step(c, st, &found, err);
+  if (status != TM_OK) return status;
+  if (found) used = sqlite3_column_int64(st, 0);
+  sqlite3_reset(st);
+  if (!found) return tm__file_not_found(err, "version of the system");
+  if (used > before) return tm__script_used(system, version, err);
+  return tm__file_add_remove(c, &(tm_file_name){TM_FILE_SCRIPT, system, version}, err);
+}
+
+tm_status tm__file_script_drop(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                               tm_error *err) {
+  tm_status status = tm__file_begin(c, err);
+  if (status != TM_OK) return status;
+  return tm__file_finish(c, drop_script(c, system, version, before, err), err);
+}
+
 static tm_status has_note(tm_store_conn *c, tm_slice name, bool *found, tm_error *err) {
   sqlite3_stmt *st;
   tm_status status = tm__file_bind(c, TM_FSQL_NOTE, &st, err, "t", name);

@@ -15,7 +15,7 @@
 #include "persistence/store_file.h"
 
 #define APPLICATION 0x54694d66 /* "TiMf" */
-#define VERSION     1
+#define VERSION     2
 #ifndef TM_FILE_INDEX_PAGES /* a test has its log copied early */
 #define TM_FILE_INDEX_PAGES 1000
 #endif
@@ -59,8 +59,8 @@ static const char schema[] =
     "INSERT INTO session_counts VALUES(0,'',iif(new.ended=0,1,-1)),"
     "(1,new.tenant,iif(new.ended=0,1,-1)) ON CONFLICT DO UPDATE SET open=open+excluded.open;"
     "DELETE FROM session_counts WHERE scope=1 AND tenant=new.tenant AND open=0;END;"
-    "CREATE TABLE scripts(system TEXT NOT NULL,version TEXT NOT NULL,PRIMARY KEY(system,version))"
-    "STRICT,WITHOUT ROWID;"
+    "CREATE TABLE scripts(system TEXT NOT NULL,version TEXT NOT NULL,used INTEGER NOT NULL,"
+    "PRIMARY KEY(system,version)) STRICT,WITHOUT ROWID;"
     "CREATE TABLE notes(name TEXT NOT NULL PRIMARY KEY,text BLOB NOT NULL) STRICT;"
     "CREATE TABLE tenants(tenant TEXT NOT NULL PRIMARY KEY,wake_at INTEGER NOT NULL) STRICT;"
     "CREATE INDEX tenants_wake ON tenants(wake_at) WHERE wake_at>0;"

@@ -203,7 +203,8 @@ tm_status tm__file_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error
   if (status != TM_OK) return status;
   while (status == TM_OK && found) {
     status = tm__file_step(c, st, &found, err);
-    if (status == TM_OK && found) status = fn(ud, tm__file_column(st, 0), tm__file_column(st, 1));
+    if (status == TM_OK && found)
+      status = fn(ud, tm__file_column(st, 0), tm__file_column(st, 1), sqlite3_column_int64(st, 2));
   }
   sqlite3_reset(st);
   return status;

@@ -252,6 +252,7 @@ tm_status tm__memory_script_put(tm_store_conn *c, tm_slice system, tm_slice vers
                                 tm_slice sources, tm_error *err) {
   tm_named_text *t = tm__named_text_new(system, version, sources, nothing);
   if (t == NULL) return tm__fail_memory(err, "a script");
+  t->time = c->store->now_ms(c->store->now_ud);
   tm__memory_lock(c->store);
   bool added = tm__named_text_insert(&c->store->scripts, t);
   tm__memory_unlock(c->store);
@@ -264,21 +265,72 @@ tm_status tm__memory_script_get(tm_store_conn *c, tm_slice system, tm_slice vers
   return get_text(c->store, &c->store->scripts, system, version, out, "version of the system", err);
 }
 
-/* Scripts never leave: their names can be lent. */
-tm_status tm__memory_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
-  (void)err;
-  tm_slice name = TM_S("");
-  for (;;) {
-    tm__memory_lock(c->store);
-    tm_order_node *n = tm__order_above(&c->store->scripts, 0, name);
-    if (n != NULL) name = n->text;
-    tm__memory_unlock(c->store);
-    if (n == NULL) return TM_OK;
-    size_t len = strlen(name.ptr);
-    tm_status status =
-        fn(ud, (tm_slice){name.ptr, len}, (tm_slice){name.ptr + len + 1, name.len - len - 1});
-    if (status != TM_OK) return status;
+/* Under the lock; NULL with err->status TM_ENOTFOUND or TM_ENOMEM. */
+static tm_named_text *find_script(tm_store *s, tm_slice system, tm_slice version, tm_error *err) {
+  const tm_named_text *t;
+  bool looked = tm__named_text_find(&s->scripts, system, version, &t);
+  if (!looked)
+    (void)tm__fail_memory(err, "a script");
+  else if (t == NULL)
+    (void)tm__memory_not_found(err, "version of the system");
+  else
+    return TM_RECORD(tm_named_text, node, tm__order_find(&s->scripts, 0, t->node.text));
+  return NULL;
+}
+
+tm_status tm__memory_script_use(tm_store_conn *c, tm_slice system, tm_slice version,
+                                tm_error *err) {
+  tm_error why = {0};
+  int64_t now = c->store->now_ms(c->store->now_ud);
+  tm__memory_lock(c->store);
+  tm_named_text *t = find_script(c->store, system, version, &why);
+  if (t != NULL && t->time < now) t->time = now;
+  tm__memory_unlock(c->store);
+  if (t == NULL && err != NULL) *err = why;
+  return why.status;
+}
+
+tm_status tm__memory_script_drop(tm_store_conn *c, tm_slice system, tm_slice version,
+                                 int64_t before, tm_error *err) {
+  tm_error why = {0};
+  tm__memory_lock(c->store);
+  tm_named_text *t = find_script(c->store, system, version, &why);
+  bool used = t != NULL && t->time > before;
+  if (t != NULL && !used) {
+    tm__order_remove(&c->store->scripts, &t->node);
+    free(t);
   }
+  tm__memory_unlock(c->store);
+  if (used) return tm__script_used(system, version, err);
+  if (t == NULL && err != NULL) *err = why;
+  return why.status;
+}
+
+tm_status tm__memory_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
+  tm_buf name = {0};
+  tm_status status = TM_OK;
+  while (status == TM_OK) {
+    int64_t used = 0;
+    tm_slice last = name.len > 0 ? tm__buf_view(&name) : TM_S("");
+    tm__memory_lock(c->store);
+    tm_order_node *n = tm__order_above(&c->store->scripts, 0, last);
+    if (n != NULL) {
+      used = TM_RECORD(tm_named_text, node, n)->time;
+      tm__buf_clear(&name);
+      tm__buf_slice(&name, n->text);
+    }
+    tm__memory_unlock(c->store);
+    if (n == NULL) break;
+    if (!tm__buf_ok(&name)) {
+      status = tm__fail_memory(err, "a list of scripts");
+      break;
+    }
+    size_t len = strlen(name.ptr);
+    status =
+        fn(ud, (tm_slice){name.ptr, len}, (tm_slice){name.ptr + len + 1, name.len - len - 1}, used);
+  }
+  tm__buf_free(&name);
+  return status;
 }
 
 tm_status tm__memory_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err) {

@@ -222,6 +222,9 @@ tm_status tm__pg_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                             tm_error *err);
 tm_status tm__pg_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                             tm_error *err);
+tm_status tm__pg_script_use(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err);
+tm_status tm__pg_script_drop(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                             tm_error *err);
 tm_status tm__pg_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err);
 tm_status tm__pg_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
 tm_status tm__pg_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err);

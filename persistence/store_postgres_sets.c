@@ -181,12 +181,41 @@ tm_status tm__pg_script_get(tm_store_conn *c, tm_slice system, tm_slice version,
   return read_one(c, TM_PG_SCRIPT, &a, "version of the system", out, err);
 }
 
+static tm_status change_script(tm_store_conn *c, tm_pg_sql which, tm_slice system, tm_slice version,
+                               int64_t when, int64_t *changed, tm_error *err) {
+  tm_pg_args a = {0};
+  *changed = 0;
+  if (!tm__pg_is_text(system) || !tm__pg_is_text(version))
+    return tm__pg_not_found(err, "version of the system");
+  add_slice(&a, system);
+  add_slice(&a, version);
+  tm__pg_int(&a, when);
+  return tm__pg_write_one(c, which, &a, changed, "change a script", err);
+}
+
+tm_status tm__pg_script_use(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err) {
+  int64_t changed, now = c->store->now_ms(c->store->now_ud);
+  tm_status status = change_script(c, TM_PG_USE_SCRIPT, system, version, now, &changed, err);
+  return status != TM_OK || changed > 0 ? status : tm__pg_not_found(err, "version of the system");
+}
+
+tm_status tm__pg_script_drop(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                             tm_error *err) {
+  int64_t changed;
+  tm_buf sources = {0};
+  tm_status status = change_script(c, TM_PG_DROP_SCRIPT, system, version, before, &changed, err);
+  if (status != TM_OK || changed > 0) return status;
+  status = tm__pg_script_get(c, system, version, &sources, err);
+  tm__buf_free(&sources);
+  return status == TM_OK ? tm__script_used(system, version, err) : status;
+}
+
 tm_status tm__pg_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
   const tm_pg_args none = {0};
   PGresult *r = NULL;
   tm_status status = tm__pg_read(c, TM_PG_SCRIPTS, NULL, &none, &r, "list scripts", err);
   for (int i = 0; status == TM_OK && i < PQntuples(r); i++)
-    status = fn(ud, tm__pg_get(r, i, 0), tm__pg_get(r, i, 1));
+    status = fn(ud, tm__pg_get(r, i, 0), tm__pg_get(r, i, 1), tm__pg_get_int(r, i, 2));
   PQclear(r);
   return status;
 }

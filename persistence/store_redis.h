@@ -264,6 +264,9 @@ tm_status tm__redis_script_put(tm_store_conn *c, tm_slice system, tm_slice versi
                                tm_slice sources, tm_error *err);
 tm_status tm__redis_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,
                                tm_error *err);
+tm_status tm__redis_script_use(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err);
+tm_status tm__redis_script_drop(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                                tm_error *err);
 tm_status tm__redis_script_list(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err);
 tm_status tm__redis_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
 tm_status tm__redis_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err);

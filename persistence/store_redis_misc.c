@@ -4,13 +4,14 @@
 
 #include "persistence/store_redis.h"
 
-/* ---- scripts: one hash, named by system, NUL, version ---- */
+/* ---- scripts: one hash, named by system, NUL, version; with one more NUL: the last use ---- */
 
-static bool add_name(tm_store_conn *c, tm_slice system, tm_slice version) {
+static bool add_field(tm_store_conn *c, tm_slice system, tm_slice version, bool use) {
   tm_buf name = {0};
   tm__buf_slice(&name, system);
   tm__buf_byte(&name, '\0');
   tm__buf_slice(&name, version);
+  if (use) tm__buf_byte(&name, '\0');
   bool ok = tm__buf_ok(&name);
   if (ok) tm__redis_arg(c, tm__buf_view(&name));
   tm__buf_free(&name);
@@ -28,16 +29,53 @@ static tm_status begin(tm_store_conn *c, const char *command, const char *key, s
   return TM_OK;
 }
 
-tm_status tm__redis_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
-                               tm_slice sources, tm_error *err) {
-  tm_status status = begin(c, "HSETNX", "scripts", 2, err);
+/* A script of the server on both fields and a time, and on `sources` unless ptr is NULL. */
+static tm_status run(tm_store_conn *c, tm_redis_script which, tm_slice system, tm_slice version,
+                     int64_t time, tm_slice sources, int64_t *result, tm_error *err) {
+  redisReply *reply;
+  tm_redis_key k;
+  tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  if (!add_name(c, system, version)) {
+  tm__redis_key(&k, c->store, "scripts");
+  tm__redis_run(c, which, 1, sources.ptr != NULL ? 4 : 3);
+  tm__redis_key_arg(c, &k);
+  if (!add_field(c, system, version, false) || !add_field(c, system, version, true)) {
     tm__redis_drop(c);
     return tm__fail_memory(err, "a script");
   }
-  tm__redis_arg(c, sources);
-  return tm__redis_tell(c, err);
+  tm__redis_int(c, time);
+  if (sources.ptr != NULL) tm__redis_arg(c, sources);
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  *result = reply->integer;
+  freeReplyObject(reply);
+  return TM_OK;
+}
+
+tm_status tm__redis_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
+                               tm_slice sources, tm_error *err) {
+  int64_t result = 0;
+  if (sources.ptr == NULL) sources = TM_S("");
+  return run(c, TM_REDIS_PUT_SCRIPT, system, version, tm__redis_now(c->store), sources, &result,
+             err);
+}
+
+tm_status tm__redis_script_use(tm_store_conn *c, tm_slice system, tm_slice version, tm_error *err) {
+  int64_t result = 0;
+  tm_status status = run(c, TM_REDIS_USE_SCRIPT, system, version, tm__redis_now(c->store),
+                         (tm_slice){0}, &result, err);
+  if (status != TM_OK || result == 1) return status;
+  return tm__redis_not_found("version of the system", err);
+}
+
+tm_status tm__redis_script_drop(tm_store_conn *c, tm_slice system, tm_slice version, int64_t before,
+                                tm_error *err) {
+  int64_t result = 0;
+  tm_status status =
+      run(c, TM_REDIS_DROP_SCRIPT, system, version, before, (tm_slice){0}, &result, err);
+  if (status != TM_OK || result == 1) return status;
+  return result == 2 ? tm__script_used(system, version, err)
+                     : tm__redis_not_found("version of the system", err);
 }
 
 /* The text that the command at hand gives. */
@@ -58,24 +96,58 @@ tm_status tm__redis_script_get(tm_store_conn *c, tm_slice system, tm_slice versi
                                tm_error *err) {
   tm_status status = begin(c, "HGET", "scripts", 1, err);
   if (status != TM_OK) return status;
-  if (add_name(c, system, version)) return get(c, "version of the system", out, err);
+  if (add_field(c, system, version, false)) return get(c, "version of the system", out, err);
   tm__redis_drop(c);
   return tm__fail_memory(err, "a script");
 }
 
-tm_status tm__redis_script_list(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
-  redisReply *reply;
-  tm_status status = begin(c, "HKEYS", "scripts", 0, err);
-  if (status == TM_OK) status = tm__redis_ask(c, &reply, err);
+typedef struct script_name {
+  tm_slice system, version;
+} script_name;
+
+/* Of a field that holds sources; false: another one. */
+static bool split_field(script_name *out, tm_slice field) {
+  const char *nul = field.len > 0 ? memchr(field.ptr, '\0', field.len) : NULL;
+  if (nul == NULL) return false;
+  size_t len = (size_t)(nul - field.ptr);
+  out->system = (tm_slice){field.ptr, len};
+  out->version = (tm_slice){nul + 1, field.len - len - 1};
+  return out->version.len == 0 || out->version.ptr[out->version.len - 1] != '\0';
+}
+
+/* When each was in use last, in the order of their fields. */
+static tm_status ask_uses(tm_store_conn *c, const redisReply *fields, size_t count,
+                          redisReply **out, tm_error *err) {
+  script_name name;
+  tm_status status = begin(c, "HMGET", "scripts", count, err);
   if (status != TM_OK) return status;
-  for (size_t i = 0; status == TM_OK && i < reply->elements; i++) {
-    tm_slice name = tm__redis_slice(reply->element[i]);
-    const char *nul = name.len > 0 ? memchr(name.ptr, '\0', name.len) : NULL;
-    if (nul == NULL) continue;
-    size_t len = (size_t)(nul - name.ptr);
-    status = fn(ud, (tm_slice){name.ptr, len}, (tm_slice){nul + 1, name.len - len - 1});
+  for (size_t i = 0; i < fields->elements; i++) {
+    if (!split_field(&name, tm__redis_slice(fields->element[i]))) continue;
+    if (add_field(c, name.system, name.version, true)) continue;
+    tm__redis_drop(c);
+    return tm__fail_memory(err, "a list of scripts");
   }
-  freeReplyObject(reply);
+  return tm__redis_ask(c, out, err);
+}
+
+tm_status tm__redis_script_list(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err) {
+  redisReply *fields, *uses = NULL;
+  script_name name;
+  size_t count = 0, at = 0;
+  tm_status status = begin(c, "HKEYS", "scripts", 0, err);
+  if (status == TM_OK) status = tm__redis_ask(c, &fields, err);
+  if (status != TM_OK) return status;
+  for (size_t i = 0; i < fields->elements; i++)
+    count += split_field(&name, tm__redis_slice(fields->element[i]));
+  if (count > 0) status = ask_uses(c, fields, count, &uses, err);
+  for (size_t i = 0; status == TM_OK && i < fields->elements; i++) {
+    if (!split_field(&name, tm__redis_slice(fields->element[i]))) continue;
+    const redisReply *use = tm__redis_item(uses, at++);
+    int64_t used = use != NULL ? tm__redis_number(tm__redis_slice(use)) : 0;
+    status = fn(ud, name.system, name.version, used);
+  }
+  freeReplyObject(fields);
+  freeReplyObject(uses);
   return status;
 }
 

@@ -315,6 +315,42 @@ tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice vers
   return tm__sqlite_run(c, st, "keep a script", err);
 }
 
+/* Changes the script, if there is one and its last use allows that; *changed. */
+static tm_status change_script(tm_store_conn *c, tm_sql which, tm_slice system, tm_slice version,
+                               int64_t when, bool *changed, tm_error *err) {
+  sqlite3_stmt *st;
+  *changed = false;
+  tm_status status = tm__sqlite_in_place(c->store, err);
+  if (status == TM_OK) status = tm__sqlite_statement(c, which, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, system);
+  rc |= tm__sqlite_bind(st, 2, version);
+  rc |= sqlite3_bind_int64(st, 3, when);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a script", err);
+  status = tm__sqlite_run(c, st, "change a script", err);
+  *changed = status == TM_OK && sqlite3_changes(c->db) > 0;
+  return status;
+}
+
+tm_status tm__sqlite_script_use(tm_store_conn *c, tm_slice system, tm_slice version,
+                                tm_error *err) {
+  bool changed;
+  int64_t now = c->store->now_ms(c->store->now_ud);
+  tm_status status = change_script(c, TM_SQL_USE_SCRIPT, system, version, now, &changed, err);
+  return status != TM_OK || changed ? status : tm__sqlite_not_found(err, "version of the system");
+}
+
+tm_status tm__sqlite_script_drop(tm_store_conn *c, tm_slice system, tm_slice version,
+                                 int64_t before, tm_error *err) {
+  bool changed;
+  tm_buf sources = {0};
+  tm_status status = change_script(c, TM_SQL_DROP_SCRIPT, system, version, before, &changed, err);
+  if (status != TM_OK || changed) return status;
+  status = tm__sqlite_script_get(c, system, version, &sources, err);
+  tm__buf_free(&sources);
+  return status == TM_OK ? tm__script_used(system, version, err) : status;
+}
+
 /* Ends a statement that gives one text: appends it; TM_ENOTFOUND without a row. */
 static tm_status take_text(tm_store_conn *c, sqlite3_stmt *st, int rc, tm_buf *out,
                            const char *what, tm_error *err) {
@@ -348,7 +384,8 @@ tm_status tm__sqlite_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_err
   tm_status status = tm__sqlite_statement(c, TM_SQL_SCRIPTS, &st, err);
   if (status != TM_OK) return status;
   while (status == TM_OK && (rc = sqlite3_step(st)) != SQLITE_DONE)
-    status = rc == SQLITE_ROW ? fn(ud, tm__sqlite_column(st, 0), tm__sqlite_column(st, 1))
+    status = rc == SQLITE_ROW ? fn(ud, tm__sqlite_column(st, 0), tm__sqlite_column(st, 1),
+                                   sqlite3_column_int64(st, 2))
                               : tm__sqlite_conn_fail(c, rc, "list scripts", err);
   sqlite3_reset(st);
   return status;

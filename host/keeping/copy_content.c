@@ -101,7 +101,8 @@ static tm_status add_sessions(content *k) {
 
 /* ---- scripts ---- */
 
-static tm_status on_script(void *ud, tm_slice system, tm_slice version) {
+static tm_status on_script(void *ud, tm_slice system, tm_slice version, int64_t used) {
+  (void)used;
   content *k = ud;
   const tm_copy_side *from = &k->copy->from;
   tm_buf sources = {0};

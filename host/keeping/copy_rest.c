@@ -22,7 +22,8 @@ bool tm__copy_is_local(tm_status status) {
 /* ---- scripts ---- */
 
 /* Into a tm_buf: system, NUL, version, NUL. */
-static tm_status on_script(void *ud, tm_slice system, tm_slice version) {
+static tm_status on_script(void *ud, tm_slice system, tm_slice version, int64_t used) {
+  (void)used;
   tm_buf *b = ud;
   tm__buf_slice(b, system);
   tm__buf_byte(b, '\0');

@@ -380,6 +380,76 @@ static void scripts_are_kept_once(void **state) {
   tm__buf_free(&out);
 }
 
+typedef struct use {
+  tm_slice version;
+  int64_t used;
+  int count;
+} use;
+
+static tm_status see_use(void *ud, tm_slice system, tm_slice version, int64_t used) {
+  use *u = ud;
+  u->count++;
+  assert_true(tm__slice_is(system, "shop"));
+  if (tm__slice_eq(version, u->version)) u->used = used;
+  return TM_OK;
+}
+
+/* -1: there is no such version among `count`. */
+static int64_t used_of(fixture *fx, const char *version, int count) {
+  use u = {.version = tm__slice(version), .used = -1};
+  assert_ok(fx, fx->backend->scripts(fx->reader, see_use, &u, &fx->err));
+  assert_int_equal(u.count, count);
+  return u.used;
+}
+
+static void scripts_know_their_last_use(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_slice name = TM_S("shop");
+  int64_t begun = fx->now;
+  assert_ok(fx, b->script_put(fx->writer, name, TM_S("v1"), TM_S("one"), &fx->err));
+  fx->now += 1000;
+  assert_ok(fx, b->script_put(fx->writer, name, TM_S("v2"), TM_S("two"), &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, name, TM_S("v1"), TM_S("one"), &fx->err));
+  assert_int_equal(used_of(fx, "v1", 2), begun);
+  assert_int_equal(used_of(fx, "v2", 2), begun + 1000);
+  fx->now += 1000;
+  assert_ok(fx, b->script_use(fx->writer, name, TM_S("v1"), &fx->err));
+  assert_int_equal(used_of(fx, "v1", 2), begun + 2000);
+  fx->now = begun; /* the clock of another host is behind */
+  assert_ok(fx, b->script_use(fx->writer, name, TM_S("v1"), &fx->err));
+  assert_int_equal(used_of(fx, "v1", 2), begun + 2000);
+  assert_int_equal(b->script_use(fx->writer, name, TM_S("v3"), &fx->err), TM_ENOTFOUND);
+  assert_int_equal(used_of(fx, "v3", 2), -1);
+}
+
+static void scripts_go_unless_used_meanwhile(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_buf out = {0};
+  tm_slice name = TM_S("shop"), v1 = TM_S("v1"), v2 = TM_S("v2");
+  int64_t begun = fx->now;
+  assert_ok(fx, b->script_put(fx->writer, name, v1, TM_S("one"), &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, name, v2, TM_S("two"), &fx->err));
+  assert_int_equal(b->script_drop(fx->writer, name, v1, begun - 1, &fx->err), TM_ECONFLICT);
+  assert_string_equal(fx->err.code, "store.conflict");
+  fx->now += 5000;
+  assert_ok(fx, b->script_use(fx->writer, name, v1, &fx->err));
+  assert_int_equal(b->script_drop(fx->writer, name, v1, begun, &fx->err), TM_ECONFLICT);
+  assert_ok(fx, b->script_drop(fx->writer, name, v2, begun, &fx->err));
+  assert_int_equal(used_of(fx, "v1", 1), begun + 5000);
+  assert_ok(fx, b->script_get(fx->reader, name, v1, &out, &fx->err));
+  assert_int_equal(b->script_get(fx->reader, name, v2, &out, &fx->err), TM_ENOTFOUND);
+  assert_int_equal(b->script_drop(fx->writer, name, v2, begun, &fx->err), TM_ENOTFOUND);
+  assert_int_equal(b->script_use(fx->writer, name, v2, &fx->err), TM_ENOTFOUND);
+  assert_ok(fx, b->script_put(fx->writer, name, v2, TM_S("again"), &fx->err));
+  assert_int_equal(used_of(fx, "v2", 2), begun + 5000);
+  tm__buf_clear(&out);
+  assert_ok(fx, b->script_get(fx->reader, name, v2, &out, &fx->err));
+  assert_string_equal(out.ptr, "again");
+  tm__buf_free(&out);
+}
+
 static const struct CMUnitTest cases[] = {
     CASE(start_key_answered_at_once),
     CASE(start_key_answered_later),
@@ -396,6 +466,8 @@ static const struct CMUnitTest cases[] = {
     CASE(deadlines_move),
     CASE(living_claims_are_left_alone),
     CASE(scripts_are_kept_once),
+    CASE(scripts_know_their_last_use),
+    CASE(scripts_go_unless_used_meanwhile),
 };
 
 int main(void) {

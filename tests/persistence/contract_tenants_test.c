@@ -64,7 +64,8 @@ static tm_status all_session(void *ud, const tm_session *s) {
   return TM_OK;
 }
 
-static tm_status all_script(void *ud, tm_slice system, tm_slice version) {
+static tm_status all_script(void *ud, tm_slice system, tm_slice version, int64_t used) {
+  (void)used;
   (void)system, (void)version;
   ((all *)ud)->scripts++;
   return TM_OK;
@@ -295,7 +296,8 @@ typedef struct scripts {
   int found[3], count;
 } scripts;
 
-static tm_status see_script(void *ud, tm_slice system, tm_slice version) {
+static tm_status see_script(void *ud, tm_slice system, tm_slice version, int64_t used) {
+  (void)used;
   scripts *s = ud;
   s->count++;
   s->found[0] += tm__slice_is(system, "shop") && tm__slice_is(version, "v1");
