@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "host.h"
+#include "keeping/versions.h"
 
 enum { MAX_SYSTEMS = 1024 };
 
@@ -86,16 +87,15 @@ typedef struct put_job {
   uv_sem_t done;
   tm_bundle **bundles;
   size_t count;
+  int64_t now;
 } put_job;
 
+/* A store that has them all is enough to begin with, also if it cannot be written: that they are in
+ * use again is then said by the janitor. */
 static tm_status put_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   const put_job *p = (const put_job *)(const void *)job;
-  tm_status s = TM_OK;
-  for (size_t i = 0; s == TM_OK && i < p->count; i++) {
-    const tm_bundle *b = p->bundles[i];
-    s = a->backend->script_put(a->conn, tm__slice(b->system), tm__slice(b->version), b->sources,
-                               err);
-  }
+  tm_status s = tm__versions_put(a, p->bundles, p->count, err);
+  if (s == TM_OK) (void)tm__versions_use(a, p->bundles, p->count, p->now, NULL);
   return s;
 }
 
@@ -107,7 +107,8 @@ static void put_done(tm_message *m) {
 static tm_status put_sources(tm_host *h, tm_bundle **bundles, size_t count, tm_error *err) {
   put_job p = {.job = {.write = true, .work = put_work, .message.run = put_done},
                .bundles = bundles,
-               .count = count};
+               .count = count,
+               .now = tm__clock_now(&h->clock)};
   if (uv_sem_init(&p.done, 0) != 0) return tm__fail_memory(err, "semaphore");
   tm__storage_run(h->storage, &p.job);
   uv_sem_wait(&p.done);

@@ -234,7 +234,8 @@ TM_API void tm_session_end(tm_host *host, const char *tenant, const char *sessio
 /* ---- operating ---- */
 
 /* Removes now, to the end, what the settings of retention let go; with `dry_run` only says what
- * that is: {"dry_run","conversations","sessions","sessions_ended"}. Other hosts may run. */
+ * that is: {"dry_run","conversations","sessions","sessions_ended","versions"}. Other hosts may run.
+ */
 TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
 
 /* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */

@@ -122,12 +122,14 @@ tm_status tm__registry_switch(tm_registry *r, tm_bundle **bundles, size_t count,
   return ok ? TM_OK : tm__fail_memory(err, "the table of systems");
 }
 
-tm_status tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err) {
+tm_bundle *tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err) {
   uv_mutex_lock(&r->lock);
-  bool ok = remember(r, b) != NULL;
+  tm_bundle *kept = remember(r, b);
+  if (kept != NULL && kept != b) (void)tm__bundle_ref(kept);
   uv_mutex_unlock(&r->lock);
-  tm__bundle_unref(b);
-  return ok ? TM_OK : tm__fail_memory(err, "the table of versions");
+  if (kept != b) tm__bundle_unref(b);
+  if (kept == NULL) (void)tm__fail_memory(err, "the table of versions");
+  return kept;
 }
 
 tm_bundle *tm__registry_current(tm_registry *r, tm_slice system) {
@@ -147,6 +149,21 @@ tm_bundle *tm__registry_find(tm_registry *r, tm_slice system, tm_slice version) 
   if (b != NULL) (void)tm__bundle_ref(b);
   uv_mutex_unlock(&r->lock);
   return b;
+}
+
+void tm__registry_tidy(tm_registry *r) {
+  size_t at = 0;
+  tm_slice key;
+  void *value;
+  uv_mutex_lock(&r->lock);
+  while (tm__map_next(&r->versions, &at, &key, &value)) {
+    tm_bundle *b = value; /* a further reference can only be had under the lock */
+    if (tm__map_get(&r->current, tm__slice(b->system)) == b) continue;
+    if (__atomic_load_n(&b->refs, __ATOMIC_ACQUIRE) > 1) continue;
+    (void)tm__map_remove(&r->versions, key);
+    tm__bundle_unref(b);
+  }
+  uv_mutex_unlock(&r->lock);
 }
 
 static int by_name(const void *a, const void *b) {

@@ -29,11 +29,14 @@ void tm__registry_free(tm_registry *r);
 /* Makes `bundles` the current versions (all systems at once) and keeps the old ones findable.
  * Takes over the caller's references. */
 tm_status tm__registry_switch(tm_registry *r, tm_bundle **bundles, size_t count, tm_error *err);
-/* Remembers an old version that was read from the store; takes over the reference. */
-tm_status tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err);
+/* Remembers an old version that was read from the store; takes over the reference, gives one to
+ * what is known of that version. NULL: out of memory. */
+tm_bundle *tm__registry_add(tm_registry *r, tm_bundle *b, tm_error *err);
 /* A new reference, or NULL. */
 tm_bundle *tm__registry_current(tm_registry *r, tm_slice system);
 tm_bundle *tm__registry_find(tm_registry *r, tm_slice system, tm_slice version);
+/* Forgets the versions that are not current and that nobody else has a reference to. */
+void tm__registry_tidy(tm_registry *r);
 /* A reference to each current version, by name, into *out, which the caller frees. False: out of
  * memory, and *out is empty. */
 bool tm__registry_all(tm_registry *r, tm_bundle ***out, size_t *count);

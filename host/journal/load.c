@@ -191,9 +191,13 @@ static tm_status find_bundle(load_job *job, const tm_store_access *a, tm_error *
   tm_status status = a->backend->script_get(a->common, system, version, &sources, err);
   if (status == TM_OK) {
     tm_bundle *b = tm__bundle_new(system, version, tm__buf_view(&sources), (tm_slice){0});
-    status = b == NULL || !tm__buf_ok(&sources) ? tm__fail_memory(err, "the sources of a system")
-                                                : tm__registry_add(job->registry, b, err);
-    if (status == TM_OK) r->bundle = tm__registry_find(job->registry, system, version);
+    if (b != NULL && tm__buf_ok(&sources)) {
+      r->bundle = tm__registry_add(job->registry, b, err);
+    } else {
+      tm__bundle_unref(b);
+      (void)tm__fail_memory(err, "the sources of a system");
+    }
+    if (r->bundle == NULL) status = TM_ENOMEM;
   }
   tm__buf_free(&sources);
   return status == TM_ENOTFOUND ? TM_OK : status;

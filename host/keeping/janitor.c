@@ -5,6 +5,7 @@
 
 #include "core/json.h"
 #include "keeping/purge.h"
+#include "keeping/versions.h"
 
 #define REST_MAX_MS 500
 #define PIECES_MAX  8     /* of a tenant's sessions in one job */
@@ -25,9 +26,11 @@ struct tm_janitor {
   bool poked; /* atomic: the message is under way */
   wish *first, *last;
   tm_purge pass;
-  tm_error fault;             /* the first of the pass */
-  wish *asked;                /* who asked for this pass; NULL: the clock */
-  int64_t next_pass;          /* host time */
+  tm_versions versions; /* behind it, in a pass that has them */
+  tm_error fault;       /* the first of the pass */
+  wish *asked;          /* who asked for this pass; NULL: the clock */
+  int64_t next_pass;    /* host time; likewise: */
+  int64_t next_versions;
   bool seen_all;              /* every session was looked at since the start */
   bool passing, out, stopped; /* out: a piece is on a store thread */
   bool armed;
@@ -88,6 +91,7 @@ static void answer(tm_janitor *j, wish *w) {
   tm__json_member_int(&out, "conversations", j->pass.conversations);
   tm__json_member_int(&out, "sessions", j->pass.sessions);
   tm__json_member_int(&out, "sessions_ended", j->pass.sessions_ended);
+  tm__json_member_int(&out, "versions", j->versions.dropped);
   tm__buf_byte(&out, '}');
   if (tm__buf_ok(&out)) {
     w->fn(w->ud, &(tm_reply){.status = TM_OK, .json = out.ptr, .size = out.len});
@@ -147,26 +151,39 @@ static void begin_pass(tm_janitor *j, bool whole) {
   if (whole) j->next_pass = now + keep->cleanup_ms;
 }
 
-static bool is_pass_due(const tm_janitor *j) {
-  int64_t now = tm__clock_now(&j->o.clock);
-  return now >= j->next_pass || j->next_pass > now + j->o.keep->cleanup_ms; /* turned back */
+/* Also after the clock was turned back. */
+static bool is_due(int64_t when, int64_t every, int64_t now) {
+  return now >= when || when > now + every;
+}
+
+static void begin_versions(tm_janitor *j, int64_t now) {
+  bool due = j->asked != NULL || is_due(j->next_versions, TM_VERSION_EVERY_MS, now);
+  j->versions = (tm_versions){.registry = j->o.registry,
+                              .now = now,
+                              .dry = j->pass.dry,
+                              .isolated = tm__storage_isolated(j->o.storage),
+                              .stage = due ? TM_VERSIONS_KEEP : TM_VERSIONS_DONE};
+  if (due && !j->pass.dry) j->next_versions = now + TM_VERSION_EVERY_MS;
 }
 
 /* A whole pass where one is due or wanted; else what is due of the sessions. */
 static void choose(tm_janitor *j) {
   j->asked = j->first;
   if (j->asked != NULL) j->first = j->asked->next;
-  begin_pass(j, j->asked != NULL || is_pass_due(j));
+  int64_t now = tm__clock_now(&j->o.clock);
+  begin_pass(j, j->asked != NULL || is_due(j->next_pass, j->o.keep->cleanup_ms, now));
+  begin_versions(j, now);
 }
 
-static void log_pass(const tm_janitor *j, const tm_purge *p) {
-  char conversations[24], sessions[24], ended[24];
-  if (p->dry || p->conversations + p->sessions + p->sessions_ended == 0) return;
+static void log_pass(const tm_janitor *j, const tm_purge *p, int64_t dropped) {
+  char conversations[24], sessions[24], ended[24], versions[24];
+  if (p->dry || p->conversations + p->sessions + p->sessions_ended + dropped == 0) return;
   (void)snprintf(conversations, sizeof(conversations), "%lld", (long long)p->conversations);
   (void)snprintf(sessions, sizeof(sessions), "%lld", (long long)p->sessions);
   (void)snprintf(ended, sizeof(ended), "%lld", (long long)p->sessions_ended);
+  (void)snprintf(versions, sizeof(versions), "%lld", (long long)dropped);
   tm__log(j->o.log, TM_LOG_INFO, "retention: removed", "conversations", conversations, "sessions",
-          sessions, "sessions_ended", ended, NULL);
+          sessions, "sessions_ended", ended, "versions", versions, NULL);
 }
 
 static void end_pass(tm_janitor *j) {
@@ -174,9 +191,10 @@ static void end_pass(tm_janitor *j) {
   const tm_error *fault = j->fault.status != TM_OK ? &j->fault : NULL;
   j->asked = NULL;
   j->passing = false;
+  tm__versions_end(&j->versions);
   if (fault == NULL) {
     j->seen_all = j->seen_all || j->pass.all_sessions;
-    log_pass(j, &j->pass);
+    log_pass(j, &j->pass, j->versions.dropped);
     if (w != NULL) answer(j, w);
   } else {
     int64_t soon = j->o.keep->cleanup_ms < AFTER_FAULT ? j->o.keep->cleanup_ms : AFTER_FAULT;
@@ -185,9 +203,18 @@ static void end_pass(tm_janitor *j) {
   }
 }
 
+static bool is_at_versions(const tm_janitor *j) {
+  return j->pass.stage == TM_PURGE_DONE;
+}
+
+static bool is_done(const tm_janitor *j) {
+  return is_at_versions(j) && j->versions.stage == TM_VERSIONS_DONE;
+}
+
 static tm_status work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_janitor *j = (tm_janitor *)((char *)job - offsetof(tm_janitor, job));
-  return tm__purge_piece(&j->pass, a, err);
+  return is_at_versions(j) ? tm__versions_piece(&j->versions, a, err)
+                           : tm__purge_piece(&j->pass, a, err);
 }
 
 static void on_done(tm_message *m) { /* on the store's thread */
@@ -201,7 +228,10 @@ static void note_fault(tm_janitor *j) {
   const char *what = "retention is interrupted and goes on later";
   tm__log_error(j->o.log, TM_LOG_WARNING, what, &j->job.error);
   if (j->fault.status == TM_OK) j->fault = j->job.error;
-  if (tm__purge_tenant(&j->pass)[0] != '\0') {
+  if (is_at_versions(j)) {
+    tm__versions_end(&j->versions); /* of what was not looked at nothing is known */
+    j->next_versions = j->versions.now + AFTER_FAULT;
+  } else if (tm__purge_tenant(&j->pass)[0] != '\0') {
     tm__purge_skip(&j->pass);
   } else {
     j->pass.stage = TM_PURGE_DONE;
@@ -216,8 +246,9 @@ static void on_landed(tm_message *m) {
   for (size_t i = 0; i < j->pass.purged_count; i++) {
     j->o.purged(j->o.ud, j->pass.purged[i]);
   }
+  j->pass.purged_count = 0;
   if (j->job.status != TM_OK) note_fault(j);
-  if (j->pass.stage == TM_PURGE_DONE) end_pass(j);
+  if (is_done(j)) end_pass(j);
   int64_t took = (tm__clock_monotonic_us() - j->began) / 1000;
   bool more = j->passing || j->first != NULL;
   arm(j, !more ? j->o.tick_ms : took < REST_MAX_MS ? took : REST_MAX_MS);
@@ -226,10 +257,13 @@ static void on_landed(tm_message *m) {
 static void look(tm_janitor *j) {
   if (j->stopped || j->out) return;
   if (!j->passing) choose(j);
+  tm__registry_tidy(j->o.registry);
   j->out = true;
   j->began = tm__clock_monotonic_us();
-  j->job.write = tm__purge_writes(&j->pass);
-  (void)tm__copy(j->job.tenant, sizeof(j->job.tenant), tm__slice(tm__purge_tenant(&j->pass)));
+  bool versions = is_at_versions(j);
+  const char *tenant = versions ? tm__versions_tenant(&j->versions) : tm__purge_tenant(&j->pass);
+  j->job.write = versions ? tm__versions_writes(&j->versions) : tm__purge_writes(&j->pass);
+  (void)tm__copy(j->job.tenant, sizeof(j->job.tenant), tm__slice(tenant));
   tm__storage_run(j->o.storage, &j->job);
 }
 
@@ -249,7 +283,7 @@ tm_status tm__janitor_sessions(tm_janitor *j, const tm_store_access *a, const ch
       j->o.purged(j->o.ud, p.purged[n]);
     }
   }
-  if (status == TM_OK) log_pass(j, &p);
+  if (status == TM_OK) log_pass(j, &p, 0);
   return status;
 }
 
@@ -268,7 +302,7 @@ tm_status tm__janitor_new(tm_janitor **out, const tm_janitor_options *o, tm_erro
   j->landed.run = on_landed;
   j->job.message.run = on_done;
   j->job.work = work;
-  j->next_pass = tm__clock_now(&o->clock);
+  j->next_pass = j->next_versions = tm__clock_now(&o->clock);
   *out = j;
   tm__worker_post(o->worker, &j->start); /* whoever lives for less than a tick removes nothing */
   return TM_OK;
@@ -292,6 +326,7 @@ void tm__janitor_stop(tm_janitor *j) {
 
 void tm__janitor_free(tm_janitor *j) {
   if (j == NULL) return;
+  tm__versions_end(&j->versions);
   uv_sem_destroy(&j->has_landed);
   free(j);
 }

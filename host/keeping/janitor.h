@@ -1,5 +1,6 @@
-/* janitor.h - when passes of retention are made: on one worker of a host, by the host's clock, in
- * small store jobs with rests between them; a pass that somebody asked for runs to its end. */
+/* janitor.h - when passes of retention are made, and when the sources of versions go: on one worker
+ * of a host, by the host's clock, in small store jobs with rests between them; a pass that somebody
+ * asked for runs to its end. */
 #ifndef TM_KEEPING_JANITOR_H
 #define TM_KEEPING_JANITOR_H
 
@@ -21,8 +22,8 @@ typedef struct tm_janitor_options {
 
 tm_status tm__janitor_new(tm_janitor **out, const tm_janitor_options *o, tm_error *err);
 void tm__janitor_poke(tm_janitor *j); /* any thread: look at the clock now */
-/* Any thread. A whole pass, now; answers {"dry_run","conversations","sessions","sessions_ended"}.
- */
+/* Any thread. A whole pass, now; answers
+ * {"dry_run","conversations","sessions","sessions_ended","versions"}. */
 void tm__janitor_run(tm_janitor *j, bool dry, tm_reply_fn fn, void *ud);
 /* On a writer's thread, in a job on the store of the tenant: what is due of its sessions, in a few
  * pieces. What is left is due again. */

@@ -28,7 +28,7 @@ local layers = {
   { "host/", c = { API, "host/core/", "host/loop/", "host/net/", "host/config/", "host/api/",
                    "host/bind/", STORAGE, JOURNAL, BUNDLE, "host/journal/reader.h",
                    "host/keeping/copy.h", "host/keeping/janitor.h", "host/keeping/reseal.h",
-                   "host/keeping/session.h", STORE, CODEC, KEYS, "host/*.h" } },
+                   "host/keeping/session.h", "host/keeping/versions.h", STORE, CODEC, KEYS, "host/*.h" } },
   { "persistence/", c = { API, "host/core/", "persistence/" } },
   { "lua/tidemill/", lua = { "tidemill", "tidemill.", "host." } },
   { "lua/meta/", lua = {} },

@@ -71,8 +71,11 @@ static void test_old_versions(void **unused) {
   (void)unused;
   tm_error err;
   tm_registry *r = tm__registry_new();
-  assert_int_equal(tm__registry_add(r, make("a", "0", NULL), &err), TM_OK);
-  assert_int_equal(tm__registry_add(r, make("a", "0", NULL), &err), TM_OK);
+  tm_bundle *added = tm__registry_add(r, make("a", "0", NULL), &err);
+  tm_bundle *known = tm__registry_add(r, make("a", "0", NULL), &err);
+  assert_ptr_equal(added, known);
+  tm__bundle_unref(added);
+  tm__bundle_unref(known);
   assert_known(r, "a", "0", true);
   assert_current(r, "a", NULL);
   tm_bundle *now[] = {make("a", "0", "{}")};
@@ -81,6 +84,29 @@ static void test_old_versions(void **unused) {
   tm_bundle *again[] = {make("a", "0", NULL)}; /* the described one stays */
   assert_int_equal(tm__registry_switch(r, again, 1, &err), TM_OK);
   assert_described(r, "{\"items\":[{}]}");
+  tm__registry_free(r);
+}
+
+/* What is neither current nor anybody's is forgotten; the store has it. */
+static void test_tidy(void **unused) {
+  (void)unused;
+  tm_error err;
+  tm_registry *r = tm__registry_new();
+  tm_bundle *first[] = {make("a", "1", "{}"), make("b", "1", "{}")};
+  assert_int_equal(tm__registry_switch(r, first, 2, &err), TM_OK);
+  tm_bundle *second[] = {make("a", "2", "{}")};
+  assert_int_equal(tm__registry_switch(r, second, 1, &err), TM_OK);
+  tm_bundle *held = tm__registry_add(r, make("a", "0", NULL), &err);
+  tm__registry_tidy(r);
+  assert_known(r, "a", "2", true);
+  assert_known(r, "a", "1", false);
+  assert_known(r, "b", "1", false);
+  assert_known(r, "a", "0", true);
+  assert_described(r, "{\"items\":[{}]}");
+  tm__bundle_unref(held);
+  tm__registry_tidy(r);
+  assert_known(r, "a", "0", false);
+  assert_current(r, "a", "2");
   tm__registry_free(r);
 }
 
@@ -105,6 +131,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_switch),
       cmocka_unit_test(test_old_versions),
+      cmocka_unit_test(test_tidy),
       cmocka_unit_test(test_limits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -601,12 +601,10 @@ static void test_on_request(void **unused) {
     tm__janitor_run(j, false, on_reply, real);
     tm__janitor_run(j, false, on_reply, none);
     assert_answer(none);
-    assert_string_equal(
-        await(dry)->json,
-        "{\"dry_run\":true,\"conversations\":1,\"sessions\":0,\"sessions_ended\":0}");
-    assert_string_equal(
-        await(real)->json,
-        "{\"dry_run\":false,\"conversations\":1,\"sessions\":0,\"sessions_ended\":0}");
+    assert_string_equal(await(dry)->json, "{\"dry_run\":true,\"conversations\":1,\"sessions\":0,"
+                                          "\"sessions_ended\":0,\"versions\":0}");
+    assert_string_equal(await(real)->json, "{\"dry_run\":false,\"conversations\":1,\"sessions\":0,"
+                                           "\"sessions_ended\":0,\"versions\":0}");
     assert_member(none, "conversations", "0");
     assert_gone(&fx, id);
     janitor_stop(h, j);

@@ -249,5 +249,8 @@ describe("sessions", function()
     assert.equal("would be removed: 0 conversations, 2 sessions\n"
       .. "would be ended: 3 sessions that nobody used\n", render("purge", { dry_run = true,
       conversations = 0, sessions = 2, sessions_ended = 3 }, 80, false))
+    assert.equal("removed: 0 conversations, 0 sessions, the sources of 2 versions\n",
+      render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
+        versions = 2 }, 80, false))
   end)
 end)

@@ -236,7 +236,10 @@ function views.purge(answer)
   local how = answer.dry_run == true and "would be removed" or "removed"
   local line = ("%s: %s, %s"):format(how, counted(answer.conversations or 0, "conversation"),
     counted(answer.sessions or 0, "session"))
-  local ended = answer.sessions_ended or 0
+  local versions, ended = answer.versions or 0, answer.sessions_ended or 0
+  if versions ~= 0 then
+    line = line .. (", the sources of %s"):format(counted(versions, "version"))
+  end
   if ended ~= 0 then
     line = line .. ("\n%s: %s that nobody used"):format(
       answer.dry_run == true and "would be ended" or "ended", counted(ended, "session"))
