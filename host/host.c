@@ -151,6 +151,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   tm_vm_options vo = tm__host_vm_options(h);
   vo.worker = w->worker;
   vo.client = w->client;
+  vo.registry = h->registry;
   s = tm__lua_new(&w->lua, &vo, err);
   if (s != TM_OK) return s;
   const tm_config *c = h->config;

@@ -334,8 +334,7 @@ void tm__lua_free(tm_lua *l) {
   if (l == NULL) return;
   for (tm_run *run; (run = tm__idmap_any(&l->runs)) != NULL;)
     forget_run(l, run);
-  while (l->systems != NULL)
-    tm__system_free(l->systems);
+  tm__systems_end(l);
   tm__idmap_free(&l->runs);
   (void)l->o.alloc(l->o.alloc_ud, l, sizeof(*l), 0);
 }

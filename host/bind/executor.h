@@ -11,14 +11,15 @@ typedef struct tm_system {
   tm_lua *lua; /* NULL: given up while it loads */
   tm_vm_options o;
   tm_bundle *bundle;
-  tm_vm *vm; /* NULL: not loaded */
-  json_t *sources;
+  tm_vm *vm;       /* NULL: not loaded */
+  json_t *sources; /* while it loads */
+  json_t *root;
   size_t running, collected; /* turns; bytes after the last collection */
-  uint64_t used;
-  bool loading, spent; /* spent: too full to go on, freed when nothing runs in it */
-  tm_error failure;    /* of loading; status TM_OK: none */
-  tm_run *first;       /* newest first: they wait for it to be loaded */
-  tm_lua_wait *waits;  /* likewise */
+  uint64_t used, seen;       /* its last use, as a count of all; that at the last look */
+  bool loading, spent;       /* spent: too full to go on, freed when nothing runs in it */
+  tm_error failure;          /* of loading; status TM_OK: none */
+  tm_run *first;             /* newest first: they wait for it to be loaded */
+  tm_lua_wait *waits;        /* likewise */
 } tm_system;
 
 struct tm_lua {
@@ -29,6 +30,7 @@ struct tm_lua {
   tm_run *first, **end;
   bool draining;
   uint64_t uses;
+  uint64_t look; /* timer: states of old versions that nothing used meanwhile are closed; 0: none */
   tm_pace pace;
 };
 
@@ -38,6 +40,7 @@ struct tm_lua {
  * waits for it, until tm__system_loaded; otherwise it could not be had. */
 tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err);
 void tm__system_unwait(tm_run *run); /* it waits no more */
+void tm__systems_end(tm_lua *l);     /* frees all */
 /* A turn has left it; may free it. */
 void tm__system_leave(tm_system *s);
 /* A turn has dropped so many bytes: worth a collection before it is called full. */

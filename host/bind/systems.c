@@ -6,13 +6,14 @@
 #include "bind/executor.h"
 #include "core/json.h"
 
-#define KEEP_OLD 8 /* states of replaced versions that run nothing */
+#define KEEP_OLD 8     /* states of versions that are not current and run nothing */
+#define LOOK_MS  30000 /* such a state goes when nothing used it from one look to the next */
 
 /* ---- loading: on another thread, with nothing of the worker's in hand ---- */
 
-static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
-  const tm_system *s = ud;
-  const json_t *text = json_object_getn(json_object_get(s->sources, "files"), path.ptr, path.len);
+static tm_status read_parsed(const tm_system *s, const json_t *sources, tm_slice path, tm_buf *out,
+                             tm_error *err) {
+  const json_t *text = json_object_getn(json_object_get(sources, "files"), path.ptr, path.len);
   if (!json_is_string(text))
     return tm__fail(err, TM_ENOTFOUND, "file.not_found", "version %s of %s has no file %.*s",
                     s->bundle->version, s->bundle->system, (int)path.len, path.ptr);
@@ -20,15 +21,31 @@ static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err
   return TM_OK;
 }
 
+/* A script that requires a file in the middle of a turn is rare: for that the sources are parsed
+ * again. */
+static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
+  const tm_system *s = ud;
+  json_t *sources = json_incref(s->sources);
+  tm_status st = sources == NULL ? tm__json_parse(&sources, s->bundle->sources, 4, err) : TM_OK;
+  if (st == TM_OK) st = read_parsed(s, sources, path, out, err);
+  json_decref(sources);
+  return st;
+}
+
 static tm_status load(tm_system *s, tm_error *err) {
   tm_status st = tm__json_parse(&s->sources, s->bundle->sources, 4, err);
   if (st != TM_OK) return st;
+  s->root = json_incref(json_object_get(s->sources, "root"));
   s->o.read_file = read_source;
   s->o.read_ud = s;
-  s->o.root = json_string_value(json_object_get(s->sources, "root"));
+  s->o.root = json_string_value(s->root);
   st = tm__vm_new(&s->vm, &s->o, err);
   tm_slice name = tm__slice(s->bundle->system);
-  return st == TM_OK ? tm__vm_call(s->vm, "load", &name, 1, NULL, err) : st;
+  if (st == TM_OK) st = tm__vm_call(s->vm, "load", &name, 1, NULL, err);
+  if (st == TM_OK) (void)lua_gc(s->vm->L, LUA_GCCOLLECT); /* loading leaves a third behind */
+  json_decref(s->sources);
+  s->sources = NULL;
+  return st;
 }
 
 static void load_work(tm_beside *job) {
@@ -77,7 +94,7 @@ void tm__system_free(tm_system *s) {
   if (s->lua != NULL) unlink_system(s);
   if (s->loading) return; /* load_done frees it */
   tm__vm_free(s->vm);
-  json_decref(s->sources);
+  json_decref(s->root);
   tm__bundle_unref(s->bundle);
   (void)s->o.alloc(s->o.alloc_ud, s, sizeof(*s), 0);
 }
@@ -91,21 +108,50 @@ void tm__system_leave(tm_system *s) {
   if (s->spent && is_idle(s)) tm__system_free(s);
 }
 
-static bool is_replaced(const tm_lua *l, const tm_system *s) {
-  for (const tm_system *newer = l->systems; newer != s; newer = newer->next)
-    if (strcmp(newer->bundle->system, s->bundle->system) == 0) return true;
-  return false;
+static bool is_old(const tm_lua *l, const tm_system *s) {
+  if (l->o.registry == NULL) return false;
+  tm_bundle *now = tm__registry_current(l->o.registry, tm__slice(s->bundle->system));
+  bool same = now != NULL && strcmp(now->version, s->bundle->version) == 0;
+  tm__bundle_unref(now);
+  return !same;
 }
 
 static void drop_old(tm_lua *l) {
   size_t count = 0;
   tm_system *oldest = NULL;
   for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (!is_idle(s) || !is_replaced(l, s)) continue;
+    if (!is_idle(s) || !is_old(l, s)) continue;
     count++;
     if (oldest == NULL || s->used < oldest->used) oldest = s;
   }
   if (count > KEEP_OLD) tm__system_free(oldest);
+}
+
+static void start_look(tm_lua *l);
+
+/* A conversation on such a version has its state made anew, from sources that the store keeps. */
+static void on_look(void *ud) {
+  tm_lua *l = ud;
+  l->look = 0;
+  for (tm_system *s = l->systems, *next; s != NULL; s = next) {
+    next = s->next;
+    if (is_idle(s) && s->seen == s->used && is_old(l, s))
+      tm__system_free(s);
+    else
+      s->seen = s->used;
+  }
+  if (l->systems != NULL) start_look(l);
+}
+
+static void start_look(tm_lua *l) {
+  if (l->o.registry == NULL) return;
+  if (tm__timer_start(l->o.worker, LOOK_MS, on_look, l, &l->look, NULL) != TM_OK) l->look = 0;
+}
+
+void tm__systems_end(tm_lua *l) {
+  if (l->look != 0) (void)tm__timer_cancel(l->o.worker, l->look);
+  while (l->systems != NULL)
+    tm__system_free(l->systems);
 }
 
 static tm_system *new_system(tm_lua *l, tm_bundle *bundle) {
@@ -117,6 +163,7 @@ static tm_system *new_system(tm_lua *l, tm_bundle *bundle) {
   s->next = l->systems;
   l->systems = s;
   drop_old(l);
+  if (l->look == 0) start_look(l);
   return s;
 }
 

@@ -32,6 +32,7 @@ typedef struct tm_vm_options { /* copied; what it points to must outlive the sta
   tm_clock clock;
   tm_worker *worker;       /* NULL: nothing asynchronous (check, render) */
   tm_http_client *client;  /* likewise */
+  tm_registry *registry;   /* of an executor: which versions are current; NULL: all of them */
   const char *config_json; /* what host.config.get() gives the runtime: an object; NULL: {} */
   /* Reads one script file by its path within the system's folder, as host.file.read; appends to
    * out. TM_ENOTFOUND when there is none. */

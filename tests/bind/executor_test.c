@@ -9,10 +9,13 @@
 #include "core/json.h"
 #include "tests/bind/fake_turns.h"
 
+#define LOOK_MS 30000 /* the executor's own timer */
+
 static char somewhere; /* for pointers that only the fakes get */
 static tm_lua *lua;
 static tm_executor executor;
 static tm_bundle *bundle;
+static tm_registry *registry;
 
 static tm_vm_options options(void) {
   tm_vm_options o = fixture_options();
@@ -26,6 +29,7 @@ static tm_vm_options options(void) {
 static int set_up_slice(int64_t cpu_slice_ms) {
   tm_vm_options o = options();
   o.limits.cpu_slice_ms = cpu_slice_ms;
+  o.registry = registry;
   if (tm__lua_new(&lua, &o, NULL) != TM_OK) return -1;
   executor = tm__lua_executor(lua);
   bundle = fake_bundle("v1", "");
@@ -47,9 +51,18 @@ static int set_up_patient(void **state) {
   return set_up_slice(1500);
 }
 
+/* Some versions are current, others are not; elsewhere all of them are. */
+static int set_up_versions(void **state) {
+  (void)state;
+  registry = tm__registry_new();
+  return registry != NULL ? set_up_slice(50) : -1;
+}
+
 static int tear_down(void **state) {
   (void)state;
   tm__lua_free(lua);
+  tm__registry_free(registry);
+  registry = NULL;
   tm__bundle_unref(bundle);
   return 0;
 }
@@ -844,6 +857,92 @@ static void test_prepared_states_that_fail(void **state) {
   tm__bundle_unref(slow);
 }
 
+/* Once it is loaded a state has no copy of its sources, and still finds them. */
+static void test_sources_of_a_loaded_state(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "local file = require 'host.file' local text, chunk ="
+                              " file.read('task.lua') assert(chunk == '@scripts/test/task.lua')"
+                              " local none, err = file.read('other.lua') assert(not none)"
+                              " journal.commit(id, draft { size = #text, code = err.code })");
+  expect_end(t, "commit");
+  assert_non_null(strstr(t->text.ptr, "{\"code\":\"file.not_found\",\"size\":"));
+  free_turn(t);
+}
+
+/* ---- states of old versions ---- */
+
+static void make_current(tm_bundle *b) {
+  tm_error err;
+  tm_bundle *all[] = {tm__bundle_ref(b)};
+  assert_int_equal(tm__registry_switch(registry, all, 1, &err), TM_OK);
+}
+
+/* The executor looks after what nobody uses; false: it does not intend to. */
+static bool let_look(void) {
+  for (uint64_t n = 0; n < 64 && n < timer_count; n++) {
+    size_t i = (timer_count - 1 - n) % 64;
+    if (timers[i].ms != LOOK_MS) continue;
+    bool armed = timers[i].cancelled == 0 && timers[i].fn != NULL;
+    tm_timer_fn fn = timers[i].fn;
+    timers[i].fn = NULL;
+    if (armed) fn(timers[i].ud);
+    return armed;
+  }
+  return false;
+}
+
+/* Has a turn in that version counted before, in the same state? */
+static bool is_warm(tm_bundle *b) {
+  tm_turn *t = run_in(b, BEGIN "COUNT = (COUNT or 0) + 1 journal.commit(id, draft { n = COUNT })");
+  expect_end(t, "commit");
+  bool warm = strstr(t->text.ptr, "{\"n\":1}") == NULL;
+  free_turn(t);
+  return warm;
+}
+
+static void test_old_states_are_closed(void **state) {
+  (void)state;
+  tm_bundle *next = fake_bundle("next", "");
+  make_current(bundle);
+  assert_false(is_warm(bundle));
+  assert_true(let_look());
+  assert_true(let_look());
+  assert_true(is_warm(bundle)); /* a current one stays */
+  make_current(next);
+  assert_false(is_warm(next));
+  for (int i = 0; i < 5; i++) { /* one that is used stays */
+    assert_true(is_warm(bundle));
+    assert_true(let_look());
+  }
+  tm_turn *waits = run_in(bundle, BEGIN "await(timer.start(1)) journal.commit(id, draft())");
+  void *ud;
+  tm_timer_fn fn = last_timer(&ud);
+  for (int i = 0; i < 3; i++)
+    assert_true(let_look());
+  fn(ud);
+  expect_end(waits, "commit"); /* as does one that has a turn */
+  free_turn(waits);
+  assert_true(let_look());
+  assert_true(let_look());
+  assert_false(is_warm(bundle)); /* closed, and made anew */
+  assert_true(is_warm(next));
+  tm__bundle_unref(next);
+}
+
+/* A system that was removed has no current version. */
+static void test_states_of_removed_systems_are_closed(void **state) {
+  (void)state;
+  tm_error err;
+  make_current(bundle);
+  assert_false(is_warm(bundle));
+  assert_int_equal(tm__registry_switch(registry, NULL, 0, &err), TM_OK);
+  assert_true(let_look());
+  assert_true(let_look());
+  assert_false(let_look()); /* there is nothing left to look at */
+  assert_false(is_warm(bundle));
+  assert_true(let_look());
+}
+
 /* ---- no memory ---- */
 
 typedef struct memory {
@@ -934,7 +1033,7 @@ int main(void) {
       CASE(test_next_turn_within_the_end),
       CASE(test_lost_within_an_entry),
       CASE(test_interleaved_turns),
-      CASE(test_versions),
+      cmocka_unit_test_setup_teardown(test_versions, set_up_versions, tear_down),
       CASE(test_bad_bundles),
       cmocka_unit_test_setup_teardown(test_full_state_is_replaced, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_full_states_are_few, set_up_patient, tear_down),
@@ -944,8 +1043,12 @@ int main(void) {
       CASE(test_loading_does_not_hold_up),
       CASE(test_loading_fails_for_all_that_wait),
       CASE(test_end_while_loading),
+      CASE(test_sources_of_a_loaded_state),
       CASE(test_prepared_states),
       CASE(test_prepared_states_that_fail),
+      cmocka_unit_test_setup_teardown(test_old_states_are_closed, set_up_versions, tear_down),
+      cmocka_unit_test_setup_teardown(test_states_of_removed_systems_are_closed, set_up_versions,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_out_of_memory, set_up_bundle, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,12 +144,14 @@ static void write_system(const char *word, const char *more) {
   write_file(path, text);
 }
 
+static const char *setting; /* one more of new hosts, or NULL */
+
 static tm_host *new_host(const char *db) {
   char config[256], scripts[256], path[256];
   (void)snprintf(config, sizeof(config), "%s/agent_config.yaml", dir);
   (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts", dir);
   (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s/%s", dir, db);
-  const char *set[] = {scripts, path, "server.workers=2", NULL};
+  const char *set[] = {scripts, path, "server.workers=2", setting, NULL};
   write_file(config, "log:\n  level: error\n");
   tm_options o = TM_OPTIONS_INIT;
   o.config_file = config;
@@ -412,6 +414,75 @@ static void test_folders_that_are_no_systems(void **state) {
   tm_host_free(h);
 }
 
+static int stored_versions(const char *db) {
+  char path[256];
+  sqlite3 *c;
+  sqlite3_stmt *st;
+  (void)snprintf(path, sizeof(path), "%s/%s", dir, db);
+  assert_int_equal(sqlite3_open(path, &c), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(c, "SELECT count(*) FROM scripts", -1, &st, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+  int count = sqlite3_column_int(st, 0);
+  assert_int_equal(sqlite3_finalize(st), SQLITE_OK);
+  assert_int_equal(sqlite3_close(c), SQLITE_OK);
+  return count;
+}
+
+static answer purge(tm_host *h) {
+  answer a = ask_init();
+  tm_host_purge(h, 0, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+static void session_of(const answer *a, char session[40]) {
+  const char *p = strstr(a->json, "\"session_id\":\"");
+  assert_non_null(p);
+  (void)snprintf(session, 40, "%.*s", (int)strcspn(p + 14, "\""), p + 14);
+}
+
+/* The sources of a version are there for as long as a conversation may need them, across restarts
+ * and on hosts that never had its scripts; then they go. */
+static void test_sources_go_with_the_last_conversation(void **state) {
+  (void)state;
+  const int64_t hour = 3600000;
+  char first[40], second[40], session[40];
+  setting = "workflow_persistence.retention.conversation_ttl=86400";
+  write_system("hello", "");
+  tm_host *h = start_host("versions.db");
+  answer a = begin(h, "talk");
+  id_of(&a, first);
+  session_of(&a, session);
+  free(a.json);
+  write_system("welcome", "");
+  expect(reload(h), "\"previous\":\"");
+  a = begin(h, "talk");
+  id_of(&a, second);
+  free(a.json);
+  atomic_fetch_add(&now_ms, 40 * hour);
+  expect(purge(h), "\"versions\":0}");
+  tm_host_free(h);
+  write_system("third", "");
+  h = start_host("versions.db");
+  tm_host *other = start_host("versions.db");
+  assert_int_equal(stored_versions("versions.db"), 3);
+  expect(say(h, first, "\"Ann\""), "hello Ann");
+  expect(say(other, first, "\"Bob\""), "hello Bob");
+  expect(say(other, second, "\"Cid\""), "welcome Cid");
+  a = ask_init();
+  tm_session_end(h, NULL, session, on_reply, &a);
+  ask_wait(&a);
+  expect(a, "\"status\":\"ended\"");
+  atomic_fetch_add(&now_ms, 40 * hour);
+  expect(purge(other), "\"conversations\":1,\"sessions\":0,\"sessions_ended\":0,\"versions\":1}");
+  assert_int_equal(stored_versions("versions.db"), 2);
+  expect(say(h, second, "\"Dot\""), "welcome Dot");
+  expect(begin(h, "talk"), "third nobody");
+  tm_host_free(h);
+  tm_host_free(other);
+  setting = NULL;
+}
+
 typedef struct blocker {
   sem_t reached, go;
 } blocker;
@@ -546,6 +617,7 @@ int main(void) {
       cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
       cmocka_unit_test(test_folders_that_are_no_systems),
+      cmocka_unit_test(test_sources_go_with_the_last_conversation),
       cmocka_unit_test(test_reloads_that_wait_become_one),
       cmocka_unit_test(test_a_removed_system_goes_on),
   };
