@@ -13,6 +13,9 @@ cc -O2 -o "$dir/limit" bench/limit.c -lsqlite3
 cc -std=c17 -D_GNU_SOURCE -O2 -Ihost/include -o "$dir/turns" bench/turns.c "$build/libtidemill.a" \
   -lmimalloc -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lhiredis -lpq -lzstd -lyaml -ljansson \
   -lsodium -lm -pthread
+cc -std=c17 -D_GNU_SOURCE -O2 -Ihost/include -o "$dir/versions" bench/versions.c \
+  "$build/libtidemill.a" -lmimalloc -llua5.4 -luv -lcurl -lmicrohttpd -lsqlite3 -lhiredis -lpq \
+  -lzstd -lyaml -ljansson -lsodium -lm -pthread
 
 number() { sed -n "s/^$1: [a-z ]*\([0-9.]*\) .*/\1/p" "$2" | head -1; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
@@ -52,5 +55,6 @@ for round in $(seq "$rounds"); do
   bench/redis.sh "$dir/turns" "$dir" "$seconds"
   bench/codec.sh "$dir/turns" "$dir" "$seconds"
   bench/postgres.sh "$dir/turns" "$dir" "$seconds"
+  bench/versions.sh "$dir/versions" "$dir" "$seconds"
 done
 tests/servers.sh bench/bytes.sh "$dir/turns" "$dir" "$seconds" # no times: once is enough
