@@ -217,6 +217,7 @@ function M.complete(run, step, pass, answered)
   tell_slow(run, step)
   draft.step(run, step, { input = answered, output = output, reply = reply })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
+  run.runtime.started = nil
   run.current = nil
 end
 

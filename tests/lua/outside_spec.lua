@@ -152,6 +152,19 @@ describe("calls to the outside", function()
       host.requests[5].headers["Idempotency-Key"])
   end)
 
+  it("do not make the next step begin when theirs did", function()
+    calling()
+    host.outside = function(request)
+      host.now = host.now + 1000
+      return echo(request)
+    end
+    local turn = host:send "hi"
+    local call, second = host.rows[5].steps[1], turn.steps[1]
+    assert.same({ "call", "second" }, { call.step_id, second.step_id })
+    assert.same({ 1000000, 1002000, 1002000, 1003000 }, { call.start, call["end"], second.start,
+      second["end"] })
+  end)
+
   it("that differ after a crash are an error, not a guess", function()
     load_flow([[ConversationStep { step_id = "call", step_type = "action", next_steps = { "end" },
       max_retries = 3, on_error = "other",
