@@ -35,6 +35,8 @@ char *tm__host_script_config(const tm_config *c, const tm_keyring *keys) {
                       tm__config_ms(c, "orchestrator.performance_config.step_timeout"));
   tm__json_member_int(&b, "max_workflow_duration_ms",
                       tm__config_ms(c, "orchestrator.performance_config.max_workflow_duration"));
+  tm__json_member_bool(&b, "parallel_execution",
+                       tm__config_bool(c, "orchestrator.performance_config.parallel_execution"));
   tm__json_member_bool(&b, "auto_checkpoint",
                        tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
   tm__json_member_int(&b, "checkpoint_interval_ms",

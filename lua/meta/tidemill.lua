@@ -173,7 +173,8 @@ function tm.ConversationFlow(flow) end
 --- from start to end of a conversation, waiting included; then it is `expired`, whatever comes in.
 --- While it is paused, no time passes for it. 0: no limit
 ---@field max_workflow_duration? tm.Duration
----@field parallel_execution? false
+--- branches of parallel steps at once, at most 8 at a time; otherwise in turn, by name
+---@field parallel_execution? boolean
 ---@field resource_monitoring? false
 
 ---@class tm.PersistenceConfig
@@ -196,7 +197,7 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@class tm.Step
 ---@field step_id string unique in the flow; "end" is reserved
 ---@field step_type "agent_response"|"user_input"|"decision"|"action"|"subflow"|"approval"
----|"wait"
+---|"wait"|"parallel"
 --- an agent of the system, by value or name (agent_response; a decision with classify)
 ---@field agent? tm.Agent|string
 ---@field prompt? string template: for the agent, or what the user is asked (user_input)
@@ -228,6 +229,19 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@field arguments? table<string, any>
 --- (subflow) what of the other flow's state is the output: a name, or names for an object of them
 ---@field result? string|string[]
+--- (parallel) by name: a list of steps, the last of which needs no next_steps and which begin with
+--- a copy of this state; or a flow of the system, or its flow_id, which begins with its variables,
+--- those that this state has by name from there. They wait neither for people nor for time, and
+--- what they write stays theirs; the output is { name = output of the branch's last step }
+---@field branches? table<string, tm.Step[]|tm.Flow|string>
+--- (parallel) how many branches must be completed, "all" when absent; the others are cancelled.
+--- The step fails when too many have failed
+---@field join? "all"|"any"|integer
+--- (parallel) how many branches run at once, at most 15; instead of parallel_execution
+---@field concurrency? integer
+--- (parallel) its first result is the output instead; nil and an error fail the step. It may
+--- neither write state nor call the outside
+---@field merge? fun(ctx: tm.Context, results: table<string, tm.BranchResult>): any, any
 ---@field next_steps? string[] the allowed successors, or "end"; the first is the default
 ---@field conditional_logic? tm.ConditionalLogic
 ---@field metadata? tm.Metadata
@@ -240,6 +254,12 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@param step tm.Step
 ---@return tm.Step
 function tm.ConversationStep(step) end
+
+---@class tm.BranchResult
+---@field status "completed"|"failed"|"cancelled" completed too late for `join`: cancelled
+---@field output any of its last step (completed)
+---@field state table? its state at the end (completed)
+---@field error { code: string, message: string, step_id: string }? (failed)
 
 --- The other keys map outcomes to steps of next_steps, to "end", or to "flow:<id>": that flow runs
 --- until its end, with those of its variables that this state has by name, and then the first of

@@ -5,6 +5,7 @@
 --- `unreachable`, `no_end`, `ends`, `metadata` (labels that assert something), `agents`, `offline`
 --- and `variables`. They look at data only; no function of a script is called.
 local branches = require "tidemill.check.branches"
+local flows = require "tidemill.flow"
 local json = require "host.json"
 local names_of = require "tidemill.check.names"
 local paths = require "tidemill.check.paths"
@@ -113,9 +114,11 @@ end
 
 local function check_agents(system, findings)
   local used = {}
-  for _, flow in pairs(system.flows) do
-    for _, step in pairs(flow.steps) do
-      if step.agent then used[step.agent] = true end
+  for _, whole in pairs(system.flows) do
+    for _, flow in ipairs(flows.parts(whole)) do
+      for _, step in pairs(flow.steps) do
+        if step.agent then used[step.agent] = true end
+      end
     end
   end
   for _, name in ipairs(system.agent_order) do
@@ -165,12 +168,12 @@ local function has_its_targets(flow)
   return true
 end
 
-local function check_flow(system, flow, findings)
+local function check_flow(system, flow, findings, outer)
   local function report(step, text, rule, level)
     findings:add(step.source, ("flow '%s', step '%s': %s"):format(flow.flow_id, step.step_id, text),
       rule, level)
   end
-  local names = names_of.of(system, flow)
+  local names = names_of.of(system, flow, outer)
   names_of.check(names, report)
   branches.check(names, report)
   if has_its_targets(flow) then
@@ -180,6 +183,18 @@ local function check_flow(system, flow, findings)
   check_end_steps(flow, report)
   check_assertions(flow, report)
   check_offline(system, flow, report)
+  return names
+end
+
+--- The branches of parallel steps see the names of the flow around them.
+local function check_parts(system, whole, findings)
+  local outer
+  for _, flow in ipairs(flows.parts(whole)) do
+    if is_whole(flow) then
+      local names = check_flow(system, flow, findings, outer)
+      outer = outer or names
+    end
+  end
 end
 
 local function read_sources(files)
@@ -206,7 +221,7 @@ function M.add(system, findings)
   local is_complete = not has_gaps(findings)
   for _, id in ipairs(system.flow_order) do
     local flow = system.flows[id]
-    if is_whole(flow) then check_flow(system, flow, findings) end
+    check_parts(system, flow, findings)
     check_variables(flow, sources, findings)
   end
   if is_complete then check_agents(system, findings) end

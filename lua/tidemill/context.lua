@@ -106,7 +106,7 @@ local function draw(run, digits)
   local scope = outside.scope(run)
   local by = scope or run
   by.drawn = (by.drawn or 0) + 1
-  local seed = ("%s:%s:%d"):format(run.conversation_id, scope and scope.key or run.seq, by.drawn)
+  local seed = ("%s:%s:%d"):format(run.conversation_id, scope and scope.key or run.place, by.drawn)
   return crypto.digest(seed, digits)
 end
 

@@ -270,6 +270,29 @@ local function compile_subflow(step, given, report)
   end
 end
 
+local BRANCHES_MOST, AT_ONCE = 64, 8
+
+--- How many branches have to be completed, and how many run at once; the branches themselves are
+--- the flow's business.
+local function compile_parallel(step, given, report, inherited)
+  local names = schema.sorted_keys(given.branches)
+  for name in pairs(given.branches) do
+    local problem = M.check_id(name)
+    if problem then report(("branches: the name '%s' %s"):format(tostring(name), problem),
+      "fields") end
+  end
+  if #names == 0 or #names > BRANCHES_MOST then
+    report(("'branches' must be 1 to %d branches by name"):format(BRANCHES_MOST), "fields")
+  end
+  local join = given.join or "all"
+  step.join = join == "all" and #names or join == "any" and 1 or join
+  if step.join > #names then
+    report(("'join' = %d is more than there are branches"):format(step.join), "fields")
+  end
+  step.concurrency = given.concurrency or inherited.parallel and AT_ONCE or 1
+  step.merge, step.given_branches = given.merge, given.branches
+end
+
 local function check_names(step, given, report)
   if given.save_as ~= nil and not is_state_name(given.save_as) then
     report(("'save_as': '%s' is no name of letters, digits and _"):format(given.save_as), "fields")
@@ -341,7 +364,8 @@ local function compile_duration(step, metadata, report)
   step.expected_ms = schema.duration(metadata.expected_duration or metadata.processing_time)
 end
 
-local COMPILERS = { subflow = compile_subflow, approval = compile_approval, wait = compile_wait }
+local COMPILERS = { subflow = compile_subflow, approval = compile_approval, wait = compile_wait,
+  parallel = compile_parallel }
 
 ---Compiles a step; nil when it is unusable. Everything wrong with it is reported.
 ---@param given table
@@ -374,7 +398,7 @@ function M.compile(given, context, report)
   compile_logic(step, given, report)
   check_agent(step, given, context.agents, report)
   if step.step_type == "decision" then check_decision(step, report) end
-  if COMPILERS[kind] then COMPILERS[kind](step, given, report) end
+  if COMPILERS[kind] then COMPILERS[kind](step, given, report, context.settings) end
   if kind == "user_input" then compile_ladders(step, given, own, context.ladders, report) end
   check_classify(step, report)
   check_names(step, given, report)

@@ -19,7 +19,47 @@ function M.message(run, role, said, more)
   return seq
 end
 
----Records one execution of a step.
+local function add_record(run, step, status, result)
+  run.steps[#run.steps + 1] = {
+    seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
+    step_category = step.metadata.step_category, solution_type = step.metadata.solution_type,
+    attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
+    start = run.started, ["end"] = clock.now(), status = status, error = result.error,
+  }
+end
+
+--- What a branch has left gets numbers behind those of its step.
+local function adopt(run, branch)
+  local own, runtime = branch.run, run.runtime
+  local first = runtime.message_seq
+  for _, message in ipairs(own.messages) do
+    message.seq = first + message.seq
+    run.messages[#run.messages + 1] = message
+  end
+  runtime.message_seq = first + #own.messages
+  for _, record in ipairs(own.steps) do
+    runtime.step_seq = runtime.step_seq + 1
+    record.seq, record.branch = runtime.step_seq, branch.name
+    if record.reply then record.reply = first + record.reply end
+    run.steps[#run.steps + 1] = record
+  end
+  run.bytes = run.bytes + own.bytes
+end
+
+--- A branch that ran when it was over with them leaves its step as cancelled.
+local function adopt_branches(run)
+  local branches = run.fork.branches
+  run.fork = nil
+  for _, branch in ipairs(branches) do
+    local own = branch.run
+    if branch.status == "running" and own.current then
+      add_record(own, own.current, "cancelled", {})
+    end
+    adopt(run, branch)
+  end
+end
+
+---Records one execution of a step, and behind it those of its branches.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@param result { input: any, output: any, reply: integer?, error: table? }
@@ -27,13 +67,8 @@ function M.step(run, step, result)
   local runtime = run.runtime
   runtime.step_seq = run.seq
   if not result.error then runtime.completed = run.seq end
-  run.steps[#run.steps + 1] = {
-    seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
-    step_category = step.metadata.step_category, solution_type = step.metadata.solution_type,
-    attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
-    start = run.started,
-    ["end"] = clock.now(), status = result.error and "failed" or "completed", error = result.error,
-  }
+  add_record(run, step, result.error and "failed" or "completed", result)
+  if run.fork then adopt_branches(run) end
 end
 
 --- What the steps of one row may bring: well below the 8 MiB that a part of a row may have.
@@ -48,12 +83,20 @@ function M.text_bytes(said)
   return encoded and #encoded or math.maxinteger // 2
 end
 
+local function bytes_of(run)
+  local bytes = run.bytes
+  for _, branch in ipairs(run.fork and run.fork.branches or {}) do
+    bytes = bytes + branch.run.bytes
+  end
+  return bytes
+end
+
 ---Counts what a step brings; raises when the row could not hold it.
 ---@param run tidemill.Run
 ---@param bytes integer
 function M.reserve(run, bytes)
   run.bytes = run.bytes + bytes
-  if run.bytes <= ROW_BYTES then return end
+  if bytes_of(run.parent or run) <= ROW_BYTES then return end
   fault.stop("turn.too_large", ("the steps since the last wait or call brought more than %d bytes; "
     .. "let them return less, or let one of them ask"):format(ROW_BYTES))
 end

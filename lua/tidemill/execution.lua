@@ -66,12 +66,13 @@ function M.wait(run, step, status, prompt, failure)
   write(run, journal.commit, made)
 end
 
----Ends the conversation.
+---Ends the conversation, or the branch.
 ---@param run tidemill.Run
 ---@param status string
 ---@param failure tidemill.Fault?
 ---@param step tidemill.Step? that failed, where something did
 function M.finish(run, status, failure, step)
+  if run.ends then return run.ends.finish(run, failure, step) end
   run.runtime.wait, run.runtime.deadlines = nil, nil
   local made = draft.commit(run, status, "", 0)
   made.error = failure and error_of(failure, step)
@@ -87,7 +88,7 @@ end
 
 --- Exponential, at most five minutes, with a jitter that is the same wherever it is computed.
 local function backoff_ms(run, step)
-  local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.seq, 8), 16) / (1 << 32)
+  local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.place, 8), 16) / (1 << 32)
   local ms = step.retry_delay_ms * 2.0 ^ math.min(attempts(run) - 1, 30)
   return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
 end
@@ -125,6 +126,7 @@ end
 local function suspend(run, step)
   run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
   local at, last = clock.now() + backoff_ms(run, step), deadlines.at(run.runtime, "workflow")
+  if run.ends then return run.ends.again(run, step, at) end
   local made = draft.suspend(run, step.step_id, math.min(at, last or at))
   write(run, journal.suspend, made)
 end
@@ -145,7 +147,7 @@ end
 
 --- No attempt is left, and no on_error leads on.
 local function give_up(run, step, failure)
-  local status = recovery.begin(run, step, failure)
+  local status = not run.ends and recovery.begin(run, step, failure)
   if status == "paused" then return M.wait(run, step, status, nil, failure) end
   if status then return M.wait(run, step, status, recovery.prompt(run, step)) end
   if not run.runtime.frames then return M.finish(run, "failed", failure, step) end
@@ -161,6 +163,7 @@ end
 ---@return string? next_step of on_error
 function M.fail(run, step, failure, answered)
   transition.restore(run)
+  if failure.turn and run.ends then return run.ends.lost(run, failure) end
   if failure.turn then return M.fail_turn(run.id, failure) end
   report(run, step, failure)
   tell_slow(run, step)
@@ -185,7 +188,9 @@ function M.enter(run, step, started, attempt)
   local runtime = run.runtime
   run.current, run.seq, run.attempt = step, runtime.step_seq + 1, attempt or runtime.attempt or 1
   run.started, runtime.started = started or runtime.started or clock.now(), nil
-  run.snapshot, run.broken, run.said = nil, nil, nil
+  local prefix = run.prefix or ""
+  run.place, run.first_place = prefix .. run.seq, prefix .. run.seq - run.attempt + 1
+  run.snapshot, run.broken, run.said, run.fork = nil, nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
   run.scope, run.drawn = nil, nil
   if run.attempt == 1 then runtime.once = nil end
@@ -215,6 +220,7 @@ function M.complete(run, step, pass, answered)
     run.runtime.feedback = feedback_of(output)
   end
   tell_slow(run, step)
+  run.output = pass.output
   draft.step(run, step, { input = answered, output = output, reply = reply })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.runtime.started = nil

@@ -71,7 +71,7 @@ M.settings = {
 M.step = {
   step_id = needed "string",
   step_type = needed("string", { among = { "agent_response", "user_input", "decision", "action",
-    "subflow", "approval", "wait" }, later = set("database_query", "parallel") }),
+    "subflow", "approval", "wait", "parallel" }, later = set "database_query" }),
   agent = { type = "any", kinds = set("agent_response", "decision") },
   prompt = for_types("string", "agent_response", "user_input", "decision", "approval"),
   response = for_types("string", "agent_response"),
@@ -92,8 +92,9 @@ M.step = {
   event = for_types("string", "wait"), tools = LATER, query = LATER, question = LATER,
   flow = needed("string", { kinds = set "subflow" }),
   arguments = for_types("table", "subflow"), result = for_types("result", "subflow"),
-  branches = LATER, join = LATER, concurrency = LATER,
-  merge = LATER,
+  branches = needed("table", { kinds = set "parallel" }), join = for_types("join", "parallel"),
+  concurrency = { type = "integer", min = 1, max = 15, kinds = set "parallel" },
+  merge = for_types("function", "parallel"),
 }
 
 M.metadata = {
@@ -169,8 +170,8 @@ M.fallback_responses = {
   agent_timeout = of "string", agent_error = of "string", network_error = of "string",
 }
 M.performance_config = {
-  step_timeout = of "duration", parallel_execution = only(false), resource_monitoring = only(false),
-  max_workflow_duration = of "duration",
+  step_timeout = of "duration", parallel_execution = of "boolean",
+  resource_monitoring = only(false), max_workflow_duration = of "duration",
 }
 M.persistence_config = {
   auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",

@@ -108,6 +108,105 @@ local function check_targets(flow, step, report)
   end
 end
 
+---- branches of a parallel step ----
+
+local WAITING = { user_input = true, approval = true, wait = true }
+
+---Why a step cannot be in a branch; nil when it can.
+---@param step_type any
+---@return string? problem
+---@return string? rule
+function M.check_in_branch(step_type)
+  if WAITING[step_type] then
+    return ("is a '%s': a branch cannot wait for people or time; let a step before or behind the "
+      .. "parallel one do so"):format(step_type), "fields"
+  elseif step_type == "parallel" then
+    return "is parallel itself: branches in branches are not supported yet", "unsupported"
+  end
+end
+
+--- They see the state of the flow that they are in, so they share what it declares. The last step
+--- need not say that it is the last.
+local function branch_flow(flow, step, name, steps)
+  local inner = {}
+  for key, value in pairs(flow) do inner[key] = value end
+  inner.flow_id = ("%s/%s/%s"):format(flow.flow_id, step.step_id, name)
+  inner.source, inner.ladders, inner.interrupts = step.source, {}, {}
+  inner.steps, inner.step_order, inner.known, inner.end_steps = {}, {}, {}, {}
+  local first, last = steps[1], steps[#steps]
+  inner.start_step = type(first) == "table" and first.step_id or ""
+  if type(last) == "table" and last.next_steps == nil and type(last.step_id) == "string" then
+    inner.end_steps[last.step_id] = true
+  end
+  return inner
+end
+
+local function compile_branch_steps(flow, step, name, steps, context, findings)
+  local inner = branch_flow(flow, step, name, steps)
+  for _, raw in ipairs(steps) do
+    local problem, rule = M.check_in_branch(type(raw) == "table" and raw.step_type)
+    if problem then
+      findings:reporter(origin.source(raw, step.source),
+        ("flow '%s', step '%s'"):format(inner.flow_id, tostring(raw.step_id)))(problem, rule)
+      return nil
+    end
+  end
+  compile_steps(inner, { steps = steps }, context, findings)
+  M.check_steps(inner, findings)
+  return inner
+end
+
+local function compile_branch(flow, step, name, given, context, findings)
+  local report = findings:reporter(step.source,
+    ("flow '%s', step '%s', branch '%s'"):format(flow.flow_id, step.step_id, name))
+  local flow_id = type(given) == "string" and given
+    or origin.kind(given) == "ConversationFlow" and given.flow_id
+  if flow_id and not flow.siblings[flow_id] then
+    report(("there is no flow '%s'%s"):format(flow_id, schema.hint(flow_id, flow.siblings)),
+      "targets")
+  elseif flow_id then
+    return { name = name, flow_id = flow_id }
+  elseif not schema.is_list(given) or #given == 0 then
+    report("must be a list of steps, or a flow of the system or its flow_id", "fields")
+  else
+    local inner = compile_branch_steps(flow, step, name, given, context, findings)
+    return inner and { name = name, flow = inner }
+  end
+end
+
+local function compile_branches(flow, step, context, findings)
+  step.forks = {}
+  for _, name in ipairs(schema.sorted_keys(step.given_branches)) do
+    local compiled = compile_branch(flow, step, name, step.given_branches[name], context, findings)
+    if compiled then step.forks[#step.forks + 1] = compiled end
+  end
+  step.given_branches = nil
+end
+
+---The flow, and behind it the branches of its parallel steps that are made of steps.
+---@param flow tidemill.Flow
+---@return tidemill.Flow[]
+function M.parts(flow)
+  local parts = { flow }
+  for _, step_id in ipairs(flow.step_order) do
+    for _, fork in ipairs(flow.steps[step_id].forks or {}) do
+      parts[#parts + 1] = fork.flow
+    end
+  end
+  return parts
+end
+
+---Every reference of a step to another.
+---@param flow tidemill.Flow
+---@param findings tidemill.Findings
+function M.check_steps(flow, findings)
+  for _, step_id in ipairs(flow.step_order) do
+    local step = flow.steps[step_id]
+    check_targets(flow, step,
+      findings:reporter(step.source, ("flow '%s', step '%s'"):format(flow.flow_id, step_id)))
+  end
+end
+
 local TYPE_NAMES = { text = "text", string = "text", number = "number", integer = "integer",
   boolean = "boolean", list = "list", array = "list", object = "object", table = "object" }
 
@@ -213,12 +312,12 @@ function M.compile(given, context, findings)
   flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)
-  check_ends(flow, given, report)
   for _, step_id in ipairs(flow.step_order) do
     local step = flow.steps[step_id]
-    check_targets(flow, step,
-      findings:reporter(step.source, ("flow '%s', step '%s'"):format(id, step_id)))
+    if step.given_branches then compile_branches(flow, step, context, findings) end
   end
+  check_ends(flow, given, report)
+  M.check_steps(flow, findings)
   return flow
 end
 

@@ -21,6 +21,11 @@ local DEPTH_MOST = 16
 ---@field wait table? what its prompt had come to
 ---@field state table? of a flow that is not the first one
 
+--- The steps of a branch are a flow that the system does not know by name.
+local function flow_of(run, flow_id)
+  return run.root.flow_id == flow_id and run.root or run.system.flows[flow_id]
+end
+
 ---Takes the stack out of the record; `run.flow` and `run.state` are those of the first flow.
 ---@param run tidemill.Run
 function M.restore(run)
@@ -28,7 +33,7 @@ function M.restore(run)
   run.root = run.flow
   if not runtime.frames then return end
   run.root_state, run.state = run.state, runtime.state
-  run.flow = run.system.flows[runtime.flow]
+  run.flow = flow_of(run, runtime.flow)
 end
 
 ---@param run tidemill.Run
@@ -55,8 +60,11 @@ function M.check_depth(run)
     .. "them end before it goes to the next"):format(DEPTH_MOST, run.flow.flow_id))
 end
 
---- Its variables as declared, and over them copies of what is given where it is of their type.
-local function initial_state(flow, given)
+---Its variables as declared, and over them copies of what is given where it is of their type.
+---@param flow tidemill.Flow
+---@param given table<string, any>
+---@return table
+function M.initial_state(flow, given)
   local state = json.restore(flow.variables_text)
   for name, value in pairs(given) do
     local kind = flow.types[name]
@@ -76,7 +84,7 @@ function M.push(run, flow, frame, given)
   local runtime = run.runtime
   local frames = runtime.frames or json.array {}
   frame.flow, frame.wait, runtime.wait = run.flow.flow_id, runtime.wait, nil
-  local state = initial_state(flow, given)
+  local state = M.initial_state(flow, given)
   if #frames == 0 then run.root_state = run.state else frame.state = run.state end
   frames[#frames + 1] = frame
   runtime.frames, runtime.flow = frames, flow.flow_id
@@ -91,7 +99,7 @@ function M.pop(run)
   local runtime = run.runtime
   local frame = table.remove(runtime.frames) ---@type tidemill.Frame
   runtime.wait = frame.wait
-  run.flow = run.system.flows[frame.flow]
+  run.flow = flow_of(run, frame.flow)
   if #runtime.frames == 0 then
     runtime.frames, runtime.flow, runtime.state = nil, nil, nil
     run.state, run.root_state = run.root_state, nil

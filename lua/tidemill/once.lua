@@ -88,7 +88,7 @@ function M.call(run, ctx, name, fn)
   if outside.scope(run) then
     fault.misuse("ctx:once: the function of another ctx:once runs; call them one after the other")
   end
-  local key = ("%d:once:%s"):format(run.seq - run.attempt + 1, crypto.digest(name, 32))
+  local key = ("%s:once:%s"):format(run.first_place, crypto.digest(name, 32))
   local kept = run.runtime.once
   local encoded = kept and kept[key]
   if not encoded then

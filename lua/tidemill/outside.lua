@@ -2,11 +2,10 @@
 --- from the record when the step runs again after a crash.
 local clock = require "host.clock"
 local crypto = require "host.crypto"
-local draft = require "tidemill.draft"
 local fault = require "tidemill.fault"
 local http = require "host.http"
-local journal = require "host.journal"
 local json = require "host.json"
+local rows = require "tidemill.rows"
 local schema = require "tidemill.schema"
 local task = require "tidemill.task"
 local text = require "host.text"
@@ -30,7 +29,7 @@ local function lost_turn(err)
 end
 
 local function check_replay(run)
-  local of_attempt, of_step = run.seq .. ":", (run.seq - run.attempt + 1) .. ":"
+  local of_attempt, of_step = run.place .. ":", run.first_place .. ":"
   for key in pairs(run.calls) do
     if key:sub(1, #of_attempt) == of_attempt or key:sub(1, #of_step) == of_step then
       break_run(run, fault.new("journal.nondeterminism",
@@ -42,17 +41,13 @@ local function check_replay(run)
   end
 end
 
---- A begin row is needed before the first call, and again when steps were completed since.
 local function begin(run)
-  if run.begun and #run.steps == 0 then return end
-  local ok, err = task.await(journal.begin(run.id, draft.begin(run)))
+  local ok, err = rows.begin(run)
   if not ok then break_run(run, lost_turn(err)) end
-  run.begun = true
-  draft.written(run)
 end
 
 local function append(run, key, result)
-  local ok, err = task.await(journal.call(run.id, key, result))
+  local ok, err = rows.call(run, key, result)
   if not ok then break_run(run, lost_turn(err)) end
 end
 
@@ -157,7 +152,7 @@ end
 
 local function next_key(run, primitive, digest)
   local scope = M.scope(run)
-  local place = scope and scope.key .. "/" or run.seq .. ":"
+  local place = scope and scope.key .. "/" or run.place .. ":"
   local same = place .. primitive .. ":" .. digest
   local ordinal = (run.ordinals[same] or 0) + 1
   run.ordinals[same] = ordinal

@@ -80,6 +80,8 @@ types.condition = { "a name or a function",
   function(v) return type(v) == "function" or type(v) == "string" end }
 types.moment = { "a number, a duration or a function",
   function(v) return type(v) == "function" or M.is_number(v) or M.duration(v) ~= nil end }
+types.join = { "\"all\", \"any\" or how many branches",
+  function(v) return v == "all" or v == "any" or math.type(v) == "integer" and v > 0 end }
 types.result = { "a name or a list of names",
   function(v) return types.string[2](v) or types.names[2](v) end }
 types.names = { "a list of texts", function(v)

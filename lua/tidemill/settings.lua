@@ -15,6 +15,7 @@ local M = {}
 ---@field persist_state boolean
 ---@field compress boolean
 ---@field seal boolean if any of those that may ask for it does
+---@field parallel boolean branches at once; otherwise in turn
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
 ---@field max_duration_ms integer of the conversation from start to end; 0: any
 ---@field parallel_validation boolean
@@ -127,6 +128,7 @@ function M.resolve(own, orchestrator, config)
     auto_recovery = first(errors.auto_recovery, config.auto_recovery, false),
     fallback_responses = fallbacks(errors.fallback_responses, config.fallback_responses),
     step_timeout_ms = first(duration(performance.step_timeout), config.step_timeout_ms, 0),
+    parallel = first(performance.parallel_execution, config.parallel_execution, false),
     auto_checkpoint = first(own.auto_checkpoint, persistence.auto_checkpoint,
       config.auto_checkpoint, true),
     checkpoint_interval_ms = first(duration(own.checkpoint_interval),

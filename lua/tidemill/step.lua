@@ -22,6 +22,11 @@ function executors.agent_response(run, step)
 end
 
 --- nil and an error is how a call says that it failed, so `return ctx:http{…}` fails the step.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param value any what a function of the step returned
+---@param err any
+---@return tidemill.Pass
 local function checked_output(run, step, value, err)
   if value == nil then
     if err ~= nil then error(fault.of(err), 0) end
@@ -29,7 +34,7 @@ local function checked_output(run, step, value, err)
   end
   local encoded, problem = json.encode(value)
   if not encoded then
-    fault.stop("step.output", "run returned what cannot be kept: "
+    fault.stop("step.output", (step.merge and "merge" or "run") .. " returned what cannot be kept: "
       .. problem.message:gsub("^value", "output"))
   end
   if run.output_limit and #encoded > run.output_limit then
@@ -40,6 +45,8 @@ local function checked_output(run, step, value, err)
   draft.reserve(run, #encoded)
   return { output = value, raw = json.raw(encoded) }
 end
+
+M.checked_output = checked_output
 
 function executors.action(run, step)
   local ctx <close> = context.writer(run, step)

@@ -81,7 +81,7 @@ local MAIN = "init"
 
 ---@class tidemill.Step
 ---@field step_id string
----@field step_type "agent_response"|"user_input"|"decision"|"action"
+---@field step_type string
 ---@field agent string? name of an agent of the system
 ---@field prompt tidemill.Template? compiled
 ---@field response tidemill.Template? likewise; offline
@@ -108,6 +108,10 @@ local MAIN = "init"
 ---@field retry_delay_ms integer
 ---@field timeout_ms integer 0: none; of a user_input: how long it waits
 ---@field metadata table as given, or {}
+---@field forks { name: string, flow: tidemill.Flow?, flow_id: string? }[]? by name (parallel)
+---@field join integer? how many of them must be completed
+---@field concurrency integer? how many run at once
+---@field merge (fun(ctx: tm.Context, results: table<string, tm.BranchResult>): any, any)?
 ---@field source tidemill.Source
 
 --- "scripts/x/init.lua:12: text" in its parts.
@@ -180,13 +184,66 @@ local function check_subflow(step, flow, report)
   end
 end
 
+--- Adds the flows that the steps of a flow can go to.
+local function add_reached(system, flow, list, seen)
+  local function add(flow_id)
+    local other = flow_id and system.flows[flow_id]
+    if not other or seen[flow_id] then return end
+    seen[flow_id], list[#list + 1] = true, other
+  end
+  for _, step_id in ipairs(flow.step_order) do
+    local step, branches = flow.steps[step_id], flow.steps[step_id].branches or {}
+    add(step.flow)
+    add(step.default_branch and step.default_branch:match "^flow:(.*)$")
+    for _, outcome in ipairs(schema.sorted_keys(branches)) do
+      add(branches[outcome]:match "^flow:(.*)$")
+    end
+  end
+end
+
+local function check_reached(flow, caller, report)
+  for _, step_id in ipairs(flow.step_order) do
+    local problem, rule = flows.check_in_branch(flow.steps[step_id].step_type)
+    if problem then
+      return report(("leads to the step '%s' of the flow '%s', which %s"):format(step_id,
+        flow.flow_id, problem), rule)
+    end
+  end
+  if flow.seal and not caller.seal then
+    report(("leads to the flow '%s', which seals what it stores; let the flow '%s' seal it too "
+      .. "(encrypt_sensitive_data)"):format(flow.flow_id, caller.flow_id), "fields")
+  end
+end
+
+--- Whatever flows a branch leads to: none of them may wait for people or time.
+local function check_fork(system, flow, fork, report)
+  local list, seen = {}, {}
+  if fork.flow then add_reached(system, fork.flow, list, seen) end
+  local named = fork.flow_id and system.flows[fork.flow_id]
+  if named then seen[fork.flow_id], list[1] = true, named end
+  local at = 1
+  while list[at] do
+    check_reached(list[at], flow, report)
+    add_reached(system, list[at], list, seen)
+    at = at + 1
+  end
+end
+
+local function check_other_flows(system, flow, step, findings)
+  local label = ("flow '%s', step '%s'"):format(flow.flow_id, step.step_id)
+  local other = step.flow and system.flows[step.flow]
+  if other then check_subflow(step, other, findings:reporter(step.source, label)) end
+  for _, fork in ipairs(step.forks or {}) do
+    check_fork(system, flow, fork,
+      findings:reporter(step.source, ("%s, branch '%s'"):format(label, fork.name)))
+  end
+end
+
 local function check_subflows(system, findings)
   for _, flow_id in ipairs(system.flow_order) do
-    for _, step in pairs(system.flows[flow_id].steps) do
-      local other = step.flow and system.flows[step.flow]
-      if other then
-        check_subflow(step, other,
-          findings:reporter(step.source, ("flow '%s', step '%s'"):format(flow_id, step.step_id)))
+    for _, flow in ipairs(flows.parts(system.flows[flow_id])) do
+      for _, step_id in ipairs(flow.step_order) do
+        check_other_flows(system, flow, flow.steps[step_id], findings)
       end
     end
   end

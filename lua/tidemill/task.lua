@@ -15,6 +15,11 @@ local M = {}
 ---@field crashed fun(err: any) called when the coroutine raised
 ---@field id integer? of the turn it runs
 ---@field program tidemill.Program? of the turn it runs
+---@field parent tidemill.Task? of one that runs beside the task of its turn: that one
+---@field children table<tidemill.Task, true>? those beside it
+---@field ready tidemill.Task[]? of its turn, those that go on before this entry ends
+---@field parked boolean? it waits for `wake`
+---@field woken boolean? it need not wait
 
 local waiting = {} ---@type table<integer, tidemill.Task>
 local tasks = {} ---@type table<thread, tidemill.Task>
@@ -54,7 +59,7 @@ end
 ---@return integer? id
 function M.turn()
   local task = current()
-  return task and task.id
+  return task and (task.parent or task).id
 end
 
 ---What time it is in the step that runs: the same when it runs again. nil outside of steps.
@@ -72,6 +77,8 @@ local function forget(task)
     operation.cancel(op)
   end
   task.ops = {}
+  if task.parent then task.parent.children[task] = nil end
+  for child in pairs(task.children or {}) do M.cancel(child) end
 end
 
 local function resume(task, ...)
@@ -101,10 +108,20 @@ function M.await(op, err, on_data)
   return coroutine.yield(M.WAIT)
 end
 
+--- Resumes a task, and then those of its turn that it woke: none runs inside another.
+local function go_on(task, ...)
+  resume(task, ...)
+  local ready = (task.parent or task).ready
+  while ready and ready[1] do
+    local other = table.remove(ready, 1)
+    if not other.cancelled then resume(other) end
+  end
+end
+
 local function start(task)
   tasks[task.thread] = task
   if task.id then turns[task.id] = task end
-  resume(task)
+  go_on(task)
   return task
 end
 
@@ -114,6 +131,86 @@ end
 ---@return tidemill.Task
 function M.spawn(fn, crashed)
   return start { thread = coroutine.create(fn), ops = {}, crashed = crashed }
+end
+
+---- tasks of one turn ----
+
+local function make_ready(task)
+  local root = task.parent or task
+  root.ready = root.ready or {}
+  table.insert(root.ready, task)
+end
+
+---Runs `fn()` beside the task that runs, for the same turn; it begins when that one waits. It ends
+---with its turn at the latest.
+---@param fn fun()
+---@param program { dropped: fun(), now: fun(): integer? }
+---@return tidemill.Task
+function M.branch(fn, program)
+  local parent = current() --[[@as tidemill.Task]]
+  local function crashed(err)
+    M.cancel(parent)
+    return parent.crashed(err)
+  end
+  local task = { thread = coroutine.create(fn), ops = {}, parent = parent, program = program,
+    crashed = crashed }
+  tasks[task.thread] = task
+  parent.children = parent.children or {}
+  parent.children[task] = true
+  make_ready(task)
+  return task
+end
+
+---Waits until a task of the same turn wakes this one, or has done so before.
+function M.park()
+  local task = current() --[[@as tidemill.Task]]
+  if not task.woken then
+    task.parked = true
+    coroutine.yield(M.WAIT)
+  end
+  task.woken = nil
+end
+
+---@param task tidemill.Task
+function M.wake(task)
+  task.woken = true
+  if not task.parked then return end
+  task.parked = nil
+  make_ready(task)
+end
+
+---@return tidemill.Task?
+M.current = current
+
+--- What only one task of a turn does at a time.
+---@class tidemill.Gate
+---@field holder tidemill.Task?
+---@field queue tidemill.Task[]
+
+---@return tidemill.Gate
+function M.gate()
+  return { queue = {} }
+end
+
+---@param gate tidemill.Gate
+function M.enter(gate)
+  local task = current()
+  if not gate.holder then
+    gate.holder = task
+    return
+  end
+  table.insert(gate.queue, task)
+  while gate.holder ~= task do M.park() end
+end
+
+---@param gate tidemill.Gate
+function M.leave(gate)
+  local following
+  repeat
+    following = table.remove(gate.queue, 1)
+  until not following or not following.cancelled
+  gate.holder = following
+  if following then M.wake(following) end
 end
 
 ---Drops a task: its operations are cancelled, its coroutine is never resumed again. It is not
@@ -144,7 +241,7 @@ local function settle(op, ...)
   waiting[op] = nil
   if task then
     task.ops[op] = nil
-    return resume(task, ...)
+    return go_on(task, ...)
   end
 end
 

@@ -25,7 +25,8 @@ local STEPS_PER_TURN = 1000
 --- The steps that wait: one handler for each kind of turn that they take.
 ---@class tidemill.Wait
 ---@field statuses table<string, true> in which the conversation waits at such a step
----@field enter fun(run: tidemill.Run, step: tidemill.Step): string?
+---@field enter fun(run: tidemill.Run, step: tidemill.Step, go: fun(run: tidemill.Run,
+---  step_id: string?)): string?
 ---@field message? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field approval? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field event? fun(run: tidemill.Run, step: tidemill.Step): string?
@@ -35,6 +36,7 @@ local STEPS_PER_TURN = 1000
 ---@type table<string, tidemill.Wait>
 local WAITS = {
   approval = require "tidemill.wait.approval",
+  parallel = require "tidemill.wait.parallel",
   subflow = require "tidemill.wait.subflow",
   user_input = require "tidemill.wait.user_input",
   wait = require "tidemill.wait.sleep",
@@ -70,6 +72,17 @@ local WAITS = {
 ---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
 ---@field seq integer of the present execution
+---@field place string the same in keys of recorded calls
+---@field first_place string that of the step's first attempt
+---@field prefix string? of a branch: what its places begin with
+---@field parent tidemill.Run? of a branch: that of the step that it belongs to
+---@field gate tidemill.Gate? likewise: it writes its rows one at a time with the others
+---@field branch tidemill.Branch? likewise
+---@field kept { key: string, rows: integer, steps: integer, messages: integer }? likewise: how
+---  often its position was recorded, with how many of its records
+---@field ends tidemill.Ends? likewise: what happens instead of the rows that end a turn
+---@field fork tidemill.Fork? the branches of the present step
+---@field output any of the step that was completed last
 ---@field attempt integer
 ---@field started integer
 ---@field deadline integer? monotonic
@@ -134,11 +147,13 @@ end
 
 ---- steps ----
 
+local go
+
 --- Returns the next step, or nil when the turn has ended.
 local function visit(run, step)
   execution.enter(run, step)
   local wait = WAITS[step.step_type]
-  if wait then return wait.enter(run, step) end
+  if wait then return wait.enter(run, step, go) end
   if step.timeout_ms > 0 then run.deadline = clock.monotonic() + step.timeout_ms end
   local ok, next_step, pass = xpcall(step_runner.run, fault.caught, run, step)
   if not ok then
@@ -188,7 +203,7 @@ local function next_visit(run, step)
   return visit(run, step)
 end
 
-local function go(run, step_id)
+function go(run, step_id)
   while step_id do
     local flow_id = step_id:match "^flow:(.+)"
     if flow_id then step_id = enter_flow(run, flow_id) end

@@ -40,6 +40,15 @@ local function operation(kind, work)
   return op.id
 end
 
+--- As the real one: it takes one row at a time, and a cancelled operation leaves its row going on.
+local ROWS = { begin = true, call = true }
+
+local function check_idle()
+  for _, op in ipairs(current.pending) do
+    assert(not ROWS[op.kind], "journal.busy: the row before is not durable yet")
+  end
+end
+
 --- What every row changes in the record.
 local function take_over(row)
   local record = current.record
@@ -51,6 +60,7 @@ end
 
 modules.journal = {
   begin = function(_, draft)
+    check_idle()
     local row, err = row_of("begin", draft)
     if not row then return nil, err end
     return operation("begin", function()
@@ -62,6 +72,7 @@ modules.journal = {
     end)
   end,
   call = function(_, key, result)
+    check_idle()
     local kept = copy(result)
     return operation("call", function()
       current.calls[key] = kept
@@ -70,6 +81,7 @@ modules.journal = {
     end)
   end,
   commit = function(_, draft)
+    check_idle()
     local row, err = row_of("turn", draft)
     if not row then return nil, err end
     take_over(row)
@@ -77,6 +89,7 @@ modules.journal = {
     return true
   end,
   suspend = function(_, draft)
+    check_idle()
     local row, err = row_of("suspend", draft)
     if not row then return nil, err end
     take_over(row)
@@ -93,11 +106,13 @@ modules.journal = {
 modules.http = {
   request = function(request)
     current.requests[#current.requests + 1] = request
-    return operation("http", function()
+    local id = operation("http", function()
       local answer, err = current.outside(request)
       if answer then return "done", answer end
       return "failed", err
     end)
+    current.pending[#current.pending].url = request.url
+    return id
   end,
 }
 
@@ -114,7 +129,8 @@ modules.op = {
   cancel = function(id)
     for i, op in ipairs(current.pending) do
       if op.id == id then
-        table.remove(current.pending, i)
+        op.orphan = ROWS[op.kind]
+        if not op.orphan then table.remove(current.pending, i) end
         current.cancelled = current.cancelled + 1
         return true
       end
@@ -165,13 +181,15 @@ function Host.load()
 end
 
 --- Runs pending operations until none is left, or `stop(op)` says that the host dies before it.
+--- They end in the order in which they began, unless `pick(pending)` says which one is next.
 function Host:pump(stop)
   while self.pending[1] do
-    local op = self.pending[1]
+    local position = self.pick and self.pick(self.pending) or 1
+    local op = self.pending[position]
     if stop and stop(op) then return end
-    table.remove(self.pending, 1)
+    table.remove(self.pending, position)
     local event, value = op.work()
-    if value == nil then task.dispatch(op.id, event) else task.dispatch(op.id, event, value) end
+    if not op.orphan then task.dispatch(op.id, event, table.unpack { value }) end
   end
 end
 

@@ -134,7 +134,7 @@ describe("what is not supported yet", function()
   it("is refused, field by field", function()
     for _, field in ipairs { 'extract = {}', 'review = clerk', 'undo = error',
       'irreversible = true',
-      'sensitive = true', 'tools = {}', 'query = {}', 'branches = {}',
+      'sensitive = true', 'tools = {}', 'query = {}',
       'metadata = { conversation_summary = true }' } do
       local text = step_findings(ask(field))
       assert.matches("not supported yet", text, 1, true, field)
@@ -147,14 +147,11 @@ describe("what is not supported yet", function()
       one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
         'start_step = "last", ' .. field .. ",")
     end
-    for _, field in ipairs { "question = '?'",
-      "join = 'all'", "concurrency = 2", "merge = error" } do
-      assert.matches("not supported yet", step_findings(ask(field)), 1, true, field)
-    end
+    assert.matches("not supported yet", step_findings(ask "question = '?'"), 1, true)
     for _, setting in ipairs { "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
-    for _, kind in ipairs { "database_query", "parallel" } do
+    for _, kind in ipairs { "database_query" } do
       assert.matches(("'step_type' = '%s' is not supported yet"):format(kind), step_findings(
         ('ConversationStep { step_id = "x", step_type = "%s", next_steps = { "last" } },')
           :format(kind)),
@@ -176,12 +173,11 @@ describe("what is not supported yet", function()
       concurrency = "queue" },
       error_config = { max_retries = 1, retry_delay = 1, auto_recovery = false },
       persistence_config = { auto_checkpoint = false, checkpoint_interval = 5, auto_save = false },
-      performance_config = { step_timeout = 9, parallel_execution = false }]])
+      performance_config = { step_timeout = 9, parallel_execution = true }]])
     for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
       "session_config = { quota_limits = { max_tokens = 5 } }",
       'session_config = { concurrency = "merge" }', 'persistence_config = { backend = "sqlite" }',
-      "quota_limits = {}",
-      "performance_config = { parallel_execution = true }", "tenant_isolation = true" } do
+      "quota_limits = {}", "tenant_isolation = true" } do
       assert.matches("not supported yet", orchestrated(field), 1, true, field)
     end
     assert.matches("error_config: unknown field 'max_retry'; did you mean 'max_retries'",

@@ -21,11 +21,13 @@ end
 ---@field flow tidemill.Flow
 ---@field writers table<string, table<string, true>> by name: ids of the steps that set it
 ---@field open boolean Lua code may set further names
+---@field outer tidemill.Names? whose state was there when the branch began
 
 ---@param system tidemill.System
 ---@param flow tidemill.Flow
+---@param outer tidemill.Names? of the flow whose branch it is
 ---@return tidemill.Names
-function M.of(system, flow)
+function M.of(system, flow, outer)
   local writers = {}
   for _, id in ipairs(flow.step_order) do
     for _, name in ipairs(flow.steps[id].writes) do
@@ -33,12 +35,15 @@ function M.of(system, flow)
       writers[name][id] = true
     end
   end
-  return { system = system, flow = flow, writers = writers, open = has_writing_code(system, flow) }
+  local open = has_writing_code(system, flow) or outer ~= nil and outer.open
+  return { system = system, flow = flow, writers = writers, open = open, outer = outer }
 end
 
 local function first_part(name)
   return name:match("^[^.]+")
 end
+
+local is_set
 
 ---Is the name there from the start: a variable, the session, the configuration?
 ---@param names tidemill.Names
@@ -46,6 +51,7 @@ end
 ---@return boolean
 function M.is_given(names, name)
   local first = first_part(name)
+  if names.outer and is_set(names.outer, name) then return true end
   return names.flow.variables[first] ~= nil or SESSION[first] or first == "config"
     or names.system.config[first] ~= nil or false
 end
@@ -53,9 +59,10 @@ end
 ---@param names tidemill.Names
 ---@param name string
 ---@return boolean
-function M.is_set(names, name)
+function is_set(names, name)
   return M.is_given(names, name) or names.writers[first_part(name)] ~= nil
 end
+M.is_set = is_set
 
 --- The nearest name that is set, as a hint.
 local function hint(names, name)
