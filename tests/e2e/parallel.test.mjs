@@ -25,9 +25,7 @@ local ask = tm.ConversationStep { step_id = "ask", step_type = "user_input", pro
 local function flow(id, step)
   return tm.ConversationFlow { flow_id = id, start_step = "fork", steps = { step, ask } }
 end
-return tm.system { agents = {}, orchestrator = {
-    performance_config = { parallel_execution = true } },
-  flows = {
+return tm.system { agents = {}, flows = {
     flow("all", fork { branches = {
       a = { call("a1", "a2"), call("a2", "a3"), call "a3" }, b = { call("b1", "b2"), call "b2" },
       c = { call "c1" } } }),
@@ -55,7 +53,8 @@ before(async () => {
     world.answer(name, () => res.end(name));
   });
   await new Promise((done) => outside.listen(0, '127.0.0.1', done));
-  place = new Place({ shipped: false });
+  place = new Place({ shipped: false, config: {
+    orchestrator: { performance_config: { parallel_execution: true } } } });
   place.script('par', script(`http://127.0.0.1:${outside.address().port}`));
   server = await new Server(place).start();
 });
