@@ -34,6 +34,8 @@ enum { /* who takes an option */
        FOR_PURGE = 1 << 11,
        FOR_SESSIONS = 1 << 12,
        FOR_RELOAD = 1 << 13,
+       FOR_APPROVAL = 1 << 14,
+       FOR_EVENT = 1 << 15,
 };
 
 typedef struct option {
@@ -62,6 +64,10 @@ static const option options[] = {
     {"cursor", "CURSOR", FOR_PAGE, offsetof(cli, cursor), "goes on where a page ended"},
     {"steps", "N", FOR_ROLLBACK, offsetof(cli, steps), "how many answered prompts to go back"},
     {"checkpoint", "ID", FOR_ROLLBACK, offsetof(cli, checkpoint), "the checkpoint to go back to"},
+    {"role", "ROLE", FOR_APPROVAL, offsetof(cli, role), "as which role (none)"},
+    {"user", "ID", FOR_APPROVAL, offsetof(cli, user), "who decides"},
+    {"comment", "TEXT", FOR_APPROVAL, offsetof(cli, comment), "why"},
+    {"data", "JSON", FOR_EVENT, offsetof(cli, data), "what the event brings with it"},
     {"from", "URL", FOR_COPY, offsetof(cli, from), "the store to copy (the configured one)"},
     {"to", "URL", FOR_COPY, offsetof(cli, to), "the store to copy into (the configured one)"},
     {"deep", NULL, FOR_DOCTOR, offsetof(cli, deep), "reads the whole store"},
@@ -89,7 +95,9 @@ static const command commands[] = {
      "Serves HTTP; prints one line `listening on http://...` when it is ready.\n"
      "SIGHUP loads the scripts anew; SIGTERM lets running turns finish, then ends."},
     {"chat", NULL, "[SYSTEM/FLOW]", 0, 1, FOR_CHAT | FOR_STEER, run_chat,
-     "A conversation in the terminal. With piped input each line is one answer."},
+     "A conversation in the terminal. With piped input each line is one answer.\n"
+     "/back, /skip, /cancel, /restart, /help and /correct NAME ANSWER are commands; an\n"
+     "answer that begins with a slash begins with two."},
     {"check", NULL, "[PATH...]", 0, CLI_MAX_ARGS, FOR_DATA, run_check,
      "Checks scripts without running them; exit code 1 if there is any error."},
     {"systems", NULL, "", 0, 0, FOR_DATA, run_systems, "The systems that are loaded."},
@@ -110,6 +118,18 @@ static const command commands[] = {
      FOR_DATA | FOR_STEER | FOR_ROLLBACK | FOR_FORCE, run_rollback,
      "Goes back by --steps or to a --checkpoint; --force also over irreversible\n"
      "steps."},
+    {"conversations", "pause", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
+     "Holds a conversation: no answer and no deadline moves it."},
+    {"conversations", "resume", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
+     "Lets a paused conversation go on."},
+    {"conversations", "cancel", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
+     "Ends a conversation as it stands, after the turn that runs."},
+    {"conversations", "approve", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_APPROVAL,
+     run_approval, "Approves what a conversation waits for, as a --role."},
+    {"conversations", "reject", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_APPROVAL,
+     run_approval, "Rejects what a conversation waits to have approved, as a --role."},
+    {"conversations", "event", "CONVERSATION NAME", 2, 2, FOR_DATA | FOR_STEER | FOR_EVENT,
+     run_event, "Tells a conversation that an event has happened."},
     {"sessions", "list", "", 0, 0, FOR_DATA | FOR_STEER | FOR_SESSIONS | FOR_PAGE, run_sessions,
      "Sessions, newest first."},
     {"sessions", "show", "SESSION", 1, 1, FOR_DATA | FOR_STEER, run_session,
@@ -119,9 +139,6 @@ static const command commands[] = {
     {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
      "Removes now what the settings of retention let go; a server may run."},
     {"conversations", "fork", "", 0, 0, 0, NULL, ""},
-    {"conversations", "pause", "", 0, 0, 0, NULL, ""},
-    {"conversations", "resume", "", 0, 0, 0, NULL, ""},
-    {"conversations", "cancel", "", 0, 0, 0, NULL, ""},
     {"conversations", "migrate", "", 0, 0, 0, NULL, ""},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},

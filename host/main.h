@@ -19,6 +19,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
   const char *status, *system, *flow, *limit, *cursor, *steps, *checkpoint, *from, *to;
+  const char *role, *user, *comment, *data;
   bool json, force, deep, dry_run, watch, help, version;
   const char *set[CLI_MAX_SETS + 1];
   size_t sets;
@@ -82,6 +83,9 @@ int run_config(cli *c);
 int run_conversations(cli *c); /* list */
 int run_conversation(cli *c);  /* show, steps, messages, checkpoints */
 int run_rollback(cli *c);
+int run_steer(cli *c);    /* pause, resume, cancel */
+int run_approval(cli *c); /* approve, reject */
+int run_event(cli *c);
 int run_sessions(cli *c); /* list */
 int run_session(cli *c);  /* show, end */
 int run_purge(cli *c);

@@ -1,8 +1,9 @@
 /* main_chat.c - `chat`: a conversation in the terminal.
  *
  * Shows each turn, reads answers from standard input, one per line, and sends them as they are: a
- * structured prompt takes plain answers field by field, and the host says which field is next. At
- * the end of input the conversation stays as it is: durable, to be resumed.
+ * structured prompt takes plain answers field by field, and the host says which field is next. A
+ * line that begins with one slash is a command. At the end of input the conversation stays as it
+ * is: durable, to be resumed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,30 @@ typedef struct chat {
   char *line;  /* owned, LINE_LIMIT bytes */
 } chat;
 
+/* ---- lines ---- */
+
+static bool is_command(const char *line) {
+  return line[0] == '/' && line[1] != '/';
+}
+
+/* Of two slashes at the beginning the first one only says that the line is no command. */
+static json_t *said(const json_t *line) {
+  const char *text = json_string_value(line);
+  size_t skip = text[0] == '/' && text[1] == '/';
+  return json_stringn(text + skip, json_string_length(line) - skip);
+}
+
+/* Does the line name a command? If not, says which there are. */
+static bool names_command(const char *line) {
+  static const char *const known[] = {"back", "skip", "cancel", "restart", "help", "correct"};
+  size_t length = strcspn(line + 1, " ");
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (strlen(known[i]) == length && memcmp(line + 1, known[i], length) == 0) return true;
+  (void)puts("(commands are /back, /skip, /cancel, /restart, /help, /correct NAME ANSWER;\n"
+             " an answer that begins with a slash begins with two)");
+  return false;
+}
+
 /* ---- reading ---- */
 
 /* Reads to the end of the line, keeps LINE_LIMIT bytes; the line's whole size, or -1 at the end. */
@@ -38,10 +63,10 @@ static long read_bytes(char *line) {
 }
 
 /* Shows an answer that nobody typed here as the transcript does. */
-static void echo(const chat *t, json_t *text) {
-  json_t *said = json_pack("{s:[{s:s,s:O}]}", "items", "role", "user", "text", text);
-  (void)show(t->cli, "messages", said);
-  json_decref(said);
+static void echo(const chat *t, const json_t *line) {
+  json_t *shown = json_pack("{s:[{s:s,s:o}]}", "items", "role", "user", "text", said(line));
+  (void)show(t->cli, "messages", shown);
+  json_decref(shown);
 }
 
 /* The next line as JSON text, or NULL: at the end of input (then `ended`), or because the line is
@@ -57,6 +82,11 @@ static json_t *read_line(chat *t) {
   if (size > 0 && t->line[size - 1] == '\r') size--;
   json_t *text = json_stringn(t->line, (size_t)size);
   if (text == NULL) (void)puts("(that is not valid UTF-8)");
+  if (text != NULL && is_command(json_string_value(text)) &&
+      !names_command(json_string_value(text))) {
+    json_decref(text);
+    text = NULL;
+  }
   if (text != NULL && t->echo) echo(t, text);
   return text;
 }
@@ -107,6 +137,39 @@ static json_t *send_input(chat *t, const json_t *input) {
   json_t *turn = answer_json(&a);
   answer_deinit(&a);
   free(text);
+  return turn;
+}
+
+/* A command that is refused is told; the conversation is as it was. */
+static json_t *send_command(chat *t, const char *line) {
+  char word[16], name[65];
+  int from = 0;
+  tm_command c = TM_COMMAND_INIT;
+  c.tenant = t->cli->tenant;
+  c.conversation_id = t->id;
+  c.command = word;
+  char *input = NULL;
+  if (sscanf(line, "/%15s %64s %n", word, name, &from) == 2) {
+    json_t *rest = json_string(line + from);
+    input = json_dumps(rest, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(rest);
+    c.name = name;
+    c.input_json = input;
+  }
+  answer a;
+  answer_init(&a);
+  tm_conversation_command(t->cli->host, &c, answer_come, &a);
+  json_t *turn = answer_json(&a);
+  answer_deinit(&a);
+  free(input);
+  return turn != NULL ? turn : read_record(t, TM_READ_CONVERSATION, 0);
+}
+
+static json_t *send_line(chat *t, const json_t *line) {
+  const char *text = json_string_value(line);
+  if (is_command(text)) return send_command(t, text);
+  json_t *input = said(line), *turn = send_input(t, input);
+  json_decref(input);
   return turn;
 }
 
@@ -182,7 +245,7 @@ static int talk(chat *t, json_t *turn) {
       return code;
     }
     json_decref(turn);
-    turn = send_input(t, input);
+    turn = send_line(t, input);
     json_decref(input);
     if (turn == NULL) break;
   }

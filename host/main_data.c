@@ -176,6 +176,64 @@ int run_rollback(cli *c) {
   return code;
 }
 
+/* ---- steering ---- */
+
+static void steer(cli *c, answer *a) {
+  if (strcmp(c->command, "pause") == 0) {
+    tm_conversation_pause(c->host, c->tenant, c->arg[0], answer_come, a);
+  } else if (strcmp(c->command, "resume") == 0) {
+    tm_conversation_resume(c->host, c->tenant, c->arg[0], answer_come, a);
+  } else {
+    tm_conversation_cancel(c->host, c->tenant, c->arg[0], answer_come, a);
+  }
+}
+
+static void decide(cli *c, answer *a) {
+  tm_approval v = TM_APPROVAL_INIT;
+  v.tenant = c->tenant;
+  v.conversation_id = c->arg[0];
+  v.approved = strcmp(c->command, "approve") == 0;
+  v.comment = c->comment;
+  v.role = c->role;
+  v.user_id = c->user;
+  tm_conversation_approve(c->host, &v, answer_come, a);
+}
+
+static void tell(cli *c, answer *a) {
+  tm_event e = TM_EVENT_INIT;
+  e.tenant = c->tenant;
+  e.conversation_id = c->arg[0];
+  e.name = c->arg[1];
+  e.data_json = c->data;
+  tm_conversation_event(c->host, &e, answer_come, a);
+}
+
+/* Asks the library, and shows the turn that it answers. */
+static int show_turn(cli *c, void (*ask)(cli *c, answer *a)) {
+  int code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    ask(c, &a);
+    code = show_answer(c, "turn", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+int run_steer(cli *c) {
+  return show_turn(c, steer);
+}
+
+int run_approval(cli *c) {
+  return show_turn(c, decide);
+}
+
+int run_event(cli *c) {
+  return show_turn(c, tell);
+}
+
 /* ---- sessions ---- */
 
 int run_sessions(cli *c) {

@@ -1,7 +1,9 @@
-// Steering over HTTP: approvals, events, pause, resume and cancel; repeated, over a crash.
+// Steering over HTTP and by the command line: approvals, events, pause, resume and cancel; repeated,
+// over a crash; commands in a chat.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
-import { Outside, Place, Server, wait } from './host.mjs';
+import { noted, Outside, Place, program, Server, wait } from './host.mjs';
 
 // Asks for an amount, which a manager approves; waits for the money; tells the outside.
 const SCRIPT = `
@@ -26,7 +28,13 @@ local pay = tm.ConversationFlow { flow_id = "pay", start_step = "ask",
   Step { step_id = "refuse", step_type = "agent_response", agent = desk, prompt = "Refuse.",
     response = "Nothing was paid.", next_steps = { "end" } },
 } }
-return tm.system { agents = { desk = desk }, flows = { pay }, config = { url = "URL" } }
+local colour = tm.ConversationFlow { flow_id = "colour", start_step = "ask",
+  settings = { allow_step_skipping = true, allow_early_termination = true }, steps = {
+  Step { step_id = "ask", step_type = "user_input", prompt = "Which colour?", save_as = "colour",
+    input_schema = { type = "text", required = false }, next_steps = { "say" } },
+  Step { step_id = "say", step_type = "agent_response", agent = desk, prompt = "Say it.",
+    response = "It is {colour|none}.", next_steps = { "ask" } } } }
+return tm.system { agents = { desk = desk }, flows = { pay, colour }, config = { url = "URL" } }
 `;
 const MANAGER = { 'x-tidemill-role': 'manager' };
 
@@ -149,4 +157,68 @@ test('a server that dies in the turn of an approval has not lost it, and calls o
   const [first, second, third] = requests(34);
   assert.equal(second.key, first.key); // its answer was not recorded: repeated, and says so
   assert.equal(third, undefined);
+});
+
+// Not waited for by blocking: the outside is in this process.
+const conversations = (...args) => new Promise((done) => {
+  const all = ['conversations', ...args, '--config', place.config];
+  const child = spawn(program, all, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const said = { out: '', err: '' };
+  child.stdout.on('data', (d) => { said.out += d; });
+  child.stderr.on('data', (d) => { said.err += d; });
+  child.on('close', (code) => { noted(said.err); done({ code, ...said }); });
+});
+
+test('the command line steers what a server has', async () => {
+  const run = conversations;
+  const shown = async (id) => JSON.parse((await run('show', id, '--json')).out).status;
+  const id = await begin();
+  let r = await run('pause', id);
+  assert.equal(r.code, 0, r.err);
+  assert.equal(r.out, 'The conversation is paused.\n');
+  refused(await server.say(id, '41'), 409, 'conversation.not_waiting');
+  assert.match((await run('resume', id)).out, /How much\?/);
+  fine(await server.say(id, '41'), 'waiting_approval');
+  r = await run('approve', id, '--role', 'clerk');
+  assert.equal(r.code, 1);
+  assert.match(r.err, /waits for the decision of the role 'manager'.* \[approval\.role\]\n$/);
+  r = await run('approve', id, '--role', 'manager', '--user', 'ada', '--comment', 'fine', '--json');
+  assert.equal(JSON.parse(r.out).status, 'waiting_event', r.err);
+  const { state } = (await server.get(`/v1/conversations/${id}`)).json;
+  assert.deepEqual({ ...state.decision, at: 0 },
+    { approved: true, comment: 'fine', user_id: 'ada', role: 'manager', at: 0 });
+  assert.equal((await run('event', id)).code, 2);
+  assert.match((await run('event', id, 'paid', '--data', '{')).err, /\[json\.invalid\]/);
+  assert.match((await run('event', id, 'paid', '--data', '{"amount":41}')).out, /Got 41\./);
+  assert.equal(await shown(id), 'completed');
+  const other = await begin('42');
+  assert.match((await run('reject', other, '--role', 'manager')).out, /Nothing was paid\./);
+  assert.equal(await shown(other), 'completed');
+  const third = await begin();
+  assert.equal((await run('cancel', third)).code, 0);
+  assert.equal(await shown(third), 'cancelled');
+  assert.match((await run('pause', third)).err, /\[conversation\.finished\]/);
+  assert.match((await run('cancel', '01890000-0000-7000-8000-000000000000')).err,
+    /\[conversation\.not_found\]/);
+  assert.equal((await run('pause', id, '--comment', 'x')).code, 2);
+});
+
+test('a line of a chat that begins with a slash is a command', () => {
+  const chat = (input) => place.run(['chat', 'desk/colour'], { input });
+  let r = chat('red\n/skip\n//bin\n/dance\n/correct colour\n/help\n/cancel\nnever\n');
+  assert.equal(r.code, 0, r.err);
+  const said = ['It is red.', 'It is .', 'It is /bin.', '(commands are /back, /skip', 'cancel'];
+  let from = 0;
+  for (const one of said) {
+    assert.ok(r.out.indexOf(one, from) >= from, `no "${one}" in order in:\n${r.out}`);
+    from = r.out.indexOf(one, from);
+  }
+  assert.ok(!r.out.includes('never'), r.out);
+  assert.ok(!r.out.includes('//bin'), r.out);
+  const id = r.out.split('\n')[0];
+  const shown = JSON.parse(place.run(['conversations', 'show', id, '--json']).out);
+  assert.equal(shown.status, 'cancelled');
+  r = chat('/back and forth\nblue\n');
+  assert.match(r.err, /belong to the command "correct", not to "back" \[request\.invalid\]/);
+  assert.match(r.out, /It is blue\./);
 });
