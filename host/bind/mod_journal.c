@@ -4,6 +4,8 @@
  *   journal.call(id, key, result) -> op | nil, err
  *   journal.commit(id, draft) -> true | nil, err
  *   journal.suspend(id, draft) -> true | nil, err
+ *   journal.undone(id, draft, err?) -> true | nil, err
+ *   journal.rollback(id, steps) -> true | nil, err
  *   journal.fail(id, err) -> true | nil, err
  *
  * The parts of a draft are encoded straight from the tables into buffers that the state keeps.
@@ -164,6 +166,31 @@ static int journal_suspend(lua_State *L) {
   return 1;
 }
 
+static int journal_undone(lua_State *L) {
+  tm_error err = {0};
+  tm_error why = {0};
+  tm_draft draft;
+  lua_settop(L, 3);
+  bool failed = !lua_isnil(L, 3);
+  tm_run *run = check_run(L, &err);
+  if (run == NULL || !read_draft(L, 2, &draft, &err)) return tm__push_fail(L, &err);
+  if (failed) tm__take_error(L, 3, &why);
+  tm__turn_undone(end_turn(run), &draft, failed ? &why : NULL);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int journal_rollback(lua_State *L) {
+  tm_error err = {0};
+  lua_Integer steps = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, steps >= 1 && steps <= 100, 2, "from 1 to 100 answered prompts");
+  tm_run *run = check_run(L, &err);
+  if (run == NULL) return tm__push_fail(L, &err);
+  tm__turn_rollback(end_turn(run), (int)steps);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 static int journal_fail(lua_State *L) {
   tm_error err = {0}, why = {0};
   tm_run *run = check_run(L, &err);
@@ -179,8 +206,10 @@ static int journal_fail(lua_State *L) {
 
 int tm__open_journal(lua_State *L) {
   static const luaL_Reg funcs[] = {
-      {"begin", journal_begin},     {"call", journal_call}, {"commit", journal_commit},
-      {"suspend", journal_suspend}, {"fail", journal_fail}, {NULL, NULL},
+      {"begin", journal_begin},   {"call", journal_call},
+      {"commit", journal_commit}, {"suspend", journal_suspend},
+      {"undone", journal_undone}, {"rollback", journal_rollback},
+      {"fail", journal_fail},     {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

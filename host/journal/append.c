@@ -45,13 +45,18 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
     return tm__fail(err, TM_ESCRIPT, "journal.draft", "state and runtime of a draft are objects");
   }
   bool start = t->view.began_as == TM_TURN_START;
-  tm_row_plan plan = {.draft = d, .status = status, .start = start && !t->begun};
+  tm_row_plan plan = {.draft = d, .status = status, .start = start && !t->begun, .undo = a->undo};
   bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
               rec->rows_since_full + 1 >= TM_FULL_EVERY;
   if (!full) plan.before = tm__buf_view(&rec->state);
   tm_buf input = {0};
   if (!t->begun && a->row.kind == TM_ROW_BEGIN) {
-    if (canonical(&input, t->view.input, err) != TM_OK) return TM_EINVAL;
+    if (t->view.kind == TM_TURN_UNDO) { /* made by this host, of what is stored */
+      tm__buf_slice(&input, t->view.input);
+      plan.undo = tm__buf_view(&t->undo);
+    } else if (canonical(&input, t->view.input, err) != TM_OK) {
+      return TM_EINVAL;
+    }
     plan.input = tm__buf_view(&input);
     plan.key = t->key;
     plan.body = t->body;
@@ -204,9 +209,11 @@ static void remember_key(tm_head *h, uint64_t key, uint64_t body) {
   h->recent[0] = (tm_recent_key){.key = key, .body = body, .row = TM_THIS_ROW};
 }
 
+static const tm_slice NOTHING = {NULL, 0};
+
 /* Opens the row that ends the execution; false: the turn has failed instead. */
 static bool end(tm_turn *t, const tm_draft *d, tm_append_kind kind, tm_row_kind row_kind,
-                int64_t base) {
+                int64_t base, tm_slice undo) {
   tm_slot *s = t->slot;
   tm_append *a = &t->append;
   bool busy = a->out || a->held;
@@ -223,6 +230,7 @@ static bool end(tm_turn *t, const tm_draft *d, tm_append_kind kind, tm_row_kind 
   } else {
     (void)append_open(t, kind, row_kind);
     a->row.base = base;
+    a->undo = undo;
     (void)prepare(t, d, status, &t->error);
   }
   if (t->error.status == TM_OK) return true;
@@ -241,7 +249,7 @@ static void send_end(tm_turn *t, int64_t wake_at) {
 }
 
 void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
-  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0)) return;
+  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0, NOTHING)) return;
   tm_commit *c = &t->append.job.commit;
   c->start_answer = t->view.began_as == TM_TURN_START;
   if (!c->start_answer && t->key != 0) remember_key(&c->head, t->key, t->body);
@@ -249,10 +257,12 @@ void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
 }
 
 void tm__turn_suspend(tm_turn *t, const tm_draft *draft) {
-  if (t->ended || !end(t, draft, TM_APPEND_SUSPEND, TM_ROW_BEGIN, 0)) return;
+  if (t->ended || !end(t, draft, TM_APPEND_SUSPEND, TM_ROW_BEGIN, 0, NOTHING)) return;
   send_end(t, draft->wake_at > 0 ? draft->wake_at : t->append.row.created);
 }
 
-void tm__turn_undone(tm_turn *t, const tm_draft *draft, int64_t base) {
-  if (end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base)) send_end(t, next_wake(t, draft));
+void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo) {
+  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base, undo)) return;
+  if (t->key != 0) remember_key(&t->append.job.commit.head, t->key, t->body);
+  send_end(t, next_wake(t, draft));
 }

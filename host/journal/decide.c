@@ -130,7 +130,7 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     decide_cancel(s);
   } else if (h->status == TM_ACTIVE) {
     decide_unfinished(s, r);
-  } else if (r->kind == TM_REQUEST_UNDO) {
+  } else if (r->kind == TM_REQUEST_UNDO || r->back > 0) {
     tm__undo_find(s);
   } else if (tm__conversation_is_over(h->status)) {
     refuse_over(s);

@@ -25,7 +25,7 @@ typedef enum tm_turn_kind {
   TM_TURN_MESSAGE,
   TM_TURN_RESUME, /* an unfinished turn goes on: after a crash, or because its retry is due */
   TM_TURN_WAKE,   /* a deadline of a waiting conversation passed */
-  TM_TURN_UNDO,   /* reserved for `undo` functions */
+  TM_TURN_UNDO,   /* a rollback whose `undo` functions run */
   /* signals: what steers a conversation, or comes from somebody else than its user */
   TM_TURN_COMMAND,
   TM_TURN_APPROVAL,
@@ -75,7 +75,9 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int64_t floor; /* > 0: its turn goes on elsewhere or later; rows above this revision answer it */
   int64_t since; /* when it began to wait for another's turn, microseconds; 0: it does not */
   int attempts;  /* runs that were overtaken by another process */
-  bool looked;   /* START: its key is known to be unused */
+  int back;      /* > 0: its turn asked for a rollback over so many answered prompts */
+  char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
+  bool looked;                  /* START: its key is known to be unused */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
@@ -89,9 +91,11 @@ typedef struct tm_turn_view { /* valid until the turn ends */
   const tm_head *head;     /* as stored; revision 0 for a START */
   tm_slice state, runtime; /* canonical JSON objects; "{}" for a START */
   bool unsealed;           /* they were read from rows that anybody could have written */
-  tm_slice input;          /* the request's input; RESUME: that of the unfinished turn, or null */
-  tm_slice calls;          /* RESUME: {"key": result, ...} since the newest begin row; else {} */
-  tm_bundle *bundle;       /* the version to run; borrowed */
+  tm_slice input;    /* the request's input; UNDO: {"steps":[{"output","seq","step_id","undo"}]},
+                        the executions to undo, newest first; RESUME: that of the unfinished turn, or
+                        null */
+  tm_slice calls;    /* RESUME: {"key": result, ...} since the newest begin row; else {} */
+  tm_bundle *bundle; /* the version to run; borrowed */
   int64_t now;
 } tm_turn_view;
 const tm_turn_view *tm__turn_view(const tm_turn *t);
@@ -133,7 +137,7 @@ void tm__turn_begin(tm_turn *t, const tm_draft *draft, tm_turn_done_fn fn, void 
 /* Appends a call row; only after begin. `result` is any JSON value. */
 void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn, void *ud);
 
-/* The three ends. The turn must not be used afterwards. A TM_ECONFLICT of a turn that has not begun
+/* The ends. The turn must not be used afterwards. A TM_ECONFLICT of a turn that has not begun
  * refuses what came in because of the record: where that was no fresh copy, the turn runs again on
  * one, for another process may have changed it. */
 void tm__turn_commit(tm_turn *t, const tm_draft *draft);  /* turn row, claim given back, answer */
@@ -141,6 +145,14 @@ void tm__turn_suspend(tm_turn *t, const tm_draft *draft); /* begin row without c
                                                              RESUME at draft->wake_at */
 void tm__turn_fail(tm_turn *t, const tm_error *err); /* nothing more is written; an error is the
                                                         answer; a begun turn is taken up later */
+
+/* The end of a turn that began as UNDO: what it goes back to is restored, or with `why` what was
+ * there before it, and that is the answer. Of the draft steps, messages, compress and seal count,
+ * and of its runtime `step_seq` and `undone`: [seq, ...]. */
+void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why);
+/* Ends a turn that has not begun: its request is answered by a rollback over `steps` answered
+ * prompts, or by what forbids it. */
+void tm__turn_rollback(tm_turn *t, int steps);
 
 /* ---- the journal of one worker ---- */
 typedef void (*tm_scheduler_hint_fn)(void *ud, int64_t when);

@@ -12,6 +12,7 @@ void tm__record_clear(tm_record *r) {
   tm__buf_free(&r->runtime);
   tm__buf_free(&r->input);
   tm__buf_free(&r->calls);
+  tm__buf_free(&r->undo);
   tm__texts_free(&r->rows);
   tm__bundle_unref(r->bundle);
   *r = (tm_record){0};
@@ -72,6 +73,8 @@ static void read_unfinished(walk *w, const tm_row *row, const tm_row_fields *f) 
     if (!tm__texts_add(&r->rows, row->body)) w->memory_failed = true;
     tm__buf_clear(&r->input);
     tm__buf_slice(&r->input, f->input);
+    tm__buf_clear(&r->undo);
+    tm__buf_slice(&r->undo, f->undo);
     (void)tm__row_key(f, &r->key, &r->body);
     r->began_as = tm__row_turn(f);
   } else {
@@ -143,7 +146,7 @@ static tm_status finish(walk *w, int64_t row) {
   join_calls(w);
   tm__texts_reverse(&r->rows);
   if (r->input.len == 0) tm__buf_text(&r->input, "null");
-  const tm_buf *made[] = {&r->state, &r->runtime, &r->input, &r->calls};
+  const tm_buf *made[] = {&r->state, &r->runtime, &r->input, &r->calls, &r->undo};
   for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
     if (!tm__buf_ok(made[i])) w->memory_failed = true;
   }

@@ -99,6 +99,9 @@ tm_status tm__render_answer(tm_buf *out, const tm_store_access *a, bool in_memor
     tm__texts_reverse(&w.rows);
     tm__render_turn(out, head, w.revision, w.rows.items, w.rows.count, durable);
     w.failed = !tm__buf_ok(out);
+    if (w.rows.count > 0 && tm__undo_failed(err, w.rows.items[w.rows.count - 1])) {
+      status = err->status;
+    }
   }
   tm__texts_free(&w.rows);
   return status == TM_OK && w.failed ? tm__fail_memory(err, "an answer") : status;

@@ -34,6 +34,8 @@ void tm__request_free(tm_request *r) {
   free(r->user_id);
   free(r->metadata_json);
   free(r->input_json);
+  free(r->undo_steps);
+  free(r->undo_plan);
   free(r);
 }
 

@@ -15,9 +15,9 @@ static const struct {
   const char *name;
   size_t len, offset;
 } fields[] = {
-    FIELD(call),     FIELD(delta),  FIELD(error),   FIELD(input), FIELD(key),
-    FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),
-    FIELD(status),   FIELD(step),   FIELD(steps),   FIELD(turn),  FIELD(wake_at),
+    FIELD(call),   FIELD(delta),   FIELD(error), FIELD(input),   FIELD(key),    FIELD(messages),
+    FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),   FIELD(status), FIELD(step),
+    FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
 };
 #undef FIELD
 
@@ -115,6 +115,7 @@ void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full) {
   add_given(out, "steps", d->steps);
   if (p->input.ptr != NULL && p->turn != TM_TURN_START && p->turn != TM_TURN_MESSAGE)
     tm__json_member_text(out, "turn", tm__turn_kind_name(p->turn));
+  add_given(out, "undo", p->undo);
   tm__json_member_int(out, "wake_at", d->wake_at);
   tm__buf_byte(out, '}');
 }

@@ -7,6 +7,7 @@
  *   claim.c    claims, leases, moved deadlines         scheduler.c  who is woken when
  *   load.c     reading a record from its rows          row.c     the body of a row
  *   answer.c   answers that rows give                  undo.c    rollback
+ *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  */
 #ifndef TM_JOURNAL_SLOT_H
@@ -20,7 +21,7 @@ typedef struct tm_slot tm_slot;
 /* ---- row.c: the body of a row ---- */
 typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
   tm_slice call, delta, error, input, key, messages, prompt, runtime, start, state, status, step,
-      steps, turn, wake_at;
+      steps, turn, undo, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
@@ -34,6 +35,7 @@ typedef struct tm_row_plan {
   tm_slice input;     /* first begin row of a turn; ptr NULL: none */
   uint64_t key, body; /* likewise; 0: none */
   tm_turn_kind turn;  /* likewise */
+  tm_slice undo;      /* of a rollback: the plan in its first row, the outcome in its last one */
   bool start;         /* first row of a conversation */
 } tm_row_plan;
 /* Appends the body; `full` says whether it holds the whole state. */
@@ -65,7 +67,7 @@ typedef struct tm_record {
   tm_turn_kind began_as;
   uint64_t key, body;
   int64_t begun; /* revision of its first row */
-  tm_buf input, calls;
+  tm_buf input, calls, undo;
   tm_texts rows; /* bodies of its begin rows, oldest first */
 } tm_record;
 
@@ -170,7 +172,30 @@ void tm__lease_start(tm_turn *t);
 void tm__lease_stop(tm_turn *t);
 
 /* ---- undo.c ---- */
-void tm__undo_find(tm_slot *s); /* the request at hand is an UNDO */
+void tm__undo_find(tm_slot *s); /* the request at hand is a rollback */
+
+/* ---- undo_steps.c: the executions that a rollback goes over ---- */
+typedef struct tm_undo_steps { /* zero-initialise */
+  struct tm_undo_step *items;  /* newest first */
+  size_t count, cap, bytes;    /* of the outputs */
+  tm_texts undone;             /* seqs, undone by attempts that failed */
+} tm_undo_steps;
+/* The next row of the walk. TM_ENOMEM, or TM_ELIMIT with *err. */
+tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,
+                             tm_error *err);
+/* The names of those that cannot be taken back, one after the other; nothing: all can. */
+void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names);
+/* {"steps":[{"output","seq","step_id","undo"}]}; returns how many. */
+size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out);
+void tm__undo_steps_free(tm_undo_steps *u);
+
+/* ---- undo_row.c ---- */
+/* What a rollback goes back to, and where it stays when that fails; canonical JSON. The target's
+ * state is its record's, the other's is that of the slot. */
+void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
+                   const tm_record *target, const tm_tip *target_tip, int64_t target_row);
+/* The error that the last row of a rollback holds; false: it did not fail. */
+bool tm__undo_failed(tm_error *err, tm_slice body);
 
 /* ---- turn.c ---- */
 typedef enum tm_append_kind {
@@ -188,6 +213,7 @@ typedef struct tm_append { /* a commit with a row */
   tm_session session;
   tm_buf body, state, runtime; /* what the record becomes */
   int64_t deadline;
+  tm_slice undo; /* borrowed, until the body is composed */
   bool full;
 } tm_append;
 
@@ -203,20 +229,21 @@ struct tm_turn {
   uint64_t key, body;
   tm_texts rows;                       /* bodies of its begin rows */
   tm_buf input, calls, state, runtime; /* what the view shows, once the record has moved on */
+  tm_buf undo;                         /* of a rollback: see tm__undo_plan */
   tm_append append;
   tm_turn_done_fn done; /* of the append that is out */
   void *done_ud;
   tm_commit_job renewal;
   bool renewing, lease_armed;
   uint64_t lease_timer;
-  tm_error error; /* why it failed, while a commit is still out */
+  tm_error error;   /* why it failed, while a commit is still out */
+  tm_error refusal; /* what its row answers: a rollback that failed */
 };
 
 tm_status tm__version_missing(const tm_slot *s, tm_error *err);
 /* Takes the request at hand off the queue and runs its turn. */
 void tm__turn_run(tm_slot *s, tm_turn_kind kind);
-void tm__turn_undo(tm_slot *s, const tm_draft *draft,
-                   int64_t base);      /* likewise, without executor */
+void tm__turn_undo(tm_slot *s);        /* likewise, a rollback without functions to run */
 void tm__turn_cancel(tm_slot *s);      /* likewise: ends the conversation */
 void tm__turn_appended(tm_message *m); /* t->append has come back */
 void tm__turn_lost(tm_turn *t);        /* the record was changed by another process */
@@ -226,7 +253,8 @@ void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
 
 /* ---- append.c ---- */
 void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
-void tm__turn_undone(tm_turn *t, const tm_draft *draft, int64_t base); /* appends an undo row */
+/* Appends an undo row; `undo` is its outcome, raw or nothing. */
+void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo);
 
 /* ---- journal.c ---- */
 int64_t tm__journal_now(const tm_journal *j);

@@ -43,8 +43,8 @@ void tm__turn_free(tm_turn *t) {
   t->slot->journal->running--;
   tm__request_free(t->request);
   tm__texts_free(&t->rows);
-  tm_buf *all[] = {&t->input,       &t->calls,        &t->state,         &t->runtime,
-                   &t->append.body, &t->append.state, &t->append.runtime};
+  tm_buf *all[] = {&t->input, &t->calls,       &t->state,        &t->runtime,
+                   &t->undo,  &t->append.body, &t->append.state, &t->append.runtime};
   for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
     tm__buf_free(all[i]);
   }
@@ -105,6 +105,8 @@ static void set_resumed(tm_turn *t, tm_record *rec) {
   t->input = rec->input;
   t->calls = rec->calls;
   t->rows = rec->rows;
+  t->undo = rec->undo;
+  rec->undo = (tm_buf){0};
   rec->input = (tm_buf){0};
   rec->calls = (tm_buf){0};
   rec->rows = (tm_texts){0};
@@ -117,6 +119,9 @@ static void set_requested(tm_turn *t) {
   t->key = r->key;
   t->body = r->body;
   if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
+  if (t->view.kind != TM_TURN_UNDO) return;
+  t->view.input = tm__slice(r->undo_steps);
+  tm__buf_slice(&t->undo, tm__slice(r->undo_plan));
 }
 
 void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
@@ -145,7 +150,7 @@ void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
   s->journal->o.executor.run(s->journal->o.executor.ud, t);
 }
 
-void tm__turn_undo(tm_slot *s, const tm_draft *draft, int64_t base) {
+void tm__turn_undo(tm_slot *s) {
   tm_turn *t = turn_new(s, TM_TURN_UNDO);
   if (t == NULL) {
     tm_error err;
@@ -154,7 +159,10 @@ void tm__turn_undo(tm_slot *s, const tm_draft *draft, int64_t base) {
     return;
   }
   t->request = tm__slot_pop(s);
-  tm__turn_undone(t, draft, base);
+  set_requested(t);
+  const tm_draft nothing = {.runtime = t->view.runtime,
+                            .compress = (s->record.flags & TM_BODY_ZSTD) != 0};
+  tm__turn_undone(t, &nothing, NULL);
 }
 
 /* An unfinished turn ends with the conversation: whoever asks for it again gets this row. */
@@ -220,6 +228,28 @@ void tm__turn_fail(tm_turn *t, const tm_error *err) {
   fail_now(t);
 }
 
+void tm__turn_rollback(tm_turn *t, int steps) {
+  tm_slot *s = t->slot;
+  tm_request *r = t->request;
+  if (t->ended) return;
+  if (t->begun || r == NULL) {
+    tm_error err;
+    (void)tm__fail(&err, TM_ESCRIPT, "journal.draft",
+                   "a turn that has begun, or that nobody asked for, cannot become a rollback");
+    tm__turn_fail(t, &err);
+    return;
+  }
+  bool fresh = t->fresh;
+  r->back = steps;
+  t->ended = true;
+  t->request = NULL;
+  tm__turn_free(t);
+  s->phase = TM_SLOT_IDLE;
+  tm__slot_push_front(s, r);
+  s->fresh = fresh;
+  tm__slot_go(s);
+}
+
 void tm__turn_lost(tm_turn *t) {
   tm_slot *s = t->slot;
   tm_executor *x = &s->journal->o.executor;
@@ -237,6 +267,7 @@ void tm__turn_lost(tm_turn *t) {
   s->phase = TM_SLOT_IDLE;
   if (r == NULL) return;
   r->looked = false;
+  r->back = 0;
   tm__slot_push_front(s, r);
   if (++r->attempts < ATTEMPTS_MAX) return;
   tm_error err;
@@ -308,6 +339,10 @@ static void answer(tm_turn *t) {
   t->request = NULL;
   if (r == NULL || r->reply == NULL) {
     tm__request_free(r);
+    return;
+  }
+  if (t->refusal.status != TM_OK) {
+    tm__request_fail(r, &t->refusal);
     return;
   }
   const tm_head *h = &s->record.head;

@@ -247,6 +247,13 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@field metadata? tm.Metadata
 ---@field save_as? string name in state for the output
 ---@field on_error? string the step that follows when all attempts have failed
+--- takes the step's effects outside back when a rollback goes over it; gets what the step returned.
+--- ctx.state is as it is now and cannot be written; nil and an error fail it, and it is tried as
+--- often as the step
+---@field undo? fun(ctx: tm.Context, output: any): any, any
+--- true: a rollback over this step must be forced; false: what it did outside may stay. When
+--- absent, a step that made calls and has no undo must be forced
+---@field irreversible? boolean
 ---@field timeout? tm.Duration wall clock of an attempt; of a user_input: how long it waits
 ---@field max_retries? integer (not user_input)
 ---@field retry_delay? tm.Duration (not user_input)

@@ -23,6 +23,9 @@ local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, tidemill
 local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate and outcome "
   .. "functions only decide; write in an action step"
 
+local UNDO_REFUSAL = "ctx.state.%s cannot be written here: the rollback restores the state; an "
+  .. "undo takes back what the step did outside"
+
 local function own(ctx, name)
   local found = behind[ctx]
   local run = found and found.run
@@ -183,6 +186,16 @@ end
 ---@return tm.Context
 function M.reader(run, step, what)
   return make(run, step, view.readonly(run.state, STATE_REFUSAL), what)
+end
+
+---A ctx for an `undo`: it may call the outside and sees the state, to which the rollback puts an
+---end. To be closed when the function has returned.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param state table
+---@return tm.Context
+function M.undoer(run, step, state)
+  return make(run, step, view.readonly(state, UNDO_REFUSAL))
 end
 
 ---Takes over the state that a writer left; it may have put another table in place.

@@ -388,8 +388,11 @@ function M.compile(given, context, report)
     next_steps = copied(given.next_steps), metadata = metadata, classify = false,
     outcome = given.outcome, run = given.run, save_as = given.save_as, on_error = given.on_error,
     max_retries = own.max_retries, retry_delay_ms = own.retry_delay_ms,
-    timeout_ms = own.timeout_ms,
+    timeout_ms = own.timeout_ms, undo = given.undo, irreversible = given.irreversible,
   }
+  if step.undo and step.irreversible then
+    report("'undo' and irreversible = true exclude each other", "fields")
+  end
   if given.input_schema then compile_input(step, given, context.settings, report) end
   compile_duration(step, metadata, report)
   if step.step_type == "user_input" and not given.prompt then

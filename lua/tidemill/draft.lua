@@ -19,12 +19,18 @@ function M.message(run, role, said, more)
   return seq
 end
 
+--- What a rollback does with it is recorded as well: `undo` is the flow whose step takes it back.
 local function add_record(run, step, status, result)
+  local undo, irreversible
+  if not result.undoes then
+    undo, irreversible = step.undo and run.flow.flow_id, step.irreversible
+  end
   run.steps[#run.steps + 1] = {
     seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
     step_category = step.metadata.step_category, solution_type = step.metadata.solution_type,
     attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
+    undoes = result.undoes, undo = undo, irreversible = irreversible,
   }
 end
 
@@ -59,10 +65,10 @@ local function adopt_branches(run)
   end
 end
 
----Records one execution of a step, and behind it those of its branches.
+---Records one execution of a step or of its `undo`, and behind it those of its branches.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
----@param result { input: any, output: any, reply: integer?, error: table? }
+---@param result { input: any, output: any, reply: integer?, error: table?, undoes: integer? }
 function M.step(run, step, result)
   local runtime = run.runtime
   runtime.step_seq = run.seq
@@ -142,6 +148,13 @@ end
 function M.suspend(run, step_id, wake_at)
   run.runtime.turn = run.is_start and "start" or "message"
   return make(run, "active", step_id, wake_at, present_state(run))
+end
+
+---The end of a turn of the kind `undo`: what it has brought; the rest is the host's.
+---@param run tidemill.Run
+---@return table
+function M.undone(run)
+  return make(run, "active", "", 0, present_state(run))
 end
 
 ---The end of a turn. What concerns the turn alone leaves the runtime part.

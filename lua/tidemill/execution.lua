@@ -93,10 +93,13 @@ local function backoff_ms(run, step)
   return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
 end
 
---- Where the script defines the step: not every failure has a line of its own.
+---Where the script defines the step: not every failure has a line of its own.
+---@param step tidemill.Step
+---@return string
 local function place_of(step)
   return ("%s:%d"):format(step.source.file, step.source.line)
 end
+M.place_of = place_of
 
 ---A limit may have been reached where no line of the script is known.
 ---@param step tidemill.Step
@@ -115,15 +118,22 @@ local function tell_slow(run, step)
     step_id = step.step_id, system = run.system.name, took_ms = took })
 end
 
-local function report(run, step, failure)
-  log.write("error", "a step failed: " .. failure.message, {
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param failure tidemill.Fault
+---@param what string?
+function M.report(run, step, failure, what)
+  log.write("error", (what or "a step failed: ") .. failure.message, {
     conversation_id = run.conversation_id, step_id = step.step_id, code = failure.code,
     system = run.system.name, attempt = run.attempt, source = place_of(step),
     traceback = failure.traceback,
   })
 end
 
-local function suspend(run, step)
+---The step is tried again later.
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.suspend(run, step)
   run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
   local at, last = clock.now() + backoff_ms(run, step), deadlines.at(run.runtime, "workflow")
   if run.ends then return run.ends.again(run, step, at) end
@@ -165,12 +175,12 @@ function M.fail(run, step, failure, answered)
   transition.restore(run)
   if failure.turn and run.ends then return run.ends.lost(run, failure) end
   if failure.turn then return M.fail_turn(run.id, failure) end
-  report(run, step, failure)
+  M.report(run, step, failure)
   tell_slow(run, step)
   draft.step(run, step, { input = answered, error = { code = failure.code,
     message = failure.message, source = place_of(step), traceback = failure.traceback } })
   if failure.retryable ~= false and attempts(run) <= step.max_retries then
-    return suspend(run, step)
+    return M.suspend(run, step)
   end
   run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
   run.runtime.tried = nil

@@ -52,6 +52,18 @@ function M.is_open(run, flow_id)
   return run.flow.flow_id == flow_id
 end
 
+---The state of a flow of the stack; nil: it is not open.
+---@param run tidemill.Run
+---@param flow_id string
+---@return table?
+function M.state_of(run, flow_id)
+  if run.flow.flow_id == flow_id then return run.state end
+  local frames = run.runtime.frames or {}
+  for i = #frames, 1, -1 do
+    if frames[i].flow == flow_id then return i == 1 and run.root_state or frames[i].state end
+  end
+end
+
 ---Raises when no flow can be put on top any more.
 ---@param run tidemill.Run
 function M.check_depth(run)

@@ -59,6 +59,8 @@ local WAITS = {
 ---@field onward string? the step behind one that went to "flow:…"
 ---@field state_text string? the state as JSON, when known
 ---@field snapshot string? the state before the present step, when a script may change it
+---@field undo_list table[]? of a rollback: the executions, the newest first
+---@field undoing table? the execution whose `undo` runs
 ---@field undo table<string, any> what the present step overwrote: json.null for nothing
 ---@field runtime table
 ---@field session { id: string, user_id: string?, metadata: table }
@@ -274,7 +276,10 @@ function kinds.unpause(run)
   return go(run, again(run, step))
 end
 
+kinds.undo = undo.run
+
 function kinds.resume(run)
+  if run.turn.began_as == "undo" then return undo.run(run) end
   return go(run, run.turn.step)
 end
 
@@ -286,6 +291,7 @@ local function stopped(run, err)
   local failure = fault.of(err)
   failure.retryable = false
   execution.name_place(step, failure)
+  if run.undoing then return undo.fail(run, step, failure) end
   local next_step = execution.fail(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)

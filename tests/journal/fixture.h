@@ -7,7 +7,13 @@
  * waits call, call2             record one or two calls       checkpoint marks its row hold stops
  * before anything; the test goes on with release() hold_begun              records a call, then
  * stops again                   shows the same prompt again
+ * paid, loose                   record a call; paid has an undo, loose says that it may stay
+ * fixed                         says that it cannot be taken back
+ * back                          asks for a rollback over one prompt
  * anything else                 waits for the next answer
+ *
+ * A rollback that has an undo to run does what on_undo says: undone, undo_call (a call, held until
+ * the test goes on), undo_later (suspends once), undo_fail.
  *
  * A message is refused by it unless the conversation waits for one; a signal of kind pause pauses.
  */
@@ -87,6 +93,7 @@ typedef struct fixture {
   size_t queue_limit, cache_bytes;
   tm_retention keep;
   const char *on_wake;       /* what turns do that a deadline brings */
+  const char *on_undo;       /* likewise a rollback */
   int rollback;              /* that the flow allows; 0: not said */
   const char *session;       /* of conversations that begin */
   tm_session_rules sessions; /* of their system */
@@ -195,6 +202,10 @@ typedef struct paper { /* the texts of a draft */
   tm_buf state, runtime, steps, messages, prompt;
 } paper;
 
+static inline bool undoes(const run *r) {
+  return r->turn != NULL && tm__turn_view(r->turn)->began_as == TM_TURN_UNDO;
+}
+
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
   tm__buf_byte(&p->runtime, '{');
@@ -205,10 +216,14 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
   if (does(r->what, "again")) tm__json_member_raw(&p->runtime, "wait", TM_S("{\"shown\":2}"));
   tm__buf_byte(&p->runtime, '}');
-  tm__buf_printf(
-      &p->steps,
-      "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\",\"type\":\"action\"}]",
-      (int)r->count, (int)r->count);
+  const char *more = does(r->what, "paid")    ? ",\"output\":{\"id\":7},\"undo\":\"orders\""
+                     : does(r->what, "loose") ? ",\"irreversible\":false"
+                     : does(r->what, "fixed") ? ",\"irreversible\":true"
+                                              : "";
+  tm__buf_printf(&p->steps,
+                 "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","
+                 "\"type\":\"action\"%s}]",
+                 (int)r->count, (int)r->count, more);
   tm__buf_printf(&p->messages,
                  "[{\"agent\":\"bot\",\"provider\":\"offline\",\"role\":\"agent\",\"seq\":%d,"
                  "\"step_id\":\"step%d\",\"text\":\"%s %d\"},{\"role\":\"prompt\",\"seq\":%d,"
@@ -268,6 +283,7 @@ static inline void begin(run *r) {
   write_draft(r, &d, &p, TM_ACTIVE);
   r->count++;
   d.steps = TM_S("[]");
+  if (undoes(r)) d.state = tm__turn_view(r->turn)->state;
   d.messages = TM_S("[{\"agent\":\"bot\",\"provider\":null,\"role\":\"agent\",\"seq\":1,"
                     "\"step_id\":\"before\",\"text\":\"one moment\"}]");
   tm__turn_begin(r->turn, &d, on_durable, r);
@@ -304,8 +320,33 @@ static inline tm_conversation_status status_of(const char *what) {
   return ends[i].status;
 }
 
+static inline void finish_undo(run *r) {
+  fixture *fx = r->host->fx;
+  paper p = {0};
+  tm_draft d;
+  tm_error why;
+  (void)tm__fail(&why, TM_ECONFLICT, "rollback.undo_failed", "the undo of step2 has failed");
+  write_draft(r, &d, &p, TM_ACTIVE);
+  d.steps = TM_S("[{\"seq\":9,\"status\":\"completed\",\"step_id\":\"step3\",\"undoes\":3}]");
+  d.messages = TM_S("[]");
+  d.state = tm__turn_view(r->turn)->state;
+  d.runtime = TM_S("{\"step_seq\":9,\"undone\":[3]}");
+  d.wake_at = fixture_now(fx) + fx->retry_ms;
+  tm_turn *t = take_turn(r);
+  if (does(r->what, "undo_later") && !r->resumed) {
+    tm__turn_suspend(t, &d);
+  } else {
+    tm__turn_undone(t, &d, does(r->what, "undo_fail") ? &why : NULL);
+  }
+  free_paper(&p);
+}
+
 static inline void finish_run(run *r, const char *what) {
   fixture *fx = r->host->fx;
+  if (undoes(r)) {
+    finish_undo(r);
+    return;
+  }
   paper p = {0};
   tm_draft d;
   tm_conversation_status status = status_of(what);
@@ -344,7 +385,8 @@ static inline void hold(run *r) {
 static inline void go_on(run *r) {
   if (r->calls_made < r->calls_wanted) {
     next_call(r);
-  } else if (does(r->what, "hold_begun") && !r->held && !r->resumed) {
+  } else if ((does(r->what, "hold_begun") || does(r->what, "undo_call")) && !r->held &&
+             !r->resumed) {
     hold(r);
   } else {
     finish_run(r, r->what);
@@ -359,7 +401,15 @@ static inline void first_move(run *r, const tm_turn_view *v) {
   if (v->kind == TM_TURN_PAUSE) (void)snprintf(r->what, sizeof(r->what), "pause");
   if ((does(r->what, "call") || does(r->what, "call2")))
     r->calls_wanted = does(r->what, "call2") ? 2 : 1;
-  if (does(r->what, "hold_begun")) r->calls_wanted = 1;
+  if (v->began_as == TM_TURN_UNDO)
+    (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_undo);
+  if (does(r->what, "hold_begun") || does(r->what, "undo_call") || does(r->what, "paid") ||
+      does(r->what, "loose"))
+    r->calls_wanted = 1;
+  if (does(r->what, "back")) {
+    tm__turn_rollback(take_turn(r), 1);
+    return;
+  }
   if (r->resumed) {
     if (does(r->what, "suspend")) (void)memcpy(r->what, "retried", 7);
     go_on(r);
@@ -845,6 +895,7 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                   .lease_ms = LEASE_MS,
                   .retry_ms = 1000,
                   .on_wake = "expire",
+                  .on_undo = "undone",
                   .session = "s1"};
   const char *tmp = getenv("TMPDIR");
   (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");

@@ -165,12 +165,224 @@ static void test_waits_for_the_turn(void **unused) {
   }
 }
 
+/* ---- undo functions ---- */
+
+#define PAID(n)                                                                                    \
+  "{\"output\":{\"id\":7},\"seq\":" #n ",\"step_id\":\"step" #n "\",\"undo\":\"orders\"}"
+
+static void paid_twice(host *h, char id[TM_ID_SIZE]) {
+  assert_answer(start(h, id, "deadline"));
+  assert_answer(say(h, id, "paid"));
+  assert_answer(say(h, id, "paid"));
+}
+
+static void assert_at_first(fixture *fx, const char *id) {
+  answer *a = read_it(fx, id, TM_READ_CONVERSATION, "", 0);
+  assert_answer(a);
+  assert_holds(a, "\"step_id\":\"ask1\"");
+  assert_holds(a, "\"count\":1");
+  assert_holds(a, "\"last\":\"deadline\"");
+  assert_int_equal(stored_head(fx, id).wake_at, fx->now + 1000);
+}
+
+static void assert_at_last(fixture *fx, const char *id) {
+  answer *a = read_it(fx, id, TM_READ_CONVERSATION, "", 0);
+  assert_answer(a);
+  assert_holds(a, "\"status\":\"waiting_input\"");
+  assert_holds(a, "\"step_id\":\"ask3\"");
+  assert_holds(a, "\"count\":3");
+  assert_holds(a, "\"last\":\"paid\"");
+}
+
+/* The executor gets what is to be undone, the newest first; then the target is restored. */
+static void test_functions(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    paid_twice(h, id);
+    turn_clock(&fx, 10000);
+    answer *a = undo(h, id, 2, 0, false);
+    assert_answer(a);
+    assert_member(a, "status", "\"waiting_input\"");
+    assert_int_equal(fx.last_kind, TM_TURN_UNDO);
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(3) "," PAID(2) "]}");
+    assert_at_first(&fx, id);
+    a = read_it(&fx, id, TM_READ_STEPS, "", 0);
+    assert_holds(a, "\"undoes\":3");
+    assert_answer(say(h, id, "on"));
+    assert_non_null(strstr(fx.last_runtime, "\"restored\":{\"moved\":10000,\"step_seq\":9}"));
+  }
+}
+
+static void test_functions_go_on_after_a_crash(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    if (!fixture_durable(&fx)) continue;
+    paid_twice(&fx.hosts[0], id);
+    fx.on_undo = "undo_call";
+    answer *lost = undo(&fx.hosts[0], id, 2, 0, false);
+    (void)held_run(&fx.hosts[0]);
+    assert_int_equal(stored_head(&fx, id).status, TM_ACTIVE);
+    fixture_restart(&fx);
+    assert_refused(lost, TM_EUNAVAILABLE, "host.stopping");
+    int calls = fx.outside_calls;
+    assert_refused(say(&fx.hosts[0], id, "refuse"), TM_ECONFLICT, "test.refused"); /* behind it */
+    assert_int_equal(fx.outside_calls, calls);
+    assert_at_first(&fx, id);
+  }
+}
+
+static void test_functions_are_tried_again(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.retry_ms = 0;
+    paid_twice(h, id);
+    fx.on_undo = "undo_later";
+    answer *a = undo(h, id, 2, 0, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+    assert_int_equal(fx.last_kind, TM_TURN_RESUME);
+    assert_int_equal(fx.last_began_as, TM_TURN_UNDO);
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(3) "," PAID(2) "]}");
+    assert_at_first(&fx, id);
+  }
+}
+
+/* What was undone before one of them failed is not undone again. */
+static void test_functions_fail(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    paid_twice(h, id);
+    fx.on_undo = "undo_fail";
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    assert_at_last(&fx, id);
+    fixture_stop(&fx);
+    storage_start(&fx);
+    host_start(&fx, 0);
+    if (!fixture_durable(&fx)) continue;
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(2) "]}");
+    assert_at_last(&fx, id);
+    fx.on_undo = "undone";
+    assert_answer(undo(h, id, 2, 0, false));
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(2) "]}");
+    assert_at_first(&fx, id);
+  }
+}
+
+/* Whoever waits for a rollback whose turn went on elsewhere learns that it failed, too. */
+static void test_failure_reaches_who_waits(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    paid_twice(&fx.hosts[0], id);
+    fx.on_undo = "undo_call";
+    answer *a = undo(&fx.hosts[0], id, 2, 0, false);
+    run *r = held_run(&fx.hosts[0]);
+    turn_clock(&fx, 2 * fx.lease_ms);
+    fx.on_undo = "undo_fail";
+    wake(&fx.hosts[1], id);
+    assert_refused(say(&fx.hosts[1], id, "refuse"), TM_ECONFLICT, "test.refused");
+    release(r);
+    assert_refused(a, TM_ECONFLICT, "rollback.undo_failed");
+    assert_at_last(&fx, id);
+  }
+}
+
+static void test_what_steps_say(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "loose"));
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "fixed"));
+    assert_answer(say(h, id, "call"));
+    answer *a = undo(h, id, 4, 0, false);
+    assert_refused(a, TM_ECONFLICT, "rollback.irreversible");
+    assert_non_null(strstr(a->error.message, "taken back: step5, step4;"));
+    a = undo(h, id, 4, 0, true); /* what can be undone is */
+    assert_answer(a);
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(3) "]}");
+    assert_holds(a, "\"step_id\":\"ask1\"");
+    assert_answer(say(h, id, "loose"));
+    assert_answer(undo(h, id, 1, 0, false));
+  }
+}
+
+/* A turn asks for it: its request gets the answer, also when it is repeated. */
+static void test_back(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "paid"));
+    answer *a = signal_keyed(h, id, TM_TURN_COMMAND, "back", "key");
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask2\"");
+    answer *again = signal_keyed(h, id, TM_TURN_COMMAND, "back", "key");
+    assert_answer(again);
+    assert_string_equal(a->json, again->json);
+    a = say_keyed(h, id, "back", "other"); /* nothing to undo: the host alone */
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+    again = say_keyed(h, id, "back", "other");
+    assert_answer(again);
+    assert_string_equal(a->json, again->json);
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.nothing");
+    assert_answer(say(h, id, "call"));
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.irreversible");
+    assert_answer(say(h, id, "on"));
+  }
+}
+
+/* Another host was faster: the turn that asked runs again on the record as it is now. */
+static void test_back_is_overtaken(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    assert_answer(start(&fx.hosts[0], id, "one"));
+    assert_answer(say(&fx.hosts[0], id, "two"));
+    assert_answer(say(&fx.hosts[1], id, "three"));
+    answer *a = say(&fx.hosts[0], id, "back");
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask2\"");
+    assert_answer(say(&fx.hosts[1], id, "more"));
+    assert_answer(say(&fx.hosts[1], id, "more"));
+    a = undo(&fx.hosts[0], id, 3, 0, false); /* refused on its old copy only */
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_back_one),           cmocka_unit_test(test_back_several),
-      cmocka_unit_test(test_checkpoint),         cmocka_unit_test(test_irreversible),
-      cmocka_unit_test(test_deadline_moves),     cmocka_unit_test(test_one_prompt),
+      cmocka_unit_test(test_back_one),
+      cmocka_unit_test(test_back_several),
+      cmocka_unit_test(test_checkpoint),
+      cmocka_unit_test(test_irreversible),
+      cmocka_unit_test(test_deadline_moves),
+      cmocka_unit_test(test_one_prompt),
       cmocka_unit_test(test_waits_for_the_turn),
+      cmocka_unit_test(test_functions),
+      cmocka_unit_test(test_functions_go_on_after_a_crash),
+      cmocka_unit_test(test_functions_are_tried_again),
+      cmocka_unit_test(test_functions_fail),
+      cmocka_unit_test(test_failure_reaches_who_waits),
+      cmocka_unit_test(test_what_steps_say),
+      cmocka_unit_test(test_back),
+      cmocka_unit_test(test_back_is_overtaken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

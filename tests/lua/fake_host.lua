@@ -88,6 +88,18 @@ modules.journal = {
     current.unfinished, current.calls, current.ended = nil, {}, row
     return true
   end,
+  undone = function(_, draft, err)
+    local row, problem = row_of("undone", draft)
+    if not row then return nil, problem end
+    row.refused = err
+    current.rows[#current.rows + 1] = row
+    current.unfinished, current.calls, current.ended = nil, {}, row
+    return true
+  end,
+  rollback = function(_, steps)
+    current.ended = { kind = "rollback", back = steps }
+    return true
+  end,
   suspend = function(_, draft)
     check_idle()
     local row, err = row_of("suspend", draft)

@@ -72,3 +72,187 @@ describe("a record that was brought back", function()
     assert.equal(2, host:send("so").runtime.wait.shown)
   end)
 end)
+
+describe("undo functions", function()
+  local BEFORE = [[
+local function call(path, more)
+  return function(ctx, output)
+    local sent = more and more(ctx, output) or nil
+    return ctx:http { url = "http://h" .. path, json = sent }
+  end
+end
+local function show(ctx, output)
+  return { order = ctx.state.order, got = output, seq = ctx.step.seq, input = ctx.input }
+end]]
+  local STEPS = [[
+    ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?", save_as = "order",
+      input_schema = { type = "text" }, next_steps = { "pay" } },
+    ConversationStep { step_id = "pay", step_type = "action", max_retries = 1,
+      run = function(ctx) local a = ctx:http { url = "http://h/pay" }; return { id = a.status } end,
+      undo = call("/unpay", show), next_steps = { "ship" } },
+    ConversationStep { step_id = "ship", step_type = "action", irreversible = false,
+      run = function(ctx) ctx:http { url = "http://h/ship" } return 1 end,
+      next_steps = { "mark" } },
+    ConversationStep { step_id = "mark", step_type = "action", run = function() return "m" end,
+      undo = UNDO_MARK, next_steps = { "ask" } },]]
+
+  local function ordered(undo_mark)
+    load_flow((STEPS:gsub("UNDO_MARK", undo_mark or 'call("/unmark", show)')),
+      'start_step = "ask", variables = { order = "none" },', BEFORE)
+    host:start()
+    host:send "book"
+    host.requests = {}
+    return host
+  end
+
+  local function items()
+    local list = {}
+    for _, step in ipairs(host:all "steps") do
+      if step.undo then
+        table.insert(list, 1, { seq = step.seq, step_id = step.step_id, undo = step.undo,
+          output = step.output })
+      end
+    end
+    return { steps = list }
+  end
+
+  local function asked()
+    local list = {}
+    for i, request in ipairs(host.requests) do list[i] = request.url:match("h(/.*)$") end
+    return table.concat(list, " ")
+  end
+
+  it("are recorded with the executions that they undo", function()
+    ordered()
+    local steps = host:all "steps"
+    assert.same({ "ask", "pay", "ship", "mark" },
+      { steps[1].step_id, steps[2].step_id, steps[3].step_id, steps[4].step_id })
+    assert.same({ "main", "main" }, { steps[2].undo, steps[4].undo })
+    assert.is_nil(steps[1].undo)
+    assert.is_nil(steps[3].undo)
+    assert.is_false(steps[3].irreversible)
+    assert.is_nil(steps[2].irreversible)
+  end)
+
+  it("run the newest first, with the output and the state as it is now", function()
+    ordered()
+    local turn = host:turn("undo", items())
+    assert.same({ "undone", { 4, 2 } }, { turn.kind, turn.runtime.undone })
+    assert.is_nil(turn.refused)
+    assert.equal("/unmark /unpay", asked())
+    assert.equal('{"got":"m","order":"book","seq":5}', host.requests[1].body)
+    assert.equal('{"got":{"id":200},"order":"book","seq":6}', host.requests[2].body)
+    local steps = host:all "steps"
+    assert.same({ 4, 2, "completed", "pay", 6 }, { steps[5].undoes, steps[6].undoes,
+      steps[6].status, steps[6].step_id, steps[6].seq })
+    assert.is_nil(steps[6].undo)
+  end)
+
+  it("go on in the middle after a crash, and repeat no recorded call", function()
+    for stop = 1, 6 do -- begin, http, call of the one; begin, http, call of the other
+      ordered()
+      local seen = 0
+      host:turn("undo", items(), function()
+        seen = seen + 1
+        return seen == stop
+      end)
+      if not host.ended then
+        host:crash()
+        if host.unfinished then host:resume() else host:turn("undo", items()) end
+      end
+      assert.same({ 4, 2 }, host.ended.runtime.undone)
+      local unmarked, unpaid = 0, 0
+      for _, request in ipairs(host.requests) do
+        if request.url:find "unmark" then unmarked = unmarked + 1 end
+        if request.url:find "unpay" then unpaid = unpaid + 1 end
+      end
+      assert.same({ (stop == 2 or stop == 3) and 2 or 1, stop > 4 and 2 or 1 },
+        { unmarked, unpaid })
+    end
+  end)
+
+  it("are tried again with the step's settings, and then leave everything as it was", function()
+    ordered()
+    host.outside = function(request)
+      if request.url:find "unpay" then
+        return nil, { code = "http.refused", message = "no", retryable = true }
+      end
+      return { status = 200, headers = {}, body = "" }
+    end
+    local turn = host:turn("undo", items())
+    assert.same({ "suspend", { 4 }, 2 }, { turn.kind, turn.runtime.undone, turn.runtime.attempt })
+    assert.is_true(turn.wake_at > host.now)
+    turn = host:resume()
+    assert.same({ "undone", { 4 }, "rollback.undo_failed", "pay", "conflict" },
+      { turn.kind, turn.runtime.undone, turn.refused.code, turn.refused.step_id,
+        turn.refused.status })
+    assert.truthy(turn.refused.message:find("'pay' failed", 1, true))
+    assert.truthy(turn.refused.message:find("http.refused: no", 1, true))
+    assert.equal("/unmark /unpay /unpay", asked())
+    local steps = host:all "steps"
+    assert.same({ "failed", 2, 2 }, { steps[#steps].status, steps[#steps].attempt,
+      steps[#steps].undoes })
+  end)
+
+  it("cannot write the state, nor do so later", function()
+    ordered "function(ctx) ctx.state.order = 'other' end"
+    local turn = host:turn("undo", items())
+    assert.equal("rollback.undo_failed", turn.refused.code)
+    assert.truthy(turn.refused.message:find("ctx.state.order cannot be written here", 1, true))
+    assert.equal("book", turn.state.order)
+  end)
+
+  it("fail when they go over a limit, which no further attempt can help", function()
+    ordered()
+    host:turn("undo", items(), function(op) return op.kind == "http" and #host.requests == 2 end)
+    task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too much" })
+    local turn = host.ended
+    assert.same({ "undone", { 4 }, "rollback.undo_failed", "pay" },
+      { turn.kind, turn.runtime.undone, turn.refused.code, turn.refused.step_id })
+    assert.truthy(turn.refused.message:find("script.cpu", 1, true))
+    host.pending = {}
+  end)
+
+  it("that a version does not have leave the conversation where it was", function()
+    ordered()
+    local list = items()
+    list.steps[1].step_id = "gone"
+    local turn = host:turn("undo", list)
+    assert.same({ "undone", {}, "rollback.undo_failed", "gone" },
+      { turn.kind, turn.runtime.undone, turn.refused.code, turn.refused.step_id })
+  end)
+
+  it("do not go with irreversible = true", function()
+    local ok, err = pcall(load_flow, [[
+      ConversationStep { step_id = "a", step_type = "action", run = function() end,
+        undo = function() end, irreversible = true, next_steps = { "end" } } ]],
+      'start_step = "a",')
+    assert.is_false(ok)
+    assert.truthy(tostring(err):find("'undo' and irreversible = true exclude", 1, true))
+  end)
+
+  it("see the state of their own flow, wherever that is on the stack", function()
+    load_flow([[ConversationStep { step_id = "in", step_type = "action", run = function() end,
+        undo = function(ctx) ctx:http { url = "http://h/in", json = { ctx.state.own } } end,
+        next_steps = { "hold" } },
+      ConversationStep { step_id = "hold", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "end" } }, ]], [[
+      start_step = "first", variables = { own = "outer" }, steps = {
+        ConversationStep { step_id = "first", step_type = "action", run = function() end,
+          undo = function(ctx) ctx:http { url = "http://h/out", json = { ctx.state.own } } end,
+          next_steps = { "nested" } },
+        ConversationStep { step_id = "nested", step_type = "subflow", flow = "inner",
+          next_steps = { "wait" } },
+        ConversationStep { step_id = "wait", step_type = "user_input", prompt = "!",
+          input_schema = { type = "text" }, next_steps = { "end" } } } },
+      tm.ConversationFlow { flow_id = "inner", start_step = "in", variables = { own = "inner" },]])
+    host:start()
+    host:turn("undo", items())
+    assert.same({ '["inner"]', '["outer"]' }, { host.requests[1].body, host.requests[2].body })
+    host.requests, host.record.status = {}, "waiting_input"
+    host.record.step = "hold"
+    host:send "so"
+    host:turn("undo", items())
+    assert.same({ "{}", '["outer"]' }, { host.requests[1].body, host.requests[2].body })
+  end)
+end)

@@ -1,0 +1,181 @@
+/* undo_row.c - the row that ends a rollback: it restores the target, or what was there before the
+ * functions ran when one of them has failed for good. */
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/slot.h"
+
+/* ---- the plan ---- */
+
+static tm_slice or_null(const tm_buf *json) {
+  return json->len == 0 ? tm__slice(NULL) : tm__buf_view(json);
+}
+
+static void add_place(tm_buf *out, const char *name, const tm_record *r, const tm_tip *tip,
+                      int64_t row, bool with_state) {
+  tm__json_key(out, name);
+  tm__buf_byte(out, '{');
+  tm__json_member_int(out, "created", tip->created);
+  tm__json_member_int(out, "deadline", r->deadline);
+  tm__json_member_raw(out, "error", or_null(&tip->error));
+  tm__json_member_raw(out, "prompt", or_null(&tip->prompt));
+  tm__json_member_int(out, "row", row);
+  tm__json_member_raw(out, "runtime", tm__buf_view(&r->runtime));
+  if (with_state) tm__json_member_raw(out, "state", tm__buf_view(&r->state));
+  tm__json_member_text(out, "status", tm__conversation_status_name(tip->status));
+  tm__json_member(out, "step", tm__buf_view(&tip->step));
+  tm__buf_byte(out, '}');
+}
+
+void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
+                   const tm_record *target, const tm_tip *target_tip, int64_t target_row) {
+  tm__buf_byte(out, '{');
+  add_place(out, "from", from, from_tip, from->head.tip, false);
+  add_place(out, "target", target, target_tip, target_row, true);
+  tm__buf_byte(out, '}');
+}
+
+/* ---- the row ---- */
+
+static void add_member(tm_buf *out, tm_slice key) {
+  tm__json_comma(out);
+  tm__buf_add(out, key.ptr - 1, key.len + 2);
+  tm__buf_byte(out, ':');
+}
+
+/* The prompt is asked again: its time to answer begins anew. */
+static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  if (!tm__json_walk(&w, prompt) || !w.object) {
+    tm__buf_slice(out, prompt);
+    return;
+  }
+  int64_t expires = tm__json_get_int(prompt, "expires_at", 0);
+  tm__buf_byte(out, '{');
+  while (tm__json_next(&w, &key, &value)) {
+    add_member(out, key);
+    if (expires > 0 && tm__slice_is(key, "expires_at")) {
+      tm__json_int(out, expires + by);
+    } else {
+      tm__buf_slice(out, value);
+    }
+  }
+  tm__buf_byte(out, '}');
+}
+
+static int64_t steps_counted(tm_slice runtime) {
+  int64_t own = tm__json_get_int(runtime, "step_seq", 0);
+  int64_t before = tm__json_get_int(tm__json_get(runtime, "restored"), "step_seq", 0);
+  return own > before ? own : before;
+}
+
+/* The runtime part as it was, and in `restored` what the next turn does to it. */
+static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t step_seq) {
+  static const char name[] = "restored";
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  bool added = false;
+  bool more = tm__json_walk(&w, runtime);
+  by += tm__json_get_int(tm__json_get(runtime, name), "moved", 0);
+  tm__buf_byte(out, '{');
+  while (more) {
+    more = tm__json_next(&w, &key, &value);
+    bool same = more && tm__slice_is(key, name);
+    if (!added && (!more || same || tm__slice_cmp(key, TM_S("restored")) > 0)) {
+      tm__json_key(out, name);
+      tm__buf_printf(out, "{\"moved\":%lld,\"step_seq\":%lld}", (long long)by, (long long)step_seq);
+      added = true;
+    }
+    if (!more || same) continue;
+    add_member(out, key);
+    tm__buf_slice(out, value);
+  }
+  tm__buf_byte(out, '}');
+}
+
+static void write_outcome(tm_buf *out, const tm_error *why, tm_slice undone) {
+  if (why == NULL) return;
+  tm__buf_text(out, "{\"error\":{");
+  tm__json_member_text(out, "code", why->code);
+  tm__json_member_text(out, "message", why->message);
+  tm__json_member_int(out, "status", why->status);
+  tm__json_member_text(out, "step_id", why->step_id);
+  tm__buf_byte(out, '}');
+  tm__json_member_raw(out, "undone", undone);
+  tm__buf_byte(out, '}');
+}
+
+static bool read_member(tm_slice json, const char *name, char *out, size_t size) {
+  tm_buf text = {0};
+  bool ok = tm__json_get_text(json, name, &text) && tm__copy(out, size, tm__buf_view(&text));
+  tm__buf_free(&text);
+  return ok;
+}
+
+bool tm__undo_failed(tm_error *err, tm_slice body) {
+  tm_row_fields f;
+  tm__row_fields(&f, body);
+  tm_slice error = tm__json_get(f.undo, "error");
+  tm_error found = {.status = (tm_status)tm__json_get_int(error, "status", TM_ESCRIPT)};
+  if (error.ptr == NULL || !read_member(error, "code", found.code, sizeof(found.code)) ||
+      !read_member(error, "message", found.message, sizeof(found.message)))
+    return false;
+  (void)read_member(error, "step_id", found.step_id, sizeof(found.step_id));
+  *err = found;
+  return true;
+}
+
+typedef struct texts {
+  tm_buf prompt, runtime, step, outcome;
+} texts;
+
+static void restore(tm_turn *t, const tm_draft *made, const tm_error *why, texts *x) {
+  tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
+  int64_t now = tm__journal_now(t->slot->journal);
+  int64_t by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now);
+  int64_t deadline = tm__json_get_int(place, "deadline", 0);
+  tm_slice status = tm__json_get(place, "status");
+  tm_draft draft = {.compress = made->compress,
+                    .seal = made->seal,
+                    .steps = made->steps,
+                    .messages = made->messages,
+                    .wake_at = deadline > 0 ? deadline + by : 0,
+                    .state = why != NULL ? tm__buf_view(&t->slot->record.state)
+                                         : tm__json_get(place, "state"),
+                    .error = tm__json_get(place, "error")};
+  move_prompt(&x->prompt, tm__json_get(place, "prompt"), by);
+  restore_runtime(&x->runtime, tm__json_get(place, "runtime"), by, steps_counted(made->runtime));
+  write_outcome(&x->outcome, why, tm__json_get(made->runtime, "undone"));
+  bool whole =
+      status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
+      tm__conversation_status_parse(&draft.status, (tm_slice){status.ptr + 1, status.len - 2});
+  tm_error err;
+  if (!whole) {
+    (void)tm__fail(&err, TM_ECORRUPT, "journal.damaged",
+                   "the plan of a rollback of conversation %s is damaged; restore a backup",
+                   t->slot->id);
+  } else if (!tm__buf_ok(&x->prompt) || !tm__buf_ok(&x->runtime) || !tm__buf_ok(&x->step) ||
+             !tm__buf_ok(&x->outcome)) {
+    (void)tm__fail_memory(&err, "a rollback");
+  } else {
+    draft.prompt = tm__buf_view(&x->prompt);
+    draft.runtime = tm__buf_view(&x->runtime);
+    draft.step = tm__buf_view(&x->step);
+    tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x->outcome));
+    return;
+  }
+  tm__turn_fail(t, &err);
+}
+
+void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why) {
+  texts x = {0};
+  if (why != NULL) t->refusal = *why;
+  restore(t, draft, why, &x);
+  tm__buf_free(&x.prompt);
+  tm__buf_free(&x.runtime);
+  tm__buf_free(&x.step);
+  tm__buf_free(&x.outcome);
+}

@@ -1,0 +1,219 @@
+/* undo_steps.c - the executions that a rollback goes over: which of them cannot be taken back, and
+ * which have a function that takes them back. What a step says about it is in its record: `undo`
+ * (the flow whose step has the function), `irreversible`, `undoes` (it was such a function). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "journal/slot.h"
+
+#define STEPS_MOST   65536             /* looked at for one rollback */
+#define OUTPUTS_MOST (7 * 1024 * 1024) /* a part of a row has at most 8 MiB, the steps of one 6 */
+
+enum { UNSAID, REVERSIBLE, IRREVERSIBLE };
+
+typedef struct tm_undo_step {
+  int64_t seq, undoes, attempt;
+  char step_id[65];
+  bool completed, called, has_undo;
+  int says;    /* about being irreversible */
+  tm_buf text; /* what its function gets; empty: it has none */
+} tm_undo_step;
+
+static tm_undo_step *append(tm_undo_steps *u) {
+  if (u->count == u->cap) {
+    size_t cap = u->cap == 0 ? 16 : u->cap * 2;
+    tm_undo_step *items = realloc(u->items, cap * sizeof(*items));
+    if (items == NULL) return NULL;
+    u->items = items;
+    u->cap = cap;
+  }
+  u->items[u->count] = (tm_undo_step){0};
+  return &u->items[u->count++];
+}
+
+/* ---- the walk ---- */
+
+/* The numbers fall along the walk. */
+static tm_undo_step *find(const tm_undo_steps *u, int64_t seq) {
+  size_t low = 0;
+  size_t high = u->count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (u->items[middle].seq > seq) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low < u->count && u->items[low].seq == seq ? &u->items[low] : NULL;
+}
+
+/* A call without a record of its step: the turn was cancelled within it. */
+static bool add_call(tm_undo_steps *u, const tm_row_fields *f) {
+  tm_slice key = tm__json_get(f->call, "key");
+  int64_t seq = key.len > 1 ? strtoll(key.ptr + 1, NULL, 10) : 0; /* behind the quote; it ends */
+  tm_undo_step *step = find(u, seq);
+  if (step == NULL) step = append(u);
+  if (step == NULL) return false;
+  step->seq = seq;
+  step->called = true;
+  return true;
+}
+
+static tm_slice said(tm_slice messages, int64_t seq) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice message;
+  bool more = tm__json_walk(&w, messages);
+  while (more && tm__json_next(&w, &key, &message)) {
+    if (tm__json_get_int(message, "seq", 0) == seq) return tm__json_get(message, "text");
+  }
+  return (tm_slice){NULL, 0};
+}
+
+static bool keep_text(tm_undo_steps *u, tm_undo_step *step, tm_slice json, tm_slice undo,
+                      tm_slice messages) {
+  int64_t reply = tm__json_get_int(json, "reply", 0);
+  tm_slice output = reply > 0 ? said(messages, reply) : tm__json_get(json, "output");
+  tm_buf *text = &step->text;
+  tm__buf_byte(text, '{');
+  tm__json_member_raw(text, "output", output);
+  tm__json_member_int(text, "seq", step->seq);
+  tm__json_member_raw(text, "step_id", tm__json_get(json, "step_id"));
+  tm__json_member_raw(text, "undo", undo);
+  tm__buf_byte(text, '}');
+  u->bytes += text->len;
+  return tm__buf_ok(text);
+}
+
+static int says(tm_slice irreversible) {
+  if (irreversible.ptr == NULL) return UNSAID;
+  return tm__slice_is(irreversible, "true") ? IRREVERSIBLE : REVERSIBLE;
+}
+
+static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
+  tm_undo_step *step = append(u);
+  if (step == NULL) return false;
+  tm_slice id = tm__json_get(json, "step_id");
+  tm_slice undo = tm__json_get(json, "undo");
+  step->seq = tm__json_get_int(json, "seq", 0);
+  step->undoes = tm__json_get_int(json, "undoes", 0);
+  step->attempt = tm__json_get_int(json, "attempt", 1);
+  if (id.len >= 2)
+    (void)tm__copy(step->step_id, sizeof(step->step_id), (tm_slice){id.ptr + 1, id.len - 2});
+  step->completed = tm__slice_is(tm__json_get(json, "status"), "\"completed\"");
+  step->says = says(tm__json_get(json, "irreversible"));
+  step->has_undo = undo.ptr != NULL;
+  return !step->has_undo || !step->completed || keep_text(u, step, json, undo, messages);
+}
+
+static bool add_undone(tm_undo_steps *u, const tm_row_fields *f) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice seq;
+  bool more = tm__json_walk(&w, tm__json_get(f->undo, "undone"));
+  while (more && tm__json_next(&w, &key, &seq)) {
+    if (!tm__texts_add(&u->undone, seq)) return false;
+  }
+  return true;
+}
+
+/* A row has its executions the oldest first. */
+static bool add_row(tm_undo_steps *u, const tm_row_fields *f) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice step;
+  size_t first = u->count;
+  bool more = tm__json_walk(&w, f->steps);
+  while (more && tm__json_next(&w, &key, &step)) {
+    if (!add_step(u, step, f->messages)) return false;
+  }
+  for (size_t i = first, j = u->count; i + 1 < j; i++) {
+    tm_undo_step other = u->items[--j];
+    u->items[j] = u->items[i];
+    u->items[i] = other;
+  }
+  return true;
+}
+
+tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,
+                             tm_error *err) {
+  bool kept = row->kind == TM_ROW_CALL   ? add_call(u, f)
+              : row->kind == TM_ROW_UNDO ? add_undone(u, f)
+                                         : add_row(u, f);
+  if (!kept) return tm__fail_memory(err, "a rollback");
+  if (u->count <= STEPS_MOST && u->bytes <= OUTPUTS_MOST) return TM_OK;
+  return tm__fail(
+      err, TM_ECONFLICT, "rollback.limit",
+      "more than %d steps, or %d bytes of what they returned, lie before the target; go "
+      "back less at once",
+      STEPS_MOST, OUTPUTS_MOST);
+}
+
+/* ---- what is found ---- */
+
+static bool is_undone(const tm_undo_steps *u, int64_t seq) {
+  for (size_t i = 0; i < u->undone.count; i++) {
+    if (strtoll(u->undone.items[i].ptr, NULL, 10) == seq) return true;
+  }
+  for (size_t i = 0; i < u->count && u->items[i].seq > seq; i++) {
+    if (u->items[i].completed && u->items[i].undoes == seq) return true;
+  }
+  return false;
+}
+
+/* A failed attempt is taken back with the one that completed the step. */
+static bool is_covered(const tm_undo_steps *u, size_t at) {
+  for (size_t i = at; i > 0; i--) {
+    const tm_undo_step *next = &u->items[i - 1];
+    const tm_undo_step *step = &u->items[i];
+    if (strcmp(next->step_id, step->step_id) != 0 || next->attempt != step->attempt + 1)
+      return false;
+    if (next->completed) return true;
+  }
+  return false;
+}
+
+static bool cannot_be_undone(const tm_undo_steps *u, size_t at) {
+  const tm_undo_step *step = &u->items[at];
+  if (step->undoes != 0) return false;
+  if (step->says == IRREVERSIBLE) return step->completed || step->called;
+  if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
+  return !step->has_undo || (!step->completed && !is_covered(u, at));
+}
+
+void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
+  for (size_t i = 0; i < u->count; i++) {
+    const tm_undo_step *step = &u->items[i];
+    if (!cannot_be_undone(u, i)) continue;
+    if (names->len > 0) tm__buf_text(names, ", ");
+    if (step->step_id[0] != '\0') {
+      tm__buf_text(names, step->step_id);
+    } else {
+      tm__buf_printf(names, "step %lld", (long long)step->seq);
+    }
+  }
+}
+
+size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out) {
+  size_t written = 0;
+  tm__buf_text(out, "{\"steps\":[");
+  for (size_t i = 0; i < u->count; i++) {
+    const tm_undo_step *step = &u->items[i];
+    if (step->text.len == 0 || is_undone(u, step->seq)) continue;
+    if (written++ > 0) tm__buf_byte(out, ',');
+    tm__buf_slice(out, tm__buf_view(&step->text));
+  }
+  tm__buf_text(out, "]}");
+  return written;
+}
+
+void tm__undo_steps_free(tm_undo_steps *u) {
+  for (size_t i = 0; i < u->count; i++) {
+    tm__buf_free(&u->items[i].text);
+  }
+  free(u->items);
+  tm__texts_free(&u->undone);
+  *u = (tm_undo_steps){0};
+}
