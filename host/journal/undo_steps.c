@@ -49,7 +49,8 @@ static tm_undo_step *find(const tm_undo_steps *u, int64_t seq) {
   return low < u->count && u->items[low].seq == seq ? &u->items[low] : NULL;
 }
 
-/* A call without a record of its step: the turn was cancelled within it. */
+/* A call whose step is not known (yet): its key is that of an attempt before, as ctx:once has it,
+ * or the turn was cancelled within the step. */
 static bool add_call(tm_undo_steps *u, const tm_row_fields *f) {
   tm_slice key = tm__json_get(f->call, "key");
   int64_t seq = key.len > 1 ? strtoll(key.ptr + 1, NULL, 10) : 0; /* behind the quote; it ends */
@@ -93,11 +94,13 @@ static int says(tm_slice irreversible) {
 }
 
 static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
-  tm_undo_step *step = append(u);
+  int64_t seq = tm__json_get_int(json, "seq", 0);
+  tm_undo_step *step = find(u, seq);
+  if (step == NULL || step->step_id[0] != '\0') step = append(u);
   if (step == NULL) return false;
   tm_slice id = tm__json_get(json, "step_id");
   tm_slice undo = tm__json_get(json, "undo");
-  step->seq = tm__json_get_int(json, "seq", 0);
+  step->seq = seq;
   step->undoes = tm__json_get_int(json, "undoes", 0);
   step->attempt = tm__json_get_int(json, "attempt", 1);
   if (id.len >= 2)
@@ -119,22 +122,38 @@ static bool add_undone(tm_undo_steps *u, const tm_row_fields *f) {
   return true;
 }
 
+static size_t length(tm_slice array) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice value;
+  size_t n = 0;
+  bool more = tm__json_walk(&w, array);
+  while (more && tm__json_next(&w, &key, &value)) {
+    n++;
+  }
+  return n;
+}
+
 /* A row has its executions the oldest first. */
 static bool add_row(tm_undo_steps *u, const tm_row_fields *f) {
   tm_json_walk w;
   tm_slice key;
-  tm_slice step;
-  size_t first = u->count;
-  bool more = tm__json_walk(&w, f->steps);
-  while (more && tm__json_next(&w, &key, &step)) {
-    if (!add_step(u, step, f->messages)) return false;
+  size_t count = length(f->steps);
+  if (count == 0) return true;
+  tm_slice *steps = calloc(count, sizeof(*steps));
+  if (steps == NULL || !tm__json_walk(&w, f->steps)) {
+    free(steps);
+    return false;
   }
-  for (size_t i = first, j = u->count; i + 1 < j; i++) {
-    tm_undo_step other = u->items[--j];
-    u->items[j] = u->items[i];
-    u->items[i] = other;
+  for (size_t i = 0; i < count; i++) {
+    (void)tm__json_next(&w, &key, &steps[i]);
   }
-  return true;
+  bool ok = true;
+  for (size_t i = count; i > 0 && ok; i--) {
+    ok = add_step(u, steps[i - 1], f->messages);
+  }
+  free(steps);
+  return ok;
 }
 
 tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,

@@ -98,7 +98,8 @@ function M.run(run)
   local runtime, list = run.runtime, run.input.steps
   run.undo_list, run.input = list, nil
   if run.turn.kind == "undo" then
-    runtime.undone, runtime.attempt, runtime.started = json.array {}, nil, nil
+    runtime.undone = json.array {}
+    runtime.attempt, runtime.tried, runtime.started = nil, nil, nil
   end
   for i = #runtime.undone + 1, #list do
     if not undo_one(run, list[i]) then return end
