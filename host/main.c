@@ -36,6 +36,7 @@ enum { /* who takes an option */
        FOR_RELOAD = 1 << 13,
        FOR_APPROVAL = 1 << 14,
        FOR_EVENT = 1 << 15,
+       FOR_FORK = 1 << 16,
 };
 
 typedef struct option {
@@ -63,7 +64,8 @@ static const option options[] = {
     {"limit", "N", FOR_PAGE, offsetof(cli, limit), "how many at most, up to 200 (50)"},
     {"cursor", "CURSOR", FOR_PAGE, offsetof(cli, cursor), "goes on where a page ended"},
     {"steps", "N", FOR_ROLLBACK, offsetof(cli, steps), "how many answered prompts to go back"},
-    {"checkpoint", "ID", FOR_ROLLBACK, offsetof(cli, checkpoint), "the checkpoint to go back to"},
+    {"checkpoint", "ID", FOR_ROLLBACK | FOR_FORK, offsetof(cli, checkpoint),
+     "the checkpoint to go back to, or to go on from"},
     {"role", "ROLE", FOR_APPROVAL, offsetof(cli, role), "as which role (none)"},
     {"user", "ID", FOR_APPROVAL, offsetof(cli, user), "who decides"},
     {"comment", "TEXT", FOR_APPROVAL, offsetof(cli, comment), "why"},
@@ -118,6 +120,9 @@ static const command commands[] = {
      FOR_DATA | FOR_STEER | FOR_ROLLBACK | FOR_FORCE, run_rollback,
      "Goes back by --steps or to a --checkpoint; --force also over irreversible\n"
      "steps."},
+    {"conversations", "fork", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_FORK, run_fork,
+     "A new conversation that goes on from where this one waits, or from a\n"
+     "--checkpoint."},
     {"conversations", "pause", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
      "Holds a conversation: no answer and no deadline moves it."},
     {"conversations", "resume", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
@@ -138,7 +143,6 @@ static const command commands[] = {
      "Cancels the open conversations of a session and ends it."},
     {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
      "Removes now what the settings of retention let go; a server may run."},
-    {"conversations", "fork", "", 0, 0, 0, NULL, ""},
     {"conversations", "migrate", "", 0, 0, 0, NULL, ""},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},

@@ -222,6 +222,14 @@ static int show_turn(cli *c, void (*ask)(cli *c, answer *a)) {
   return code;
 }
 
+static void fork_it(cli *c, answer *a) {
+  tm_conversation_fork(c->host, c->tenant, c->arg[0], c->checkpoint, NULL, answer_come, a);
+}
+
+int run_fork(cli *c) {
+  return show_turn(c, fork_it);
+}
+
 int run_steer(cli *c) {
   return show_turn(c, steer);
 }

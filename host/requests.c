@@ -291,6 +291,29 @@ void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conver
   tm__request_submit(h, r, s, &err, fn, ud);
 }
 
+static tm_status make_fork(tm_host *h, tm_request *r, const char *tenant, const char *id,
+                           const char *checkpoint_id, const char *key, tm_error *err) {
+  int64_t now = tm__clock_now(&h->clock);
+  tm_status s = tm__request_take_conversation(r, tenant, id, err);
+  if (s == TM_OK && checkpoint_id != NULL) s = take_target(r, 0, checkpoint_id, err);
+  if (s != TM_OK) return s;
+  memcpy(r->origin, r->conversation, sizeof(r->origin));
+  tm__uuid7(r->conversation, now);
+  r->session_look = now; /* of a session that had ended: the janitor finds out its rules */
+  const tm_slice body[] = {TM_S("fork"), tm__slice(r->origin), tm__slice(checkpoint_id)};
+  return tm__request_take_key(r, key, body, 3, err);
+}
+
+void tm_conversation_fork(tm_host *h, const char *tenant, const char *conversation_id,
+                          const char *checkpoint_id, const char *idempotency_key, tm_reply_fn fn,
+                          void *ud) {
+  tm_request *r = tm__request_enter(h, TM_REQUEST_FORK, fn, ud);
+  if (r == NULL) return;
+  tm_error err;
+  tm_status s = make_fork(h, r, tenant, conversation_id, checkpoint_id, idempotency_key, &err);
+  tm__request_submit(h, r, s, &err, fn, ud);
+}
+
 /* ---- reads ---- */
 
 void tm_conversation_read(tm_host *h, const char *tenant, const char *conversation_id, tm_read what,

@@ -1,5 +1,5 @@
-/* steering.c - the routes that change the course of a conversation: rollback, approval, event,
- * pause, resume, cancel. Who decides is said by the headers. */
+/* steering.c - the routes that change the course of a conversation: rollback, fork, approval,
+ * event, pause, resume, cancel. Who decides is said by the headers. */
 #include <stdio.h>
 
 #include "api/handlers.h"
@@ -19,20 +19,23 @@ static const tm_field rollback_fields[] = {
     [ROLLBACK_FORCE] = {"force", TM_FIELD_FLAG, false, 0},
 };
 
+/* An id as text; a number of JSON is written into `number`. */
+static const char *checkpoint_of(const json_t *given, char number[24]) {
+  if (json_is_string(given)) return json_string_value(given);
+  if (!json_is_integer(given)) return NULL;
+  (void)snprintf(number, 24, "%lld", (long long)json_integer_value(given));
+  return number;
+}
+
 static tm_status rollback(const tm_api_request *r, const char *id, const tm_body *body,
                           tm_error *err) {
   const json_t *steps = body->values[ROLLBACK_STEPS];
   const json_t *checkpoint = body->values[ROLLBACK_CHECKPOINT];
   char number[24];
-  const char *to = NULL;
   if ((steps == NULL) == (checkpoint == NULL))
     return tm__fail(err, TM_EINVAL, "request.member_value",
                     "give either \"steps\" or \"checkpoint_id\"");
-  if (json_is_string(checkpoint)) to = json_string_value(checkpoint);
-  if (json_is_integer(checkpoint)) {
-    (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(checkpoint));
-    to = number;
-  }
+  const char *to = checkpoint_of(checkpoint, number);
   void *owed;
   tm_status st = tm__api_owe(&owed, r, 200, err);
   if (st != TM_OK) return st;
@@ -50,6 +53,30 @@ tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *e
     st = tm__body_parse(&body, tm__http_body(r->x), rollback_fields, COUNT(rollback_fields), err);
   if (st != TM_OK) return st;
   st = rollback(r, id, &body, err);
+  tm__body_free(&body);
+  return st;
+}
+
+/* ---- fork ---- */
+
+static const tm_field fork_fields[] = {{"checkpoint_id", TM_FIELD_KEY, false, NAME_LIMIT}};
+
+tm_status tm__handle_fork(const tm_api_request *r, int argument, tm_error *err) {
+  char key[TM_KEY_SIZE];
+  char number[24];
+  const char *id;
+  tm_body body;
+  void *owed;
+  (void)argument;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), fork_fields, COUNT(fork_fields), err);
+  if (st != TM_OK) return st;
+  st = tm__api_owe(&owed, r, 201, err);
+  if (st == TM_OK)
+    tm_conversation_fork(r->host, r->tenant, id, checkpoint_of(body.values[0], number),
+                         tm__handler_key(key), tm__api_answer, owed);
   tm__body_free(&body);
   return st;
 }

@@ -163,6 +163,13 @@ TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const ch
                                      int steps, const char *checkpoint_id, int force,
                                      tm_reply_fn fn, void *ud);
 
+/* A new conversation, in the same session and version, that goes on from where this one waits, or
+ * from a checkpoint when `checkpoint_id` is not NULL; answers with its first turn. What came before
+ * stays with the other one. The idempotency key holds as for tm_conversation_begin. */
+TM_API void tm_conversation_fork(tm_host *host, const char *tenant, const char *conversation_id,
+                                 const char *checkpoint_id, const char *idempotency_key,
+                                 tm_reply_fn fn, void *ud);
+
 /* ---- steering: answered with the turn ---- */
 
 /* What is over refuses all of these but tm_conversation_cancel (TM_ECONFLICT). The structs are

@@ -46,6 +46,11 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
   }
   bool start = t->view.began_as == TM_TURN_START;
   tm_row_plan plan = {.draft = d, .status = status, .start = start && !t->begun, .undo = a->undo};
+  if (a->row.kind == TM_ROW_FORK) {
+    plan.fork = a->undo;
+    plan.undo = (tm_slice){0};
+  }
+
   bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
               rec->rows_since_full + 1 >= TM_FULL_EVERY;
   if (!full) plan.before = tm__buf_view(&rec->state);
@@ -265,4 +270,10 @@ void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice 
   if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base, undo)) return;
   if (t->key != 0) remember_key(&t->append.job.commit.head, t->key, t->body);
   send_end(t, next_wake(t, draft));
+}
+
+void tm__turn_fork_row(tm_turn *t, const tm_draft *draft, tm_slice origin) {
+  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_FORK, 0, origin)) return;
+  t->append.job.commit.start_answer = true;
+  send_end(t, draft->wake_at);
 }

@@ -145,9 +145,11 @@ void tm__slot_decide(tm_slot *s) {
   if (s->journal->draining) {
     (void)tm__journal_stopping(&err);
     tm__slot_fail(s, &err);
-  } else if (r->kind == TM_REQUEST_START && r->floor == 0) {
+  } else if ((r->kind == TM_REQUEST_START || r->kind == TM_REQUEST_FORK) && r->floor == 0) {
     if (r->key != 0 && !r->looked) {
       tm__answer_start(s);
+    } else if (r->kind == TM_REQUEST_FORK) {
+      tm__fork_find(s);
     } else {
       tm__turn_run(s, TM_TURN_START);
     }

@@ -42,6 +42,7 @@ typedef enum tm_request_kind {
   TM_REQUEST_MESSAGE,
   TM_REQUEST_SIGNAL, /* `signal` says which; whatever it waits for, the executor decides about it */
   TM_REQUEST_UNDO,   /* rollback */
+  TM_REQUEST_FORK,   /* a new one that goes on from where `origin` waited, or from a checkpoint */
   TM_REQUEST_CANCEL, /* ends it as it stands, after the turn that runs; answered also when it is
                         over */
   TM_REQUEST_WAKE,   /* a deadline or a lease may have passed; no reply */
@@ -51,7 +52,7 @@ typedef enum tm_request_kind {
 typedef struct tm_request { /* made by tm__request_new, owned by the journal once submitted */
   tm_message message;       /* internal */
   tm_request_kind kind;
-  char conversation[TM_ID_SIZE]; /* START: the new id */
+  char conversation[TM_ID_SIZE]; /* START, FORK: the new id */
   char tenant[65];
   /* START */
   char system[65], flow[65], session[129];
@@ -65,9 +66,10 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   uint64_t key, body; /* digests of the idempotency key and of the body; key 0: none */
   /* UNDO */
   int steps;
-  int64_t checkpoint; /* row id; 0: use steps */
+  int64_t checkpoint; /* row id; 0: use steps. Also of a FORK; 0: where it waits now */
   bool force;
-  tm_reply_fn reply; /* NULL: nobody listens */
+  char origin[TM_ID_SIZE]; /* FORK */
+  tm_reply_fn reply;       /* NULL: nobody listens */
   void *reply_ud;
   /* internal */
   tm_journal *journal;
@@ -77,7 +79,7 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int attempts;  /* runs that were overtaken by another process */
   int back;      /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
-  bool looked;                  /* START: its key is known to be unused */
+  bool looked;                  /* START, FORK: its key is known to be unused */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */

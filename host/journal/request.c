@@ -48,6 +48,8 @@ void tm__request_answer(tm_request *r, tm_slice json) {
 void tm__request_fail(tm_request *r, const tm_error *err) {
   tm_error own = *err;
   if (own.status == TM_OK) own.status = TM_ESCRIPT; /* an error whoever raised it left unnamed */
+  if (r->kind == TM_REQUEST_FORK)
+    (void)tm__copy(own.conversation_id, sizeof(own.conversation_id), tm__slice(r->origin));
   if (own.conversation_id[0] == '\0' && (r->kind != TM_REQUEST_START || r->floor > 0)) {
     (void)tm__copy(own.conversation_id, sizeof(own.conversation_id), tm__slice(r->conversation));
   }

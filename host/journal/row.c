@@ -103,6 +103,7 @@ void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full) {
   tm__buf_byte(out, '{');
   *full = !add_delta(out, p->before, d->state);
   add_given(out, "error", d->error);
+  add_given(out, "fork", p->fork);
   if (p->input.ptr != NULL) tm__json_member_raw(out, "input", p->input);
   if (p->key != 0) add_key(out, p->key, p->body);
   add_given(out, "messages", d->messages);

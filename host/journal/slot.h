@@ -8,6 +8,7 @@
  *   load.c     reading a record from its rows          row.c     the body of a row
  *   answer.c   answers that rows give                  undo.c    rollback
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
+ *   fork.c     a new conversation from another's row
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  */
 #ifndef TM_JOURNAL_SLOT_H
@@ -35,6 +36,7 @@ typedef struct tm_row_plan {
   tm_slice input;     /* first begin row of a turn; ptr NULL: none */
   uint64_t key, body; /* likewise; 0: none */
   tm_turn_kind turn;  /* likewise */
+  tm_slice fork;      /* first row of a fork: what it goes on from */
   tm_slice undo;      /* of a rollback: the plan in its first row, the outcome in its last one */
   bool start;         /* first row of a conversation */
 } tm_row_plan;
@@ -174,6 +176,9 @@ void tm__lease_stop(tm_turn *t);
 /* ---- undo.c ---- */
 void tm__undo_find(tm_slot *s); /* the request at hand is a rollback */
 
+/* ---- fork.c ---- */
+void tm__fork_find(tm_slot *s); /* the request at hand is a FORK */
+
 /* ---- undo_steps.c: the executions that a rollback goes over ---- */
 typedef struct tm_undo_steps { /* zero-initialise */
   struct tm_undo_step *items;  /* newest first */
@@ -243,6 +248,8 @@ struct tm_turn {
 tm_status tm__version_missing(const tm_slot *s, tm_error *err);
 /* Takes the request at hand off the queue and runs its turn. */
 void tm__turn_run(tm_slot *s, tm_turn_kind kind);
+/* Likewise: the first row of the slot's record, whose head is made. */
+void tm__turn_fork(tm_slot *s, tm_slice plan, tm_slice origin);
 void tm__turn_undo(tm_slot *s);        /* likewise, a rollback without functions to run */
 void tm__turn_cancel(tm_slot *s);      /* likewise: ends the conversation */
 void tm__turn_appended(tm_message *m); /* t->append has come back */
@@ -253,6 +260,9 @@ void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
 
 /* ---- append.c ---- */
 void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
+/* Appends the first row of a fork: the target of t->undo, and what it goes on from. */
+void tm__turn_forked(tm_turn *t, tm_slice origin);
+void tm__turn_fork_row(tm_turn *t, const tm_draft *draft, tm_slice origin);
 /* Appends an undo row; `undo` is its outcome, raw or nothing. */
 void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo);
 

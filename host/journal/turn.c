@@ -165,6 +165,21 @@ void tm__turn_undo(tm_slot *s) {
   tm__turn_undone(t, &nothing, NULL);
 }
 
+/* Whoever asks for it next reads it anew, with its version. */
+void tm__turn_fork(tm_slot *s, tm_slice plan, tm_slice origin) {
+  tm_turn *t = turn_new(s, TM_TURN_START);
+  if (t == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a fork");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  t->request = tm__slot_pop(s);
+  set_requested(t);
+  tm__buf_slice(&t->undo, plan);
+  tm__turn_forked(t, origin);
+}
+
 /* An unfinished turn ends with the conversation: whoever asks for it again gets this row. */
 void tm__turn_cancel(tm_slot *s) {
   tm_record *rec = &s->record;
@@ -361,10 +376,12 @@ static void answer(tm_turn *t) {
 
 static void committed(tm_turn *t) {
   tm_slot *s = t->slot;
+  bool forked = t->append.row.kind == TM_ROW_FORK;
   tm__journal_hint(s->journal, s->record.head.wake_at);
   answer(t);
   tm__turn_free(t);
   s->phase = TM_SLOT_IDLE;
+  if (forked) tm__slot_forget(s);
 }
 
 /* The client stays parked; without one a WAKE keeps the slot until the retry is due. */

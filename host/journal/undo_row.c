@@ -132,26 +132,16 @@ typedef struct texts {
   tm_buf prompt, runtime, step, outcome;
 } texts;
 
-static void restore(tm_turn *t, const tm_draft *made, const tm_error *why, texts *x) {
-  tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
-  int64_t now = tm__journal_now(t->slot->journal);
-  int64_t by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now);
+/* The draft that brings a place of the plan back, `by` ms later; false: t has failed. */
+static bool make_draft(tm_turn *t, tm_slice place, int64_t by, int64_t step_seq, tm_draft *draft,
+                       texts *x) {
   int64_t deadline = tm__json_get_int(place, "deadline", 0);
   tm_slice status = tm__json_get(place, "status");
-  tm_draft draft = {.compress = made->compress,
-                    .seal = made->seal,
-                    .steps = made->steps,
-                    .messages = made->messages,
-                    .wake_at = deadline > 0 ? deadline + by : 0,
-                    .state = why != NULL ? tm__buf_view(&t->slot->record.state)
-                                         : tm__json_get(place, "state"),
-                    .error = tm__json_get(place, "error")};
   move_prompt(&x->prompt, tm__json_get(place, "prompt"), by);
-  restore_runtime(&x->runtime, tm__json_get(place, "runtime"), by, steps_counted(made->runtime));
-  write_outcome(&x->outcome, why, tm__json_get(made->runtime, "undone"));
+  restore_runtime(&x->runtime, tm__json_get(place, "runtime"), by, step_seq);
   bool whole =
       status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
-      tm__conversation_status_parse(&draft.status, (tm_slice){status.ptr + 1, status.len - 2});
+      tm__conversation_status_parse(&draft->status, (tm_slice){status.ptr + 1, status.len - 2});
   tm_error err;
   if (!whole) {
     (void)tm__fail(&err, TM_ECORRUPT, "journal.damaged",
@@ -161,21 +151,53 @@ static void restore(tm_turn *t, const tm_draft *made, const tm_error *why, texts
              !tm__buf_ok(&x->outcome)) {
     (void)tm__fail_memory(&err, "a rollback");
   } else {
-    draft.prompt = tm__buf_view(&x->prompt);
-    draft.runtime = tm__buf_view(&x->runtime);
-    draft.step = tm__buf_view(&x->step);
-    tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x->outcome));
-    return;
+    draft->wake_at = deadline > 0 ? deadline + by : 0;
+    draft->error = tm__json_get(place, "error");
+    draft->prompt = tm__buf_view(&x->prompt);
+    draft->runtime = tm__buf_view(&x->runtime);
+    draft->step = tm__buf_view(&x->step);
+    return true;
   }
   tm__turn_fail(t, &err);
+  return false;
 }
 
-void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why) {
+static void free_texts(texts *x) {
+  tm__buf_free(&x->prompt);
+  tm__buf_free(&x->runtime);
+  tm__buf_free(&x->step);
+  tm__buf_free(&x->outcome);
+}
+
+void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
   texts x = {0};
+  if (t->ended) return;
   if (why != NULL) t->refusal = *why;
-  restore(t, draft, why, &x);
-  tm__buf_free(&x.prompt);
-  tm__buf_free(&x.runtime);
-  tm__buf_free(&x.step);
-  tm__buf_free(&x.outcome);
+  tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
+  int64_t now = tm__journal_now(t->slot->journal);
+  int64_t by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now);
+  tm_draft draft = {.compress = made->compress,
+                    .seal = made->seal,
+                    .steps = made->steps,
+                    .messages = made->messages,
+                    .state = why != NULL ? tm__buf_view(&t->slot->record.state)
+                                         : tm__json_get(place, "state")};
+  write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));
+  if (make_draft(t, place, by, steps_counted(made->runtime), &draft, &x))
+    tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
+  free_texts(&x);
+}
+
+void tm__turn_forked(tm_turn *t, tm_slice origin) {
+  texts x = {0};
+  const tm_record *rec = &t->slot->record;
+  tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
+  int64_t now = tm__journal_now(t->slot->journal);
+  int64_t by = now - tm__json_get_int(place, "created", now);
+  tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
+                    .in_memory = rec->in_memory,
+                    .state = tm__json_get(place, "state")};
+  if (make_draft(t, place, by, steps_counted(tm__json_get(place, "runtime")), &draft, &x))
+    tm__turn_fork_row(t, &draft, origin);
+  free_texts(&x);
 }

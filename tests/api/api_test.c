@@ -101,6 +101,11 @@ void tm_conversation_event(tm_host *h, const tm_event *e, tm_reply_fn fn, void *
         or_dash(e->data_json), or_dash(e->idempotency_key));
 }
 
+void tm_conversation_fork(tm_host *h, const char *tenant, const char *id, const char *checkpoint,
+                          const char *key, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "fork %s %s %s %s", tenant, id, or_dash(checkpoint), or_dash(key));
+}
+
 void tm_conversation_pause(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn,
                            void *ud) {
   asked(h, fn, ud, "pause %s %s", tenant, id);
@@ -295,6 +300,9 @@ static void steers(void **state) {
           "rollback default " ID " 0 17 1");
   reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":17,\"force\":false}", 200,
           "rollback default " ID " 0 17 0");
+  reaches(f, "POST " BASE "/fork", "", NULL, 201, "fork default " ID " - -");
+  reaches(f, "POST " BASE "/fork", "Idempotency-Key: k\r\nX-Tidemill-Tenant: t\r\n",
+          "{\"checkpoint_id\":17}", 201, "fork t " ID " 17 k");
   reaches(f, "POST /v1/admin/reload", "", NULL, 200, "reload");
   reaches(f, "POST /v1/admin/reload", "", "{}", 200, "reload");
   reaches(f, "POST " BASE "/pause", "", NULL, 200, "pause default " ID);
@@ -404,8 +412,7 @@ static void knows_what_is_not_there(void **state) {
                                         "GET /v1/systems/%ff/flows"};
   for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
     refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
-  static const char *const later[] = {"POST " BASE "/fork",
-                                      "POST " BASE "/migrate",
+  static const char *const later[] = {"POST " BASE "/migrate",
                                       "POST " BASE "/takeover",
                                       "POST " BASE "/handback",
                                       "GET " BASE "/events",
