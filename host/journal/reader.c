@@ -1,6 +1,7 @@
 /* reader.c - one conversation's record, journal, transcript and checkpoints, for people and
  * programs. Pages walk the rows from the newest; a cursor says in which row, and where in it, the
- * next page begins. */
+ * next page begins. What a fork goes on from is read on in the conversation where it happened, for
+ * as long as that is there. */
 #include "journal/reader.h"
 
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include "journal/render.h"
 #include "journal/slot.h"
 
+#define CURSOR_SIZE  80
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
 #define ROWS_MAX     4096               /* looked at for one page */
@@ -22,6 +24,7 @@
 typedef struct cursor { /* the first element of the page: the `index`th of that row */
   int64_t row;
   size_t index;
+  char in[TM_ID_SIZE]; /* the conversation that a fork goes on from; "": the one that is read */
 } cursor;
 
 typedef struct read_job {
@@ -38,7 +41,8 @@ typedef struct read_job {
   /* while walking */
   size_t count;
   int rows;
-  cursor next; /* row 0: there is no more */
+  cursor next;  /* row 0: there is no more */
+  cursor older; /* what a fork goes on from; row 0: nothing */
   tm_checkpoints listed;
   tm_buf candidate; /* a checkpoint that is listed if none behind it is */
 } read_job;
@@ -95,29 +99,33 @@ static tm_status cursor_invalid(tm_error *err) {
                   "this cursor does not belong to this list; use the `next` of its last page");
 }
 
-/* "LIST-ROW-INDEX", so that a cursor of one list is refused by another. */
-static void cursor_print(char out[64], tm_read what, const cursor *c) {
-  (void)snprintf(out, 64, "%d-%" PRIx64 "-%zx", (int)what, (uint64_t)c->row, c->index);
+/* "LIST-ROW-INDEX" and perhaps "-CONVERSATION", so that a cursor of one list is refused by another.
+ */
+static void cursor_print(char out[CURSOR_SIZE], tm_read what, const cursor *c) {
+  (void)snprintf(out, CURSOR_SIZE, "%d-%" PRIx64 "-%zx%s%s", (int)what, (uint64_t)c->row, c->index,
+                 c->in[0] != '\0' ? "-" : "", c->in);
 }
 
 /* Only what cursor_print writes is a cursor. */
 static bool cursor_parse(cursor *c, tm_read what, tm_slice text) {
-  char copy[64];
-  char again[64];
+  char copy[CURSOR_SIZE];
+  char again[CURSOR_SIZE];
   uint64_t row = 0;
   if (!tm__copy(copy, sizeof(copy), text)) return false;
-  if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx", &row, &c->index) != 2) return false;
+  if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx-%36s", &row, &c->index, c->in) < 2) return false;
+  if (c->in[0] != '\0' && !tm__uuid_valid(tm__slice(c->in))) return false;
   c->row = (int64_t)row;
   cursor_print(again, what, c);
   return c->row > 0 && strcmp(copy, again) == 0;
 }
 
 static void add_next(read_job *job) {
-  char text[64];
+  char text[CURSOR_SIZE];
   if (job->next.row == 0) {
     tm__buf_text(&job->out, "],\"next\":null}");
     return;
   }
+  memcpy(job->next.in, job->from.in, sizeof(job->next.in));
   cursor_print(text, job->what, &job->next);
   tm__buf_printf(&job->out, "],\"next\":\"%s\"}", text);
 }
@@ -148,7 +156,7 @@ static void write_step(tm_buf *out, tm_slice step, tm_slice messages) {
 static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element,
                         tm_slice messages) {
   if (job->count == job->limit || job->out.len > BYTES_MAX) {
-    job->next = (cursor){row->id, index};
+    job->next = (cursor){.row = row->id, .index = index};
     return false;
   }
   tm__json_comma(&job->out);
@@ -224,7 +232,7 @@ static bool add_checkpoint(read_job *job, const tm_row *row, const tm_row_fields
   if (listing == TM_NOT_LISTED) return !tm__checkpoints_done(&job->listed);
   if (job->count == job->limit) {
     tm__buf_clear(&job->candidate);
-    job->next = (cursor){row->id, before};
+    job->next = (cursor){.row = row->id, .index = before};
     return false;
   }
   if (listing == TM_LISTED_IF_LAST) {
@@ -245,16 +253,25 @@ static void add_candidate(read_job *job) {
   job->next = (cursor){0};
 }
 
+static void set_older(read_job *job, tm_slice fork) {
+  tm_buf id = {0};
+  bool ok = tm__json_get_text(fork, "conversation_id", &id) &&
+            tm__copy(job->older.in, sizeof(job->older.in), tm__buf_view(&id));
+  if (ok) job->older.row = tm__json_get_int(fork, "row", 0);
+  tm__buf_free(&id);
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   read_job *job = ud;
   if (job->rows++ >= ROWS_MAX) {
     bool counts = job->what == TM_READ_CHECKPOINTS;
-    job->next = (cursor){row->id, counts ? counted(&job->listed) : 0};
+    job->next = (cursor){.row = row->id, .index = counts ? counted(&job->listed) : 0};
     return TM_ECANCELLED;
   }
   tm_row_fields f;
   tm__row_fields(&f, row->body);
   size_t skip = row->id == job->from.row ? job->from.index : 0;
+  if (row->kind == TM_ROW_FORK) set_older(job, f.fork);
   bool more = false;
   switch (job->what) {
   case TM_READ_STEPS:
@@ -265,13 +282,37 @@ static tm_status on_row(void *ud, const tm_row *row) {
   return more ? TM_OK : TM_ECANCELLED;
 }
 
+/* Another conversation of the same tenant; TM_ENOTFOUND: it was purged. */
+static tm_status enter(read_job *job, const tm_store_access *a, bool *in_memory, tm_error *err) {
+  tm_status status = tm__access_head(a, tm__slice(job->from.in), &job->head, in_memory, err);
+  return status == TM_OK && strcmp(job->head.tenant, job->tenant) != 0 ? TM_ENOTFOUND : status;
+}
+
+/* Of checkpoints those of the fork itself: to others it cannot go back. */
+static tm_status read_older(read_job *job, const tm_store_access *a, bool in_memory, bool story,
+                            tm_error *err) {
+  tm_status status = TM_OK;
+  while (status == TM_OK && job->older.row != 0 && job->what != TM_READ_CHECKPOINTS) {
+    job->from = job->older;
+    job->older = (cursor){0};
+    status = enter(job, a, &in_memory, err);
+    if (status == TM_OK)
+      status = tm__access_chain(a, in_memory, &job->head, job->from.row, story, on_row, job, err);
+    if (status == TM_ENOTFOUND) return TM_OK;
+  }
+  return status;
+}
+
 /* The journal shows everything; transcript and checkpoints continue where a rollback went. */
 static tm_status read_page(read_job *job, const tm_store_access *a, bool in_memory, tm_error *err) {
+  tm_status status = job->from.in[0] != '\0' ? enter(job, a, &in_memory, err) : TM_OK;
   int64_t first = job->from.row != 0 ? job->from.row : job->head.tip;
   tm__buf_text(&job->out, "{\"items\":[");
   bool story = job->what != TM_READ_STEPS;
-  tm_status status = tm__access_chain(a, in_memory, &job->head, first, story, on_row, job, err);
+  if (status == TM_OK)
+    status = tm__access_chain(a, in_memory, &job->head, first, story, on_row, job, err);
   if (status == TM_ENOTFOUND) return cursor_invalid(err);
+  if (status == TM_OK) status = read_older(job, a, in_memory, story, err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   add_candidate(job);
   add_next(job);

@@ -15,9 +15,9 @@ static const struct {
   const char *name;
   size_t len, offset;
 } fields[] = {
-    FIELD(call),   FIELD(delta),   FIELD(error), FIELD(input),   FIELD(key),    FIELD(messages),
-    FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),   FIELD(status), FIELD(step),
-    FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
+    FIELD(call),     FIELD(delta),  FIELD(error),   FIELD(fork),  FIELD(input),   FIELD(key),
+    FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),   FIELD(status),
+    FIELD(step),     FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
 };
 #undef FIELD
 

@@ -21,8 +21,8 @@ typedef struct tm_slot tm_slot;
 
 /* ---- row.c: the body of a row ---- */
 typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
-  tm_slice call, delta, error, input, key, messages, prompt, runtime, start, state, status, step,
-      steps, turn, undo, wake_at;
+  tm_slice call, delta, error, fork, input, key, messages, prompt, runtime, start, state, status,
+      step, steps, turn, undo, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);

@@ -126,6 +126,51 @@ static void test_keys(void **unused) {
   }
 }
 
+/* The transcript goes on in the other one, page by page. */
+static void test_what_came_before(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    char second[TM_ID_SIZE];
+    char third[TM_ID_SIZE];
+    char cursor[80] = "";
+    char seen[512] = "";
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    answer *a = fork_it(h, id, 0);
+    assert_answer(a);
+    id_of(a, second);
+    assert_answer(say(h, id, "aside"));
+    assert_answer(say(h, second, "three"));
+    a = fork_it(h, second, 0);
+    assert_answer(a);
+    id_of(a, third);
+    assert_answer(say(h, third, "four"));
+    for (int page = 0; page < 20; page++) {
+      a = read_it(&fx, third, TM_READ_MESSAGES, cursor, 1);
+      assert_answer(a);
+      tm_buf said = {0};
+      tm_slice items = tm__json_get(tm__slice(a->json), "items");
+      (void)tm__json_get_text((tm_slice){items.ptr + 1, items.len - 2}, "text", &said);
+      (void)strncat(seen, said.ptr, 100);
+      (void)strcat(seen, ",");
+      tm__buf_free(&said);
+      tm_slice next = tm__json_get(tm__slice(a->json), "next");
+      if (tm__slice_is(next, "null")) break;
+      assert_true(tm__copy(cursor, sizeof(cursor), (tm_slice){next.ptr + 1, next.len - 2}));
+    }
+    assert_string_equal(seen, "?,four 4,?,three 3,?,two 2,?,one 1,");
+    a = read_it(&fx, third, TM_READ_STEPS, "", 0);
+    assert_holds(a, "\"step1\"");
+    assert_int_equal(strlen(cursor) > 40, true); /* it names the conversation */
+    fx.tenant = "t2";
+    char foreign[TM_ID_SIZE];
+    assert_answer(start(h, foreign, "theirs"));
+    assert_refused(read_it(&fx, foreign, TM_READ_MESSAGES, cursor, 1), TM_EINVAL, "cursor.invalid");
+  }
+}
+
 static void test_refused(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -144,7 +189,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_both_go_on),     cmocka_unit_test(test_from_a_checkpoint),
       cmocka_unit_test(test_of_one_at_work), cmocka_unit_test(test_keys),
-      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_refused),        cmocka_unit_test(test_what_came_before),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
