@@ -49,10 +49,21 @@ static tm_undo_step *find(const tm_undo_steps *u, int64_t seq) {
   return low < u->count && u->items[low].seq == seq ? &u->items[low] : NULL;
 }
 
+/* How far a branch has come, "SEQ:BRANCH:kept:N", is no call; what branches call is their step's.
+ */
+static bool is_progress(tm_slice key) {
+  static const tm_slice mark = {":kept:", 6};
+  for (size_t i = 0; i + mark.len <= key.len; i++) {
+    if (memcmp(key.ptr + i, mark.ptr, mark.len) == 0) return true;
+  }
+  return false;
+}
+
 /* A call whose step is not known (yet): its key is that of an attempt before, as ctx:once has it,
  * or the turn was cancelled within the step. */
 static bool add_call(tm_undo_steps *u, const tm_row_fields *f) {
   tm_slice key = tm__json_get(f->call, "key");
+  if (is_progress(key)) return true;
   int64_t seq = key.len > 1 ? strtoll(key.ptr + 1, NULL, 10) : 0; /* behind the quote; it ends */
   tm_undo_step *step = find(u, seq);
   if (step == NULL) step = append(u);

@@ -8,6 +8,7 @@ local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
+local flows = require "tidemill.flow"
 local frames = require "tidemill.frames"
 local journal = require "host.journal"
 local json = require "host.json"
@@ -59,7 +60,7 @@ function M.fail(run, step, failure)
 end
 
 local function call(run, step, item)
-  local state = frames.state_of(run, item.undo) or {}
+  local state = frames.state_of(run, item.undo:match "^[^/]+") or {} -- of a branch: where it began
   local output = item.output
   if output == json.null then output = nil end
   local ctx <close> = context.undoer(run, step, state)
@@ -69,11 +70,20 @@ local function call(run, step, item)
   if run.deadline and clock.monotonic() > run.deadline then error(outside.step_timeout(run), 0) end
 end
 
+--- A step of the flow, or of a branch that is made of steps.
+local function find_step(run, item)
+  for _, flow in pairs(run.system.flows) do
+    for _, part in ipairs(flows.parts(flow)) do
+      local step = part.flow_id == item.undo and part.steps[item.step_id]
+      if step and step.undo then return step end
+    end
+  end
+end
+
 --- Returns whether the next one may follow.
 local function undo_one(run, item)
-  local flow = run.system.flows[item.undo]
-  local step = flow and flow.steps[item.step_id]
-  if not step or not step.undo then
+  local step = find_step(run, item)
+  if not step then
     give_up(run, item.step_id, "this version of the system has no such function")
     return false
   end

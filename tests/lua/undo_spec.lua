@@ -222,6 +222,22 @@ end]]
       { turn.kind, turn.runtime.undone, turn.refused.code, turn.refused.step_id })
   end)
 
+  it("of the steps of branches are found", function()
+    load_flow([[ConversationStep { step_id = "both", step_type = "parallel", next_steps = { "ask" },
+        branches = { left = { ConversationStep { step_id = "l", step_type = "action",
+          run = function() return "L" end, next_steps = { "end" },
+          undo = function(ctx, output) ctx:http { url = "http://h/" .. output } end } },
+          right = { ConversationStep { step_id = "r", step_type = "action",
+          run = function() return "R" end, next_steps = { "end" },
+          undo = function(ctx, output) ctx:http { url = "http://h/" .. output } end } } } },
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "both",')
+    host:start()
+    local turn = host:turn("undo", items())
+    assert.is_nil(turn.refused)
+    assert.equal("/R /L", asked())
+  end)
+
   it("do not go with irreversible = true", function()
     local ok, err = pcall(load_flow, [[
       ConversationStep { step_id = "a", step_type = "action", run = function() end,
