@@ -82,6 +82,17 @@ void tm__turn_suspend(tm_turn *t, const tm_draft *draft) {
   fake_end(t, "suspend");
 }
 
+void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why) {
+  fake_draft(t, draft);
+  if (why != NULL) t->error = *why;
+  fake_end(t, why != NULL ? "undone, failed" : "undone");
+}
+
+void tm__turn_rollback(tm_turn *t, int steps) {
+  (void)snprintf(t->call_key, sizeof(t->call_key), "%d", steps);
+  fake_end(t, "rollback");
+}
+
 void tm__turn_fail(tm_turn *t, const tm_error *err) {
   t->error = *err;
   fake_end(t, "fail");
