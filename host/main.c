@@ -147,9 +147,9 @@ static const command commands[] = {
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
     {"reload", NULL, "", 0, 0, FOR_DATA | FOR_RELOAD, run_reload,
-     "Tells the running server to load the scripts anew; prints the new versions, or\n"
-     "why nothing changed. Finds the server by what it wrote beside the store, else\n"
-     "by server.listen."},
+     "Tells the running server to load the scripts anew; prints the new\n"
+     "versions, or why nothing changed. Finds the server by what it wrote beside\n"
+     "the store, else by server.listen."},
     {"store", "copy", "", 0, 0, FOR_DATA | FOR_COPY | FOR_FORCE, run_store_copy,
      "Copies everything from one store to another and compares both by digest.\n"
      "A store is sqlite:PATH, file:FOLDER, redis://[:PASSWORD@]HOST[:PORT][/DB],\n"
@@ -165,8 +165,8 @@ static const command commands[] = {
      "goes on.\n"
      "What is encrypted stays so. --force replaces an older file."},
     {"restore", NULL, "FILE", 1, 1, FOR_DATA | FOR_FORCE, run_restore,
-     "Copies a backup into the configured store. Stop its servers first. A backup that\n"
-     "is damaged is refused.\n"
+     "Copies a backup into the configured store. Stop its servers first. A\n"
+     "backup that is damaged is refused.\n"
      "A store with conversations that the backup does not have, or that went on\n"
      "since, is refused untouched. With --force the former stay as they are, and the\n"
      "latter are set back to the backup. Stopped anywhere, the same command goes on."},

@@ -1,14 +1,13 @@
 /* reseal.c - the walk: a batch is gathered on a reader's thread, written on the writer's, and then
  * others have their turn for as long as it took. What cannot be read is left as it is and counted.
  */
-#include "keeping/reseal.h"
+#include "keeping/reseal_work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
-#include "keeping/reseal_note.h"
 
 #define BATCH      64
 #define BATCH_SIZE ((size_t)4 << 20) /* bytes of a batch, about */
@@ -20,45 +19,6 @@
 #define SESSIONS   "sessions"
 #define TENANT     '@' /* before the name of the tenant whose own store is at hand */
 
-typedef enum phase { IN_ROWS, IN_SESSIONS, NEXT_TENANT } phase;
-
-typedef struct session_id {
-  char tenant[65], id[129];
-} session_id;
-
-typedef struct batch {
-  tm_store_job job;
-  uv_sem_t done;
-  struct tm_reseal *r;
-  tm_row *rows;  /* of options.batch; their bodies lie in `bytes` */
-  tm_buf *bytes; /* two more */
-  session_id *sessions;
-  size_t count, size, looked;
-  bool full;
-} batch;
-
-struct tm_reseal {
-  tm_reseal_options o;
-  uv_thread_t thread;
-  uv_mutex_t lock; /* of `stopping` */
-  uv_cond_t wake;
-  bool made, started, stopping;
-  tm_reseal_note note;
-  char tenant[65]; /* whose own store is at hand; "": the store of all */
-  phase phase;
-  tm_head head; /* the conversation at hand */
-  int64_t from; /* its row where to go on; 0: with the next conversation */
-  bool at_end;
-  tm_session_filter page;
-  session_id last, after; /* the newest one seen, and what the page begins behind */
-  tm_buf scratch;
-  uint64_t fingerprint; /* of the keys, and of what is to be sealed */
-  size_t renewed, unreadable, keyless;
-  unsigned tries;
-  tm_error error; /* of the newest job that failed */
-  batch batch;
-};
-
 static void set_progress(tm_reseal *r, const char *text) {
   tm__buf_clear(&r->note.progress);
   tm__buf_text(&r->note.progress, text);
@@ -66,20 +26,20 @@ static void set_progress(tm_reseal *r, const char *text) {
 
 /* ---- one record ---- */
 
-static void note_unreadable(tm_reseal *r, const tm_error *err) {
+void tm__reseal_unreadable(tm_reseal *r, const tm_error *err) {
   if (r->unreadable++ < WARN_MAX)
     tm__log_error(r->o.log, TM_LOG_WARNING, "a record cannot be sealed anew", err);
 }
 
 /* A tenant without a key: what nobody can read is gone, what somebody can needs the keys it has. */
-static void note_not_renewed(tm_reseal *r, const tm_place *at, const tm_stored *stored,
-                             const tm_error *err) {
+void tm__reseal_not_renewed(tm_reseal *r, const tm_place *at, const tm_stored *stored,
+                            const tm_error *err) {
   tm_slice plain;
   bool no_key = strcmp(err->code, "seal.key_missing") == 0;
   if (no_key && tm__codec_decode(r->o.codec, at, stored, &r->scratch, &plain, NULL) != TM_OK) {
     r->keyless++;
   } else {
-    note_unreadable(r, err);
+    tm__reseal_unreadable(r, err);
   }
 }
 
@@ -97,7 +57,7 @@ static tm_status renew(tm_reseal *r, const tm_place *at, const tm_stored *stored
     status = tm__codec_encode(r->o.codec, at, plain, (stored->flags & TM_BODY_ZSTD) != 0, true, out,
                               fresh, err);
   if (status == TM_OK || status == TM_ENOMEM) return status;
-  note_not_renewed(r, at, stored, err);
+  tm__reseal_not_renewed(r, at, stored, err);
   *fresh = (tm_stored){0};
   return TM_OK;
 }
@@ -105,7 +65,7 @@ static tm_status renew(tm_reseal *r, const tm_place *at, const tm_stored *stored
 /* ---- conversations ---- */
 
 static tm_status on_row(void *ud, const tm_row *row) {
-  batch *b = ud;
+  tm_reseal_batch *b = ud;
   tm_reseal *r = b->r;
   if (row->created < r->note.since) return TM_ECANCELLED; /* as are all above it */
   const tm_place at = {.tenant = tm__slice(r->head.tenant),
@@ -146,7 +106,7 @@ static tm_status next_head(tm_reseal *r, const tm_store_access *a, tm_error *err
 }
 
 static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  batch *b = (batch *)(void *)job;
+  tm_reseal_batch *b = (tm_reseal_batch *)(void *)job;
   tm_reseal *r = b->r;
   tm_status status = TM_OK;
   while (status == TM_OK && !r->at_end && b->count < r->o.batch && b->looked < LOOK_MAX) {
@@ -159,7 +119,7 @@ static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_err
     r->from = 0;
     status = a->backend->chain(a->conn, tm__slice(r->head.id), from, false, on_row, b, err);
     if (status == TM_ECANCELLED && b->full) return TM_OK;
-    if (status == TM_ECORRUPT) note_unreadable(r, err);
+    if (status == TM_ECORRUPT) tm__reseal_unreadable(r, err);
     bool over = status == TM_ECANCELLED || status == TM_ENOTFOUND || status == TM_ECORRUPT;
     if (over) status = TM_OK; /* or purged meanwhile */
     r->from = status == TM_OK ? 0 : r->from != 0 ? r->from : from;
@@ -168,7 +128,7 @@ static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_err
 }
 
 /* One that is damaged keeps none of the others from being sealed. */
-static tm_status write_each(batch *b, const tm_store_access *a, tm_error *err) {
+static tm_status write_each(tm_reseal_batch *b, const tm_store_access *a, tm_error *err) {
   tm_status status = TM_OK;
   size_t from = 0, to = 0;
   for (; status == TM_OK && from < b->count; from = to) {
@@ -176,115 +136,16 @@ static tm_status write_each(batch *b, const tm_store_access *a, tm_error *err) {
       to++;
     status = a->backend->rewrite(a->conn, &b->rows[from], to - from, err);
     if (status != TM_ECORRUPT) continue;
-    note_unreadable(b->r, err);
+    tm__reseal_unreadable(b->r, err);
     status = TM_OK;
   }
   return status;
 }
 
 static tm_status write_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  batch *b = (batch *)(void *)job;
+  tm_reseal_batch *b = (tm_reseal_batch *)(void *)job;
   tm_status status = a->backend->rewrite(a->conn, b->rows, b->count, err);
   return status == TM_ECORRUPT ? write_each(b, a, err) : status;
-}
-
-/* ---- sessions ---- */
-
-static tm_status check_text(tm_reseal *r, const tm_session *s, const char *field, tm_slice text,
-                            bool *current) {
-  bool it_is = true;
-  tm_error err;
-  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
-  const tm_stored stored = {s->flags, text};
-  tm_status status = TM_OK;
-  if (text.ptr != NULL) status = tm__codec_is_current(r->o.codec, s->tenant, &stored, &it_is, &err);
-  if (status != TM_OK) note_not_renewed(r, &at, &stored, &err);
-  *current = *current && it_is;
-  return status;
-}
-
-static tm_status on_session(void *ud, const tm_session *s) {
-  batch *b = ud;
-  tm_reseal *r = b->r;
-  session_id *id = &b->sessions[b->count];
-  bool current = true;
-  tm_status status = check_text(r, s, "user_id", s->user_id, &current);
-  if (status == TM_OK) status = check_text(r, s, "metadata", s->metadata, &current);
-  (void)tm__copy(r->last.tenant, sizeof(r->last.tenant), s->tenant);
-  (void)tm__copy(r->last.id, sizeof(r->last.id), s->id);
-  r->page.before_created = s->created;
-  r->at_end = false;
-  b->looked++;
-  if (status != TM_OK || current) return TM_OK;
-  *id = r->last;
-  b->count++;
-  return TM_OK;
-}
-
-static tm_status gather_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  batch *b = (batch *)(void *)job;
-  tm_reseal *r = b->r;
-  r->page.ended = -1;
-  r->page.limit = r->o.batch;
-  r->after = r->last;
-  r->page.before_id = tm__slice(r->after.id);
-  r->page.before_tenant = tm__slice(r->after.tenant);
-  r->at_end = true;
-  return a->backend->sessions(a->conn, &r->page, on_session, b, err);
-}
-
-typedef struct renewal { /* of one session, on the writer's thread */
-  batch *b;
-  tm_session fresh; /* its texts lie in the batch's first two `bytes` */
-  bool ready;
-} renewal;
-
-static tm_status renew_text(renewal *w, const tm_session *s, const char *field, tm_buf *out,
-                            tm_slice *text) {
-  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
-  const tm_stored stored = {s->flags, *text};
-  tm_stored fresh;
-  tm_slice plain;
-  tm_reseal *r = w->b->r;
-  tm_error *err = &w->b->job.error;
-  if (text->ptr == NULL) return TM_OK;
-  tm__buf_clear(out);
-  tm_status status = tm__codec_decode(r->o.codec, &at, &stored, &r->scratch, &plain, err);
-  if (status == TM_OK)
-    status = tm__codec_encode(r->o.codec, &at, plain, false, true, out, &fresh, err);
-  if (status != TM_OK) return status;
-  *text = fresh.bytes;
-  w->fresh.flags = fresh.flags;
-  return TM_OK;
-}
-
-/* Both texts or none: they have their flags in common. */
-static tm_status on_stale(void *ud, const tm_session *s) {
-  renewal *w = ud;
-  w->fresh = *s;
-  tm_status status = renew_text(w, s, "user_id", &w->b->bytes[0], &w->fresh.user_id);
-  if (status == TM_OK) status = renew_text(w, s, "metadata", &w->b->bytes[1], &w->fresh.metadata);
-  w->ready = status == TM_OK;
-  if (status == TM_OK || status == TM_ENOMEM) return status;
-  note_unreadable(w->b->r, &w->b->job.error);
-  return TM_OK;
-}
-
-/* Read once more: it may have been changed since it was found. */
-static tm_status write_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  batch *b = (batch *)(void *)job;
-  tm_status status = TM_OK;
-  for (size_t i = 0; status == TM_OK && i < b->count; i++) {
-    renewal w = {.b = b};
-    tm_slice tenant = tm__slice(b->sessions[i].tenant);
-    tm_slice id = tm__slice(b->sessions[i].id);
-    status = a->backend->session(a->conn, tenant, id, on_stale, &w, err);
-    if (status == TM_ENOTFOUND) status = TM_OK;
-    w.fresh.tenant = tenant;
-    w.fresh.id = id;
-    if (status == TM_OK && w.ready) status = a->backend->session_put(a->conn, &w.fresh, err);
-  }
-  return status;
 }
 
 /* ---- tenants with stores of their own ---- */
@@ -297,7 +158,7 @@ static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
   r->head = (tm_head){0};
   r->from = 0;
   r->page = (tm_session_filter){0};
-  r->last = (session_id){0};
+  r->last = (tm_reseal_session){0};
   tm__buf_clear(&r->note.progress);
   tm__buf_byte(&r->note.progress, TENANT);
   tm__buf_slice(&r->note.progress, tenant);
@@ -305,8 +166,8 @@ static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
 }
 
 static tm_status find_tenant(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  tm_reseal *r = ((batch *)(void *)job)->r;
-  session_id after = {"", ""};
+  tm_reseal *r = ((tm_reseal_batch *)(void *)job)->r;
+  tm_reseal_session after = {"", ""};
   memcpy(after.tenant, r->tenant, sizeof(after.tenant));
   r->at_end = true;
   return a->backend->tenants(a->common, tm__slice(after.tenant), 1, on_tenant, r, err);
@@ -315,12 +176,12 @@ static tm_status find_tenant(tm_store_job *job, const tm_store_access *a, tm_err
 /* ---- batches ---- */
 
 static void on_done(tm_message *m) {
-  uv_sem_post(&((batch *)(void *)m)->done);
+  uv_sem_post(&((tm_reseal_batch *)(void *)m)->done);
 }
 
 static tm_status run(tm_reseal *r, const char *tenant, bool write,
                      tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *)) {
-  batch *b = &r->batch;
+  tm_reseal_batch *b = &r->batch;
   b->job = (tm_store_job){.write = write, .work = work, .message.run = on_done};
   (void)tm__copy(b->job.tenant, sizeof(b->job.tenant), tm__slice(tenant));
   tm__storage_run(r->o.storage, &b->job);
@@ -331,23 +192,23 @@ static tm_status run(tm_reseal *r, const char *tenant, bool write,
 
 /* Reads the next batch. */
 static tm_status gather(tm_reseal *r) {
-  batch *b = &r->batch;
+  tm_reseal_batch *b = &r->batch;
   b->size = b->looked = 0;
   b->full = false;
-  if (r->phase == IN_ROWS) return run(r, r->tenant, false, gather_rows);
-  if (r->phase == IN_SESSIONS) return run(r, r->tenant, false, gather_sessions);
+  if (r->phase == TM_IN_ROWS) return run(r, r->tenant, false, gather_rows);
+  if (r->phase == TM_IN_SESSIONS) return run(r, r->tenant, false, tm__reseal_gather_sessions);
   return run(r, "", false, find_tenant);
 }
 
 /* One batch is read and written. What was read before an error is not lost by it. */
 static tm_status step(tm_reseal *r) {
-  batch *b = &r->batch;
+  tm_reseal_batch *b = &r->batch;
   tm_status status = b->count == 0 ? gather(r) : TM_OK; /* else they could not be written before */
   if (b->count == 0) return status;
   tm_status written =
-      run(r, r->tenant, true, r->phase == IN_SESSIONS ? write_sessions : write_rows);
+      run(r, r->tenant, true, r->phase == TM_IN_SESSIONS ? tm__reseal_write_sessions : write_rows);
   if (written == TM_ECORRUPT) {
-    note_unreadable(r, &r->error);
+    tm__reseal_unreadable(r, &r->error);
   } else if (written != TM_OK) {
     return written;
   }
@@ -358,21 +219,21 @@ static tm_status step(tm_reseal *r) {
 
 /* The store of one tenant keeps no other from being sealed. */
 static void skip_tenant(tm_reseal *r) {
-  note_unreadable(r, &r->error);
+  tm__reseal_unreadable(r, &r->error);
   r->batch.count = 0;
   r->tries = 0;
-  r->phase = NEXT_TENANT;
+  r->phase = TM_NEXT_TENANT;
 }
 
 /* ---- how far it came ---- */
 
 static tm_status get_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  tm_reseal *r = ((batch *)(void *)job)->r;
+  tm_reseal *r = ((tm_reseal_batch *)(void *)job)->r;
   return tm__reseal_note_read(&r->note, a, tm__clock_now(&r->o.log->clock), err);
 }
 
 static tm_status put_note(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  tm_reseal *r = ((batch *)(void *)job)->r;
+  tm_reseal *r = ((tm_reseal_batch *)(void *)job)->r;
   return tm__reseal_note_write(&r->note, a, r->unreadable > 0, err);
 }
 
@@ -446,16 +307,16 @@ static void report(const tm_reseal *r) {
 /* From rows to sessions to the next tenant's store; false: that was all. */
 static bool next_phase(tm_reseal *r) {
   bool isolated = tm__storage_isolated(r->o.storage);
-  if (!r->at_end && r->phase == NEXT_TENANT) r->phase = IN_ROWS;
+  if (!r->at_end && r->phase == TM_NEXT_TENANT) r->phase = TM_IN_ROWS;
   if (!r->at_end) return true;
   r->at_end = false;
-  if (r->phase == IN_ROWS) {
-    r->phase = IN_SESSIONS;
+  if (r->phase == TM_IN_ROWS) {
+    r->phase = TM_IN_SESSIONS;
     if (!isolated) set_progress(r, SESSIONS);
     return true;
   }
-  if (r->phase == IN_SESSIONS && isolated) {
-    r->phase = NEXT_TENANT;
+  if (r->phase == TM_IN_SESSIONS && isolated) {
+    r->phase = TM_NEXT_TENANT;
     return true;
   }
   set_progress(r, TM_RESEAL_DONE);
@@ -470,7 +331,7 @@ static void complete(tm_reseal *r) {
 static void begin(tm_reseal *r) {
   tm_slice said = tm__buf_view(&r->note.progress);
   if (tm__slice_is(said, SESSIONS)) {
-    r->phase = IN_SESSIONS;
+    r->phase = TM_IN_SESSIONS;
   } else if (said.len > 0 && said.ptr[0] == TENANT) {
     (void)tm__copy(r->tenant, sizeof(r->tenant), (tm_slice){said.ptr + 1, said.len - 1});
   } else {
@@ -484,7 +345,7 @@ static void begin(tm_reseal *r) {
 static bool advance(tm_reseal *r, bool *failing) {
   bool noted = r->note.stands;
   tm_status status = noted ? step(r) : run(r, "", true, put_note);
-  bool own = noted && r->tenant[0] != '\0' && r->phase != NEXT_TENANT;
+  bool own = noted && r->tenant[0] != '\0' && r->phase != TM_NEXT_TENANT;
   if (status != TM_OK && !*failing)
     tm__log_error(r->o.log, TM_LOG_WARNING, "sealing anew is interrupted", &r->error);
   *failing = status != TM_OK;
@@ -560,7 +421,7 @@ static bool make_locks(tm_reseal *r) {
 }
 
 static bool make_batch(tm_reseal *r) {
-  batch *b = &r->batch;
+  tm_reseal_batch *b = &r->batch;
   b->r = r;
   b->rows = calloc(r->o.batch, sizeof(*b->rows));
   b->bytes = calloc(r->o.batch + 2, sizeof(*b->bytes)); /* a session has two */

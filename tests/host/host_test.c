@@ -151,7 +151,7 @@ static tm_host *new_host(const char *db) {
   (void)snprintf(config, sizeof(config), "%s/agent_config.yaml", dir);
   (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts", dir);
   (void)snprintf(path, sizeof(path), "workflow_persistence.sqlite.database_path=%s/%s", dir, db);
-  const char *set[] = {scripts, path, "server.workers=2", setting, NULL};
+  const char *set[] = {scripts, path, "server.workers=2", "limits.cpu_slice=5", setting, NULL};
   write_file(config, "log:\n  level: error\n");
   tm_options o = TM_OPTIONS_INIT;
   o.config_file = config;
