@@ -204,7 +204,7 @@ static tm_status enter_tenant(tm_stores *s, size_t thread, tm_store_role role, c
   tm_status status = use_tenant(s, tenant, &out->tenant, err);
   uv_mutex_unlock(&s->lock);
   tm_tenant_store *t = out->tenant;
-  if (status != TM_OK) return status;
+  if (status != TM_OK || t == NULL) return status;
   if (t->conns[thread] == NULL) {
     status = s->backend->connect(&t->conns[thread], t->store, role, err);
   }
