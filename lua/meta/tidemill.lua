@@ -247,12 +247,9 @@ function tm.ConversationOrchestrator(orchestrator) end
 ---@field metadata? tm.Metadata
 ---@field save_as? string name in state for the output
 ---@field on_error? string the step that follows when all attempts have failed
---- takes the step's effects outside back when a rollback goes over it; gets what the step returned.
---- ctx.state is as it is now and cannot be written; nil and an error fail it, and it is tried as
---- often as the step
+--- takes back what the step did outside; ctx.state is read-only; nil and an error fail it
 ---@field undo? fun(ctx: tm.Context, output: any): any, any
---- true: a rollback over this step must be forced; false: what it did outside may stay. When
---- absent, a step that made calls and has no undo must be forced
+--- true, or nil and calls without undo: only a forced rollback goes over it
 ---@field irreversible? boolean
 ---@field timeout? tm.Duration wall clock of an attempt; of a user_input: how long it waits
 ---@field max_retries? integer (not user_input)
