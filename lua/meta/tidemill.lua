@@ -80,7 +80,7 @@ tm.DatabaseAgent = {}
 ---@field on_no_match? (string|tm.NoMatchRung)[] of prompts that have none of their own
 --- of prompts that have neither one nor a timeout of their own; instead of interaction_timeout
 ---@field on_no_input? tm.NoInputRung[]
---- what a user says for skip, cancel, restart and help: { cancel = { "stop" } }, or by language,
+--- what a user says for back, skip, cancel, restart, help: { cancel = { "stop" } }, or by language,
 --- { en = { cancel = … }, de = … }, which session.metadata.language chooses. Each is the user's
 --- whole answer, upper or lower case; an option of the prompt is no phrase
 ---@field phrases? table<string, any>

@@ -1,11 +1,12 @@
---- What a user says about the conversation instead of answering: skip, cancel, restart, help. By
---- a request, or by phrases that a flow has for them. What the flow does not allow is answered at
---- the prompt, with the reason; it is no attempt.
+--- What a user says about the conversation instead of answering: back, skip, cancel, restart,
+--- help. By a request, or by phrases that a flow has for them. What the flow does not allow is
+--- answered at the prompt, with the reason; it is no attempt.
 local clock = require "host.clock"
 local digression = require "tidemill.digression"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
 local input = require "tidemill.input"
+local journal = require "host.journal"
 local json = require "host.json"
 local schema = require "tidemill.schema"
 
@@ -36,6 +37,11 @@ function commands.cancel(run, step, wait)
   return refuse(run, step, wait, "The conversation cannot be ended here: it still needs an answer.")
 end
 
+--- The host goes back to the state and the prompt that were, or refuses what the flow forbids.
+function commands.back(run)
+  journal.rollback(run.id, 1)
+end
+
 function commands.restart(run)
   local runtime = run.runtime
   runtime.frames, runtime.flow, runtime.state, runtime.wait = nil, nil, nil, nil
@@ -48,6 +54,7 @@ end
 --- The commands that are allowed here.
 local function offered(run, step)
   local names = { "restart" }
+  if (run.runtime.rollback or 0) > 0 then names[#names + 1] = "back" end
   if run.root.settings.allow_early_termination then names[#names + 1] = "cancel" end
   if run.flow.settings.allow_step_skipping and input.blank(step.input) ~= nil then
     names[#names + 1] = "skip"
@@ -62,7 +69,7 @@ function commands.help(run, step, wait)
     table.concat(offered(run, step), ", ")))
 end
 
-M.names = { skip = true, cancel = true, restart = true, help = true }
+M.names = { back = true, skip = true, cancel = true, restart = true, help = true }
 
 ---@param run tidemill.Run
 ---@param step tidemill.Step at which the conversation waits

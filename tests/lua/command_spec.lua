@@ -62,6 +62,16 @@ describe("a command", function()
     assert.equal("cancelled", say("cancel").status)
   end)
 
+  it("goes back by the host, which knows what the flow allows", function()
+    begin(ALL .. 'phrases = { back = { "zurück" } },')
+    host:send "Red"
+    assert.same({ kind = "rollback", back = 1 }, say "back")
+    assert.same({ kind = "rollback", back = 1 }, host:send "Zurück!")
+    assert.matches("say: cancel, restart, skip.", say("help").prompt.hint, 1, true)
+    begin "settings = { enable_rollback = true },"
+    assert.matches("say: back, restart.", say("help").prompt.hint, 1, true)
+  end)
+
   it("restarts from the beginning, with the state of a beginning", function()
     begin(ALL)
     host:send "Red"
