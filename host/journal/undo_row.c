@@ -143,13 +143,13 @@ static bool make_draft(tm_turn *t, tm_slice place, int64_t by, int64_t step_seq,
       status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
       tm__conversation_status_parse(&draft->status, (tm_slice){status.ptr + 1, status.len - 2});
   tm_error err;
-  if (!whole) {
+  if (!tm__buf_ok(&t->undo) || !tm__buf_ok(&x->prompt) || !tm__buf_ok(&x->runtime) ||
+      !tm__buf_ok(&x->step) || !tm__buf_ok(&x->outcome)) {
+    (void)tm__fail_memory(&err, "a rollback");
+  } else if (!whole) {
     (void)tm__fail(&err, TM_ECORRUPT, "journal.damaged",
                    "the plan of a rollback of conversation %s is damaged; restore a backup",
                    t->slot->id);
-  } else if (!tm__buf_ok(&x->prompt) || !tm__buf_ok(&x->runtime) || !tm__buf_ok(&x->step) ||
-             !tm__buf_ok(&x->outcome)) {
-    (void)tm__fail_memory(&err, "a rollback");
   } else {
     draft->wake_at = deadline > 0 ? deadline + by : 0;
     draft->error = tm__json_get(place, "error");

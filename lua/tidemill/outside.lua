@@ -140,13 +140,18 @@ local function perform(run, key, request)
     retryable = err.retryable == true } }
 end
 
+local LARGE_BYTES = 1024 -- of a part that is not copied once more
+
 local function digest_of(request)
   local parts = { request.method, request.url, request.body or "" }
   for _, name in ipairs(schema.sorted_keys(request.headers)) do
     parts[#parts + 1] = name
     parts[#parts + 1] = request.headers[name]
   end
-  for i, part in ipairs(parts) do parts[i] = #part .. ":" .. part end
+  for i, part in ipairs(parts) do
+    local short = #part <= LARGE_BYTES
+    parts[i] = #part .. (short and ":" .. part or "#" .. crypto.digest(part, 64))
+  end
   return crypto.digest(table.concat(parts), 32)
 end
 

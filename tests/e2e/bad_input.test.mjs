@@ -204,7 +204,7 @@ return tm.system { name = "bad", agents = {}, flows = { flow } }
     step_type = "user_input", promt = "x", input_schema = { type = "text" },
     next_steps = { "end" } }`), /promt.*prompt/s));
   test('a key of a later version', () => refused(flow(`tm.ConversationStep { step_id = "a",
-    step_type = "approval", prompt = "x", next_steps = { "end" } }`), /not supported yet/));
+    step_type = "database_query", prompt = "x", next_steps = { "end" } }`), /not supported yet/));
   test('requiring what is not its own', () => refused('local h = require "host.journal"',
     /host\.journal/));
 });

@@ -58,4 +58,20 @@ function journal.suspend(id, draft) end
 ---@return host.Error? err
 function journal.fail(id, err) end
 
+---Ends a turn of the kind `undo`: of the draft steps, messages, `compress`, `seal` and of the runtime
+---`step_seq` and `undone` are taken, the rest is that of the row gone back to.
+---@param id integer
+---@param draft host.Draft
+---@param err? host.Error why the rollback ends where it is
+---@return true? ok nil: the draft could not be encoded, the turn goes on
+---@return host.Error? err
+function journal.undone(id, draft, err) end
+
+---Ends the turn and goes back; what the flow does not allow is the answer.
+---@param id integer
+---@param steps integer answered prompts, 1 to 100
+---@return true? ok
+---@return host.Error? err
+function journal.rollback(id, steps) end
+
 return journal
