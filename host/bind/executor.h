@@ -11,9 +11,8 @@ typedef struct tm_system {
   tm_lua *lua; /* NULL: given up while it loads */
   tm_vm_options o;
   tm_bundle *bundle;
-  tm_vm *vm;       /* NULL: not loaded */
-  json_t *sources; /* while it loads */
-  json_t *root;
+  tm_vm *vm;                 /* NULL: not loaded */
+  char *root;                /* owned; NULL: none */
   size_t running, collected; /* turns; bytes after the last collection */
   uint64_t used, seen;       /* its last use, as a count of all; that at the last look */
   bool loading, spent;       /* spent: too full to go on, freed when nothing runs in it */

@@ -1,6 +1,7 @@
 /* systems.c - the states of one worker: one per version of a system, loaded beside the worker's
  * loop when a turn first needs it, dropped when it is old or full.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/executor.h"
@@ -11,40 +12,43 @@
 
 /* ---- loading: on another thread, with nothing of the worker's in hand ---- */
 
-static tm_status read_parsed(const tm_system *s, const json_t *sources, tm_slice path, tm_buf *out,
-                             tm_error *err) {
-  const json_t *text = json_object_getn(json_object_get(sources, "files"), path.ptr, path.len);
-  if (!json_is_string(text))
-    return tm__fail(err, TM_ENOTFOUND, "file.not_found", "version %s of %s has no file %.*s",
-                    s->bundle->version, s->bundle->system, (int)path.len, path.ptr);
-  tm__buf_add(out, json_string_value(text), json_string_length(text));
+/* Sources are what we have written: {"files":{path:text},"root":text}. A text is long and has many
+ * escapes, which Jansson takes for broken when memory ends within it. */
+static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
+  const tm_system *s = ud;
+  tm_json_walk w;
+  tm_slice key, value;
+  bool there = false;
+  if (tm__json_walk(&w, tm__json_get(s->bundle->sources, "files")))
+    while (!there && tm__json_next(&w, &key, &value))
+      there = tm__slice_eq(key, path) && tm__json_unquote(value, out);
+  if (there) return TM_OK;
+  if (!tm__buf_ok(out)) return tm__fail_memory(err, "a script file");
+  return tm__fail(err, TM_ENOTFOUND, "file.not_found", "version %s of %s has no file %.*s",
+                  s->bundle->version, s->bundle->system, (int)path.len, path.ptr);
+}
+
+static tm_status find_root(tm_system *s, tm_error *err) {
+  tm_buf root = {0};
+  bool there = tm__json_get_text(s->bundle->sources, "root", &root);
+  bool short_of_memory = !tm__buf_ok(&root);
+  s->root = there ? tm__buf_take(&root) : NULL;
+  tm__buf_free(&root);
+  if (short_of_memory || (there && s->root == NULL))
+    return tm__fail_memory(err, "the sources of a system");
   return TM_OK;
 }
 
-/* A script that requires a file in the middle of a turn is rare: for that the sources are parsed
- * again. */
-static tm_status read_source(void *ud, tm_slice path, tm_buf *out, tm_error *err) {
-  const tm_system *s = ud;
-  json_t *sources = json_incref(s->sources);
-  tm_status st = sources == NULL ? tm__json_parse(&sources, s->bundle->sources, 4, err) : TM_OK;
-  if (st == TM_OK) st = read_parsed(s, sources, path, out, err);
-  json_decref(sources);
-  return st;
-}
-
 static tm_status load(tm_system *s, tm_error *err) {
-  tm_status st = tm__json_parse(&s->sources, s->bundle->sources, 4, err);
+  tm_status st = find_root(s, err);
   if (st != TM_OK) return st;
-  s->root = json_incref(json_object_get(s->sources, "root"));
   s->o.read_file = read_source;
   s->o.read_ud = s;
-  s->o.root = json_string_value(s->root);
+  s->o.root = s->root;
   st = tm__vm_new(&s->vm, &s->o, err);
   tm_slice name = tm__slice(s->bundle->system);
   if (st == TM_OK) st = tm__vm_call(s->vm, "load", &name, 1, NULL, err);
   if (st == TM_OK) (void)lua_gc(s->vm->L, LUA_GCCOLLECT); /* loading leaves a third behind */
-  json_decref(s->sources);
-  s->sources = NULL;
   return st;
 }
 
@@ -94,7 +98,7 @@ void tm__system_free(tm_system *s) {
   if (s->lua != NULL) unlink_system(s);
   if (s->loading) return; /* load_done frees it */
   tm__vm_free(s->vm);
-  json_decref(s->root);
+  free(s->root);
   tm__bundle_unref(s->bundle);
   (void)s->o.alloc(s->o.alloc_ud, s, sizeof(*s), 0);
 }
