@@ -175,7 +175,7 @@ end]]
     ordered()
     host.outside = function(request)
       if request.url:find "unpay" then
-        return nil, { code = "http.refused", message = "no", retryable = true }
+        return nil, { code = "http.connect", message = "no", retryable = true }
       end
       return { status = 200, headers = {}, body = "" }
     end
@@ -187,7 +187,7 @@ end]]
       { turn.kind, turn.runtime.undone, turn.refused.code, turn.refused.step_id,
         turn.refused.status })
     assert.truthy(turn.refused.message:find("'pay' failed", 1, true))
-    assert.truthy(turn.refused.message:find("http.refused: no", 1, true))
+    assert.truthy(turn.refused.message:find("http.connect: no", 1, true))
     assert.equal("/unmark /unpay /unpay", asked())
     local steps = host:all "steps"
     assert.same({ "failed", 2, 2 }, { steps[#steps].status, steps[#steps].attempt,
