@@ -153,8 +153,8 @@ static void test_what_came_before(void **unused) {
       tm_buf said = {0};
       tm_slice items = tm__json_get(tm__slice(a->json), "items");
       (void)tm__json_get_text((tm_slice){items.ptr + 1, items.len - 2}, "text", &said);
-      (void)strncat(seen, said.ptr, 100);
-      (void)strcat(seen, ",");
+      size_t length = strlen(seen);
+      (void)snprintf(seen + length, sizeof(seen) - length, "%.100s,", said.ptr);
       tm__buf_free(&said);
       tm_slice next = tm__json_get(tm__slice(a->json), "next");
       if (tm__slice_is(next, "null")) break;

@@ -58,8 +58,8 @@ function journal.suspend(id, draft) end
 ---@return host.Error? err
 function journal.fail(id, err) end
 
----Ends a turn of the kind `undo`: of the draft steps, messages, `compress`, `seal` and of the runtime
----`step_seq` and `undone` are taken, the rest is that of the row gone back to.
+---Ends a turn of the kind `undo`: of the draft steps, messages, `compress`, `seal` and of the
+---runtime `step_seq` and `undone` are taken, the rest is that of the row gone back to.
 ---@param id integer
 ---@param draft host.Draft
 ---@param err? host.Error why the rollback ends where it is
