@@ -9,4 +9,4 @@ end
 return { agents = { agent = agent }, steps = {
   tm.ConversationStep { step_id = "set", step_type = "action", run = set, next_steps = { "say" } },
   tm.ConversationStep { step_id = "say", step_type = "agent_response", agent = agent,
-    response = ("{list}"):rep(500), next_steps = { "end" } } } }
+    response = ("{list}"):rep(100), next_steps = { "end" } } } }
