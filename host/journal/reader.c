@@ -111,7 +111,7 @@ static bool cursor_parse(cursor *c, tm_read what, tm_slice text) {
   char copy[CURSOR_SIZE];
   char again[CURSOR_SIZE];
   uint64_t row = 0;
-  if (!tm__copy(copy, sizeof(copy), text)) return false;
+  if (!tm__copy(copy, sizeof(copy), text) || strlen(copy) != text.len) return false;
   if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx-%36s", &row, &c->index, c->in) < 2) return false;
   if (c->in[0] != '\0' && !tm__uuid_valid(tm__slice(c->in))) return false;
   c->row = (int64_t)row;

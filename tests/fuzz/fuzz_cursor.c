@@ -54,15 +54,19 @@ static bool is_rest(tm_slice all, tm_slice rest) {
   return rest.len == 0 || rest.len == all.len || at[-1] == ',';
 }
 
-/* Three numbers, each written the one way that there is. */
+/* Three numbers, each written the one way that there is, and perhaps a conversation. */
 static bool is_strict(tm_slice cursor) {
-  char text[64];
+  char text[128];
   unsigned list;
   unsigned long long row, index;
   int end = 0;
   if (!tm__copy(text, sizeof(text), cursor)) return false;
-  if (sscanf(text, "%1u-%16llx-%16llx%n", &list, &row, &index, &end) != 3 || text[end] != '\0')
-    return false;
+  if (sscanf(text, "%1u-%16llx-%16llx%n", &list, &row, &index, &end) != 3) return false;
+  if (text[end] == '-') {
+    if (!tm__uuid_valid(tm__slice(text + end + 1))) return false;
+    text[end] = '\0';
+  }
+  if (text[end] != '\0') return false;
   char again[64];
   (void)snprintf(again, sizeof(again), "%u-%llx-%llx", list, row, index);
   return strcmp(text, again) == 0;

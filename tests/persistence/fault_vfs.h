@@ -14,13 +14,15 @@ static struct fault {
   int after;      /* good operations before the first bad one */
   bool for_good;  /* every later one fails too */
   bool reads_too; /* and reading */
-  bool syncs_only;
-  bool unshared; /* files cannot be shared, so that there can be no write-ahead log */
-  int met;       /* how often it failed */
+  bool unshared;  /* files cannot be shared, so that there can be no write-ahead log */
+  int met;        /* how often it failed */
 } fault;
 
+/* Atomic, for a store with threads of its own: what syncs alone answer; 0: the disk is good. */
+static int fault_of_syncs;
+
 static inline int fault_now(void) {
-  if (fault.code == 0 || fault.syncs_only) return SQLITE_OK;
+  if (fault.code == 0) return SQLITE_OK;
   if (fault.after > 0) {
     fault.after--;
     return SQLITE_OK;
@@ -65,7 +67,8 @@ static int fault_truncate(sqlite3_file *f, sqlite3_int64 size) {
   return rc != SQLITE_OK ? rc : REAL(f)->pMethods->xTruncate(REAL(f), size);
 }
 static int fault_sync(sqlite3_file *f, int flags) {
-  int rc = fault.syncs_only ? fault.code : fault_now();
+  int rc = __atomic_load_n(&fault_of_syncs, __ATOMIC_RELAXED);
+  if (rc == SQLITE_OK) rc = fault_now();
   return rc != SQLITE_OK ? SQLITE_IOERR_FSYNC : REAL(f)->pMethods->xSync(REAL(f), flags);
 }
 static int fault_size(sqlite3_file *f, sqlite3_int64 *size) {

@@ -97,11 +97,10 @@ static void a_failed_commit_never_comes_back(void **state) {
   fx->backend->disconnect(fx->reader);
   fx->reader = NULL;
   turn(fx, nth(1).text, 0, 0, body);
-  fault_set(SQLITE_IOERR_FSYNC, 0, true);
-  fault.syncs_only = true;
+  fault_of_syncs = SQLITE_IOERR_FSYNC;
   for (int i = 0; i < 3; i++)
     assert_false(try_commit(fx, 2, 1, &tip));
-  fault_set(0, 0, false);
+  fault_of_syncs = SQLITE_OK;
   assert_true(try_commit(fx, 2, 1, &tip));
   fixture_close(fx);
   fixture_open(fx);
