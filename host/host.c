@@ -141,6 +141,13 @@ static size_t outgoing_limit(const tm_host *h) {
   return share > 8 ? share : 8;
 }
 
+static tm_concurrency concurrency(const tm_config *c) {
+  tm_concurrency is = TM_CONCURRENCY_QUEUE;
+  tm_slice name = tm__slice(tm__config_text(c, "orchestrator.session_config.concurrency"));
+  (void)tm__concurrency_parse(&is, name); /* the configuration was checked */
+  return is;
+}
+
 static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   tm_host_worker *w = &h->workers[index];
   char name[32];
@@ -165,6 +172,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .lease_ms = tm__config_ms(c, "server.lease"),
       .cache_bytes = (size_t)tm__config_int(c, "server.cache_size") / h->worker_count,
       .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
+      .concurrency = concurrency(c),
       .checkpoints = &h->keep.checkpoints,
       .hint = hint,
       .hint_ud = h,

@@ -63,8 +63,7 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
       return TM_EINVAL;
     }
     plan.input = tm__buf_view(&input);
-    plan.key = t->key;
-    plan.body = t->body;
+    plan.keys = &t->keys;
     plan.turn = t->view.kind;
   }
   tm__row_compose(&a->body, &plan, &a->full);
@@ -83,8 +82,8 @@ static void set_first(tm_turn *t, const tm_draft *d) {
   tm_append *a = &t->append;
   const tm_request *r = t->request;
   a->job.in_memory = d->in_memory;
-  a->job.commit.start_key = t->key;
-  a->job.commit.start_body = t->body;
+  a->job.commit.start_key = t->keys.list[0].key;
+  a->job.commit.start_body = t->keys.list[0].body;
   if (r == NULL) return;
   a->session.user_id = tm__slice(r->user_id);
   a->session.metadata = tm__slice(r->metadata_json);
@@ -171,7 +170,8 @@ void tm__turn_begin(tm_turn *t, const tm_draft *draft, tm_turn_done_fn fn, void 
   tm_append *a = append_open(t, TM_APPEND_BEGIN, TM_ROW_BEGIN);
   t->done = fn;
   t->done_ud = ud;
-  if (prepare(t, draft, TM_ACTIVE, &a->job.error) != TM_OK) {
+  if (t->interrupted) a->job.error.status = TM_ECANCELLED;
+  if (t->interrupted || prepare(t, draft, TM_ACTIVE, &a->job.error) != TM_OK) {
     refuse(t);
     return;
   }
@@ -209,9 +209,20 @@ static int64_t next_wake(const tm_turn *t, const tm_draft *d) {
   return d->wake_at > 0 && d->wake_at < old ? d->wake_at : old;
 }
 
-static void remember_key(tm_head *h, uint64_t key, uint64_t body) {
-  memmove(h->recent + 1, h->recent, sizeof(h->recent) - sizeof(h->recent[0]));
-  h->recent[0] = (tm_recent_key){.key = key, .body = body, .row = TM_THIS_ROW};
+static void remember_keys(tm_head *h, const tm_keys *k) {
+  for (size_t i = 0; i < k->count; i++) {
+    memmove(h->recent + 1, h->recent, sizeof(h->recent) - sizeof(h->recent[0]));
+    h->recent[0] = k->list[i];
+    h->recent[0].row = TM_THIS_ROW;
+  }
+}
+
+/* Instead of what it wanted to write. */
+static bool gives_up(tm_turn *t) {
+  if (!t->interrupted || t->ended || t->append.out || t->append.held) return false;
+  t->ended = true;
+  tm__turn_interrupt(t);
+  return true;
 }
 
 static const tm_slice NOTHING = {NULL, 0};
@@ -254,21 +265,23 @@ static void send_end(tm_turn *t, int64_t wake_at) {
 }
 
 void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
+  if (gives_up(t)) return;
   if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0, NOTHING)) return;
   tm_commit *c = &t->append.job.commit;
   c->start_answer = t->view.began_as == TM_TURN_START;
-  if (!c->start_answer && t->key != 0) remember_key(&c->head, t->key, t->body);
+  if (!c->start_answer) remember_keys(&c->head, &t->keys);
   send_end(t, next_wake(t, draft));
 }
 
 void tm__turn_suspend(tm_turn *t, const tm_draft *draft) {
+  if (gives_up(t)) return;
   if (t->ended || !end(t, draft, TM_APPEND_SUSPEND, TM_ROW_BEGIN, 0, NOTHING)) return;
   send_end(t, draft->wake_at > 0 ? draft->wake_at : t->append.row.created);
 }
 
 void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo) {
   if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base, undo)) return;
-  if (t->key != 0) remember_key(&t->append.job.commit.head, t->key, t->body);
+  if (!t->interrupting) remember_keys(&t->append.job.commit.head, &t->keys);
   send_end(t, next_wake(t, draft));
 }
 

@@ -129,6 +129,8 @@ static void renewed(tm_message *m) {
     tm__turn_send(t);
   } else if (s->journal->abandoned) {
     tm__turn_abandon(t);
+  } else if (t->interrupting) {
+    tm__turn_interrupt(t);
   } else if (t->ended) {
     tm__turn_failed(t);
   } else {

@@ -62,12 +62,16 @@ static void decide_unfinished(tm_slot *s, const tm_request *r) {
   int64_t now = tm__journal_now(s->journal);
   bool due = rec->head.wake_at > 0 && rec->head.wake_at <= now;
   bool ours = strcmp(rec->head.claim, s->journal->o.host_id) == 0;
-  if (is_turn(r) && r->key != 0 && r->key == rec->key && r->body != rec->body) {
+  bool given_up = rec->head.claim[0] == '\0' && tm__together_interrupts(s);
+  const tm_recent_key *same = is_turn(r) ? tm__keys_find(&rec->keys, r->key) : NULL;
+  if (same != NULL && r->body != same->body) {
     refuse_reused(s);
-  } else if (due || ours) {
+  } else if (due || ours || given_up) {
     tm__claim_take(s);
   } else if (!s->fresh) {
     tm__slot_forget(s);
+  } else if (tm__together_is_busy(s, r)) {
+    tm__together_refuse(s);
   } else {
     tm__slot_wait(s, rec->head.wake_at > 0 ? rec->head.wake_at - now : INT64_MAX);
   }
@@ -134,6 +138,10 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     tm__undo_find(s);
   } else if (tm__conversation_is_over(h->status)) {
     refuse_over(s);
+  } else if (tm__together_was_overtaken(s, r)) {
+    tm__together_refuse(s);
+  } else if (tm__together_wants_newest(s, r) && !s->fresh) {
+    tm__slot_forget(s);
   } else {
     tm__turn_run(s, r->kind == TM_REQUEST_SIGNAL ? r->signal : TM_TURN_MESSAGE);
   }

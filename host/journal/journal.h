@@ -49,6 +49,16 @@ typedef enum tm_request_kind {
   TM_REQUEST_FORGET, /* it was purged: its hot copy goes; no reply */
 } tm_request_kind;
 
+/* What happens to a message of the user that comes while another one, or the start, is unfinished:
+ * the runtime part of a record says which in `concurrency`, else the journal's options do. */
+typedef enum tm_concurrency {
+  TM_CONCURRENCY_QUEUE,     /* it waits, and is the answer to what is asked then */
+  TM_CONCURRENCY_REJECT,    /* 409 conversation.busy */
+  TM_CONCURRENCY_MERGE,     /* those that wait when a turn begins are one input */
+  TM_CONCURRENCY_INTERRUPT, /* the turn is given up at its next row, as if it had not been */
+} tm_concurrency;
+bool tm__concurrency_parse(tm_concurrency *out, tm_slice name); /* "queue" */
+
 typedef struct tm_request { /* made by tm__request_new, owned by the journal once submitted */
   tm_message message;       /* internal */
   tm_request_kind kind;
@@ -73,11 +83,13 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   void *reply_ud;
   /* internal */
   tm_journal *journal;
-  struct tm_request *queue; /* the next one that waits for the conversation */
-  int64_t floor; /* > 0: its turn goes on elsewhere or later; rows above this revision answer it */
-  int64_t since; /* when it began to wait for another's turn, microseconds; 0: it does not */
-  int attempts;  /* runs that were overtaken by another process */
-  int back;      /* > 0: its turn asked for a rollback over so many answered prompts */
+  struct tm_request *queue;  /* the next one that waits for the conversation */
+  struct tm_request *joined; /* MESSAGE: others that its turn answers too; owned */
+  int64_t floor;  /* > 0: its turn goes on elsewhere or later; rows above this revision answer it */
+  int64_t since;  /* when it began to wait for another's turn, microseconds; 0: it does not */
+  int attempts;   /* runs that were overtaken by another process */
+  int64_t ran_on; /* the newest row when it was overtaken; 0: it was not */
+  int back;       /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
   bool looked;                  /* START, FORK: its key is known to be unused */
 } tm_request;
@@ -170,6 +182,7 @@ typedef struct tm_journal_options {
   size_t cache_bytes; /* hot copies kept at most */
   tm_scheduler_hint_fn hint;
   void *hint_ud;                          /* called with each new wake_at; NULL: none */
+  tm_concurrency concurrency;             /* where a record does not say */
   size_t queue_limit;                     /* requests that may wait for one conversation */
   const tm_checkpoint_rules *checkpoints; /* NULL: all stay listed */
 } tm_journal_options;

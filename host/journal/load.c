@@ -75,7 +75,9 @@ static void read_unfinished(walk *w, const tm_row *row, const tm_row_fields *f) 
     tm__buf_slice(&r->input, f->input);
     tm__buf_clear(&r->undo);
     tm__buf_slice(&r->undo, f->undo);
-    (void)tm__row_key(f, &r->key, &r->body);
+    r->keys.count = 0;
+    tm__row_keys(f, &r->keys);
+    r->before = row->parent;
     r->began_as = tm__row_turn(f);
   } else {
     w->unfinished = false;
@@ -243,6 +245,7 @@ static void load_done(tm_slot *s, tm_slot_job *base) {
   s->record = job->record;
   s->record.loaded = true;
   s->fresh = true;
+  tm__together_learn(s);
 }
 
 void tm__record_load(tm_slot *s) {

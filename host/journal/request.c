@@ -30,18 +30,27 @@ tm_request *tm__request_new(tm_request_kind kind) {
 }
 
 void tm__request_free(tm_request *r) {
-  if (r == NULL) return;
-  free(r->user_id);
-  free(r->metadata_json);
-  free(r->input_json);
-  free(r->undo_steps);
-  free(r->undo_plan);
-  free(r);
+  while (r != NULL) {
+    tm_request *next = r->joined;
+    free(r->user_id);
+    free(r->metadata_json);
+    free(r->input_json);
+    free(r->undo_steps);
+    free(r->undo_plan);
+    free(r);
+    r = next;
+  }
+}
+
+static void reply_to_all(const tm_request *r, const tm_reply *reply) {
+  for (; r != NULL; r = r->joined) {
+    if (r->reply != NULL) r->reply(r->reply_ud, reply);
+  }
 }
 
 void tm__request_answer(tm_request *r, tm_slice json) {
   const tm_reply reply = {.status = TM_OK, .json = json.ptr, .size = json.len};
-  if (r->reply != NULL) r->reply(r->reply_ud, &reply);
+  reply_to_all(r, &reply);
   tm__request_free(r);
 }
 
@@ -54,6 +63,6 @@ void tm__request_fail(tm_request *r, const tm_error *err) {
     (void)tm__copy(own.conversation_id, sizeof(own.conversation_id), tm__slice(r->conversation));
   }
   const tm_reply reply = {.status = own.status, .error = &own};
-  if (r->reply != NULL) r->reply(r->reply_ud, &reply);
+  reply_to_all(r, &reply);
   tm__request_free(r);
 }

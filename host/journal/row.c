@@ -15,9 +15,9 @@ static const struct {
   const char *name;
   size_t len, offset;
 } fields[] = {
-    FIELD(call),     FIELD(delta),  FIELD(error),   FIELD(fork),  FIELD(input),   FIELD(key),
-    FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),   FIELD(status),
-    FIELD(step),     FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
+    FIELD(call),   FIELD(delta),    FIELD(error),  FIELD(fork),    FIELD(input), FIELD(key),
+    FIELD(keys),   FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),
+    FIELD(status), FIELD(step),     FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
 };
 #undef FIELD
 
@@ -58,8 +58,32 @@ static bool hex_member(tm_slice json, const char *name, uint64_t *out) {
   return end == digits + 16;
 }
 
-bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body) {
-  return hex_member(f->key, "key", key) && hex_member(f->key, "body", body);
+static void read_key(tm_keys *out, tm_slice json) {
+  uint64_t key = 0, body = 0;
+  if (hex_member(json, "key", &key) && hex_member(json, "body", &body))
+    (void)tm__keys_add(out, key, body);
+}
+
+void tm__row_keys(const tm_row_fields *f, tm_keys *out) {
+  tm_json_walk w;
+  tm_slice name, value;
+  read_key(out, f->key);
+  bool more = tm__json_walk(&w, f->keys);
+  while (more && tm__json_next(&w, &name, &value))
+    read_key(out, value);
+}
+
+bool tm__keys_add(tm_keys *k, uint64_t key, uint64_t body) {
+  if (key == 0) return true;
+  if (k->count == TM_RECENT_KEYS) return false;
+  k->list[k->count++] = (tm_recent_key){.key = key, .body = body};
+  return true;
+}
+
+const tm_recent_key *tm__keys_find(const tm_keys *k, uint64_t key) {
+  for (size_t i = 0; i < k->count && key != 0; i++)
+    if (k->list[i].key == key) return &k->list[i];
+  return NULL;
 }
 
 /* ---- writing; members in canonical order ---- */
@@ -70,12 +94,25 @@ static void add_hex(tm_buf *out, const char *name, uint64_t value) {
   tm__json_member_text(out, name, digits);
 }
 
-static void add_key(tm_buf *out, uint64_t key, uint64_t body) {
-  tm__json_key(out, "key");
+static void add_key(tm_buf *out, const tm_recent_key *k) {
   tm__buf_byte(out, '{');
-  add_hex(out, "body", body);
-  add_hex(out, "key", key);
+  add_hex(out, "body", k->body);
+  add_hex(out, "key", k->key);
   tm__buf_byte(out, '}');
+}
+
+static void add_keys(tm_buf *out, const tm_keys *k) {
+  if (k->count == 0) return;
+  tm__json_key(out, "key");
+  add_key(out, &k->list[0]);
+  if (k->count == 1) return;
+  tm__json_key(out, "keys");
+  tm__buf_byte(out, '[');
+  for (size_t i = 1; i < k->count; i++) {
+    tm__json_comma(out);
+    add_key(out, &k->list[i]);
+  }
+  tm__buf_byte(out, ']');
 }
 
 static bool is_given(tm_slice json) {
@@ -105,7 +142,7 @@ void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full) {
   add_given(out, "error", d->error);
   add_given(out, "fork", p->fork);
   if (p->input.ptr != NULL) tm__json_member_raw(out, "input", p->input);
-  if (p->key != 0) add_key(out, p->key, p->body);
+  if (p->keys != NULL) add_keys(out, p->keys);
   add_given(out, "messages", d->messages);
   add_given(out, "prompt", d->prompt);
   tm__json_member_raw(out, "runtime", d->runtime);

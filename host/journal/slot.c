@@ -50,6 +50,7 @@ tm_slot *tm__slot_get(tm_journal *j, tm_slice id) {
   s = calloc(1, sizeof(*s));
   if (s == NULL) return NULL;
   s->journal = j;
+  s->concurrency = j->o.concurrency;
   if (tm__copy(s->id, sizeof(s->id), id) && tm__map_set(&j->slots, id, s)) return s;
   free(s);
   return NULL;
@@ -98,6 +99,16 @@ tm_request *tm__slot_pop(tm_slot *s) {
   if (s->first == NULL) s->last = NULL;
   s->waiting--;
   s->fresh = false;
+  return r;
+}
+
+tm_request *tm__slot_take_behind(tm_slot *s, tm_request *before) {
+  if (before == NULL) return tm__slot_pop(s);
+  tm_request *r = before->queue;
+  if (r == NULL) return NULL;
+  before->queue = r->queue;
+  if (s->last == r) s->last = before;
+  s->waiting--;
   return r;
 }
 
@@ -181,13 +192,9 @@ static bool raise_cancel(tm_slot *s) {
   if (before == NULL || before->kind == TM_REQUEST_CANCEL) return false;
   while (before->queue != NULL && before->queue->kind != TM_REQUEST_CANCEL)
     before = before->queue;
-  tm_request *r = before->queue;
-  if (r == NULL) return false;
-  before->queue = r->queue;
-  if (s->last == r) s->last = before;
-  s->waiting--;
-  tm__slot_push_front(s, r);
-  return true;
+  tm_request *r = tm__slot_take_behind(s, before);
+  if (r != NULL) tm__slot_push_front(s, r);
+  return r != NULL;
 }
 
 void tm__slot_pause(tm_slot *s, int64_t ms) {

@@ -10,6 +10,7 @@
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
  *   fork.c     a new conversation from another's row
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
+ *   together.c messages that come at once              interrupt.c giving a turn up for another
  */
 #ifndef TM_JOURNAL_SLOT_H
 #define TM_JOURNAL_SLOT_H
@@ -21,24 +22,31 @@ typedef struct tm_slot tm_slot;
 
 /* ---- row.c: the body of a row ---- */
 typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
-  tm_slice call, delta, error, fork, input, key, messages, prompt, runtime, start, state, status,
-      step, steps, turn, undo, wake_at;
+  tm_slice call, delta, error, fork, input, key, keys, messages, prompt, runtime, start, state,
+      status, step, steps, turn, undo, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
 tm_turn_kind tm__row_turn(const tm_row_fields *f); /* first begin row: what its turn began as */
-bool tm__row_key(const tm_row_fields *f, uint64_t *key, uint64_t *body); /* false: none */
+
+typedef struct tm_keys { /* idempotency keys of the messages that a turn answers; `row` unused */
+  size_t count;
+  tm_recent_key list[TM_RECENT_KEYS];
+} tm_keys;
+bool tm__keys_add(tm_keys *k, uint64_t key, uint64_t body); /* key 0: nothing; false: no room */
+const tm_recent_key *tm__keys_find(const tm_keys *k, uint64_t key); /* NULL: none, or key 0 */
+void tm__row_keys(const tm_row_fields *f, tm_keys *out); /* adds; first begin row of a turn */
 
 typedef struct tm_row_plan {
   const tm_draft *draft;
   tm_conversation_status status;
-  tm_slice before;    /* the state of the row before; ptr NULL: write the state in full */
-  tm_slice input;     /* first begin row of a turn; ptr NULL: none */
-  uint64_t key, body; /* likewise; 0: none */
-  tm_turn_kind turn;  /* likewise */
-  tm_slice fork;      /* first row of a fork: what it goes on from */
-  tm_slice undo;      /* of a rollback: the plan in its first row, the outcome in its last one */
-  bool start;         /* first row of a conversation */
+  tm_slice before;     /* the state of the row before; ptr NULL: write the state in full */
+  tm_slice input;      /* first begin row of a turn; ptr NULL: none */
+  const tm_keys *keys; /* likewise */
+  tm_turn_kind turn;   /* likewise */
+  tm_slice fork;       /* first row of a fork: what it goes on from */
+  tm_slice undo;       /* of a rollback: the plan in its first row, the outcome in its last one */
+  bool start;          /* first row of a conversation */
 } tm_row_plan;
 /* Appends the body; `full` says whether it holds the whole state. */
 void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full);
@@ -67,8 +75,9 @@ typedef struct tm_record {
   tm_bundle *bundle; /* NULL: its version is neither loaded nor stored */
   /* of the unfinished turn, when it was read with status `active` */
   tm_turn_kind began_as;
-  uint64_t key, body;
-  int64_t begun; /* revision of its first row */
+  tm_keys keys;
+  int64_t begun;  /* revision of its first row */
+  int64_t before; /* the row before that; 0: none */
   tm_buf input, calls, undo;
   tm_texts rows; /* bodies of its begin rows, oldest first */
 } tm_record;
@@ -101,8 +110,10 @@ struct tm_slot {
   tm_journal *journal;
   char id[TM_ID_SIZE];
   tm_slot_phase phase;
-  bool deciding; /* on the stack: who finishes something need not start the next */
-  bool fresh;    /* the record was read for the request at hand */
+  bool deciding;   /* on the stack: who finishes something need not start the next */
+  bool fresh;      /* the record was read for the request at hand */
+  char tenant[65]; /* of the conversation; "" while nothing is known about it; likewise: */
+  tm_concurrency concurrency;
   tm_record record;
   tm_request *first, *last; /* the request at hand, and those behind it */
   size_t waiting;
@@ -130,9 +141,10 @@ struct tm_journal {
 
 tm_slot *tm__slot_get(tm_journal *j, tm_slice id); /* made when absent; NULL: out of memory */
 void tm__slot_free(tm_slot *s);
-void tm__slot_push(tm_slot *s, tm_request *r);       /* behind all others */
-void tm__slot_push_front(tm_slot *s, tm_request *r); /* becomes the request at hand */
-tm_request *tm__slot_pop(tm_slot *s);                /* NULL: there is none */
+void tm__slot_push(tm_slot *s, tm_request *r);                    /* behind all others */
+void tm__slot_push_front(tm_slot *s, tm_request *r);              /* becomes the request at hand */
+tm_request *tm__slot_pop(tm_slot *s);                             /* NULL: there is none */
+tm_request *tm__slot_take_behind(tm_slot *s, tm_request *before); /* NULL: the first; likewise */
 /* Decides about requests until something has to be waited for. The slot may be gone afterwards. */
 void tm__slot_go(tm_slot *s);
 /* Around what comes back from a thread or timer: the slot lives until `leave`, which goes on. */
@@ -201,6 +213,25 @@ void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
                    const tm_record *target, const tm_tip *target_tip, int64_t target_row);
 /* The error that the last row of a rollback holds; false: it did not fail. */
 bool tm__undo_failed(tm_error *err, tm_slice body);
+/* ---- together.c ---- */
+void tm__together_learn(tm_slot *s); /* the record's concurrency and tenant */
+/* A turn runs, or begins, while others wait: refuses those, or marks it as interrupted. */
+void tm__together_look(tm_slot *s);
+/* Must the message at hand be refused, for another one's turn has come between? */
+bool tm__together_was_overtaken(const tm_slot *s, const tm_request *r);
+/* Only then is that known. */
+bool tm__together_wants_newest(const tm_slot *s, const tm_request *r);
+/* The same, for another one's turn is unfinished elsewhere. */
+bool tm__together_is_busy(const tm_slot *s, const tm_request *r);
+void tm__together_refuse(tm_slot *s); /* the request at hand, which it is told */
+/* Somebody waits whose message ends the unfinished turn. */
+bool tm__together_interrupts(const tm_slot *s);
+/* Joins those that wait to the message of `t`, where the system says so. */
+void tm__together_join(tm_slot *s, tm_turn *t);
+void tm__together_part(tm_slot *s, tm_request *r); /* they wait again, as the first in the queue */
+
+/* ---- interrupt.c ---- */
+void tm__turn_interrupt(tm_turn *t); /* gives it up; the slot may be gone afterwards */
 
 /* ---- turn.c ---- */
 typedef enum tm_append_kind {
@@ -230,8 +261,11 @@ struct tm_turn {
   bool ended;          /* the executor must not be called any more */
   bool rows_lost;      /* `rows` is not complete: out of memory */
   bool fresh;          /* the record was read for its request */
+  bool interrupted;    /* it is given up at its next row */
+  bool interrupting;   /* it is being given up */
+  int64_t before;      /* the newest row when it began; 0: none */
   bool compress, seal; /* its rows */
-  uint64_t key, body;
+  tm_keys keys;
   tm_texts rows;                       /* bodies of its begin rows */
   tm_buf input, calls, state, runtime; /* what the view shows, once the record has moved on */
   tm_buf undo;                         /* of a rollback: see tm__undo_plan */
@@ -242,7 +276,7 @@ struct tm_turn {
   bool renewing, lease_armed;
   uint64_t lease_timer;
   tm_error error;   /* why it failed, while a commit is still out */
-  tm_error refusal; /* what its row answers: a rollback that failed */
+  tm_error refusal; /* what its row answers: a rollback that failed, a turn that was given up */
 };
 
 tm_status tm__version_missing(const tm_slot *s, tm_error *err);

@@ -100,8 +100,8 @@ static void set_resumed(tm_turn *t, tm_record *rec) {
   t->begun = true;
   t->compress = (rec->flags & TM_BODY_ZSTD) != 0;
   t->view.began_as = rec->began_as;
-  t->key = rec->key;
-  t->body = rec->body;
+  t->keys = rec->keys;
+  t->before = rec->before;
   t->input = rec->input;
   t->calls = rec->calls;
   t->rows = rec->rows;
@@ -116,8 +116,10 @@ static void set_resumed(tm_turn *t, tm_record *rec) {
 
 static void set_requested(tm_turn *t) {
   const tm_request *r = t->request;
-  t->key = r->key;
-  t->body = r->body;
+  t->before = t->slot->record.head.tip;
+  (void)tm__keys_add(&t->keys, r->key, r->body);
+  for (const tm_request *one = r->joined; one != NULL; one = one->joined)
+    (void)tm__keys_add(&t->keys, one->key, one->body);
   if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
   if (t->view.kind != TM_TURN_UNDO) return;
   t->view.input = tm__slice(r->undo_steps);
@@ -145,8 +147,15 @@ void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
     tm__lease_start(t);
   } else {
     set_requested(t);
+    if (kind == TM_TURN_MESSAGE) tm__together_join(s, t);
   }
   s->phase = TM_SLOT_RUNNING;
+  tm__together_look(s);
+  if (kind == TM_TURN_RESUME && t->interrupted) {
+    t->ended = true; /* nobody has it */
+    tm__turn_interrupt(t);
+    return;
+  }
   s->journal->o.executor.run(s->journal->o.executor.ud, t);
 }
 
@@ -193,8 +202,7 @@ void tm__turn_cancel(tm_slot *s) {
   t->request = tm__slot_pop(s);
   t->begun = rec->head.status == TM_ACTIVE;
   if (t->begun) t->view.began_as = rec->began_as;
-  t->key = t->begun ? rec->key : 0;
-  t->body = rec->body;
+  if (t->begun) t->keys = rec->keys;
   const tm_draft draft = {.status = TM_CANCELLED,
                           .state = tm__buf_view(&rec->state),
                           .runtime = tm__buf_view(&rec->runtime)};
@@ -206,7 +214,8 @@ void tm__turn_cancel(tm_slot *s) {
 /* A refusal because of the record stands only on one that was just read. */
 static bool refuses_old_copy(const tm_turn *t) {
   bool refuses = t->error.status == TM_ECONFLICT && t->request != NULL;
-  return refuses && !t->begun && !t->fresh && t->view.kind != TM_TURN_START;
+  bool may = !t->begun && !t->fresh && !t->interrupting;
+  return refuses && may && t->view.kind != TM_TURN_START;
 }
 
 void tm__turn_failed(tm_turn *t) {
@@ -277,12 +286,14 @@ void tm__turn_lost(tm_turn *t) {
     tm__request_free(r);
     r = NULL;
   }
+  if (r != NULL && !t->begun) r->ran_on = t->before;
   tm__turn_free(t);
   tm__slot_forget(s);
   s->phase = TM_SLOT_IDLE;
   if (r == NULL) return;
   r->looked = false;
   r->back = 0;
+  if (r->floor == 0) tm__together_part(s, r);
   tm__slot_push_front(s, r);
   if (++r->attempts < ATTEMPTS_MAX) return;
   tm_error err;
@@ -339,10 +350,12 @@ static void adopt(tm_turn *t) {
   rec->head.tip = a->job.commit.row_id;
   rec->in_memory = a->job.in_memory;
   rec->flags = a->job.flags;
-  if (rec->head.recent[0].row == TM_THIS_ROW) rec->head.recent[0].row = rec->head.tip;
+  for (size_t i = 0; i < TM_RECENT_KEYS; i++)
+    if (rec->head.recent[i].row == TM_THIS_ROW) rec->head.recent[i].row = rec->head.tip;
   rec->rows_since_full = a->full ? 0 : rec->rows_since_full + 1;
   if (a->kind != TM_APPEND_CALL) adopt_state(t, rec);
   rec->loaded = true;
+  if (a->kind != TM_APPEND_CALL) tm__together_learn(t->slot);
   t->begun = true;
 }
 
@@ -352,7 +365,7 @@ static void answer(tm_turn *t) {
   tm_slot *s = t->slot;
   tm_request *r = t->request;
   t->request = NULL;
-  if (r == NULL || r->reply == NULL) {
+  if (r == NULL || (r->reply == NULL && r->joined == NULL)) {
     tm__request_free(r);
     return;
   }
@@ -406,7 +419,8 @@ static void suspended(tm_turn *t) {
   tm__slot_forget(s);
   if (r == NULL) return;
   tm__slot_push_front(s, r);
-  if (!j->draining) tm__slot_pause(s, pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
+  if (!j->draining && !tm__together_interrupts(s))
+    tm__slot_pause(s, pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
 }
 
 /* The turn goes on after a begin or call row, or after failing to append one. */
@@ -438,8 +452,11 @@ void tm__turn_appended(tm_message *m) {
       t->rows_lost = true;
     }
   }
+  bool gives_up = t->interrupted && status == TM_ECANCELLED && !t->ended;
   if (status == TM_ECONFLICT) {
     tm__turn_lost(t);
+  } else if (gives_up && !s->journal->abandoned) {
+    tm__turn_interrupt(t);
   } else if (a->kind == TM_APPEND_BEGIN || a->kind == TM_APPEND_CALL) {
     continued(t);
   } else if (status != TM_OK) {

@@ -151,7 +151,7 @@ function tm.ConversationFlow(flow) end
 ---@field max_concurrent_sessions? integer open sessions of the store when one is begun; 0: any
 ---@field session_prefix? string before generated session ids; at most 64 bytes
 ---@field quota_limits? { max_sessions_per_tenant: integer? }
----@field concurrency? "queue"
+---@field concurrency? "queue"|"reject"|"merge"|"interrupt" two messages at once (scripting.md)
 
 --- For steps whose attempts are used up, unless an on_error leads on.
 ---@class tm.ErrorConfig

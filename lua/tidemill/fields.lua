@@ -153,8 +153,8 @@ M.orchestrator = {
   encryption_key = LATER, quota_limits = LATER,
 }
 M.session_config = {
-  default_timeout = of "duration", concurrency = of("string", { among = { "queue" },
-    later = set("reject", "merge", "interrupt") }),
+  default_timeout = of "duration", concurrency = of("string", { among = { "queue", "reject",
+    "merge", "interrupt" } }),
   idle_session_timeout = of "duration", session_cleanup_interval = of "duration",
   max_concurrent_sessions = of("integer", { min = 0 }), session_prefix = of "string",
   quota_limits = of "table", tenant_id = LATER,

@@ -22,6 +22,7 @@ local M = {}
 ---@field resume_on_failure boolean
 ---@field auto_recovery boolean
 ---@field fallback_responses table<string, string> by the names of tm.FallbackResponses
+---@field concurrency string? of messages that come at once; nil: as agent_config.yaml says
 ---@field checkpoints integer? how many are listed; nil: as agent_config.yaml says
 
 local ROLLBACK_MOST = 100
@@ -137,7 +138,7 @@ function M.resolve(own, orchestrator, config)
     compress = first(own.compress_state, persistence.compression, config.compress, false),
     seal = any(own.encrypt_sensitive_data, orchestrator.encryption, persistence.encryption,
       config.seal),
-    checkpoints = persistence.max_checkpoints,
+    checkpoints = persistence.max_checkpoints, concurrency = session.concurrency,
     rollback = own.enable_rollback and (own.max_rollback_steps or ROLLBACK_MOST) or 0,
   }
 end

@@ -124,6 +124,7 @@ local function new_run(id, turn)
   runtime.step_seq, runtime.message_seq = runtime.step_seq or 0, runtime.message_seq or 0
   runtime.rollback = runtime.rollback or flow.inherited.rollback
   runtime.checkpoints = runtime.checkpoints or flow.inherited.checkpoints
+  runtime.concurrency = runtime.concurrency or flow.inherited.concurrency
   local run = {
     id = id, conversation_id = turn.conversation_id, system = found, flow = flow,
     state = turn.state, runtime = runtime, config = found.config, input = present(turn.input),

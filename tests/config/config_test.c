@@ -249,7 +249,8 @@ static void not_supported_yet(void **state) {
   assert_refused(f, "llm: {provider: openai}\n", NULL, "'openai' is not supported yet");
   assert_refused(f, "llm: {model: x}\n", NULL, "llm.model: not supported yet");
   assert_refused(f, "memory: {backend: redis}\n", NULL, "use one of in_memory");
-  assert_refused(f, "orchestrator: {session_config: {concurrency: merge}}\n", NULL, "queue");
+  assert_loads(f, "orchestrator: {session_config: {concurrency: merge}}\n");
+  assert_refused(f, "orchestrator: {session_config: {concurrency: merged}}\n", NULL, "interrupt");
   assert_loads(f, "workflow_persistence:\n  sqlite: {retention: {conversation_ttl: 0}}\n"
                   "  general: {enable_encryption: false, encryption_key: null}\n"
                   "llm: {provider: offline, api_key: \"\", model: }\ntenants: {isolation: false}\n"

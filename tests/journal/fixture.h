@@ -91,6 +91,8 @@ typedef struct fixture {
   tm_registry *registry;
   bool compress, seal; /* what drafts ask for */
   size_t queue_limit, cache_bytes;
+  const char *concurrency; /* that records say; NULL: none */
+  tm_concurrency at_once;  /* of journals */
   tm_retention keep;
   const char *on_wake;       /* what turns do that a deadline brings */
   const char *on_undo;       /* likewise a rollback */
@@ -209,6 +211,8 @@ static inline bool undoes(const run *r) {
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
   tm__buf_byte(&p->runtime, '{');
+  if (r->host->fx->concurrency != NULL)
+    tm__json_member_text(&p->runtime, "concurrency", r->host->fx->concurrency);
   if (r->host->fx->rollback > 0)
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
   tm__json_member_int(&p->runtime, "seq", r->count);
@@ -778,6 +782,7 @@ static inline void host_start(fixture *fx, int n) {
                           .lease_ms = fx->lease_ms,
                           .cache_bytes = fx->cache_bytes,
                           .queue_limit = fx->queue_limit,
+                          .concurrency = fx->at_once,
                           .checkpoints = &fx->keep.checkpoints};
   (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));
   assert_int_equal(tm__journal_new(&h->journal, &o, &err), TM_OK);

@@ -169,16 +169,18 @@ describe("what is not supported yet", function()
         "%0 orchestrator = tm.ConversationOrchestrator { " .. fields .. " },"))))
     end
     assert.equal("", orchestrated [[session_config = { default_timeout = 60,
-      concurrency = "queue" },
+      concurrency = "reject" },
       error_config = { max_retries = 1, retry_delay = 1, auto_recovery = false },
       persistence_config = { auto_checkpoint = false, checkpoint_interval = 5, auto_save = false },
       performance_config = { step_timeout = 9, parallel_execution = true }]])
     for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
       "session_config = { quota_limits = { max_tokens = 5 } }",
-      'session_config = { concurrency = "merge" }', 'persistence_config = { backend = "sqlite" }',
+      'persistence_config = { backend = "sqlite" }',
       "quota_limits = {}", "tenant_isolation = true" } do
       assert.matches("not supported yet", orchestrated(field), 1, true, field)
     end
+    assert.matches("'merg', must be one of queue, reject, merge, interrupt",
+      orchestrated 'session_config = { concurrency = "merg" }', 1, true)
     assert.matches("error_config: unknown field 'max_retry'; did you mean 'max_retries'",
       orchestrated "error_config = { max_retry = 1 }", 1, true)
     assert.matches("fallback_responses: unknown field 'agent_errors'; did you mean 'agent_error'?",

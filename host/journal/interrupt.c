@@ -1,0 +1,94 @@
+/* interrupt.c - a turn that another message takes the place of: the conversation is again as it was
+ * before the turn. What the turn has called outside stays called. */
+#include <stdlib.h>
+
+#include "journal/slot.h"
+
+typedef struct interrupt_job {
+  tm_slot_job base;
+  int64_t row; /* that is restored, and what it holds: */
+  tm_record record;
+  tm_tip tip;
+} interrupt_job;
+
+static tm_status restore_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  interrupt_job *job = (interrupt_job *)(void *)base;
+  return tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
+}
+
+/* The turn stays unfinished; whoever interrupted it is told why, and nobody tries for ever. */
+static void fail_both(tm_slot *s, const tm_error *err) {
+  if (s->turn != NULL) {
+    s->turn->error = *err;
+    tm__turn_failed(s->turn);
+  }
+  tm__slot_fail(s, err);
+}
+
+static void restore(tm_slot *s, const interrupt_job *job) {
+  tm_turn *t = s->turn;
+  const tm_draft nothing = {.runtime = tm__buf_view(&s->record.runtime),
+                            .compress = (s->record.flags & TM_BODY_ZSTD) != 0};
+  tm_error err;
+  tm__buf_clear(&t->undo);
+  tm__undo_plan(&t->undo, &job->record, &job->tip, &job->record, &job->tip, job->row);
+  bool made = tm__buf_ok(&t->undo);
+  t->ended = false;
+  if (made) tm__turn_undone(t, &nothing, NULL);
+  if (made && s->turn == t) return;
+  (void)tm__fail_memory(&err, "a conversation as it was");
+  fail_both(s, &err);
+}
+
+static void restored(tm_slot *s, tm_slot_job *base) {
+  interrupt_job *job = (interrupt_job *)(void *)base;
+  if (base->job.status == TM_OK) {
+    restore(s, job);
+  } else {
+    fail_both(s, &base->job.error);
+  }
+  tm__record_clear(&job->record);
+  tm__tip_clear(&job->tip);
+}
+
+static void read_row(tm_turn *t) {
+  tm_slot *s = t->slot;
+  interrupt_job *job = calloc(1, sizeof(*job));
+  if (job == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a conversation as it was");
+    fail_both(s, &err);
+    return;
+  }
+  job->row = t->before;
+  job->record.head = s->record.head;
+  job->record.in_memory = s->record.in_memory;
+  job->base.job.work = restore_work;
+  job->base.done = restored;
+  tm__slot_read(s, &job->base);
+}
+
+static void set_interrupted(const tm_slot *s, tm_error *err) {
+  (void)tm__fail(err, TM_ECONFLICT, "conversation.interrupted",
+                 "a later message to conversation %s has taken the place of this one; read what "
+                 "came of it",
+                 s->id);
+}
+
+void tm__turn_interrupt(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_executor *x = &s->journal->o.executor;
+  if (!t->ended) x->cancel(x->ud, t);
+  t->ended = true;
+  t->interrupting = true;
+  tm__lease_stop(t);
+  if (t->renewing) return; /* comes again */
+  if (t->begun) {
+    set_interrupted(s, &t->refusal);
+    read_row(t);
+  } else {
+    set_interrupted(s, &t->error);
+    tm__turn_failed(t);
+  }
+  tm__slot_go(s);
+}
