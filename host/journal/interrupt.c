@@ -25,16 +25,22 @@ static void fail_both(tm_slot *s, const tm_error *err) {
   tm__slot_fail(s, err);
 }
 
+static void set_interrupted(const tm_slot *s, tm_error *err) {
+  (void)tm__fail(err, TM_ECONFLICT, "conversation.interrupted",
+                 "a later message to conversation %s has taken the place of this one; read what "
+                 "came of it",
+                 s->id);
+}
+
 static void restore(tm_slot *s, const interrupt_job *job) {
   tm_turn *t = s->turn;
-  const tm_draft nothing = {.runtime = tm__buf_view(&s->record.runtime),
-                            .compress = (s->record.flags & TM_BODY_ZSTD) != 0};
   tm_error err;
+  set_interrupted(s, &err);
   tm__buf_clear(&t->undo);
   tm__undo_plan(&t->undo, &job->record, &job->tip, &job->record, &job->tip, job->row);
   bool made = tm__buf_ok(&t->undo);
   t->ended = false;
-  if (made) tm__turn_undone(t, &nothing, NULL);
+  if (made) tm__turn_given_up(t, &err);
   if (made && s->turn == t) return;
   (void)tm__fail_memory(&err, "a conversation as it was");
   fail_both(s, &err);
@@ -68,13 +74,6 @@ static void read_row(tm_turn *t) {
   tm__slot_read(s, &job->base);
 }
 
-static void set_interrupted(const tm_slot *s, tm_error *err) {
-  (void)tm__fail(err, TM_ECONFLICT, "conversation.interrupted",
-                 "a later message to conversation %s has taken the place of this one; read what "
-                 "came of it",
-                 s->id);
-}
-
 void tm__turn_interrupt(tm_turn *t) {
   tm_slot *s = t->slot;
   tm_executor *x = &s->journal->o.executor;
@@ -84,7 +83,6 @@ void tm__turn_interrupt(tm_turn *t) {
   tm__lease_stop(t);
   if (t->renewing) return; /* comes again */
   if (t->begun) {
-    set_interrupted(s, &t->refusal);
     read_row(t);
   } else {
     set_interrupted(s, &t->error);

@@ -211,8 +211,10 @@ void tm__undo_steps_free(tm_undo_steps *u);
  * state is its record's, the other's is that of the slot. */
 void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
                    const tm_record *target, const tm_tip *target_tip, int64_t target_row);
-/* The error that the last row of a rollback holds; false: it did not fail. */
+/* The error that a row holds: of a rollback that failed, of a turn that was given up; false: none.
+ */
 bool tm__undo_failed(tm_error *err, tm_slice body);
+
 /* ---- together.c ---- */
 void tm__together_learn(tm_slot *s); /* the record's concurrency and tenant */
 /* A turn runs, or begins, while others wait: refuses those, or marks it as interrupted. */
@@ -296,6 +298,8 @@ void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
 void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
 /* Appends the first row of a fork: the target of t->undo, and what it goes on from. */
 void tm__turn_forked(tm_turn *t, tm_slice origin);
+/* Restores the target of t->undo; `why` is what its client is told, now or by the row. */
+void tm__turn_given_up(tm_turn *t, const tm_error *why);
 void tm__turn_fork_row(tm_turn *t, const tm_draft *draft, tm_slice origin);
 /* Appends an undo row; `undo` is its outcome, raw or nothing. */
 void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo);

@@ -1,5 +1,5 @@
 /* undo_row.c - the row that ends a rollback: it restores the target, or what was there before the
- * functions ran when one of them has failed for good. */
+ * functions ran when one of them has failed for good. Likewise that of a turn that is given up. */
 #include <string.h>
 
 #include "core/json.h"
@@ -184,6 +184,21 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
                                          : tm__json_get(place, "state")};
   write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));
   if (make_draft(t, place, by, steps_counted(made->runtime), &draft, &x))
+    tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
+  free_texts(&x);
+}
+
+void tm__turn_given_up(tm_turn *t, const tm_error *why) {
+  texts x = {0};
+  const tm_record *rec = &t->slot->record;
+  tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
+  int64_t now = tm__journal_now(t->slot->journal);
+  int64_t by = now - tm__json_get_int(place, "created", now);
+  tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
+                    .state = tm__json_get(place, "state")};
+  t->refusal = *why;
+  write_outcome(&x.outcome, why, TM_S("[]"));
+  if (make_draft(t, place, by, steps_counted(tm__buf_view(&rec->runtime)), &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }

@@ -57,7 +57,7 @@ typedef struct host {
 typedef struct run { /* a turn that the executor has */
   host *host;
   tm_turn *turn;
-  char what[32];
+  char what[256];
   int64_t count; /* turns of the conversation, this one included */
   int calls_wanted, calls_made;
   bool held, resumed, cancelled;
@@ -228,11 +228,13 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
                  "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","
                  "\"type\":\"action\"%s}]",
                  (int)r->count, (int)r->count, more);
+  int said = (int)(does(r->what, "suspend") ? strcspn(r->what, "#") : strlen(r->what));
   tm__buf_printf(&p->messages,
                  "[{\"agent\":\"bot\",\"provider\":\"offline\",\"role\":\"agent\",\"seq\":%d,"
-                 "\"step_id\":\"step%d\",\"text\":\"%s %d\"},{\"role\":\"prompt\",\"seq\":%d,"
+                 "\"step_id\":\"step%d\",\"text\":\"%.*s %d\"},{\"role\":\"prompt\",\"seq\":%d,"
                  "\"text\":\"?\"}]",
-                 2 * (int)r->count, (int)r->count, r->what, (int)r->count, 2 * (int)r->count + 1);
+                 2 * (int)r->count, (int)r->count, said, r->what, (int)r->count,
+                 2 * (int)r->count + 1);
   bool asks = status == TM_WAITING_INPUT;
   if (asks) {
     tm__buf_printf(&p->prompt, "{\"attempt\":1,\"expires_at\":null,\"step_id\":\"ask%d\"}",
