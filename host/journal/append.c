@@ -51,8 +51,8 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
     plan.undo = (tm_slice){0};
   }
 
-  bool full = d->checkpoint || a->row.base != 0 || rec->head.tip == 0 ||
-              rec->rows_since_full + 1 >= TM_FULL_EVERY;
+  bool full = d->checkpoint || a->row.base != 0 || a->row.kind == TM_ROW_MIGRATE ||
+              rec->head.tip == 0 || rec->rows_since_full + 1 >= TM_FULL_EVERY;
   if (!full) plan.before = tm__buf_view(&rec->state);
   tm_buf input = {0};
   if (!t->begun && a->row.kind == TM_ROW_BEGIN) {
@@ -266,8 +266,14 @@ static void send_end(tm_turn *t, int64_t wake_at) {
 
 void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
   if (gives_up(t)) return;
-  if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_TURN, 0, NOTHING)) return;
+  tm_row_kind kind = t->target != NULL ? TM_ROW_MIGRATE : TM_ROW_TURN;
+  if (t->ended || !end(t, draft, TM_APPEND_END, kind, 0, NOTHING)) return;
   tm_commit *c = &t->append.job.commit;
+  if (t->target != NULL) memcpy(c->head.version, t->target->version, sizeof(c->head.version));
+  if (t->request != NULL && t->request->dry_run) {
+    tm__turn_preview(t);
+    return;
+  }
   c->start_answer = t->view.began_as == TM_TURN_START;
   if (!c->start_answer) remember_keys(&c->head, &t->keys);
   send_end(t, next_wake(t, draft));

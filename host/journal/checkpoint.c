@@ -28,9 +28,11 @@ bool tm__ends_waiting(const tm_row *row, const tm_row_fields *f) {
          tm__row_status(f, &status) && tm__is_waiting(status);
 }
 
-/* A prompt that was repeated, after a refused answer or otherwise, is still the same prompt. */
+/* A prompt that was repeated, after a refused answer or otherwise, is still the same prompt.
+ * Nothing lies behind a fork or a migration that one could go to: what they repeat is a first one.
+ */
 bool tm__is_new_prompt(const tm_row *row, const tm_row_fields *f) {
-  if (row->kind == TM_ROW_FORK) return tm__ends_waiting(row, f);
+  if (row->kind == TM_ROW_FORK || row->kind == TM_ROW_MIGRATE) return tm__ends_waiting(row, f);
   return tm__ends_waiting(row, f) && tm__json_get_int(f->prompt, "attempt", 1) <= 1 &&
          tm__json_get_int(tm__json_get(f->runtime, "wait"), "shown", 1) <= 1;
 }

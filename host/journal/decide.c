@@ -122,6 +122,19 @@ static void decide_wake(tm_slot *s) {
   }
 }
 
+/* A conversation that has the current version already is answered as it stands. */
+static void decide_migrate(tm_slot *s) {
+  const tm_head *h = &s->record.head;
+  tm_bundle *now = tm__registry_current(s->journal->o.registry, tm__slice(h->system));
+  bool there = now != NULL && strcmp(now->version, h->version) == 0;
+  tm__bundle_unref(now);
+  if (there) {
+    tm__answer_row(s, h->tip);
+  } else {
+    tm__turn_run(s, TM_TURN_MIGRATE);
+  }
+}
+
 static void decide_loaded(tm_slot *s, const tm_request *r) {
   const tm_head *h = &s->record.head;
   if (strcmp(r->tenant, h->tenant) != 0) {
@@ -142,6 +155,8 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     tm__together_refuse(s);
   } else if (tm__together_wants_newest(s, r) && !s->fresh) {
     tm__slot_forget(s);
+  } else if (r->kind == TM_REQUEST_SIGNAL && r->signal == TM_TURN_MIGRATE) {
+    decide_migrate(s);
   } else {
     tm__turn_run(s, r->kind == TM_REQUEST_SIGNAL ? r->signal : TM_TURN_MESSAGE);
   }

@@ -46,14 +46,17 @@ static tm_status on_row(void *ud, const tm_row *row) {
   tm_listing listing = tm__checkpoints_next(&job->listed, row, &f);
   if (job->row != 0) { /* listed only if nothing older is */
     if (listing == TM_LISTED_IF_LAST) job->row = 0;
-    bool enough = job->row == 0 || tm__checkpoints_done(&job->listed);
+    bool enough =
+        job->row == 0 || row->kind == TM_ROW_MIGRATE || tm__checkpoints_done(&job->listed);
     return enough || ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
   }
-  if (!is_row(job, row, &f)) return ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
+  bool enough = row->kind == TM_ROW_MIGRATE || ++job->rows >= ROWS_MAX;
+  if (!is_row(job, row, &f)) return enough ? TM_ECANCELLED : TM_OK; /* nor over a migration */
   if (job->checkpoint != 0 && listing == TM_NOT_LISTED) return TM_ECANCELLED;
   job->row = row->id;
   job->revision = row->revision;
-  return job->checkpoint != 0 && listing == TM_LISTED_IF_LAST ? TM_OK : TM_ECANCELLED;
+  bool looks = job->checkpoint != 0 && listing == TM_LISTED_IF_LAST && !enough;
+  return looks ? TM_OK : TM_ECANCELLED;
 }
 
 static tm_status no_origin(const fork_job *job, tm_error *err) {

@@ -32,6 +32,7 @@ typedef enum tm_turn_kind {
   TM_TURN_EVENT,
   TM_TURN_PAUSE,
   TM_TURN_UNPAUSE,
+  TM_TURN_MIGRATE, /* runs in the current version of its system, to which the conversation goes */
 } tm_turn_kind;
 const char *tm__turn_kind_name(tm_turn_kind kind); /* "command"; static */
 bool tm__turn_kind_parse(tm_turn_kind *out, tm_slice name);
@@ -74,6 +75,7 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
    * SIGNAL: what belongs to it, an object, or NULL */
   char *input_json;   /* owned */
   uint64_t key, body; /* digests of the idempotency key and of the body; key 0: none */
+  bool dry_run;       /* SIGNAL: answered with what would come of it; nothing is stored */
   /* UNDO */
   int steps;
   int64_t checkpoint; /* row id; 0: use steps. Also of a FORK; 0: where it waits now */

@@ -276,7 +276,9 @@ static tm_status on_row(void *ud, const tm_row *row) {
   switch (job->what) {
   case TM_READ_STEPS:
   case TM_READ_MESSAGES: more = add_elements(job, row, &f, skip); break;
-  case TM_READ_CHECKPOINTS: more = add_checkpoint(job, row, &f); break;
+  case TM_READ_CHECKPOINTS: /* nobody can go back over a migration */
+    more = add_checkpoint(job, row, &f) && row->kind != TM_ROW_MIGRATE;
+    break;
   case TM_READ_CONVERSATION: break;
   }
   return more ? TM_OK : TM_ECANCELLED;

@@ -7,7 +7,7 @@ static const char *const kinds[] = {
     [TM_TURN_START] = "start",       [TM_TURN_MESSAGE] = "message", [TM_TURN_RESUME] = "resume",
     [TM_TURN_WAKE] = "wake",         [TM_TURN_UNDO] = "undo",       [TM_TURN_COMMAND] = "command",
     [TM_TURN_APPROVAL] = "approval", [TM_TURN_EVENT] = "event",     [TM_TURN_PAUSE] = "pause",
-    [TM_TURN_UNPAUSE] = "unpause",
+    [TM_TURN_UNPAUSE] = "unpause",   [TM_TURN_MIGRATE] = "migrate",
 };
 
 const char *tm__turn_kind_name(tm_turn_kind kind) {

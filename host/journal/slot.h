@@ -257,6 +257,7 @@ typedef struct tm_append { /* a commit with a row */
 
 struct tm_turn {
   tm_turn_view view;
+  tm_bundle *target; /* MIGRATE: the version that it runs in; else NULL */
   tm_slot *slot;
   tm_request *request; /* who gets the answer; NULL: nobody */
   bool begun;          /* a row of the turn is stored */
@@ -288,6 +289,7 @@ void tm__turn_run(tm_slot *s, tm_turn_kind kind);
 void tm__turn_fork(tm_slot *s, tm_slice plan, tm_slice origin);
 void tm__turn_undo(tm_slot *s);        /* likewise, a rollback without functions to run */
 void tm__turn_cancel(tm_slot *s);      /* likewise: ends the conversation */
+void tm__turn_preview(tm_turn *t);     /* answers with t->append and forgets it */
 void tm__turn_appended(tm_message *m); /* t->append has come back */
 void tm__turn_lost(tm_turn *t);        /* the record was changed by another process */
 void tm__turn_failed(tm_turn *t);      /* with t->error; nothing is out any more */

@@ -42,6 +42,7 @@ void tm__turn_free(tm_turn *t) {
   t->slot->turn = NULL;
   t->slot->journal->running--;
   tm__request_free(t->request);
+  tm__bundle_unref(t->target);
   tm__texts_free(&t->rows);
   tm_buf *all[] = {&t->input, &t->calls,       &t->state,        &t->runtime,
                    &t->undo,  &t->append.body, &t->append.state, &t->append.runtime};
@@ -61,16 +62,21 @@ tm_status tm__version_missing(const tm_slot *s, tm_error *err) {
       s->id, s->record.head.version, s->record.head.system);
 }
 
+static tm_bundle *current_version(const tm_slot *s, const char *system, tm_error *err) {
+  tm_bundle *b = tm__registry_current(s->journal->o.registry, tm__slice(system));
+  if (b == NULL)
+    (void)tm__fail(err, TM_ENOTFOUND, "system.not_found",
+                   "there is no system '%s'; `tidemill systems` lists what is loaded", system);
+  return b;
+}
+
 /* The record of a conversation that does not exist yet. */
 static tm_status start_record(tm_slot *s, const tm_request *r, tm_error *err) {
   tm__slot_forget(s);
   tm_record *rec = &s->record;
   tm_head *h = &rec->head;
-  rec->bundle = tm__registry_current(s->journal->o.registry, tm__slice(r->system));
-  if (rec->bundle == NULL) {
-    return tm__fail(err, TM_ENOTFOUND, "system.not_found",
-                    "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
-  }
+  rec->bundle = current_version(s, r->system, err);
+  if (rec->bundle == NULL) return TM_ENOTFOUND;
   memcpy(h->id, r->conversation, sizeof(h->id));
   memcpy(h->tenant, r->tenant, sizeof(h->tenant));
   memcpy(h->session, r->session, sizeof(h->session));
@@ -126,20 +132,30 @@ static void set_requested(tm_turn *t) {
   tm__buf_slice(&t->undo, tm__slice(r->undo_plan));
 }
 
+/* The version that the turn runs in is at hand. One that migrates needs that of before no more. */
+static tm_bundle *find_version(tm_slot *s, tm_turn_kind kind, tm_error *err) {
+  if (kind == TM_TURN_MIGRATE) return current_version(s, s->record.head.system, err);
+  if (kind == TM_TURN_START) (void)start_record(s, s->first, err);
+  if (err->status == TM_OK && s->record.bundle == NULL) (void)tm__version_missing(s, err);
+  return NULL;
+}
+
 void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
   tm_error err = {0};
   tm_turn *t = NULL;
-  if (kind == TM_TURN_START) (void)start_record(s, s->first, &err);
-  if (err.status == TM_OK && s->record.bundle == NULL) (void)tm__version_missing(s, &err);
+  tm_bundle *target = find_version(s, kind, &err);
   if (err.status == TM_OK) {
     t = turn_new(s, kind);
     if (t == NULL) (void)tm__fail_memory(&err, "a turn");
   }
   if (t == NULL) {
+    tm__bundle_unref(target);
     tm__slot_fail(s, &err);
     tm__slot_forget(s);
     return;
   }
+  t->target = target;
+  if (target != NULL) t->view.bundle = target;
   t->fresh = s->fresh;
   t->request = kind == TM_TURN_RESUME ? resumed_request(s) : tm__slot_pop(s);
   if (kind == TM_TURN_RESUME) {
@@ -354,6 +370,10 @@ static void adopt(tm_turn *t) {
     if (rec->head.recent[i].row == TM_THIS_ROW) rec->head.recent[i].row = rec->head.tip;
   rec->rows_since_full = a->full ? 0 : rec->rows_since_full + 1;
   if (a->kind != TM_APPEND_CALL) adopt_state(t, rec);
+  if (t->target != NULL) {
+    tm__bundle_unref(rec->bundle);
+    rec->bundle = tm__bundle_ref(t->target);
+  }
   rec->loaded = true;
   if (a->kind != TM_APPEND_CALL) tm__together_learn(t->slot);
   t->begun = true;
@@ -385,6 +405,37 @@ static void answer(tm_turn *t) {
     tm__slot_push_front(s, r);
   }
   tm__buf_free(&out);
+}
+
+/* What the commit that is prepared would make of the conversation. */
+static void render_preview(const tm_turn *t, tm_buf *out) {
+  const tm_append *a = &t->append;
+  const tm_slice body = tm__buf_view(&a->body);
+  tm__render_turn(out, &a->job.commit.head, t->slot->record.head.revision, &body, 1, false);
+  if (!tm__buf_ok(out)) return;
+  out->len--; /* the object goes on */
+  tm__json_member_bool(out, "dry_run", true);
+  tm__json_member_text(out, "from_version", t->slot->record.head.version);
+  tm__json_member_raw(out, "state", tm__buf_view(&a->state));
+  tm__buf_byte(out, '}');
+}
+
+void tm__turn_preview(tm_turn *t) {
+  tm_slot *s = t->slot;
+  tm_request *r = t->request;
+  tm_buf out = {0};
+  render_preview(t, &out);
+  if (tm__buf_ok(&out)) {
+    t->request = NULL;
+    tm__request_answer(r, tm__buf_view(&out));
+    tm__turn_free(t);
+    s->phase = TM_SLOT_IDLE;
+  } else {
+    (void)tm__fail_memory(&t->error, "an answer");
+    tm__turn_failed(t);
+  }
+  tm__buf_free(&out);
+  tm__slot_go(s);
 }
 
 static void committed(tm_turn *t) {

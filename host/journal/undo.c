@@ -20,6 +20,7 @@ typedef struct undo_job {
   int passed;       /* prompts passed */
   int allowed;      /* that the flow lets one pass: `rollback` in the runtime part; 0: none */
   int rows;
+  bool migrated; /* the walk came to a migration: what lies behind is another version's */
   tm_checkpoints listed;
   tm_undo_steps between;
   int64_t target, target_created;
@@ -53,13 +54,14 @@ static tm_status take_target(undo_job *job, const tm_row *row, tm_listing listin
   if (job->checkpoint != 0 && listing == TM_NOT_LISTED) return TM_ECANCELLED;
   job->target = row->id;
   job->target_created = row->created;
-  return job->checkpoint != 0 && listing == TM_LISTED_IF_LAST ? TM_OK : TM_ECANCELLED;
+  bool looks = job->checkpoint != 0 && listing == TM_LISTED_IF_LAST && !job->migrated;
+  return looks ? TM_OK : TM_ECANCELLED;
 }
 
 /* Behind a target that is listed only if nothing older can be gone to. */
 static tm_status look_behind(undo_job *job, tm_listing listing) {
   if (listing == TM_LISTED_IF_LAST) job->target = 0;
-  bool enough = listing == TM_LISTED_IF_LAST || tm__checkpoints_done(&job->listed);
+  bool enough = listing == TM_LISTED_IF_LAST || job->migrated || tm__checkpoints_done(&job->listed);
   return enough || ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
 }
 
@@ -69,8 +71,10 @@ static tm_status on_row(void *ud, const tm_row *row) {
   tm__row_fields(&f, row->body);
   if (job->rows == 0 && !may_go_back(job, &f)) return TM_ECONFLICT;
   tm_listing listing = tm__checkpoints_next(&job->listed, row, &f);
+  job->migrated = row->kind == TM_ROW_MIGRATE;
   if (job->target != 0) return look_behind(job, listing);
   if (is_target(job, row, &f)) return take_target(job, row, listing);
+  if (job->migrated) return TM_ECANCELLED;
   job->passed += tm__is_new_prompt(row, &f);
   tm_status status = tm__undo_steps_add(&job->between, row, &f, &job->base.job.error);
   if (status != TM_OK) return status;
@@ -80,6 +84,11 @@ static tm_status on_row(void *ud, const tm_row *row) {
 /* ---- what stands in the way ---- */
 
 static tm_status no_target(const undo_job *job, tm_error *err) {
+  if (job->migrated && job->rows < ROWS_MAX)
+    return tm__fail(err, TM_ECONFLICT, "rollback.migrated",
+                    "conversation %s has come to version %s since then: what lies before that is "
+                    "of another version, and there is no way back to it",
+                    job->head.id, job->head.version);
   if (job->checkpoint != 0 && job->rows < ROWS_MAX) {
     return tm__fail(err, TM_ENOTFOUND, "checkpoint.not_found",
                     "conversation %s has no checkpoint %lld to go back to", job->head.id,
