@@ -85,6 +85,7 @@ tm.DatabaseAgent = {}
 --- whole answer, upper or lower case; an option of the prompt is no phrase
 ---@field phrases? table<string, any>
 ---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
+---@field migrate? fun(state: table, from_version: string): table of one that began otherwise
 
 --- The user's answer did not match so many times: this step follows.
 ---@class tm.NoMatchRung
@@ -110,8 +111,7 @@ tm.DatabaseAgent = {}
 ---@return tm.Flow
 function tm.ConversationFlow(flow) end
 
---- Stronger than the orchestrator's and agent_config.yaml's. Those with one value can only be
---- written with that value.
+--- Stronger than the orchestrator's and agent_config.yaml's; those with one value take no other.
 ---@class tm.Settings
 --- how long a user may stay silent at a prompt; then `expired`. Each answer, refused ones too,
 --- begins it anew

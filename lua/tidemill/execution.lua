@@ -174,7 +174,7 @@ end
 function M.fail(run, step, failure, answered)
   transition.restore(run)
   if failure.turn and run.ends then return run.ends.lost(run, failure) end
-  if failure.turn then return M.fail_turn(run.id, failure) end
+  if failure.turn or run.turn.kind == "migrate" then return M.fail_turn(run.id, failure) end
   M.report(run, step, failure)
   tell_slow(run, step)
   draft.step(run, step, { input = answered, error = { code = failure.code,

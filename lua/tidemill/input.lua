@@ -348,6 +348,23 @@ function M.accept(input, raw, partial, attempt, context)
   return accepted, more and hint .. " " .. more or hint
 end
 
+---Of a form that was half filled by the rules of another version, what these rules take as well.
+---@param input tidemill.Input
+---@param partial table
+---@return table? partial
+function M.still(input, partial)
+  local kept = {}
+  for name, value in pairs(partial) do
+    local field = input.by_name and input.by_name[name]
+    local blank = is_blank(value)
+    if field and (blank and not field.required or not blank and answer[field.type](field, value)
+      ~= nil) then
+      kept[name] = value
+    end
+  end
+  return next(kept) and kept or nil
+end
+
 ---What stands in state for a question that was skipped; nil when it needs an answer.
 ---@param input tidemill.Input
 ---@return any

@@ -13,6 +13,7 @@ local fault = require "tidemill.fault"
 local frames = require "tidemill.frames"
 local json = require "host.json"
 local lifetime = require "tidemill.lifetime"
+local migrate = require "tidemill.migrate"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
 local task = require "tidemill.task"
@@ -244,6 +245,16 @@ local function waiting_step(run, kind)
     { status = "conflict", turn = true }), 0)
 end
 
+--- What was asked is asked again by another version: by its rules, its times beginning anew.
+local function wait_anew(run)
+  local step, again, wait = waiting_step(run, "again")
+  local waits = run.runtime.wait
+  if not wait.enter then return go(run, again(run, step)) end
+  execution.enter(run, step, waits.asked, waits.attempt)
+  waits.shown = nil
+  return go(run, wait.enter(run, step))
+end
+
 for _, kind in ipairs { "message", "approval", "event", "wake" } do
   kinds[kind] = function(run)
     local step, handle = waiting_step(run, kind)
@@ -273,11 +284,20 @@ function kinds.unpause(run)
   deadlines.shift(run.runtime, clock.now() - paused.since)
   run.runtime.paused, turn.status = nil, paused.status
   if lifetime.is_over(run) then return lifetime.expire(run) end
+  if paused.anew then return wait_anew(run) end
   local step, again = waiting_step(run, "again")
   return go(run, again(run, step))
 end
 
 kinds.undo = undo.run
+
+--- The record is one of this version already (migrate.apply). While it is paused nothing is asked.
+function kinds.migrate(run)
+  local paused = run.runtime.paused
+  if not paused then return wait_anew(run) end
+  paused.anew = true
+  return execution.wait(run, run.flow.steps[run.turn.step], "paused")
+end
 
 function kinds.resume(run)
   if run.turn.began_as == "undo" then return undo.run(run) end
@@ -320,6 +340,7 @@ function M.prepare(id, turn)
   return {
     run = function()
       local kind = kind_of(turn)
+      if turn.kind == "migrate" then migrate.apply(turn) end
       run = new_run(id, turn)
       if lifetime.is_over(run) then return lifetime.expire(run) end
       return kind(run)

@@ -245,6 +245,29 @@ describe("sessions", function()
     assert.is_nil(shown:find("ended", 1, true))
   end)
 
+  it("and what a reload changed", function()
+    assert.equal("a 2 was 1\nb 3 new\nc removed\n", render("reload", { systems = {
+      { name = "a", version = "2", previous = "1" }, { name = "b", version = "3" },
+      { name = "d", version = "4", previous = "4" } }, removed = { "c" } }, 80, false))
+    assert.equal("nothing changed: the scripts are those that were loaded\n", render("reload",
+      { systems = { { name = "d", version = "4", previous = "4" } }, removed = {} }, 80, false))
+  end)
+
+  it("and what became of a system's conversations", function()
+    local items = { { conversation_id = "c1", current_step = "ask" },
+      { conversation_id = "c2", current_step = "gone", code = "migrate.step",
+        message = "no step" } }
+    assert.equal("c1 at ask went\nc2 at gone stays: no step [migrate.step]\n"
+      .. "version 3f: 1 went there, 1 stayed behind\n", render("migrate", { items = items,
+        version = "3f", dry_run = false, migrated = 1, refused = 1 }, 80, false))
+    assert.matches("c1 at ask would go\n.*: 1 would go there, 1 would stay behind\n",
+      render("migrate", { items = items, version = "3f", dry_run = true, migrated = 1,
+        refused = 1 }, 80, false))
+    assert.matches("^Nothing was stored. It would go from version 1 to 2, .*\nCity%?",
+      render("turn", { dry_run = true, from_version = "1", flow_version = "2", replies = {},
+        prompt = { text = "City?" } }, 80, false))
+  end)
+
   it("and what a purge removed are one line each", function()
     assert.equal("removed: 1 conversation, 0 sessions\n", render("purge", { dry_run = false,
       conversations = 1, sessions = 0, sessions_ended = 0 }, 80, false))

@@ -364,6 +364,11 @@ end
 
 function views.turn(turn, to)
   local lines = {}
+  if turn.dry_run == true then
+    local line = "Nothing was stored. It would go from version %s to %s, and on from here:"
+    lines[1] = text.block(line:format(show(turn.from_version), show(turn.flow_version)),
+      to.columns, "")
+  end
   add_replies(lines, turn, to)
   if is_table(turn.prompt) then
     add_prompt(lines, turn.prompt, to)
@@ -373,6 +378,21 @@ function views.turn(turn, to)
     lines[#lines + 1] = ENDS[status]
       or ("The conversation takes no answer now: it is %s."):format(status)
   end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- What became of the conversations of a system.
+function views.migrate(answer, to)
+  local lines, dry = {}, answer.dry_run == true
+  for _, item in ipairs(list(answer.items)) do
+    local what = given(item.code) and ("stays: %s [%s]"):format(show(item.message), show(item.code))
+      or dry and "would go" or "went"
+    lines[#lines + 1] = text.block(("%s  at %s  %s"):format(show(item.conversation_id),
+      show(item.current_step), what), to.columns, "")
+  end
+  lines[#lines + 1] = ("version %s: %d %s, %d %s"):format(show(answer.version),
+    answer.migrated or 0, dry and "would go there" or "went there", answer.refused or 0,
+    dry and "would stay behind" or "stayed behind")
   return table.concat(lines, "\n") .. "\n"
 end
 
