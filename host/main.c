@@ -37,6 +37,7 @@ enum { /* who takes an option */
        FOR_APPROVAL = 1 << 14,
        FOR_EVENT = 1 << 15,
        FOR_FORK = 1 << 16,
+       FOR_MIGRATE = 1 << 17,
 };
 
 typedef struct option {
@@ -59,7 +60,8 @@ static const option options[] = {
     {"tenant", "NAME", FOR_STEER, offsetof(cli, tenant), "the tenant (default)"},
     {"status", "STATUS", FOR_LIST | FOR_SESSIONS, offsetof(cli, status),
      "only those of this status"},
-    {"system", "SYSTEM", FOR_LIST, offsetof(cli, system), "only conversations of this system"},
+    {"system", "SYSTEM", FOR_LIST | FOR_MIGRATE, offsetof(cli, system),
+     "only conversations of this system"},
     {"flow", "FLOW", FOR_LIST, offsetof(cli, flow), "only conversations of this flow"},
     {"limit", "N", FOR_PAGE, offsetof(cli, limit), "how many at most, up to 200 (50)"},
     {"cursor", "CURSOR", FOR_PAGE, offsetof(cli, cursor), "goes on where a page ended"},
@@ -74,7 +76,8 @@ static const option options[] = {
     {"to", "URL", FOR_COPY, offsetof(cli, to), "the store to copy into (the configured one)"},
     {"deep", NULL, FOR_DOCTOR, offsetof(cli, deep), "reads the whole store"},
     {"force", NULL, FOR_FORCE, offsetof(cli, force), "goes on where it would refuse, see above"},
-    {"dry-run", NULL, FOR_PURGE, offsetof(cli, dry_run), "only says what would go"},
+    {"dry-run", NULL, FOR_PURGE | FOR_MIGRATE, offsetof(cli, dry_run),
+     "only says what would come of it"},
     {"help", NULL, FOR_ALL, offsetof(cli, help), "explains the command"},
     {"version", NULL, FOR_ALL, offsetof(cli, version), "prints the version"},
 };
@@ -123,6 +126,10 @@ static const command commands[] = {
     {"conversations", "fork", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_FORK, run_fork,
      "A new conversation that goes on from where this one waits, or from a\n"
      "--checkpoint."},
+    {"conversations", "migrate", "[CONVERSATION]", 0, 1, FOR_DATA | FOR_STEER | FOR_MIGRATE,
+     run_migrate,
+     "Takes a conversation that waits, or with --system all of a system, to the\n"
+     "version of the scripts; exit code 1 if one stays behind."},
     {"conversations", "pause", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
      "Holds a conversation: no answer and no deadline moves it."},
     {"conversations", "resume", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER, run_steer,
@@ -143,7 +150,6 @@ static const command commands[] = {
      "Cancels the open conversations of a session and ends it."},
     {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
      "Removes now what the settings of retention let go; a server may run."},
-    {"conversations", "migrate", "", 0, 0, 0, NULL, ""},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
     {"reload", NULL, "", 0, 0, FOR_DATA | FOR_RELOAD, run_reload,

@@ -84,6 +84,7 @@ int run_conversations(cli *c); /* list */
 int run_conversation(cli *c);  /* show, steps, messages, checkpoints */
 int run_rollback(cli *c);
 int run_fork(cli *c);
+int run_migrate(cli *c);  /* main_migrate.c */
 int run_steer(cli *c);    /* pause, resume, cancel */
 int run_approval(cli *c); /* approve, reject */
 int run_event(cli *c);

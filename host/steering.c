@@ -176,3 +176,12 @@ void tm_conversation_cancel(tm_host *h, const char *tenant, const char *conversa
   tm_request *r = tm__request_enter(h, TM_REQUEST_CANCEL, fn, ud);
   send_bare(h, r, tenant, conversation_id, fn, ud);
 }
+
+/* ---- migrate ---- */
+
+void tm_conversation_migrate(tm_host *h, const char *tenant, const char *conversation_id,
+                             int dry_run, tm_reply_fn fn, void *ud) {
+  tm_request *r = enter_signal(h, TM_TURN_MIGRATE, fn, ud);
+  if (r != NULL) r->dry_run = dry_run != 0;
+  send_bare(h, r, tenant, conversation_id, fn, ud);
+}

@@ -26,6 +26,7 @@ tm_status tm__handle_fork(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_approval(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_event(const tm_api_request *r, int argument, tm_error *err);
 enum { TM_STEER_PAUSE, TM_STEER_RESUME, TM_STEER_CANCEL };
+tm_status tm__handle_migrate(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err);
 
 /* ---- what they share ---- */

@@ -1,5 +1,5 @@
 /* steering.c - the routes that change the course of a conversation: rollback, fork, approval,
- * event, pause, resume, cancel. Who decides is said by the headers. */
+ * event, pause, resume, cancel, migrate. Who decides is said by the headers. */
 #include <stdio.h>
 
 #include "api/handlers.h"
@@ -181,5 +181,25 @@ tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err)
   void *owed;
   st = tm__api_owe(&owed, r, 200, err);
   if (st == TM_OK) acts[argument](r->host, r->tenant, id, tm__api_answer, owed);
+  return st;
+}
+
+/* ---- migrate ---- */
+
+static const tm_field migrate_fields[] = {{"dry_run", TM_FIELD_FLAG, false, 0}};
+
+tm_status tm__handle_migrate(const tm_api_request *r, int argument, tm_error *err) {
+  const char *id;
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK)
+    st = tm__body_parse(&body, tm__http_body(r->x), migrate_fields, COUNT(migrate_fields), err);
+  if (st != TM_OK) return st;
+  bool dry_run = json_is_true(body.values[0]);
+  tm__body_free(&body);
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st == TM_OK) tm_conversation_migrate(r->host, r->tenant, id, dry_run, tm__api_answer, owed);
   return st;
 }

@@ -224,6 +224,13 @@ TM_API void tm_conversation_resume(tm_host *host, const char *tenant, const char
 TM_API void tm_conversation_cancel(tm_host *host, const char *tenant, const char *conversation_id,
                                    tm_reply_fn fn, void *ud);
 
+/* Takes a conversation that waits to the current version of its system, by its flows' `migrate`
+ * functions: whole or not at all. Answers with the turn, also when it has that version already.
+ * With `dry_run` nothing is stored, and the turn has `dry_run`, `from_version` and the `state` that
+ * would come of it. */
+TM_API void tm_conversation_migrate(tm_host *host, const char *tenant, const char *conversation_id,
+                                    int dry_run, tm_reply_fn fn, void *ud);
+
 /* ---- sessions ---- */
 
 /* A page of them, newest first; status "open", "ended" or NULL: any. A session is

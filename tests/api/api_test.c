@@ -121,6 +121,11 @@ void tm_conversation_cancel(tm_host *h, const char *tenant, const char *id, tm_r
   asked(h, fn, ud, "cancel %s %s", tenant, id);
 }
 
+void tm_conversation_migrate(tm_host *h, const char *tenant, const char *id, int dry_run,
+                             tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "migrate %s %s %d", tenant, id, dry_run);
+}
+
 void tm_session_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
                      int limit, tm_reply_fn fn, void *ud) {
   asked(h, fn, ud, "sessions %s %s %s %d", tenant, or_dash(status), or_dash(cursor), limit);
@@ -300,6 +305,9 @@ static void steers(void **state) {
           "rollback default " ID " 0 17 1");
   reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":17,\"force\":false}", 200,
           "rollback default " ID " 0 17 0");
+  reaches(f, "POST " BASE "/migrate", "", NULL, 200, "migrate default " ID " 0");
+  reaches(f, "POST " BASE "/migrate", "X-Tidemill-Tenant: t\r\n", "{\"dry_run\":true}", 200,
+          "migrate t " ID " 1");
   reaches(f, "POST " BASE "/fork", "", NULL, 201, "fork default " ID " - -");
   reaches(f, "POST " BASE "/fork", "Idempotency-Key: k\r\nX-Tidemill-Tenant: t\r\n",
           "{\"checkpoint_id\":17}", 201, "fork t " ID " 17 k");
@@ -412,8 +420,7 @@ static void knows_what_is_not_there(void **state) {
                                         "GET /v1/systems/%ff/flows"};
   for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
     refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
-  static const char *const later[] = {"POST " BASE "/migrate",
-                                      "POST " BASE "/takeover",
+  static const char *const later[] = {"POST " BASE "/takeover",
                                       "POST " BASE "/handback",
                                       "GET " BASE "/events",
                                       "GET /v1/outbox?status=dead",
