@@ -440,6 +440,46 @@ static void test_reload(void **state) {
                         .tear_down = end});
 }
 
+/* ---- migration ---- */
+
+/* A conversation, and behind it a newer version of its system. */
+static void begin_old(void) {
+  begin_count();
+  write_small_system();
+  tm_host_reload(host, on_reply, ask());
+  await();
+  expect_ok("reload");
+}
+
+static void migrate(void) {
+  tm_conversation_migrate(host, NULL, id, 0, on_reply, ask());
+  await();
+  expect_clear();
+}
+
+/* It is wholly there or wholly not; then it goes there. */
+static void migrate_again(void) {
+  look(TM_READ_CONVERSATION);
+  expect_ok("read");
+  bool moved = strstr(last.json, "\"moved\":true") != NULL;
+  expect_text(moved ? "\"revision\":2" : "\"revision\":1");
+  tm_conversation_migrate(host, NULL, id, 0, on_reply, ask());
+  await();
+  expect_ok("migrate again");
+  expect_text("\"revision\":2");
+  tell_word_again();
+}
+
+static void test_migrate(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "a migration",
+                        .set_up = open_world,
+                        .prepare = begin_old,
+                        .run = migrate,
+                        .verify = migrate_again,
+                        .tear_down = end});
+}
+
 static int use_memory(void **state) {
   (void)state;
   backend = "workflow_persistence.backend=memory";
@@ -493,6 +533,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_purge),
       cmocka_unit_test(test_http),
       cmocka_unit_test(test_reload),
+      cmocka_unit_test(test_migrate),
       cmocka_unit_test_setup_teardown(test_begin, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_message, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_message_outside, use_sqlite, use_memory),

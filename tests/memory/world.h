@@ -181,6 +181,7 @@ static const char small_system[] =
     "local function flow(name, step) return tm.ConversationFlow { flow_id = name,\n"
     "  pattern = tm.ConversationPattern.STEP_BY_STEP_PROCESS, start_step = 'ask',\n"
     "  settings = { enable_rollback = true, max_rollback_steps = 5, interaction_timeout = 600 },\n"
+    "  migrate = function(state) state.moved = true return state end,\n"
     "  steps = { ask(step.step_id), step } } end\n"
     "return tm.system { name = 'small', agents = {}, flows = {\n"
     "  flow('count', act('add', count)), flow('fetch', act('get', fetch)) } }\n";
