@@ -118,8 +118,9 @@ end
 local function new_state(flow, state, from)
   local ok, made = xpcall(flow.migrate, fault.caught, state, from)
   if ok then return state_of(flow, made) end
-  if made.code == "script.memory" then error(made, 0) end
-  failed(flow, "failed: " .. made.message)
+  local raised = fault.of(made)
+  if raised.code == "script.memory" then error(raised, 0) end
+  failed(flow, "failed: " .. raised.message)
 end
 
 --- A form that is half filled keeps the fields that there still are.

@@ -125,6 +125,7 @@ end
 local function run_script(box, findings)
   local ok, made = xpcall(box.require, fault.caught, MAIN)
   if ok then return made end
+  if type(made) == "string" then error(made, 0) end -- no memory for a handler: the host says whose
   local source, message = split_position(made.message, box.main)
   findings:add(source, message, "script")
 end

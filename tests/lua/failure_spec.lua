@@ -32,6 +32,15 @@ describe("failures", function()
     assert.same({ "failed", "script.memory" }, { turn.status, turn.error.code })
   end)
 
+  it("say so while scripts load, too", function()
+    local real = xpcall
+    _G.xpcall = function() return false, "not enough memory" end -- luacheck: ignore 122
+    local ok, err = pcall(load_flow, FAILING:format("", 9), 'start_step = "act",')
+    _G.xpcall = real -- luacheck: ignore 122
+    assert.is_false(ok)
+    assert.matches("^not enough memory$", tostring(err))
+  end)
+
   it("come before a row could not hold what its steps brought", function()
     load_flow([[
       ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
