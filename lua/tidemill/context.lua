@@ -53,7 +53,7 @@ end
 
 local methods = {}
 
----See tm.Context in lua/meta/tidemill.lua.
+---See tm.Context in lua/meta/tidemill/context.lua.
 function methods.http(ctx, request)
   local run = caller(ctx, "http")
   local answer, err = outside.http(run, request) -- no tail call: errors name lines

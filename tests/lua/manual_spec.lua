@@ -1,10 +1,20 @@
--- The manual lua/meta/tidemill.lua names exactly what scripts may write and call.
+-- The manual, lua/meta/tidemill.lua and lua/meta/tidemill/, names exactly what a script may
+-- write and call.
 require "tests.lua.fake_host"
 local fields = require "tidemill.fields"
 local schema = require "tidemill.schema"
 
-local path = "lua/meta/tidemill.lua"
-local text = assert(io.open(path)):read("a")
+--- The files of the manual, one after the other.
+local function read_manual()
+  local texts = {}
+  for path in io.popen("ls lua/meta/tidemill.lua lua/meta/tidemill/*.lua"):lines() do
+    local file <close> = assert(io.open(path))
+    texts[#texts + 1] = file:read("a")
+  end
+  return table.concat(texts)
+end
+
+local text = read_manual()
 
 --- The fields of each class in the manual.
 local function documented_classes()

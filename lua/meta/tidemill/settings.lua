@@ -1,0 +1,77 @@
+---@meta _
+--- What a flow's settings and the system's ConversationOrchestrator say.
+
+--- Stronger than the orchestrator's and agent_config.yaml's; those with one value take no other.
+---@class tm.Settings
+--- how long a user may stay silent at a prompt; then `expired`. Each answer, refused ones too,
+--- begins it anew
+---@field interaction_timeout? tm.Duration
+---@field max_retries? integer attempts after the first for a failed step; 0 to 100
+---@field retry_delay? tm.Duration before the second attempt; doubles, with jitter, up to 5 minutes
+---@field persist_state? boolean false: lives in memory only
+---@field auto_checkpoint? boolean list rows as checkpoints
+---@field checkpoint_interval? tm.Duration between two checkpoints at least; 0: at every wait
+---@field lazy_load_agents? false
+---@field enable_rollback? boolean whether one may go back; false by default
+---@field max_rollback_steps? integer how many answered prompts back at most; needs enable_rollback
+---@field allow_step_skipping? boolean the user may skip a question that needs no answer
+---@field allow_early_termination? boolean the user may cancel the conversation
+--- a conversation whose step has failed for good is `paused`, with the error; who resumes it runs
+--- that step again, its attempts anew. Otherwise it ends as `failed`. That of the first flow counts
+---@field resume_on_failure? boolean
+---@field compress_state? boolean the conversation's rows are compressed
+--- the conversation's rows are sealed: state, transcript, journal and calls; needs a key. Nothing
+--- takes back what the orchestrator or agent_config.yaml asks for
+---@field encrypt_sensitive_data? boolean
+---@field parallel_validation? boolean false: of a structured answer only the first error is told
+---@field cache_agent_responses? false
+
+---@class tm.Orchestrator
+---@field session_config? tm.SessionConfig
+---@field error_config? tm.ErrorConfig
+---@field performance_config? tm.PerformanceConfig
+---@field persistence_config? tm.PersistenceConfig
+---@field tenant_isolation? false
+---@field encryption? boolean as encrypt_sensitive_data of every flow
+
+---@class tm.SessionConfig
+---@field default_timeout? tm.Duration interaction_timeout of flows that say none
+---@field idle_session_timeout? tm.Duration a session without open conversations ends; 0: never
+---@field session_cleanup_interval? tm.Duration a session is looked at not more often
+---@field max_concurrent_sessions? integer open sessions of the store when one is begun; 0: any
+---@field session_prefix? string before generated session ids; at most 64 bytes
+---@field quota_limits? { max_sessions_per_tenant: integer? }
+---@field concurrency? "queue"|"reject"|"merge"|"interrupt" two messages at once (scripting.md)
+
+--- For steps whose attempts are used up, unless an on_error leads on.
+---@class tm.ErrorConfig
+---@field max_retries? integer of flows that say none
+---@field retry_delay? tm.Duration
+--- the conversation waits at the step, and the user's next message, which is then its input, runs
+--- it again. Not after an error that ends any attempt, as a loop without end
+---@field auto_recovery? boolean
+---@field fallback_responses? tm.FallbackResponses
+
+--- What the user is told, as it stands here; the record of the step keeps the real error.
+---@class tm.FallbackResponses
+---@field agent_timeout? string the agent took longer than its timeout
+---@field agent_error? string the agent failed otherwise
+---@field network_error? string of any step: what it called could not be reached
+
+---@class tm.PerformanceConfig
+---@field step_timeout? tm.Duration wall clock of one attempt of a step
+--- from start to end of a conversation, waiting included; then it is `expired`, whatever comes in.
+--- While it is paused, no time passes for it. 0: no limit
+---@field max_workflow_duration? tm.Duration
+--- branches of parallel steps at once, at most 8 at a time; otherwise in turn, by name
+---@field parallel_execution? boolean
+---@field resource_monitoring? false
+
+---@class tm.PersistenceConfig
+---@field auto_checkpoint? boolean
+---@field checkpoint_interval? tm.Duration
+---@field max_checkpoints? integer listed of one conversation; 0: all
+---@field auto_save? boolean false: as persist_state = false
+---@field compression? boolean compress_state of the flows that do not say it
+---@field encryption? boolean as encrypt_sensitive_data of every flow
+---@field tenant_isolation? false

@@ -1,0 +1,117 @@
+---@meta _
+--- What a ConversationStep says, with its branches, outcomes and metadata.
+
+--- Templates name values as {name}, {a.b}, {name|default}; {{ is a brace. Names come from state,
+--- then {user_id}, {session_id}, {session.metadata.x}, then the system's config.
+---@class tm.Step
+---@field step_id string unique in the flow; "end" is reserved
+---@field step_type "agent_response"|"user_input"|"decision"|"action"|"subflow"|"approval"
+---|"wait"|"parallel"
+--- an agent of the system, by value or name (agent_response; a decision with classify)
+---@field agent? tm.Agent|string
+---@field prompt? string template: for the agent, or what the user is asked (user_input)
+---@field response? string template: what an offline agent says (agent_response)
+--- what an offline agent chooses, with classify; `default = …` beside the rules
+---@field outcome? string|fun(ctx: tm.Context): string|tm.OutcomeRule[]
+---@field input_schema? tm.InputSchema (user_input)
+--- its first result is the output; nil and an error fail the step (action)
+---@field run? fun(ctx: tm.Context): any, any
+--- (decision) without conditional_logic it names the next step
+---@field condition? string|fun(ctx: tm.Context): any
+--- (user_input) instead of the reason: a template for each attempt, the last one for all that
+--- follow, or the step that follows
+---@field on_no_match? (string|tm.NoMatchRung)[]
+---@field on_no_input? tm.NoInputRung[] (user_input) instead of a timeout
+--- (approval) whose decision it waits for; the outcomes are approved and rejected, the output is
+--- { approved, role, user_id, comment, at, timed_out }
+---@field role? string
+---@field default? "approved"|"rejected" (approval) after its timeout; "rejected" when absent
+--- (wait) how long, or a function that says it; the outcome is timeout
+---@field seconds? tm.Duration|fun(ctx: tm.Context): tm.Duration
+---@field until_time? integer|fun(ctx: tm.Context): integer (wait) milliseconds since 1970, UTC
+--- (wait) template: the name of the event it waits for, at most for its timeout; the outcomes are
+--- event and timeout, the output is what came with the event
+---@field event? string
+---@field flow? string the flow that runs until its end before this step is complete (subflow)
+--- (subflow) initial values of the other flow's variables; a text is a template, and one that is
+--- nothing but a name, "{order}", gives the value itself
+---@field arguments? table<string, any>
+--- (subflow) what of the other flow's state is the output: a name, or names for an object of them
+---@field result? string|string[]
+--- (parallel) by name: a list of steps, the last of which needs no next_steps and which begin with
+--- a copy of this state; or a flow of the system, or its flow_id, which begins with its variables,
+--- those that this state has by name from there. They wait neither for people nor for time, and
+--- what they write stays theirs; the output is { name = output of the branch's last step }
+---@field branches? table<string, tm.Step[]|tm.Flow|string>
+--- (parallel) how many branches must be completed, "all" when absent; the others are cancelled.
+--- The step fails when too many have failed
+---@field join? "all"|"any"|integer
+--- (parallel) how many branches run at once, at most 15; instead of parallel_execution
+---@field concurrency? integer
+--- (parallel) its first result is the output instead; nil and an error fail the step. It may
+--- neither write state nor call the outside
+---@field merge? fun(ctx: tm.Context, results: table<string, tm.BranchResult>): any, any
+---@field next_steps? string[] the allowed successors, or "end"; the first is the default
+---@field conditional_logic? tm.ConditionalLogic
+---@field metadata? tm.Metadata
+---@field save_as? string name in state for the output
+---@field on_error? string the step that follows when all attempts have failed
+--- takes back what the step did outside; ctx.state is read-only; nil and an error fail it
+---@field undo? fun(ctx: tm.Context, output: any): any, any
+--- true, or nil and calls without undo: only a forced rollback goes over it
+---@field irreversible? boolean
+---@field timeout? tm.Duration wall clock of an attempt; of a user_input: how long it waits
+---@field max_retries? integer (not user_input)
+---@field retry_delay? tm.Duration (not user_input)
+
+---@class tm.BranchResult
+---@field status "completed"|"failed"|"cancelled" completed too late for `join`: cancelled
+---@field output any of its last step (completed)
+---@field state table? its state at the end (completed)
+---@field error { code: string, message: string, step_id: string }? (failed)
+
+--- The other keys map outcomes to steps of next_steps, to "end", or to "flow:<id>": that flow runs
+--- until its end, with those of its variables that this state has by name, and then the first of
+--- next_steps follows. Outcomes that are no texts are
+--- written as { [true] = "a", [3] = "b" }.
+---@class tm.ConditionalLogic
+--- a name: this step's output if it is saved under it (`value` and `output` mean it too), or a
+--- member of it, else a name in state. A custom answer to a choice is the outcome "custom". A
+--- function sees ctx.output and may not write
+---@field condition? string|fun(ctx: tm.Context): any
+---@field classify? boolean the step's agent chooses among the outcomes
+---@field default? string the step for all other outcomes
+
+--- One rule of an offline `outcome`; all its criteria must hold. It looks at the user's input of
+--- this turn, or at a name in state.
+---@class tm.OutcomeRule
+---@field outcome string
+---@field from? string name in state
+---@field contains? string|string[] one of these, upper or lower case
+---@field equals? string upper or lower case
+---@field matches? string Lua pattern
+---@field longer_than? integer characters
+
+---@class tm.Metadata
+---@field step_category? string label
+---@field required_context? string[] names that must be in state; missing ones fail the step
+--- the first holds the answer; fields of a structured input keep their own names
+---@field data_collection? string[]
+---@field timeout? tm.Duration as the step's timeout (user_input, agent_response)
+---@field decision_point? boolean `check` verifies: it has branches
+---@field requires_specialist? boolean `check` verifies: its agent is not the flow's first
+---@field potential_loop_back? boolean `check` verifies: a path leads back
+---@field allows_multiple_iterations? boolean `check` verifies: it is on a cycle
+---@field solution_type? string label
+--- (user_input) the answer is the conversation's `feedback`
+---@field satisfaction_check? boolean
+---@field custom? table plain values, returned untouched with the flow's description
+--- (structured user_input) an object fills the fields that are right; the others are asked for
+--- after it. What is filled is still there when the prompt, left by on_no_match or on_no_input,
+--- comes back
+---@field allows_partial_completion? boolean
+---@field satisfaction_survey? boolean (user_input) as satisfaction_check
+--- how long the step should take, its user's time included; longer: the event `slow_step` in the
+--- log. In the description of the flow as `expected_ms`
+---@field expected_duration? tm.Duration
+---@field processing_time? tm.Duration the same as expected_duration
