@@ -44,11 +44,15 @@ function tm.system(system) end
 ---@class tm.Request what an agent is asked
 ---@field prompt string the step's prompt, rendered
 ---@field input any what the user said in this turn
----@field outcomes string[]? with classify: the outcomes to choose from
+---@field outcomes string[]? with classify: the outcomes to choose from; of a review: pass, reject
+---@field rejected { reply: string, reason: string }? what a review did not let pass before
+--- what another agent wants to say: to be answered by { outcome = "pass" }, by
+--- { outcome = "reject", text = reason }, or by a text that is the JSON of { verdict, reason }
+---@field reply string?
 
 ---@class tm.Reply
 ---@field text string?
----@field outcome string? with classify: the outcome it chose
+---@field outcome string? with classify, or of a review: the outcome it chose
 
 ---@overload fun(agent: tm.AssistantAgent): tm.AssistantAgent
 ---@class tm.AssistantAgentConstructor

@@ -8,6 +8,7 @@ local origin = require "tidemill.origin"
 local schema = require "tidemill.schema"
 local template = require "tidemill.template"
 local text = require "host.text"
+local view = require "tidemill.view"
 
 local M = {}
 
@@ -93,12 +94,16 @@ local function outcomes_of(step)
   return schema.sorted_keys(step.branches)
 end
 
+local function request_of(run, step)
+  return { prompt = step.prompt and template.render(step.prompt, run) or "",
+    input = context.input_of(run) }
+end
+
 local function respond_custom(run, step, agent)
   local ctx <close> = context.writer(run, step)
-  local reply, err = agent.respond(ctx, {
-    prompt = step.prompt and template.render(step.prompt, run) or "",
-    input = context.input_of(run), outcomes = outcomes_of(step),
-  })
+  local request, rejected = request_of(run, step), run.runtime.rejected
+  request.outcomes, request.rejected = outcomes_of(step), rejected and view.copy(rejected)
+  local reply, err = agent.respond(ctx, request)
   context.keep(run, ctx)
   return checked_reply(step, reply, err, run.output_limit)
 end
@@ -114,6 +119,23 @@ function M.respond(run, step)
   local reply = PROVIDERS[agent.provider].respond(run, step, agent)
   if reply.text then check_text(step, reply.text, run.output_limit) end
   return reply, agent
+end
+
+---Lets the agent that reviews a step say what it thinks of a reply. It sees what the step's own
+---agent has seen, and writes nothing.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param said string the reply
+---@return any answer
+function M.review(run, step, said)
+  local agent = run.system.agents[step.review.agent]
+  if not agent.respond then return PROVIDERS[agent.provider].review(run, step, said) end
+  local ctx <close> = context.reviewer(run, step)
+  local request = request_of(run, step)
+  request.reply, request.outcomes = said, { "pass", "reject" }
+  local answer, err = agent.respond(ctx, request)
+  if answer == nil and err ~= nil then error(fault.of(err), 0) end
+  return answer
 end
 
 return M

@@ -107,6 +107,12 @@ local function check_offline(system, flow, report)
           "warning")
       end
     end
+    local reviewer = step.review and system.agents[step.review.agent]
+    if reviewer and reviewer.provider == "offline" and step.review.outcome == nil then
+      report(step, ("its review has no 'outcome': without a model '%s' lets nothing pass; write "
+        .. "review = { agent = \"%s\", outcome = … }"):format(reviewer.name, reviewer.name),
+        "offline", "warning")
+    end
   end
 end
 
@@ -118,6 +124,7 @@ local function check_agents(system, findings)
     for _, flow in ipairs(flows.parts(whole)) do
       for _, step in pairs(flow.steps) do
         if step.agent then used[step.agent] = true end
+        if step.review then used[step.review.agent] = true end
       end
     end
   end

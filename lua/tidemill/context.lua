@@ -26,6 +26,9 @@ local STATE_REFUSAL = "ctx.state.%s cannot be written here: conditions, validate
 local UNDO_REFUSAL = "ctx.state.%s cannot be written here: the rollback restores the state; an "
   .. "undo takes back what the step did outside"
 
+local REVIEW_REFUSAL = "ctx.state.%s cannot be written here: a review only judges what another "
+  .. "agent says"
+
 local function own(ctx, name)
   local found = behind[ctx]
   local run = found and found.run
@@ -166,15 +169,18 @@ local function make(run, step, state, reader)
   return ctx
 end
 
+--- The state before the step: a row that is written within it holds that.
+local function remember(run)
+  run.snapshot = run.snapshot or run.state_text or assert(json.encode(run.state))
+end
+
 ---A ctx for a function that may write state and call the outside. Remembers the state as it was;
 ---to be closed when the function has returned.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return tm.Context
 function M.writer(run, step)
-  if not run.snapshot then
-    run.snapshot = run.state_text or assert(json.encode(run.state))
-  end
+  remember(run)
   run.state_text = nil
   return make(run, step, run.state)
 end
@@ -196,6 +202,16 @@ end
 ---@return tm.Context
 function M.undoer(run, step, state)
   return make(run, step, view.readonly(state, UNDO_REFUSAL))
+end
+
+---A ctx for an agent that reviews: it may call the outside, and sees the state as the step's own
+---agent left it. To be closed when the function has returned.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return tm.Context
+function M.reviewer(run, step)
+  remember(run)
+  return make(run, step, view.readonly(run.state, REVIEW_REFUSAL))
 end
 
 ---Takes over the state that a writer left; it may have put another table in place.

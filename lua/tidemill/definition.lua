@@ -6,6 +6,7 @@ local input = require "tidemill.input"
 local ladder = require "tidemill.ladder"
 local offline = require "tidemill.provider.offline"
 local json = require "host.json"
+local review = require "tidemill.review"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
 local view = require "tidemill.view"
@@ -42,16 +43,22 @@ local function compile_template(source, field, report)
   return compiled
 end
 
-local function agent_name(given, agents, report)
+local function agent_name(given, field, agents, report)
   if given == nil then return nil end
   if type(given) == "string" then
     if agents.by_name[given] ~= nil then return given end
-    report(("there is no agent '%s'%s"):format(given, schema.hint(given, agents.by_name)), "agents")
+    report(("'%s': there is no agent '%s'%s"):format(field, given,
+      schema.hint(given, agents.by_name)), "agents")
   elseif agents.by_value[given] then
     return agents.by_value[given]
   else
-    report("'agent' is not one of the system's agents; add it to `agents`", "agents")
+    report(("'%s' is not one of the system's agents; add it to `agents`"):format(field), "agents")
   end
+end
+
+local function compile_review(step, given, agents, report)
+  local function find(agent, field) return agent_name(agent, field, agents, report) end
+  step.review = review.compile(step, given, agents, find, report)
 end
 
 --- The branches of conditional_logic, its keys as texts: { [true] = … } is the outcome "true".
@@ -382,7 +389,7 @@ function M.compile(given, context, report)
   local own = settings.of_step(given, context.settings)
   local step = {
     step_id = given.step_id, step_type = given.step_type, source = context.source,
-    agent = agent_name(given.agent, context.agents, report),
+    agent = agent_name(given.agent, "agent", context.agents, report),
     prompt = compile_template(given.prompt, "prompt", report),
     response = compile_template(given.response, "response", report),
     next_steps = copied(given.next_steps), metadata = metadata, classify = false,
@@ -400,6 +407,7 @@ function M.compile(given, context, report)
   end
   compile_logic(step, given, report)
   check_agent(step, given, context.agents, report)
+  if given.review ~= nil then compile_review(step, given.review, context.agents, report) end
   if step.step_type == "decision" then check_decision(step, report) end
   if COMPILERS[kind] then COMPILERS[kind](step, given, report, context.settings) end
   if kind == "user_input" then compile_ladders(step, given, own, context.ladders, report) end

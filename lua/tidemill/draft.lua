@@ -30,7 +30,7 @@ local function add_record(run, step, status, result)
     step_category = step.metadata.step_category, solution_type = step.metadata.solution_type,
     attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
-    undoes = result.undoes, undo = undo, irreversible = irreversible,
+    undoes = result.undoes, undo = undo, irreversible = irreversible, review = run.review,
   }
 end
 
@@ -166,7 +166,7 @@ end
 function M.commit(run, status, step_id, wake_at)
   local runtime = run.runtime
   runtime.started, runtime.turn, runtime.hops, runtime.once = nil, nil, nil, nil
-  runtime.input = nil
+  runtime.input, runtime.rejected = nil, nil
   return make(run, status, step_id, wake_at, present_state(run))
 end
 

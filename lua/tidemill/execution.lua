@@ -202,8 +202,8 @@ function M.enter(run, step, started, attempt)
   run.place, run.first_place = prefix .. run.seq, prefix .. run.seq - run.attempt + 1
   run.snapshot, run.broken, run.said, run.fork = nil, nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
-  run.scope, run.drawn = nil, nil
-  if run.attempt == 1 then runtime.once = nil end
+  run.scope, run.drawn, run.review, run.reviewing = nil, nil, nil, nil
+  if run.attempt == 1 then runtime.once, runtime.rejected = nil, nil end
 end
 
 local FEEDBACK_CHARACTERS = 1000

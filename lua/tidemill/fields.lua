@@ -85,7 +85,7 @@ M.step = {
     kinds = set("agent_response", "decision", "action") },
   retry_delay = for_types("duration", "agent_response", "decision", "action"),
   undo = of "function", irreversible = of "boolean",
-  extract = LATER, review = LATER, sensitive = LATER,
+  review = for_types("any", "agent_response"), extract = LATER, sensitive = LATER,
   on_no_match = for_types("list", "user_input"), on_no_input = for_types("list", "user_input"),
   role = needed("string", { kinds = set "approval" }),
   default = of("string", { among = { "approved", "rejected" }, kinds = set "approval" }),
@@ -144,6 +144,9 @@ M.outcome = {
   outcome = needed "string", from = of "string", contains = of "any", equals = of "string",
   matches = of "string", longer_than = of("integer", { min = 0 }),
 }
+
+--- `review` of a step whose reviewer has no model; else it is an agent.
+M.review = { agent = needed "any", outcome = of "any", response = of "string" }
 
 M.orchestrator = {
   session_config = of "table", error_config = of "table", performance_config = of "table",

@@ -75,6 +75,14 @@ local function call(run, ctx, key, fn)
   return value, err
 end
 
+--- A reviewer has names of its own for each reply that it looks at: what it said of another one is
+--- no answer.
+local function key_of(run, name)
+  local reply = run.reviewing
+  if not reply then return ("%s:once:%s"):format(run.first_place, crypto.digest(name, 32)) end
+  return ("%s:review:%s"):format(run.first_place, crypto.digest(reply .. ":" .. name, 32))
+end
+
 ---See tm.Context.once.
 ---@param run tidemill.Run
 ---@param ctx tm.Context
@@ -88,7 +96,7 @@ function M.call(run, ctx, name, fn)
   if outside.scope(run) then
     fault.misuse("ctx:once: the function of another ctx:once runs; call them one after the other")
   end
-  local key = ("%s:once:%s"):format(run.first_place, crypto.digest(name, 32))
+  local key = key_of(run, name)
   local kept = run.runtime.once
   local encoded = kept and kept[key]
   if not encoded then

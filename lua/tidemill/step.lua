@@ -7,6 +7,7 @@ local draft = require "tidemill.draft"
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local outside = require "tidemill.outside"
+local review = require "tidemill.review"
 local template = require "tidemill.template"
 local transition = require "tidemill.transition"
 
@@ -16,6 +17,7 @@ local executors = {}
 
 function executors.agent_response(run, step)
   local reply, agent = agents.respond(run, step)
+  if step.review then review.run(run, step, reply.text) end
   run.said = { text = reply.text, agent = agent.name, provider = agent.provider }
   draft.reserve(run, draft.text_bytes(reply.text))
   return { output = reply.text, outcome = reply.outcome }

@@ -98,6 +98,7 @@ local MAIN = "init"
 ---@field classify boolean
 ---@field outcome any as given (offline)
 ---@field outcome_plan any compiled
+---@field review tidemill.Review? of an agent_response
 ---@field run (fun(ctx: tm.Context): any, any)? of an action
 ---@field save_as string?
 ---@field collects string? the first name of data_collection
@@ -304,7 +305,7 @@ local function describe_step(step)
   return { step_id = step.step_id, step_type = step.step_type, agent = step.agent,
     next_steps = json.array(step.next_steps), step_category = step.metadata.step_category,
     solution_type = step.metadata.solution_type, expected_ms = step.expected_ms,
-    custom = step.metadata.custom }
+    custom = step.metadata.custom, review = step.review and step.review.agent }
 end
 
 local function describe_flow(flow)

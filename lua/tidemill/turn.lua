@@ -91,6 +91,8 @@ local WAITS = {
 ---@field deadline integer? monotonic
 ---@field broken tidemill.Fault? ends the step even when a script caught it
 ---@field said table? what the present step's agent said
+---@field reviewing string? digest of the reply that another agent looks at
+---@field review { agent: string, verdict: string, reason: string? }? what it said of it
 ---@field steps table[]
 ---@field messages table[]
 ---@field output_limit integer?

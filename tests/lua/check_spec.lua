@@ -194,6 +194,19 @@ describe("branches", function()
   end)
 end)
 
+describe("a review", function()
+  it("needs rules without a model, and uses its agent", function()
+    local steps = [[ say("a", { next_steps = { "z" }, review = %s }), say("z", {}) ]]
+    only(of(steps:format "two"), "warning", "offline", "without a model 'two' lets nothing pass")
+    clean(of(steps:format [[{ agent = two, outcome = "pass" }]]))
+    only(of(steps:format [[{ agent = two, outcome = "pass", response = "{why}" }]]), "error",
+      "templates", "'response of review' names {why}, which nothing sets")
+    local items = findings_of("it", { ["init.lua"] = FLOW:format("{}",
+      steps:format [[{ agent = two, outcome = "pass" }]]) })
+    assert.same({}, items)
+  end)
+end)
+
 describe("ways", function()
   it("must lead to every step", function()
     only(of [[ say("a", { next_steps = { "z" } }), say("b", { next_steps = { "z" } }),

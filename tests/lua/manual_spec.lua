@@ -57,6 +57,7 @@ describe("the manual", function()
       ["tm.Metadata"] = fields.metadata, ["tm.ConditionalLogic"] = fields.conditional_logic,
       ["tm.OutcomeRule"] = fields.outcome, ["tm.Orchestrator"] = fields.orchestrator,
       ["tm.Option"] = fields.option,
+      ["tm.Review"] = fields.review,
       ["tm.Interrupt"] = fields.interrupt,
       ["tm.NoMatchRung"] = fields.no_match_rung,
       ["tm.NoInputRung"] = fields.no_input_rung,

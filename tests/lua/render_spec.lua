@@ -186,6 +186,9 @@ describe("lists", function()
     local shown = render("steps", { items = items }, 120, false)
     assert.matches("15 ms", shown, 1, true)
     assert.matches("failed (attempt 2): too slow [http.timeout]", shown, 1, true)
+    items[1].review = { agent = "boss", verdict = "reject", reason = "rude" }
+    assert.matches("too slow [http.timeout]; boss: rude", render("steps", { items = items }, 120,
+      false), 1, true)
     items[1].branch = "left"
     assert.matches("1 +left/a +action", render("steps", { items = items }, 120, false))
   end)

@@ -17,7 +17,7 @@
 ---@field now integer when this step began, milliseconds UTC; the same after a crash
 ---@field conversation_id string
 ---@field step { id: string, attempt: integer, seq: integer }
----@field output any in a condition: this step's output
+---@field output any in a condition: this step's output; of a review: the reply
 local ctx = {}
 
 ---@class tm.HttpRequest

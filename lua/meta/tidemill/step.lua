@@ -13,6 +13,9 @@
 ---@field response? string template: what an offline agent says (agent_response)
 --- what an offline agent chooses, with classify; `default = …` beside the rules
 ---@field outcome? string|fun(ctx: tm.Context): string|tm.OutcomeRule[]
+--- (agent_response) another agent, which must let the reply pass before anybody sees it. A reply
+--- that does not pass fails the attempt, and the next one gets the reason
+---@field review? tm.Agent|string|tm.Review
 ---@field input_schema? tm.InputSchema (user_input)
 --- its first result is the output; nil and an error fail the step (action)
 ---@field run? fun(ctx: tm.Context): any, any
@@ -91,6 +94,13 @@
 ---@field equals? string upper or lower case
 ---@field matches? string Lua pattern
 ---@field longer_than? integer characters
+
+--- What a reviewer without a model answers.
+---@class tm.Review
+---@field agent tm.Agent|string not the step's own
+--- "pass" or "reject", or rules that look at the reply; a function sees it as ctx.output
+---@field outcome? string|fun(ctx: tm.Context): string|tm.OutcomeRule[]
+---@field response? string template: the reason why the reply did not pass
 
 ---@class tm.Metadata
 ---@field step_category? string label

@@ -107,6 +107,7 @@ function M.check(names, report)
     check_template(names, step, "prompt", step.prompt, report)
     check_template(names, step, "response", step.response, report)
     check_template(names, step, "event", step.event, report)
+    check_template(names, step, "response of review", step.review and step.review.response, report)
     for _, rungs in ipairs { step.no_match or {}, step.no_input or {} } do
       for _, rung in ipairs(rungs) do check_template(names, step, "say", rung.say, report) end
     end

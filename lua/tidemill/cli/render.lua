@@ -261,6 +261,9 @@ local function step_row(step)
   if is_table(step.error) then
     status = ("%s: %s [%s]"):format(status, show(step.error.message), show(step.error.code))
   end
+  if is_table(step.review) and given(step.review.reason) then
+    status = ("%s; %s: %s"):format(status, show(step.review.agent), show(step.review.reason))
+  end
   local id = show(step.step_id)
   if given(step.branch) then id = show(step.branch) .. "/" .. id end
   return { show(step.seq), id, show(step.type), show(step.agent), took(step), status }

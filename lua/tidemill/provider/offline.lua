@@ -57,12 +57,13 @@ end
 ---@param branches table<string, string> the declared outcomes
 ---@param has_default boolean
 ---@param report fun(text: string, rule: string)
+---@param owner string? whose outcomes they are
 ---@return any plan
-function M.compile_outcome(outcome, branches, has_default, report)
+function M.compile_outcome(outcome, branches, has_default, report, owner)
   local function declared(name, where)
     if type(name) ~= "string" or not branches[name] and not has_default then
-      report(("%s: '%s' is not among the outcomes of conditional_logic%s"):format(where,
-        tostring(name), schema.hint(tostring(name), branches)), "fields")
+      report(("%s: '%s' is not among the outcomes of %s%s"):format(where, tostring(name),
+        owner or "conditional_logic", schema.hint(tostring(name), branches)), "fields")
     end
   end
   if type(outcome) == "function" then return outcome end
@@ -95,16 +96,20 @@ local function rule_matches(rule, subject)
   return not rule.matches or text.match(subject, rule.matches) == true
 end
 
-local function subject_of(rule, run)
-  local value = run.input
+local function subject_of(rule, run, value)
   if rule.from then value = template.lookup(rule.from, run) end
   return value ~= nil and template.display(value) or ""
 end
 
-local function choose(plan, run, step)
-  if type(plan) == "function" then return plan(context.reader(run, step, "an outcome function")) end
+--- The rules look at `value`; a function gets `output`.
+local function choose(plan, run, step, value, output)
+  if type(plan) == "function" then
+    local ctx = context.reader(run, step, "an outcome function")
+    rawset(ctx, "output", output)
+    return plan(ctx)
+  end
   for _, rule in ipairs(plan) do
-    if rule_matches(rule, subject_of(rule, run)) then return rule.outcome end
+    if rule_matches(rule, subject_of(rule, run, value)) then return rule.outcome end
   end
   return plan.default
 end
@@ -128,12 +133,23 @@ function M.respond(run, step, agent)
   end
   local outcome
   if step.outcome_plan then
-    outcome = choose(step.outcome_plan, run, step)
+    outcome = choose(step.outcome_plan, run, step, run.input)
     if outcome ~= nil and type(outcome) ~= "string" then
       fault.stop("agent.outcome", "the outcome function must return the name of an outcome")
     end
   end
   return { text = said, outcome = outcome }
+end
+
+---What it says of a reply: without `outcome` nothing, and that is no verdict.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param said string the reply
+---@return tm.Reply
+function M.review(run, step, said)
+  local plan = step.review
+  return { outcome = plan.outcome and choose(plan.outcome, run, step, said, said),
+    text = plan.response and template.render(plan.response, run) }
 end
 
 return M
