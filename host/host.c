@@ -148,6 +148,11 @@ static tm_concurrency concurrency(const tm_config *c) {
   return is;
 }
 
+static tm_quotas quotas(const tm_config *c) {
+  return (tm_quotas){.session_steps = tm__config_int(
+                         c, "orchestrator.session_config.quota_limits.max_steps_per_session")};
+}
+
 static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   tm_host_worker *w = &h->workers[index];
   char name[32];
@@ -173,6 +178,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .cache_bytes = (size_t)tm__config_int(c, "server.cache_size") / h->worker_count,
       .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
       .concurrency = concurrency(c),
+      .quotas = quotas(c),
       .checkpoints = &h->keep.checkpoints,
       .hint = hint,
       .hint_ud = h,

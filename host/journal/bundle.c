@@ -5,6 +5,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "core/json.h"
 #include "core/map.h"
 
 struct tm_registry {
@@ -15,12 +16,17 @@ struct tm_registry {
 
 /* ---- one bundle ---- */
 
+static tm_quotas quotas_of(tm_slice description) {
+  tm_slice rules = tm__json_get(description, "session_config");
+  return (tm_quotas){.session_steps = tm__json_get_int(rules, "steps_most", -1)};
+}
+
 /* The texts follow the struct in one block of memory. */
 tm_bundle *tm__bundle_new(tm_slice system, tm_slice version, tm_slice sources,
                           tm_slice description) {
   tm_bundle *b = malloc(sizeof(*b) + sources.len + description.len);
   if (b == NULL) return NULL;
-  *b = (tm_bundle){.refs = 1};
+  *b = (tm_bundle){.quotas = quotas_of(description), .refs = 1};
   if (!tm__copy(b->system, sizeof(b->system), system) ||
       !tm__copy(b->version, sizeof(b->version), version)) {
     free(b);

@@ -9,10 +9,15 @@
 #include "core/buf.h"
 #include "core/err.h"
 
+typedef struct tm_quotas { /* of a system, or of all; 0: no limit */
+  int64_t session_steps;   /* that all conversations of a session may have had */
+} tm_quotas;
+
 typedef struct tm_bundle { /* immutable, counted */
   char system[65], version[33];
   tm_slice sources;     /* {"files":{"init.lua":"...","agents.lua":"..."},"root":"scripts/x"} */
   tm_slice description; /* what /v1/systems answers about it, JSON; {NULL,0} for old versions */
+  tm_quotas quotas;     /* what the description says; -1: nothing */
   int refs;             /* internal, atomic */
 } tm_bundle;
 

@@ -157,7 +157,7 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     tm__slot_forget(s);
   } else if (r->kind == TM_REQUEST_SIGNAL && r->signal == TM_TURN_MIGRATE) {
     decide_migrate(s);
-  } else {
+  } else if (!tm__quota_holds(s, h->system)) {
     tm__turn_run(s, r->kind == TM_REQUEST_SIGNAL ? r->signal : TM_TURN_MESSAGE);
   }
 }
@@ -173,7 +173,7 @@ void tm__slot_decide(tm_slot *s) {
       tm__answer_start(s);
     } else if (r->kind == TM_REQUEST_FORK) {
       tm__fork_find(s);
-    } else {
+    } else if (!tm__quota_holds(s, r->system)) {
       tm__turn_run(s, TM_TURN_START);
     }
   } else if (!s->record.loaded) {

@@ -94,6 +94,7 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int back;       /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
   bool looked;                  /* START, FORK: its key is known to be unused */
+  bool counted;                 /* its session has steps left */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
@@ -185,6 +186,7 @@ typedef struct tm_journal_options {
   tm_scheduler_hint_fn hint;
   void *hint_ud;                          /* called with each new wake_at; NULL: none */
   tm_concurrency concurrency;             /* where a record does not say */
+  tm_quotas quotas;                       /* where a system does not say */
   size_t queue_limit;                     /* requests that may wait for one conversation */
   const tm_checkpoint_rules *checkpoints; /* NULL: all stay listed */
 } tm_journal_options;

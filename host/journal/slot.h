@@ -10,6 +10,7 @@
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
  *   fork.c     a new conversation from another's row
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
+ *   quota.c    limits on turns
  *   together.c messages that come at once              interrupt.c giving a turn up for another
  */
 #ifndef TM_JOURNAL_SLOT_H
@@ -184,6 +185,13 @@ void tm__head_arm(tm_slot *s, int64_t when);   /* sets wake_at; 0: none */
 void tm__claim_return(tm_slot *s, tm_turn *t); /* the host stops */
 void tm__lease_start(tm_turn *t);
 void tm__lease_stop(tm_turn *t);
+
+/* ---- quota.c ---- */
+/* Does a limit of the system keep the request at hand, which is about to run, from that? Then it is
+ * being looked at, or was refused. */
+bool tm__quota_holds(tm_slot *s, const char *system);
+int64_t tm__steps_counted(tm_slice runtime);   /* executions of steps, undone ones included */
+int64_t tm__steps_inherited(tm_slice runtime); /* those of them that a fork found */
 
 /* ---- undo.c ---- */
 void tm__undo_find(tm_slot *s); /* the request at hand is a rollback */

@@ -308,6 +308,7 @@ void tm__turn_lost(tm_turn *t) {
   s->phase = TM_SLOT_IDLE;
   if (r == NULL) return;
   r->looked = false;
+  r->counted = false;
   r->back = 0;
   if (r->floor == 0) tm__together_part(s, r);
   tm__slot_push_front(s, r);

@@ -65,14 +65,17 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   tm__buf_byte(out, '}');
 }
 
-static int64_t steps_counted(tm_slice runtime) {
-  int64_t own = tm__json_get_int(runtime, "step_seq", 0);
-  int64_t before = tm__json_get_int(tm__json_get(runtime, "restored"), "step_seq", 0);
-  return own > before ? own : before;
+static void write_restored(tm_buf *out, int64_t inherited, int64_t by, int64_t step_seq) {
+  tm__buf_byte(out, '{');
+  if (inherited > 0) tm__json_member_int(out, "inherited", inherited);
+  tm__json_member_int(out, "moved", by);
+  tm__json_member_int(out, "step_seq", step_seq);
+  tm__buf_byte(out, '}');
 }
 
 /* The runtime part as it was, and in `restored` what the next turn does to it. */
-static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t step_seq) {
+static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t step_seq,
+                            int64_t inherited) {
   static const char name[] = "restored";
   tm_json_walk w;
   tm_slice key;
@@ -86,7 +89,7 @@ static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t s
     bool same = more && tm__slice_is(key, name);
     if (!added && (!more || same || tm__slice_cmp(key, TM_S("restored")) > 0)) {
       tm__json_key(out, name);
-      tm__buf_printf(out, "{\"moved\":%lld,\"step_seq\":%lld}", (long long)by, (long long)step_seq);
+      write_restored(out, inherited, by, step_seq);
       added = true;
     }
     if (!more || same) continue;
@@ -130,6 +133,7 @@ bool tm__undo_failed(tm_error *err, tm_slice body) {
 
 typedef struct texts {
   tm_buf prompt, runtime, step, outcome;
+  bool forks;
 } texts;
 
 /* The draft that brings a place of the plan back, `by` ms later; false: t has failed. */
@@ -138,7 +142,9 @@ static bool make_draft(tm_turn *t, tm_slice place, int64_t by, int64_t step_seq,
   int64_t deadline = tm__json_get_int(place, "deadline", 0);
   tm_slice status = tm__json_get(place, "status");
   move_prompt(&x->prompt, tm__json_get(place, "prompt"), by);
-  restore_runtime(&x->runtime, tm__json_get(place, "runtime"), by, step_seq);
+  tm_slice runtime = tm__json_get(place, "runtime");
+  restore_runtime(&x->runtime, runtime, by, step_seq,
+                  x->forks ? step_seq : tm__steps_inherited(runtime));
   bool whole =
       status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
       tm__conversation_status_parse(&draft->status, (tm_slice){status.ptr + 1, status.len - 2});
@@ -183,7 +189,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
                     .state = why != NULL ? tm__buf_view(&t->slot->record.state)
                                          : tm__json_get(place, "state")};
   write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));
-  if (make_draft(t, place, by, steps_counted(made->runtime), &draft, &x))
+  if (make_draft(t, place, by, tm__steps_counted(made->runtime), &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }
@@ -198,13 +204,13 @@ void tm__turn_given_up(tm_turn *t, const tm_error *why) {
                     .state = tm__json_get(place, "state")};
   t->refusal = *why;
   write_outcome(&x.outcome, why, TM_S("[]"));
-  if (make_draft(t, place, by, steps_counted(tm__buf_view(&rec->runtime)), &draft, &x))
+  if (make_draft(t, place, by, tm__steps_counted(tm__buf_view(&rec->runtime)), &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }
 
 void tm__turn_forked(tm_turn *t, tm_slice origin) {
-  texts x = {0};
+  texts x = {.forks = true};
   const tm_record *rec = &t->slot->record;
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
   int64_t now = tm__journal_now(t->slot->journal);
@@ -212,7 +218,7 @@ void tm__turn_forked(tm_turn *t, tm_slice origin) {
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
                     .in_memory = rec->in_memory,
                     .state = tm__json_get(place, "state")};
-  if (make_draft(t, place, by, steps_counted(tm__json_get(place, "runtime")), &draft, &x))
+  if (make_draft(t, place, by, tm__steps_counted(tm__json_get(place, "runtime")), &draft, &x))
     tm__turn_fork_row(t, &draft, origin);
   free_texts(&x);
 }

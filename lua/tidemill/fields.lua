@@ -163,7 +163,8 @@ M.session_config = {
   quota_limits = of "table", tenant_id = LATER,
 }
 M.quota_limits = {
-  max_sessions_per_tenant = of("integer", { min = 0 }), max_steps_per_session = LATER,
+  max_sessions_per_tenant = of("integer", { min = 0 }),
+  max_steps_per_session = of("integer", { min = 0 }),
   rate_limit_per_minute = LATER, max_tokens = LATER, max_cost = LATER,
 }
 M.error_config = {

@@ -85,14 +85,15 @@ local duration = schema.duration
 ---What a system says about the sessions of its conversations, for the host; nil: nothing.
 ---@param orchestrator table checked
 ---@return { idle_ms: integer?, look_ms: integer?, most: integer?, tenant_most: integer?,
----  prefix: string? }?
+---  steps_most: integer?, prefix: string? }?
 function M.sessions(orchestrator)
   local session = orchestrator.session_config or {}
+  local quota = session.quota_limits or {}
   local rules = {
     idle_ms = duration(session.idle_session_timeout),
     look_ms = duration(session.session_cleanup_interval),
     most = session.max_concurrent_sessions,
-    tenant_most = (session.quota_limits or {}).max_sessions_per_tenant,
+    tenant_most = quota.max_sessions_per_tenant, steps_most = quota.max_steps_per_session,
     prefix = session.session_prefix,
   }
   return next(rules) and rules or nil

@@ -18,13 +18,14 @@ local M = {}
 
 ---A record that a rollback has brought back: its deadlines are as far away as they were then, and
 ---no execution gets the number of one that was undone, by which the outside would take its calls
----for those of the other.
+---for those of the other. A fork knows how many executions it has not had itself.
 ---@param runtime table
 function M.restored(runtime)
   local restored = runtime.restored
   if not restored then return end
   runtime.restored = nil
   runtime.step_seq = math.max(runtime.step_seq or 0, restored.step_seq)
+  runtime.inherited = restored.inherited
   deadlines.shift(runtime, restored.moved)
 end
 

@@ -91,12 +91,14 @@ typedef struct fixture {
   tm_registry *registry;
   bool compress, seal; /* what drafts ask for */
   size_t queue_limit, cache_bytes;
+  tm_quotas quotas;        /* of journals */
   const char *concurrency; /* that records say; NULL: none */
   tm_concurrency at_once;  /* of journals */
   tm_retention keep;
   const char *on_wake;       /* what turns do that a deadline brings */
   const char *on_undo;       /* likewise a rollback */
   int rollback;              /* that the flow allows; 0: not said */
+  bool counts;               /* drafts count executions of steps, as the runtime does */
   const char *session;       /* of conversations that begin */
   tm_session_rules sessions; /* of their system */
   int64_t lease_ms, retry_ms;
@@ -208,6 +210,15 @@ static inline bool undoes(const run *r) {
   return r->turn != NULL && tm__turn_view(r->turn)->began_as == TM_TURN_UNDO;
 }
 
+static inline void write_counts(const run *r, tm_buf *out, tm_conversation_status status) {
+  tm_slice was = tm__turn_view(r->turn)->runtime, restored = tm__json_get(was, "restored");
+  int64_t own = tm__json_get_int(was, "step_seq", 0);
+  int64_t undone = tm__json_get_int(restored, "step_seq", 0);
+  int64_t inherited = tm__json_get_int(was, "inherited", 0);
+  tm__json_member_int(out, "inherited", tm__json_get_int(restored, "inherited", inherited));
+  tm__json_member_int(out, "step_seq", (own > undone ? own : undone) + (status != TM_ACTIVE));
+}
+
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
   tm__buf_byte(&p->runtime, '{');
@@ -218,6 +229,7 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
+  if (r->host->fx->counts) write_counts(r, &p->runtime, status);
   if (does(r->what, "again")) tm__json_member_raw(&p->runtime, "wait", TM_S("{\"shown\":2}"));
   tm__buf_byte(&p->runtime, '}');
   const char *more = does(r->what, "paid")    ? ",\"output\":{\"id\":7},\"undo\":\"orders\""
@@ -784,6 +796,7 @@ static inline void host_start(fixture *fx, int n) {
                           .lease_ms = fx->lease_ms,
                           .cache_bytes = fx->cache_bytes,
                           .queue_limit = fx->queue_limit,
+                          .quotas = fx->quotas,
                           .concurrency = fx->at_once,
                           .checkpoints = &fx->keep.checkpoints};
   (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));

@@ -195,8 +195,10 @@ describe("what is not supported yet", function()
     local text = Host.script(END, 'start_step = "last",'):gsub("return tm.system {", [[%0
       orchestrator = tm.ConversationOrchestrator { session_config = {
         idle_session_timeout = "30m", session_cleanup_interval = 60, max_concurrent_sessions = 5,
-        session_prefix = "shop_", quota_limits = { max_sessions_per_tenant = 2 } } },]])
-    assert.same({ idle_ms = 1800000, look_ms = 60000, most = 5, prefix = "shop_", tenant_most = 2 },
+        session_prefix = "shop_", quota_limits = {
+          max_sessions_per_tenant = 2, max_steps_per_session = 70 } } },]])
+    assert.same({ idle_ms = 1800000, look_ms = 60000, most = 5, prefix = "shop_", tenant_most = 2,
+      steps_most = 70 },
       Host.new(text):load().session_config)
     assert.is_nil(Host.new(Host.script(END, 'start_step = "last",')):load().session_config)
   end)

@@ -41,6 +41,16 @@ describe("a record that was brought back", function()
     assert.equal("expired", host:wake().status)
   end)
 
+  it("knows of a fork what it has not done itself", function()
+    load_flow(STEPS, FLOW)
+    bring_back(host:start(), 0, 7)
+    host.record.runtime.restored.inherited = 7
+    assert.equal(7, host:send("fine").runtime.inherited)
+    assert.equal(7, host:send("fine").runtime.inherited)
+    bring_back(host:send "fine", 0, 9)
+    assert.is_nil(host:send("fine").runtime.inherited)
+  end)
+
   it("counts no execution twice, and expires when the time is over again", function()
     load_flow(STEPS, FLOW)
     bring_back(host:start(), 100000, 0)
