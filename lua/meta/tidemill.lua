@@ -91,6 +91,13 @@ tm.ConversationPattern = {
   DATABASE_INTERACTION = "database_interaction",
 }
 
+--- Builders: each makes a flow of ordinary steps. What is wrong is found at the line of the call.
+---@class tm.Builders
+---@field step_by_step_process fun(given: tm.StepByStepProcess): tm.Flow
+---@field simple_chat fun(given: tm.SimpleChat): tm.Flow
+---@field information_gathering fun(given: tm.InformationGathering): tm.Flow
+tm.pattern = {}
+
 -- Values
 
 ---Marks a table as a list, so that it stays one when it is empty.

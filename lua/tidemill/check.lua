@@ -2,13 +2,15 @@
 ---
 --- Loading checks every field and reference by itself; the rules here need the whole picture:
 --- `templates`, `context` and `conditions` (names that nothing sets), `branches`, `targets`,
---- `unreachable`, `no_end`, `ends`, `metadata` (labels that assert something), `agents`, `offline`
---- and `variables`. They look at data only; no function of a script is called.
+--- `unreachable`, `no_end`, `ends`, `metadata` (labels that assert something), `agents`, `offline`,
+--- `pattern` (the shape that a flow says it has) and `variables`. They look at data only; no
+--- function of a script is called.
 local branches = require "tidemill.check.branches"
 local flows = require "tidemill.flow"
 local json = require "host.json"
 local names_of = require "tidemill.check.names"
 local paths = require "tidemill.check.paths"
+local pattern = require "tidemill.pattern"
 local schema = require "tidemill.schema"
 
 local M = {}
@@ -193,6 +195,16 @@ local function check_flow(system, flow, findings, outer)
   return names
 end
 
+--- Does the flow have the shape that its pattern names?
+local function check_pattern(flow, findings)
+  if not is_whole(flow) or not has_its_targets(flow) then return end
+  local label = ("flow '%s': pattern '%s': "):format(flow.flow_id, flow.pattern)
+  pattern.check(flow, function(step, text)
+    local at = step and ("the step '%s' "):format(step.step_id) or ""
+    findings:add(step and step.source or flow.source, label .. at .. text, "pattern")
+  end)
+end
+
 --- The branches of parallel steps see the names of the flow around them.
 local function check_parts(system, whole, findings)
   local outer
@@ -229,6 +241,7 @@ function M.add(system, findings)
   for _, id in ipairs(system.flow_order) do
     local flow = system.flows[id]
     check_parts(system, flow, findings)
+    check_pattern(flow, findings)
     check_variables(flow, sources, findings)
   end
   if is_complete then check_agents(system, findings) end

@@ -290,6 +290,9 @@ function M.compile(given, context, findings)
   local id = type(given) == "table" and given.flow_id
   local report = findings:reporter(source, ("flow '%s'"):format(tostring(id or "?")))
   if type(given) ~= "table" then return report("must be a ConversationFlow { … }", "fields") end
+  local problems = origin.problems(given)
+  for _, problem in ipairs(problems) do report(problem.text, problem.rule) end
+  if #problems > 0 then return nil end
   if not schema.check(fields.flow, given, "flow", report) then return nil end
   local problem = definition.check_id(id)
   if problem then return report("flow_id " .. problem, "fields") end

@@ -3,20 +3,25 @@
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local origin = require "tidemill.origin"
+local pattern = require "tidemill.pattern"
 local schema = require "tidemill.schema"
 local view = require "tidemill.view"
 
 local LOCKED = "tidemill.%s cannot be set"
 
---- Known names of `tm` that an issue has not reached yet.
-local LATER = { pattern = true }
+--- Known names that an issue has not reached yet, and why.
+local LATER = {
+  database_interaction = "it is made of steps of the type 'database_query', which are not either",
+}
 
 local M = {}
 
 --- A name that is not there is a mistake at the script's line, not a nil that is taken for nothing.
 local function strict(t, what)
   return setmetatable(t, { __index = function(_, name)
-    if LATER[name] then fault.misuse(("%s.%s is not supported yet"):format(what, name)) end
+    if LATER[name] then
+      fault.misuse(("%s.%s is not supported yet: %s"):format(what, name, LATER[name]))
+    end
     fault.misuse(("%s has no '%s'%s"):format(what, tostring(name),
       schema.hint(tostring(name), t)))
   end })
@@ -53,6 +58,8 @@ M.ConversationPattern = view.lock(strict({
   MULTI_AGENT_COLLABORATION = "multi_agent_collaboration",
   DATABASE_INTERACTION = "database_interaction",
 }, "ConversationPattern"), "ConversationPattern.%s cannot be set")
+
+M.pattern = view.lock(strict(pattern.builders, "pattern"), "pattern.%s cannot be set")
 
 strict(M, "tidemill")
 

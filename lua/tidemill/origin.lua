@@ -61,6 +61,28 @@ function M.mark(kind, t)
   made[t] = { kind = kind, source = lost and source_inside(t) or source }
 end
 
+---The line of the script that runs.
+---@return tidemill.Source
+function M.here()
+  return (script_source())
+end
+
+---Marks what a builder has made, with what was wrong about what it was given.
+---@param kind string the name of the constructor
+---@param t table
+---@param source tidemill.Source where the builder was called
+---@param problems { text: string, rule: string }[]?
+function M.built(kind, t, source, problems)
+  made[t] = { kind = kind, source = source, problems = problems }
+end
+
+---What a builder was given wrong; empty for all other tables.
+---@param t any
+---@return { text: string, rule: string }[]
+function M.problems(t)
+  return type(t) == "table" and made[t] and made[t].problems or {}
+end
+
 ---@param t any
 ---@return string?
 function M.kind(t)

@@ -53,7 +53,7 @@ describe("the manual", function()
   it("names every field that works, and no other", function()
     for class, known in pairs {
       ["tm.System"] = fields.system, ["tm.AssistantAgent"] = fields.assistant,
-      ["tm.Flow"] = fields.flow, ["tm.Settings"] = fields.settings, ["tm.Step"] = fields.step,
+      ["tm.Settings"] = fields.settings, ["tm.Step"] = fields.step,
       ["tm.Metadata"] = fields.metadata, ["tm.ConditionalLogic"] = fields.conditional_logic,
       ["tm.OutcomeRule"] = fields.outcome, ["tm.Orchestrator"] = fields.orchestrator,
       ["tm.Option"] = fields.option,
@@ -72,10 +72,24 @@ describe("the manual", function()
       end
       assert.same(schema.sorted_keys(documented), schema.sorted_keys(classes[class]), class)
     end
+    assert.same(schema.sorted_keys(supported(fields.flow)),
+      schema.sorted_keys(merged(classes["tm.AnyFlow"], classes["tm.Flow"])))
     assert.same(schema.sorted_keys(supported(fields.field)),
       schema.sorted_keys(merged(classes["tm.Input"], classes["tm.Field"])))
     assert.same(schema.sorted_keys(supported(fields.input_schema)),
       schema.sorted_keys(merged(classes["tm.Input"], classes["tm.InputSchema"])))
+  end)
+
+  it("names every builder of a pattern and its fields, and no other", function()
+    local pattern, builders = require "tidemill.pattern", {}
+    for name, class in text:gmatch("\n%-%-%-@field ([%w_]+) fun%(given: ([%w.]+)%): tm.Flow") do
+      builders[name] = class
+    end
+    assert.same(schema.sorted_keys(pattern.builders), schema.sorted_keys(builders))
+    for name, class in pairs(builders) do
+      assert.same(schema.sorted_keys(supported(pattern.fields(name))),
+        schema.sorted_keys(merged(classes["tm.AnyFlow"], classes[class])), class)
+    end
   end)
 
   it("names every function and value of `tm`, and no other", function()

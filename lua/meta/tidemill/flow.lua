@@ -1,14 +1,18 @@
 ---@meta _
 --- What a ConversationFlow says: its steps, ladders, phrases and interrupts.
 
----@class tm.Flow
----@field flow_id string letters, digits, _ and -; at most 64 bytes
----@field name? string
----@field description? string
----@field pattern? string tm.ConversationPattern.STEP_BY_STEP_PROCESS
+---@class tm.Flow: tm.AnyFlow
+--- tm.ConversationPattern.STEP_BY_STEP_PROCESS when absent; `check` verifies that it has that shape
+---@field pattern? string
 ---@field steps tm.Step[]
 ---@field start_step string
 ---@field end_steps? string[] the flow is complete after such a step, whatever its next_steps
+
+---What every flow may say, written step by step or made by a builder of tm.pattern.
+---@class tm.AnyFlow
+---@field flow_id string letters, digits, _ and -; at most 64 bytes
+---@field name? string
+---@field description? string
 --- name → initial value, or { type, default }; type: text, number, integer, boolean, list,
 --- object; a step that gives it another type fails
 ---@field variables? table<string, any>

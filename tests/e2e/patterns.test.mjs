@@ -1,0 +1,64 @@
+// The examples of docs/patterns.md, as they stand there: each passes `check`, and its conversation is
+// led through a real process that is killed and begun anew at every answer.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Place, Server, root } from './host.mjs';
+
+const manual = readFileSync(join(root, 'docs/patterns.md'), 'utf8');
+const examples = Object.fromEntries([...manual.matchAll(/^## (\w+)\n[^]*?```lua\n([^]*?)```/gm)]
+  .map(([, name, text]) => [name, text]));
+
+// What is said, and what is answered to it: a text, an object, or `approval`. The last is how it ends.
+const talks = {
+  step_by_step_process: [['Which tea?'], ['Assam', 'Assam it is.']],
+  simple_chat: [['What can I do for you?'], ['Hello', 'You said: Hello', 'Anything else?'],
+    ['Tea', 'You said: Tea', 'Anything else?'], ['no', 'See you.']],
+  information_gathering: [['Your name?'], ['Ada', 'How many seats?'],
+    ['4', 'A table of 4 for Ada?'], ['no', 'Which answer is to be changed?'],
+    ['seats', 'How many seats?'], ['5', 'A table of 5 for Ada?'], ['yes', 'Your table is T5.']],
+};
+
+let place, server;
+before(() => {
+  place = new Place({ shipped: false });
+  for (const [name, text] of Object.entries(examples)) place.script(name, text);
+});
+after(async () => {
+  await server?.kill();
+  place?.remove();
+});
+
+test('every example is led through here, and has no findings', () => {
+  assert.deepEqual(Object.keys(examples).sort(), Object.keys(talks).sort());
+  const r = place.run(['check']);
+  assert.equal(r.code, 0, r.out + r.err);
+  assert.doesNotMatch(r.out, /warning:|error:/);
+});
+
+// What a turn said: its replies, then what it asks.
+const told = (r) => [...(r.json?.replies ?? []).map((one) => one.text),
+  ...(r.json?.prompt ? [r.json.prompt.text] : [])];
+
+const answer = (id, given) => (given?.approval
+  ? server.post(`/v1/conversations/${id}/approval`, given.approval,
+    { 'x-tidemill-role': given.role })
+  : server.say(id, given));
+
+for (const [name, [[...greeting], ...turns]] of Object.entries(talks)) {
+  test(`${name}, killed before every answer`, async () => {
+    server = await new Server(place).start();
+    const r = await server.begin(name, 'main');
+    assert.deepEqual(told(r), greeting, r.text);
+    for (const [given, ...expected] of turns) {
+      await server.kill();
+      server = await new Server(place).start();
+      const next = await answer(r.json.conversation_id, given);
+      assert.deepEqual(told(next), expected, next.text);
+    }
+    const { status } = (await server.get(`/v1/conversations/${r.json.conversation_id}`)).json;
+    assert.equal(status, 'completed');
+    await server.kill();
+  });
+}

@@ -1,0 +1,255 @@
+-- The patterns: a flow of each builder runs and passes `check`, what it is given wrong is told at
+-- the line of the call, and a flow that only says its pattern is held to the shape.
+local Host = require "tests.lua.fake_host"
+local check = require "tidemill.check"
+local json = require "host.json"
+
+local host
+
+local SYSTEM = [[
+local tm = require "tidemill"
+local S = tm.ConversationStep
+local one = tm.AssistantAgent { user_id = "one" }
+local two = tm.AssistantAgent { user_id = "two" }
+local flow = %s
+return tm.system { agents = { one = one, two = two }, flows = { flow } }
+]]
+
+local function load(flow)
+  host = Host.new(SYSTEM:format(flow))
+  host:load()
+  return host
+end
+
+--- What `check` finds, less that an agent has no step.
+local function findings(flow)
+  host = Host.new(SYSTEM:format(flow))
+  local lines = {}
+  for _, item in ipairs(json.decode(check.run "shop").items) do
+    if not item.text:find("no step uses it", 1, true) then
+      lines[#lines + 1] = ("%s:%d: %s: %s [%s]"):format(item.file, item.line, item.level, item.text,
+        item.rule)
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+local function finds(flow, ...)
+  local found = findings(flow)
+  for _, text in ipairs { ... } do
+    assert.is_truthy(found:find(text, 1, true), ("no '%s' in:\n%s"):format(text, found))
+  end
+end
+
+--- The messages of the last turn, as "kind text".
+local function said(turn)
+  local lines = {}
+  for i, message in ipairs(turn.messages) do lines[i] = message.text end
+  return table.concat(lines, " | ")
+end
+
+local function say(value)
+  return said(host:send(value))
+end
+
+--- A flow by hand that says to be of a pattern.
+local function by_hand(pattern, start, steps)
+  return ([[tm.ConversationFlow { flow_id = "main", pattern = tm.ConversationPattern.%s,
+    start_step = "%s", steps = { %s } }]]):format(pattern, start, steps)
+end
+
+local ASK = [[S { step_id = "ask", step_type = "user_input", prompt = "?", %s
+  input_schema = { type = "text" } },]]
+local TELL = [[S { step_id = "tell", step_type = "agent_response", agent = "one", response = "Hm.",
+  next_steps = { "%s" } },]]
+
+describe("step by step", function()
+  local FLOW = [[tm.pattern.step_by_step_process { flow_id = "main", steps = {
+    S { step_id = "ask", step_type = "user_input", prompt = "?", save_as = "it",
+      input_schema = { type = "text" } },
+    S { step_id = "tell", step_type = "agent_response", agent = one, response = "So {it}." } } }]]
+
+  it("goes from each step to the one behind it", function()
+    assert.equal("", findings(FLOW))
+    load(FLOW)
+    host:start()
+    assert.equal("x | So x.", say "x")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("needs steps", function()
+    finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = {} }]],
+      "init.lua:5: error: flow 'main': step_by_step_process: 'steps' must be a list of "
+      .. "ConversationStep { … }, at least one [fields]")
+    finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = { 5 } }]],
+      "'steps' must be a list of ConversationStep")
+    finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = { S { step_id = "a",
+      step_type = "decision", condition = "x", conditional_logic = { y = "a" } } } }]],
+      "'next_steps' is missing")
+  end)
+end)
+
+describe("a simple chat", function()
+  local FLOW = [[tm.pattern.simple_chat { flow_id = "main", agent = one, prompt = "Hello?",
+    response = "You said {message}." %s }]]
+
+  it("goes round until the user ends it", function()
+    local flow = FLOW:format [[, again = "And?", stop = { "Enough" }, farewell = "See you." ]]
+    assert.equal("", findings(flow))
+    load(flow)
+    assert.equal("Hello?", said(host:start()))
+    assert.equal("A | You said A. | And?", say "A")
+    host:crash()
+    assert.equal("bye | You said bye. | And?", say "bye")
+    assert.equal(" enough!  | See you.", say " enough! ")
+    assert.same({ "completed", "simple_chat" }, { host.record.status,
+      require("tidemill.system").loaded("shop").flows.main.pattern })
+  end)
+
+  it("ends without a word, and at bye, unless told otherwise", function()
+    assert.equal("", findings(FLOW:format ""))
+    load(FLOW:format "")
+    host:start()
+    assert.equal("A | You said A. | Hello?", say "A")
+    assert.equal("Goodbye", say "Goodbye")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("takes what any flow takes", function()
+    local flow = FLOW:format [[, settings = { interaction_timeout = 60 },
+      on_no_match = { "Say something." } ]]
+    load(flow)
+    assert.equal(host.now + 60000, host:start().wake_at)
+    assert.matches("Say something.", say "", 1, true)
+  end)
+
+  it("is told what is wrong with it where it was called", function()
+    finds([[
+
+      tm.pattern.simple_chat { flow_id = "main", agnet = one, prompt = 5 }]],
+      "scripts/shop/init.lua:6: error: flow 'main': simple_chat: unknown field 'agnet'; did you "
+        .. "mean 'agent'? [fields]",
+      "init.lua:6: error: flow 'main': simple_chat: 'prompt' must be a text, not 5 [fields]",
+      "init.lua:6: error: flow 'main': simple_chat: 'agent' is missing [fields]")
+    finds(FLOW:format [[, stop = {} ]], "'stop' must name at least one word")
+    finds(FLOW:format [[, start_step = "ask" ]], "unknown field 'start_step'")
+    finds([[tm.pattern.simple_chat { flow_id = "main", agent = "three", prompt = "?",
+      response = "{nothing}" }]], "step 'answer': 'agent': there is no agent 'three'",
+      "names {nothing}")
+    finds([[tm.pattern.simple_chat "x"]],
+      "init.lua:5: error: simple_chat needs a table: pattern.simple_chat { … } [script]")
+    finds([[tm.pattern.simple_chat(setmetatable({}, {}))]], "must be a plain table")
+    finds([[tm.pattern.simple_chats { }]], "pattern has no 'simple_chats'; did you mean "
+      .. "'simple_chat'?")
+    finds([[(function() tm.pattern.simple_chat = 1 end)()]], "pattern.simple_chat cannot be set")
+  end)
+
+  it("written by hand asks, answers, and asks again", function()
+    local function hand(ask, tell)
+      return by_hand("SIMPLE_CHAT", ask ~= "" and "ask" or "tell",
+        (ask ~= "" and ASK:format(ask) or "") .. (tell and TELL:format(tell) or ""))
+    end
+    local stops = [[conditional_logic = { condition = function() return "no" end, no = "end",
+      default = "tell" }, next_steps = { "tell", "end" },]]
+    assert.equal("", findings(hand(stops, "ask")))
+    finds(hand([[next_steps = { "tell" },]], "end"), "init.lua:7: error: flow 'main': pattern "
+      .. "'simple_chat': the step 'tell' does not lead back to a user_input", "[pattern]")
+    finds(hand("", "end"), "flow 'main': pattern 'simple_chat': there is no user_input of the type "
+      .. "'text'")
+    finds(hand([[next_steps = { "end" },]]), "there is no agent_response")
+  end)
+end)
+
+describe("information gathering", function()
+  local FLOW = [[tm.pattern.information_gathering { flow_id = "main", questions = {
+    { name = "who", type = "text", prompt = "Who?", required = true, min_length = 2 },
+    { name = "how_many", type = "integer", prompt = "How many?", required = true } } %s }]]
+  local ALL = [[, confirm = "{who}, {how_many}?", agent = one, response = "Order {result}.",
+    run = function(ctx) return ctx.state.who .. ctx.state.how_many end ]]
+
+  it("asks one by one, lets the user change an answer, and hands it over", function()
+    assert.equal("", findings(FLOW:format(ALL)))
+    load(FLOW:format(ALL))
+    assert.equal("Who?", said(host:start()))
+    assert.matches("Who%?$", say "x")
+    assert.equal("Jo | How many?", say "Jo")
+    assert.equal("2 | Jo, 2?", say "2")
+    assert.matches("^no | Which answer is to be changed%?", say "no")
+    host:crash()
+    assert.equal("who | Who?", say "who")
+    assert.equal("Al | Al, 2?", say "Al")
+    assert.equal("no | Which answer is to be changed?", say "no")
+    assert.equal("how many | How many?", say "how many")
+    assert.equal("3 | Al, 3?", say "3")
+    assert.equal("yes | Order Al3.", say "yes")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("asks no more than it was told to", function()
+    assert.equal("", findings(FLOW:format ""))
+    load(FLOW:format "")
+    host:start()
+    say "Jo"
+    assert.equal("completed", host:send("2").status)
+    assert.same({ "Jo", 2 }, { host.record.state.who, host.record.state.how_many })
+    local single = [[tm.pattern.information_gathering { flow_id = "main", confirm = "{who}?",
+      questions = { { name = "who", type = "text", prompt = "Who?", required = true } } }]]
+    assert.equal("", findings(single))
+    load(single)
+    host:start()
+    say "Jo"
+    assert.equal("no | Who?", say "no")
+    assert.equal("Al | Al?", say "Al")
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("may ask for all at once", function()
+    local flow = FLOW:format [[, together = "Who, and how many?", confirm = "{who}, {how_many}?" ]]
+    assert.equal("", findings(flow))
+    load(flow)
+    host:start()
+    assert.matches("How many%?$", say { who = "Jo" })
+    assert.equal("2 | Jo, 2?", say "2")
+    assert.matches("Who, and how many%?", say "no")
+    say { who = "Al", how_many = 3 }
+    assert.equal("completed", host:send("yes").status)
+    assert.same({ "Al", 3 }, { host.record.state.who, host.record.state.how_many })
+  end)
+
+  it("is told what is wrong with it where it was called", function()
+    local function wrong(questions, more)
+      return ([[tm.pattern.information_gathering { flow_id = "main", questions = { %s } %s }]])
+        :format(questions, more or "")
+    end
+    finds(wrong "", "init.lua:5: error: flow 'main': information_gathering: 'questions' must name "
+      .. "at least one question [fields]")
+    finds(wrong [[{ name = "a b", type = "text", prompt = "?" }, 5]],
+      "information_gathering: questions[1]: 'name' = 'a b' is no name",
+      "information_gathering: questions[2] must be a table")
+    finds(wrong [[{ name = "a", type = "text" }, { name = "b", typ = "text", prompt = "?" }]],
+      "questions[1]: 'prompt' is missing",
+      "questions[2]: unknown field 'typ'; did you mean 'type'?")
+    finds(wrong [[{ name = "a", type = "text", prompt = "?" },
+      { name = "a", type = "text", prompt = "?" }]], "questions[2]: 'name' = 'a' is there twice")
+    finds(wrong [[{ name = "a", type = "txet", prompt = "?" }]],
+      "init.lua:5: error: flow 'main', step 'ask_a': input_schema: input: 'type' is 'txet'")
+    finds(wrong([[{ name = "default", type = "text", prompt = "?" }]], [[, confirm = "?" ]]),
+      "'name' = 'default' is a word of conditional_logic")
+    finds(FLOW:format [[, change = "?" ]], "'change' is asked after 'confirm' only")
+    finds(FLOW:format [[, response = "Thanks." ]], "'agent' is missing: who says the 'response'")
+  end)
+
+  it("written by hand keeps each answer, and asks on every way", function()
+    local function hand(steps, start)
+      return by_hand("INFORMATION_GATHERING", start or "ask", steps)
+    end
+    local kept = ASK:format [[save_as = "it", next_steps = { "end" },]]
+    assert.equal("", findings(hand(kept)))
+    finds(hand(ASK:format [[next_steps = { "end" },]]), "init.lua:6: error: flow 'main': pattern "
+      .. "'information_gathering': the step 'ask' asks, but keeps the answer under no name",
+      "there is no user_input that keeps its answer: nothing is gathered [pattern]")
+    local past = [[S { step_id = "choose", step_type = "decision", next_steps = { "ask", "end" },
+      condition = function() return "a" end, conditional_logic = { a = "ask", default = "end" } },]]
+    finds(hand(past .. kept, "choose"), "a way leads to an end past every user_input that keeps")
+  end)
+end)
