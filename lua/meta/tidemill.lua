@@ -96,6 +96,8 @@ tm.ConversationPattern = {
 ---@field step_by_step_process fun(given: tm.StepByStepProcess): tm.Flow
 ---@field simple_chat fun(given: tm.SimpleChat): tm.Flow
 ---@field information_gathering fun(given: tm.InformationGathering): tm.Flow
+---@field decision_tree fun(given: tm.DecisionTree): tm.Flow
+---@field approval_workflow fun(given: tm.ApprovalWorkflow): tm.Flow
 tm.pattern = {}
 
 -- Values

@@ -13,6 +13,8 @@ local PATTERNS = {
   step_by_step_process = require "tidemill.pattern.step_by_step_process",
   simple_chat = require "tidemill.pattern.simple_chat",
   information_gathering = require "tidemill.pattern.information_gathering",
+  decision_tree = require "tidemill.pattern.decision_tree",
+  approval_workflow = require "tidemill.pattern.approval_workflow",
 }
 
 local function build(name, pattern)

@@ -10,7 +10,9 @@ const manual = readFileSync(join(root, 'docs/patterns.md'), 'utf8');
 const examples = Object.fromEntries([...manual.matchAll(/^## (\w+)\n[^]*?```lua\n([^]*?)```/gm)]
   .map(([, name, text]) => [name, text]));
 
-// What is said, and what is answered to it: a text, an object, or `approval`. The last is how it ends.
+const decision = (role, approved) => ({ role, approval: { approved } });
+
+// What comes in, an answer or a decision, and what is said to it; first what is said at the start.
 const talks = {
   step_by_step_process: [['Which tea?'], ['Assam', 'Assam it is.']],
   simple_chat: [['What can I do for you?'], ['Hello', 'You said: Hello', 'Anything else?'],
@@ -18,6 +20,11 @@ const talks = {
   information_gathering: [['Your name?'], ['Ada', 'How many seats?'],
     ['4', 'A table of 4 for Ada?'], ['no', 'Which answer is to be changed?'],
     ['seats', 'How many seats?'], ['5', 'A table of 5 for Ada?'], ['yes', 'Your table is T5.']],
+  decision_tree: [['What does not work?'], ['the lamp', 'Is the bulb new?'],
+    ['no', 'Change the bulb.']],
+  approval_workflow: [['What do you need?'], ['a chair'],
+    [decision('lead', false), 'It was not approved.', 'What do you need?'], ['a stool'],
+    [decision('lead', true)], [decision('accounts', true), 'Done: order of a stool']],
 };
 
 let place, server;

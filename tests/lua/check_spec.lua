@@ -192,6 +192,14 @@ describe("branches", function()
     clean(of(steps_of:format [[S { step_id = "a", step_type = "decision",
       condition = function() return "z" end, next_steps = { "z" } }]]))
   end)
+
+  it("of an approval are both needed", function()
+    local gate = [[S { step_id = "a", step_type = "approval", prompt = "?", role = "boss",
+      next_steps = { "z" }, conditional_logic = { approved = "z", %s } }, say("z", {})]]
+    clean(of(gate:format [[rejected = "z"]]))
+    clean(of(gate:format [[default = "z"]]))
+    only(of(gate:format ""), "error", "branches", "no step is given for 'rejected'")
+  end)
 end)
 
 describe("a review", function()

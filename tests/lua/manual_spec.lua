@@ -90,6 +90,12 @@ describe("the manual", function()
       assert.same(schema.sorted_keys(supported(pattern.fields(name))),
         schema.sorted_keys(merged(classes["tm.AnyFlow"], classes[class])), class)
     end
+    local tree = require "tidemill.pattern.decision_tree"
+    local approval = require "tidemill.pattern.approval_workflow"
+    for class, known in pairs { ["tm.TreeNode"] = tree.node_fields,
+      ["tm.TreeOption"] = tree.option_fields, ["tm.ApprovalOf"] = approval.approval_fields } do
+      assert.same(schema.sorted_keys(known), schema.sorted_keys(classes[class]), class)
+    end
   end)
 
   it("names every function and value of `tm`, and no other", function()

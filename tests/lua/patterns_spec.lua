@@ -253,3 +253,182 @@ describe("information gathering", function()
     finds(hand(past .. kept, "choose"), "a way leads to an end past every user_input that keeps")
   end)
 end)
+
+describe("a decision tree", function()
+  local FLOW = [[tm.pattern.decision_tree { flow_id = "main", agent = one, tree = {
+    ask = "What is it?", options = {
+      { label = "Light", leads_to = { id = "bulb", ask = "New bulb?", options = {
+        { label = "Yes", value = true, leads_to = { say = "Call us." } },
+        { label = "No", value = false, leads_to = { say = "Change it.", agent = two } } } } },
+      { label = "Water", value = "h2o", leads_to = { condition = function(ctx)
+          return ctx.session.user_id and "known" or "unknown" end,
+        outcomes = { known = { run = function() return "sent" end } },
+        otherwise = { say = "Who are you?" } } } },
+    otherwise = { say = "{tree}? Never heard of it." } } }]]
+
+  it("leads to a leaf by answers and conditions", function()
+    assert.equal("", findings(FLOW))
+    load(FLOW)
+    assert.equal("What is it?", said(host:start()))
+    assert.equal("light | New bulb?", say "light")
+    host:crash()
+    assert.equal("no | Change it.", say "no")
+    assert.equal("tree bulb bulb_2", host:path())
+    load(FLOW)
+    host:start()
+    assert.equal("h2o | Who are you?", say "h2o")
+    load(FLOW)
+    host:start()
+    assert.equal("Gas | Gas? Never heard of it.", say "Gas")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("leaves the rest to another flow", function()
+    local flow = [[tm.pattern.decision_tree { flow_id = "main", tree = { condition = "which",
+      outcomes = { a = { flow = "other" }, b = { run = function() end } }, otherwise =
+      { flow = "main" } }, variables = { which = "a" } }]]
+    finds(flow, "step 'tree_1': there is no flow 'other'")
+  end)
+
+  it("is told what is wrong with it where it was called", function()
+    local function wrong(tree, more)
+      return ([[tm.pattern.decision_tree { flow_id = "main", tree = %s %s }]]):format(tree,
+        more or "")
+    end
+    finds(wrong "{}", "init.lua:5: error: flow 'main': decision_tree: tree must be a node: a table "
+      .. "with one of ask, condition, say, run, flow [fields]")
+    finds(wrong [[{ ask = "?", say = "!" }]], "tree has 'ask' and 'say'; give one")
+    finds(wrong [[{ ask = "?", options = { { label = "a", leads_to = { say = "!", optoins = 1 } },
+      { label = "b", leads_to = { say = "!" } }, { lable = "c" } } }]],
+      "decision_tree: tree.options[1].leads_to: unknown field 'optoins'; did you mean 'options'?",
+      "decision_tree: tree.options[2].leads_to needs an 'agent', its own or the tree's",
+      "decision_tree: tree.options[3]: 'label' is missing",
+      "decision_tree: tree.options[3]: 'leads_to' is missing")
+    finds(wrong [[{ ask = "?", options = { { label = "default", leads_to = {} } } }]],
+      "tree.options[1] 'value' = 'default' is a word of conditional_logic")
+    finds(wrong [[{ ask = "?", options = {} }]], "tree has no 'options'")
+    finds(wrong [[{ condition = "x", outcomes = { default = { say = "!" } } }]],
+      "tree.outcomes.default is a word of conditional_logic")
+    finds(wrong [[{ condition = "x", outcomes = {}, options = {} }]],
+      "tree: 'options' does not belong to 'condition', only to ask")
+    finds(wrong([[{ id = "a-b", say = "!" }]], ", agent = one"), "tree 'id' = 'a-b' is no name")
+    finds(wrong([[{ ask = "?", options = { { label = "a", leads_to = { say = "!" } } } }]],
+      ", agent = one"), "pattern 'decision_tree': the step 'tree' leads to the same whatever its "
+      .. "outcome")
+  end)
+
+  it("has an end to how large it can be", function()
+    local endless = [[(function() local tree = { id = "x", condition = "y", outcomes = {} }
+      tree.outcomes.a, tree.outcomes.b = tree, tree
+      return tm.pattern.decision_tree { flow_id = "main", tree = tree } or nil end)()]]
+    finds(endless, "init.lua:7: error: flow 'main': decision_tree: tree has more than 2000 nodes, "
+      .. "or is deeper than 50")
+  end)
+
+  it("written by hand chooses, and never leads back", function()
+    local function hand(steps, start) return by_hand("DECISION_TREE", start or "pick", steps) end
+    local pick = [[S { step_id = "pick", step_type = "decision", next_steps = { "tell", "%s" },
+      condition = function() return 1 end, conditional_logic = { a = "tell", default = "%s" } },]]
+    assert.equal("", findings(hand(pick:format("end", "end") .. TELL:format "end")))
+    finds(hand(pick:format("end", "end") .. TELL:format "pick"), "init.lua:6: error: flow 'main': "
+      .. "pattern 'decision_tree': the step 'pick' leads back to itself")
+    finds(hand(pick:format("end", "tell") .. TELL:format "end"), "leads to the same whatever")
+    finds(hand(TELL:format "end", "tell"), "flow 'main': pattern 'decision_tree': no step chooses")
+  end)
+end)
+
+describe("an approval workflow", function()
+  local FLOW = [[tm.pattern.approval_workflow { flow_id = "main", request = {
+      { name = "what", type = "text", prompt = "What?", required = true } },
+    approvals = { { role = "lead", prompt = "Buy {what}?" },
+      { role = "boss", prompt = "Really {what}? {approval_1.comment|}", timeout = 60 } },
+    run = function(ctx) return ctx.state.what .. "!" end, agent = one,
+    approved = "Bought {result}", rejected = "No {what}." %s }]]
+
+  local function decide(role, approved, comment)
+    return said(host:signal("approval", { approved = approved, role = role, comment = comment }))
+  end
+
+  it("does it when everybody has approved", function()
+    assert.equal("", findings(FLOW:format ""))
+    load(FLOW:format "")
+    host:start()
+    assert.equal("tea | Buy tea?", say "tea")
+    assert.equal("Really tea? ok", decide("lead", true, "ok"))
+    host:crash()
+    assert.equal("Bought tea!", decide("boss", true))
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("does it not when one rejects, or is silent for too long", function()
+    load(FLOW:format "")
+    host:start()
+    say "tea"
+    assert.equal("No tea.", decide("lead", false))
+    assert.same({ "completed", nil }, { host.record.status, host.record.state.result })
+    load(FLOW:format "")
+    host:start()
+    say "tea"
+    decide("lead", true)
+    host.now = host.now + 60000
+    assert.equal("No tea.", said(host:wake()))
+  end)
+
+  it("asks again for what was rejected", function()
+    assert.equal("", findings(FLOW:format ", revise = true"))
+    load(FLOW:format ", revise = true")
+    host:start()
+    say "tea"
+    assert.equal("No tea. | What?", decide("lead", false))
+    assert.equal("milk | Buy milk?", say "milk")
+    decide("lead", true)
+    assert.equal("Bought milk!", decide("boss", true))
+  end)
+
+  it("may begin with the approval, and say nothing", function()
+    local flow = [[tm.pattern.approval_workflow { flow_id = "main", irreversible = true,
+      approvals = { { role = "boss", prompt = "Now?" } }, run = function() return "done" end }]]
+    assert.equal("", findings(flow))
+    load(flow)
+    assert.equal("Now?", said(host:start()))
+    decide("boss", true)
+    assert.equal("done", host.record.state.result)
+  end)
+
+  it("is told what is wrong with it where it was called", function()
+    local function wrong(more)
+      return ([[tm.pattern.approval_workflow { flow_id = "main", %s }]]):format(more)
+    end
+    finds(wrong "approvals = {}", "init.lua:5: error: flow 'main': approval_workflow: 'approvals' "
+      .. "must name at least one role [fields]", "nothing hangs on the decision")
+    finds(wrong "approvals = { { rolle = 'boss', prompt = '?' } }, rejected = 'No.'",
+      "approvals[1]: unknown field 'rolle'; did you mean 'role'?",
+      "approvals[1]: 'role' is missing", "'agent' is missing: who says 'approved' and 'rejected'")
+    finds(wrong "approvals = { { role = 'boss', prompt = '?' } }, revise = true, undo = print2",
+      "'revise' needs a 'request'")
+    finds(wrong "approvals = { { role = 'boss', prompt = '?' } }, irreversible = false",
+      "'undo' and 'irreversible' belong to 'run'")
+    finds(wrong "approvals = { { role = 'boss', prompt = '?' } }, request = {}, revise = true",
+      "'request' must name at least one question")
+    finds(wrong "approvals = { { role = 'boss', prompt = '?', default = 'yes' } }, run = tm.array",
+      "step 'approve_1': step: 'default' is 'yes', must be one of approved, rejected")
+  end)
+
+  it("written by hand cannot be gone past", function()
+    local function hand(steps, start)
+      return by_hand("APPROVAL_WORKFLOW", start or "gate", steps)
+    end
+    local gate = [[S { step_id = "gate", step_type = "approval", role = "boss", prompt = "?",
+      next_steps = { "tell", "%s" }, conditional_logic = { approved = "tell", rejected = "%s" } },]]
+    local tell = TELL:format "end"
+    assert.equal("", findings(hand(gate:format("end", "end") .. tell)))
+    finds(hand(gate:format("end", "tell") .. tell), "init.lua:6: error: flow 'main': pattern "
+      .. "'approval_workflow': the step 'gate' leads to the same whether approved or rejected")
+    local ask = [[S { step_id = "ask", step_type = "decision", next_steps = { "gate", "tell" },
+      condition = function() return 1 end, conditional_logic = { a = "gate", default = "tell" } },]]
+    finds(hand(ask .. gate:format("end", "end") .. tell, "ask"),
+      "the step 'gate' can be gone past: a way leads to 'tell' without its approval")
+    finds(hand(ask .. gate:format("ask", "ask") .. tell), "can be gone past")
+    finds(hand(tell, "tell"), "there is no step of the type 'approval' that something follows")
+  end)
+end)

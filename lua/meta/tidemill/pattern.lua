@@ -34,3 +34,50 @@
 
 ---@class tm.Question: tm.Field
 ---@field prompt string
+
+--- Each node is a step of the same id; the flow is complete at a leaf.
+---@class tm.DecisionTree: tm.AnyFlow
+---@field tree tm.TreeNode
+---@field agent? tm.Agent|string who says what leaves say
+
+--- A question (ask, options), a condition (condition, outcomes), or a leaf (say, run or flow).
+---@class tm.TreeNode
+--- also the name in state of the answer; "tree" and what leads to the node when absent: "tree_2_1"
+---@field id? string
+---@field ask? string template: what the user is asked
+---@field options? tm.TreeOption[] (ask)
+---@field condition? string|fun(ctx: tm.Context): any a name in state, or a function
+---@field outcomes? table<string, tm.TreeNode> (condition)
+--- (ask) after an answer in the user's own words; (condition) after any other outcome
+---@field otherwise? tm.TreeNode
+---@field say? string template: what an offline agent says
+---@field instruction? string template: what a model is told (say)
+---@field agent? tm.Agent|string instead of the tree's (say)
+---@field run? fun(ctx: tm.Context): any, any its first result is kept as {result}
+---@field flow? string this flow of the system runs
+
+---@class tm.TreeOption
+---@field label string
+---@field value? string|number|boolean the label when absent
+---@field leads_to tm.TreeNode
+
+--- Steps: ask_NAME for each question, approve_1 and so on, carry_out, tell_approved, tell_rejected.
+---@class tm.ApprovalWorkflow: tm.AnyFlow
+---@field request? tm.Question[] what the user is asked first
+--- who decides, one after the other; the decisions are kept as {approval_1} and so on, with
+--- approved, role, user_id, comment and at
+---@field approvals tm.ApprovalOf[]
+---@field revise? boolean a rejected request is asked for again
+--- what is done when all have approved; its first result is kept as {result}
+---@field run? fun(ctx: tm.Context): any, any
+---@field undo? fun(ctx: tm.Context, output: any): any, any takes back what `run` did outside
+---@field irreversible? boolean of `run`
+---@field agent? tm.Agent|string who says `approved` and `rejected`
+---@field approved? string template
+---@field rejected? string template
+
+---@class tm.ApprovalOf
+---@field role string
+---@field prompt string template: what is to be approved
+---@field timeout? tm.Duration
+---@field default? "approved"|"rejected" after the timeout; "rejected" when absent

@@ -37,6 +37,7 @@ end
 ---@return table<string|integer, any>?
 local function outcomes_of(names, step)
   local condition, values = step.condition, {}
+  if step.step_type == "approval" then return { approved = true, rejected = true } end
   if step.classify or type(condition) ~= "string" then return nil end
   local own = means_own_answer(step)
   if step.input and step.input.options and (own or not names_of.is_set(names, condition)) then
@@ -56,7 +57,9 @@ local function quoted(list)
   return table.concat(list, ", ")
 end
 
+--- Those of an approval are the step's business.
 local function check_keys(step, values, report)
+  if step.has_outcome then return end
   for _, key in ipairs(schema.sorted_keys(step.branches)) do
     if not values[key] then
       report(step, ("conditional_logic: the outcome '%s' never happens: no option has it as value; "
