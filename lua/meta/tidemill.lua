@@ -98,6 +98,7 @@ tm.ConversationPattern = {
 ---@field information_gathering fun(given: tm.InformationGathering): tm.Flow
 ---@field decision_tree fun(given: tm.DecisionTree): tm.Flow
 ---@field approval_workflow fun(given: tm.ApprovalWorkflow): tm.Flow
+---@field multi_agent_collaboration fun(given: tm.MultiAgentCollaboration): tm.Flow
 tm.pattern = {}
 
 -- Values

@@ -15,6 +15,7 @@ local PATTERNS = {
   information_gathering = require "tidemill.pattern.information_gathering",
   decision_tree = require "tidemill.pattern.decision_tree",
   approval_workflow = require "tidemill.pattern.approval_workflow",
+  multi_agent_collaboration = require "tidemill.pattern.multi_agent_collaboration",
 }
 
 local function build(name, pattern)

@@ -92,7 +92,9 @@ describe("the manual", function()
     end
     local tree = require "tidemill.pattern.decision_tree"
     local approval = require "tidemill.pattern.approval_workflow"
-    for class, known in pairs { ["tm.TreeNode"] = tree.node_fields,
+    local collaboration = require "tidemill.pattern.multi_agent_collaboration"
+    for class, known in pairs { ["tm.Participant"] = collaboration.participant_fields,
+      ["tm.Conclusion"] = collaboration.conclusion_fields, ["tm.TreeNode"] = tree.node_fields,
       ["tm.TreeOption"] = tree.option_fields, ["tm.ApprovalOf"] = approval.approval_fields } do
       assert.same(schema.sorted_keys(known), schema.sorted_keys(classes[class]), class)
     end

@@ -11,8 +11,12 @@ local tm = require "tidemill"
 local S = tm.ConversationStep
 local one = tm.AssistantAgent { user_id = "one" }
 local two = tm.AssistantAgent { user_id = "two" }
+local three = { respond = function(ctx, request) -- says what it is told, and asks somebody
+  assert(ctx:http { url = "http://x/" .. ctx.step.id })
+  return { text = request.prompt, outcome = request.outcomes and "yes" }
+end }
 local flow = %s
-return tm.system { agents = { one = one, two = two }, flows = { flow } }
+return tm.system { agents = { one = one, two = two, three = three }, flows = { flow } }
 ]]
 
 local function load(flow)
@@ -79,7 +83,7 @@ describe("step by step", function()
 
   it("needs steps", function()
     finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = {} }]],
-      "init.lua:5: error: flow 'main': step_by_step_process: 'steps' must be a list of "
+      "init.lua:9: error: flow 'main': step_by_step_process: 'steps' must be a list of "
       .. "ConversationStep { … }, at least one [fields]")
     finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = { 5 } }]],
       "'steps' must be a list of ConversationStep")
@@ -127,17 +131,17 @@ describe("a simple chat", function()
     finds([[
 
       tm.pattern.simple_chat { flow_id = "main", agnet = one, prompt = 5 }]],
-      "scripts/shop/init.lua:6: error: flow 'main': simple_chat: unknown field 'agnet'; did you "
+      "scripts/shop/init.lua:10: error: flow 'main': simple_chat: unknown field 'agnet'; did you "
         .. "mean 'agent'? [fields]",
-      "init.lua:6: error: flow 'main': simple_chat: 'prompt' must be a text, not 5 [fields]",
-      "init.lua:6: error: flow 'main': simple_chat: 'agent' is missing [fields]")
+      "init.lua:10: error: flow 'main': simple_chat: 'prompt' must be a text, not 5 [fields]",
+      "init.lua:10: error: flow 'main': simple_chat: 'agent' is missing [fields]")
     finds(FLOW:format [[, stop = {} ]], "'stop' must name at least one word")
     finds(FLOW:format [[, start_step = "ask" ]], "unknown field 'start_step'")
-    finds([[tm.pattern.simple_chat { flow_id = "main", agent = "three", prompt = "?",
-      response = "{nothing}" }]], "step 'answer': 'agent': there is no agent 'three'",
+    finds([[tm.pattern.simple_chat { flow_id = "main", agent = "four", prompt = "?",
+      response = "{nothing}" }]], "step 'answer': 'agent': there is no agent 'four'",
       "names {nothing}")
     finds([[tm.pattern.simple_chat "x"]],
-      "init.lua:5: error: simple_chat needs a table: pattern.simple_chat { … } [script]")
+      "init.lua:9: error: simple_chat needs a table: pattern.simple_chat { … } [script]")
     finds([[tm.pattern.simple_chat(setmetatable({}, {}))]], "must be a plain table")
     finds([[tm.pattern.simple_chats { }]], "pattern has no 'simple_chats'; did you mean "
       .. "'simple_chat'?")
@@ -152,7 +156,7 @@ describe("a simple chat", function()
     local stops = [[conditional_logic = { condition = function() return "no" end, no = "end",
       default = "tell" }, next_steps = { "tell", "end" },]]
     assert.equal("", findings(hand(stops, "ask")))
-    finds(hand([[next_steps = { "tell" },]], "end"), "init.lua:7: error: flow 'main': pattern "
+    finds(hand([[next_steps = { "tell" },]], "end"), "init.lua:11: error: flow 'main': pattern "
       .. "'simple_chat': the step 'tell' does not lead back to a user_input", "[pattern]")
     finds(hand("", "end"), "flow 'main': pattern 'simple_chat': there is no user_input of the type "
       .. "'text'")
@@ -221,7 +225,7 @@ describe("information gathering", function()
       return ([[tm.pattern.information_gathering { flow_id = "main", questions = { %s } %s }]])
         :format(questions, more or "")
     end
-    finds(wrong "", "init.lua:5: error: flow 'main': information_gathering: 'questions' must name "
+    finds(wrong "", "init.lua:9: error: flow 'main': information_gathering: 'questions' must name "
       .. "at least one question [fields]")
     finds(wrong [[{ name = "a b", type = "text", prompt = "?" }, 5]],
       "information_gathering: questions[1]: 'name' = 'a b' is no name",
@@ -232,7 +236,7 @@ describe("information gathering", function()
     finds(wrong [[{ name = "a", type = "text", prompt = "?" },
       { name = "a", type = "text", prompt = "?" }]], "questions[2]: 'name' = 'a' is there twice")
     finds(wrong [[{ name = "a", type = "txet", prompt = "?" }]],
-      "init.lua:5: error: flow 'main', step 'ask_a': input_schema: input: 'type' is 'txet'")
+      "init.lua:9: error: flow 'main', step 'ask_a': input_schema: input: 'type' is 'txet'")
     finds(wrong([[{ name = "default", type = "text", prompt = "?" }]], [[, confirm = "?" ]]),
       "'name' = 'default' is a word of conditional_logic")
     finds(FLOW:format [[, change = "?" ]], "'change' is asked after 'confirm' only")
@@ -245,7 +249,7 @@ describe("information gathering", function()
     end
     local kept = ASK:format [[save_as = "it", next_steps = { "end" },]]
     assert.equal("", findings(hand(kept)))
-    finds(hand(ASK:format [[next_steps = { "end" },]]), "init.lua:6: error: flow 'main': pattern "
+    finds(hand(ASK:format [[next_steps = { "end" },]]), "init.lua:10: error: flow 'main': pattern "
       .. "'information_gathering': the step 'ask' asks, but keeps the answer under no name",
       "there is no user_input that keeps its answer: nothing is gathered [pattern]")
     local past = [[S { step_id = "choose", step_type = "decision", next_steps = { "ask", "end" },
@@ -295,7 +299,7 @@ describe("a decision tree", function()
       return ([[tm.pattern.decision_tree { flow_id = "main", tree = %s %s }]]):format(tree,
         more or "")
     end
-    finds(wrong "{}", "init.lua:5: error: flow 'main': decision_tree: tree must be a node: a table "
+    finds(wrong "{}", "init.lua:9: error: flow 'main': decision_tree: tree must be a node: a table "
       .. "with one of ask, condition, say, run, flow [fields]")
     finds(wrong [[{ ask = "?", say = "!" }]], "tree has 'ask' and 'say'; give one")
     finds(wrong [[{ ask = "?", options = { { label = "a", leads_to = { say = "!", optoins = 1 } },
@@ -321,7 +325,7 @@ describe("a decision tree", function()
     local endless = [[(function() local tree = { id = "x", condition = "y", outcomes = {} }
       tree.outcomes.a, tree.outcomes.b = tree, tree
       return tm.pattern.decision_tree { flow_id = "main", tree = tree } or nil end)()]]
-    finds(endless, "init.lua:7: error: flow 'main': decision_tree: tree has more than 2000 nodes, "
+    finds(endless, "init.lua:11: error: flow 'main': decision_tree: tree has more than 2000 nodes, "
       .. "or is deeper than 50")
   end)
 
@@ -330,7 +334,7 @@ describe("a decision tree", function()
     local pick = [[S { step_id = "pick", step_type = "decision", next_steps = { "tell", "%s" },
       condition = function() return 1 end, conditional_logic = { a = "tell", default = "%s" } },]]
     assert.equal("", findings(hand(pick:format("end", "end") .. TELL:format "end")))
-    finds(hand(pick:format("end", "end") .. TELL:format "pick"), "init.lua:6: error: flow 'main': "
+    finds(hand(pick:format("end", "end") .. TELL:format "pick"), "init.lua:10: error: flow 'main': "
       .. "pattern 'decision_tree': the step 'pick' leads back to itself")
     finds(hand(pick:format("end", "tell") .. TELL:format "end"), "leads to the same whatever")
     finds(hand(TELL:format "end", "tell"), "flow 'main': pattern 'decision_tree': no step chooses")
@@ -399,7 +403,7 @@ describe("an approval workflow", function()
     local function wrong(more)
       return ([[tm.pattern.approval_workflow { flow_id = "main", %s }]]):format(more)
     end
-    finds(wrong "approvals = {}", "init.lua:5: error: flow 'main': approval_workflow: 'approvals' "
+    finds(wrong "approvals = {}", "init.lua:9: error: flow 'main': approval_workflow: 'approvals' "
       .. "must name at least one role [fields]", "nothing hangs on the decision")
     finds(wrong "approvals = { { rolle = 'boss', prompt = '?' } }, rejected = 'No.'",
       "approvals[1]: unknown field 'rolle'; did you mean 'role'?",
@@ -422,7 +426,7 @@ describe("an approval workflow", function()
       next_steps = { "tell", "%s" }, conditional_logic = { approved = "tell", rejected = "%s" } },]]
     local tell = TELL:format "end"
     assert.equal("", findings(hand(gate:format("end", "end") .. tell)))
-    finds(hand(gate:format("end", "tell") .. tell), "init.lua:6: error: flow 'main': pattern "
+    finds(hand(gate:format("end", "tell") .. tell), "init.lua:10: error: flow 'main': pattern "
       .. "'approval_workflow': the step 'gate' leads to the same whether approved or rejected")
     local ask = [[S { step_id = "ask", step_type = "decision", next_steps = { "gate", "tell" },
       condition = function() return 1 end, conditional_logic = { a = "gate", default = "tell" } },]]
@@ -430,5 +434,195 @@ describe("an approval workflow", function()
       "the step 'gate' can be gone past: a way leads to 'tell' without its approval")
     finds(hand(ask .. gate:format("ask", "ask") .. tell), "can be gone past")
     finds(hand(tell, "tell"), "there is no step of the type 'approval' that something follows")
+  end)
+end)
+
+describe("agents that work together", function()
+  local function team(mode, more)
+    return ([[tm.pattern.multi_agent_collaboration { flow_id = "main", mode = "%s", %s }]])
+      :format(mode, more)
+  end
+
+  --- What branches say is told too, by their names; this is what came of it.
+  local function last_said(turn)
+    return turn.messages[#turn.messages].text
+  end
+
+  local function talk(flow, task)
+    assert.equal("", findings(flow))
+    load(flow)
+    assert.equal("Task?", said(host:start()))
+    local turn = host:send(task or "tea")
+    assert.equal("completed", turn.status, turn.error and turn.error.message)
+    return turn
+  end
+
+  --- One of the agents calls; the host dies before each of its rows and calls in turn. What comes
+  --- of it is the same.
+  local function talk_dying(flow, task, expected)
+    flow = flow:gsub("agent = one, response", "agent = three, instruction")
+      :gsub(', outcome = "yes"', "")
+    local alive, deaths = talk(flow, task).state, 0
+    assert.equal(expected, last_said(host.ended))
+    while true do
+      load(flow)
+      host:start()
+      local count = 0
+      host:send(task, function()
+        count = count + 1
+        return count > deaths
+      end)
+      if count <= deaths then break end
+      deaths = deaths + 1
+      host:crash()
+      if host.unfinished then host:resume() else host:send(task) end
+      assert.same(alive, host.record.state)
+      assert.equal("completed", host.record.status)
+    end
+    assert.is_true(deaths > 4)
+  end
+
+  local SEQUENTIAL = team("sequential", [[prompt = "Task?", participants = {
+    { name = "draft", agent = one, response = "A {task}." },
+    { name = "better", agent = two, response = "{draft} Hot." } }, ]])
+
+  it("go on from each other's word", function()
+    assert.equal("tea | A tea. | A tea. Hot.", said(talk(SEQUENTIAL)))
+    assert.equal("A tea. Hot.", host.record.state.better)
+  end)
+
+  local DEBATE = [[prompt = "Task?", participants = {
+      { name = "a", agent = one, response = "{debate.said.b|nothing}, says a" },
+      { name = "b", agent = two, response = "{debate.said.a|nothing}, says b" } },
+    conclusion = { agent = one, response = "{debate.said.a}; {debate.rounds.1.b}." }, %s]]
+
+  it("debate in rounds", function()
+    local text = "nothing, says b, says a; nothing, says b."
+    assert.equal(text, last_said(talk(team("debate", DEBATE:format "concurrency = 2"))))
+    assert.equal("task round_1 a b round_2 a b conclusion", host:path())
+    talk_dying(team("debate", DEBATE:format "concurrency = 2"), "tea", text)
+    talk(team("debate", DEBATE:format "rounds = 3"))
+    assert.equal(3, host.record.state.debate.round)
+    assert.equal(3, #host.record.state.debate.rounds)
+    talk(team("debate", DEBATE:format "rounds = 1"))
+    assert.equal("nothing, says b", host.record.state.debate.said.b)
+  end)
+
+  local CONSENSUS = [[prompt = "Task?", options = { "yes", "no" }, participants = {
+      { name = "a", agent = one, response = "Yes.", outcome = "yes" },
+      { name = "b", agent = two, response = "Hm.", outcome = function(ctx)
+        return ctx.state.consensus and ctx.state.consensus.votes.a or "no" end },
+      { name = "c", agent = two, response = "No.", outcome = "no" } }, %s]]
+
+  it("speak and vote until enough of them agree", function()
+    talk(team("consensus", CONSENSUS:format ""))
+    assert.same({ round = 1, agreed = "no", votes = { a = "yes", b = "no", c = "no" },
+      counts = { yes = 1, no = 2 }, said = { a = "Yes.", b = "Hm.", c = "No." } },
+      host.record.state.consensus)
+    local all = team("consensus", CONSENSUS:format [[agreement = "all", rounds = 2,
+      conclusion = { agent = one, response = "{consensus.agreed|None} for {task}." },]])
+    assert.equal("None for tea.", last_said(talk(all)))
+    assert.same({ 2, { a = "yes", b = "yes", c = "no" } },
+      { host.record.state.consensus.round, host.record.state.consensus.votes })
+    talk_dying(all, "tea", "None for tea.")
+    talk(team("consensus", CONSENSUS:format "agreement = 2, rounds = 1"))
+    assert.equal("no", host.record.state.consensus.agreed)
+  end)
+
+  it("may abstain", function()
+    local flow = team("consensus", CONSENSUS:format "rounds = 1"):gsub('outcome = "no"',
+      'outcome = function() return "neither" end')
+    talk(flow)
+    assert.same({ { a = "yes", b = "no" }, { yes = 1, no = 1 } },
+      { host.record.state.consensus.votes, host.record.state.consensus.counts })
+    assert.is_nil(host.record.state.consensus.agreed)
+  end)
+
+  local MAP = [[prompt = "Task?", split = function(ctx)
+      local parts = {}
+      for word in ctx.state.task:gmatch "%a+" do parts[#parts + 1] = word end
+      return parts
+    end, participants = { { name = "a", agent = one, response = "1{part}" },
+      { name = "b", agent = two, response = "2{part}" } },
+    conclusion = { agent = two, response = "{results|}" }, concurrency = 2]]
+
+  it("share the parts of a task", function()
+    assert.equal("1x, 2y, 1z", last_said(talk(team("map_reduce", MAP), "x y z")))
+    assert.same({ "1x", "2y", "1z" }, host.record.state.results)
+    talk(team("map_reduce", MAP), "x")
+    assert.same({ "1x" }, host.record.state.results)
+    talk(team("map_reduce", MAP), "!")
+    assert.same({}, host.record.state.results)
+    talk_dying(team("map_reduce", MAP), "x y z", "1x, 2y, 1z")
+  end)
+
+  it("cannot share what is no list", function()
+    for returned, text in pairs { ["{ a = 1 }"] = "split must return a list of the parts",
+      ["5"] = "split must return a list of the parts", ["nil, 'no parts'"] = "no parts" } do
+      load(team("map_reduce", (MAP:gsub("return parts", "return " .. returned))))
+      host:start()
+      assert.equal(text, host:send("x").error.message)
+    end
+  end)
+
+  it("need no task of their user", function()
+    local flow = SEQUENTIAL:gsub('prompt = "Task%?"', 'variables = { task = "it" }')
+    load(flow)
+    assert.equal("A it. | A it. Hot.", said(host:start()))
+  end)
+
+  it("are told what is wrong with them where they were called", function()
+    local TWO = [[participants = { { name = "a", agent = one, response = "!" },
+      { name = "b", agent = two, response = "!" } },]]
+    finds(team("dialogue", TWO), "init.lua:9: error: flow 'main': multi_agent_collaboration: "
+      .. "'mode' is 'dialogue', must be one of sequential, debate, consensus, map_reduce")
+    finds(team("debate", TWO), "multi_agent_collaboration: 'conclusion' is missing, which the mode "
+      .. "'debate' needs")
+    finds(team("map_reduce", TWO), "'split' is missing", "'conclusion' is missing")
+    finds(team("sequential", TWO .. "rounds = 2, split = tm.array, conclusion = {}"),
+      "'rounds' does not belong to the mode 'sequential', only to consensus, debate",
+      "'split' does not belong", "'conclusion' does not belong",
+      "multi_agent_collaboration: conclusion: 'agent' is missing")
+    finds(team("sequential", [[participants = { { name = "a", agnet = one } }]]),
+      "multi_agent_collaboration: participants[1]: unknown field 'agnet'; did you mean 'agent'?",
+      "'participants' must be at least two")
+    finds(team("sequential", [[participants = { { name = "a", agent = one, outcome = "x" },
+      { name = "a", agent = one }, { name = "task", agent = one }, { name = "1", agent = one } }]]),
+      "participants[1]: 'outcome' is a vote", "participants[2]: 'name' = 'a' is taken",
+      "participants[3]: 'name' = 'task' is taken", "participants[4]: 'name' = '1' is no name")
+    finds(team("consensus", TWO), "'options' is missing")
+    finds(team("consensus", TWO .. [[options = { "a b", "default", "c", "c" }, agreement = 3]]),
+      "options[1]: 'a b' must be made of letters", "options[2]: 'default' is a word of",
+      "options[4]: 'c' is there twice",
+      "'agreement' must be \"all\", \"majority\" or how many of the 2")
+    finds(team("consensus", [[options = { "yes", "no" }, participants = {
+      { name = "a", agent = one, outcome = "yse" }, { name = "b", agent = two,
+        outcome = { { contains = "x", outcome = "ja" }, default = "nein" } } },]]),
+      "participants[1]: 'outcome': 'yse' is not among the options; did you mean 'yes'?",
+      "participants[2]: 'outcome': 'ja' is not", "participants[2]: 'outcome': 'nein' is not")
+    finds(team("consensus", TWO .. [[options = { "a" }, agreement = 1]]),
+      "'options' must be at least two", "more than half must agree")
+    finds(team("sequential", TWO:gsub("two", "one")), "flow 'main': pattern "
+      .. "'multi_agent_collaboration': one agent alone has steps: several agents have to take part")
+  end)
+
+  it("written by hand keep what others build on", function()
+    local function hand(keep, parallel)
+      return by_hand("MULTI_AGENT_COLLABORATION", "first", ([[
+        S { step_id = "first", step_type = "agent_response", agent = one, response = "!", %s
+          next_steps = { "both" } },
+        S { step_id = "both", step_type = "parallel", %s next_steps = { "tell" }, branches = {
+          a = { S { step_id = "a", step_type = "agent_response", agent = two, response = "!" } },
+          b = { S { step_id = "b", step_type = "action", run = function() end } } } },]])
+        :format(keep, parallel) .. TELL:format "end":gsub('"one"', "two"))
+    end
+    assert.equal("", findings(hand([[save_as = "x",]], [[save_as = "y",]])))
+    finds(hand("", [[save_as = "y",]]), "init.lua:10: error: flow 'main': pattern "
+      .. "'multi_agent_collaboration': the step 'first' is followed by another agent")
+    finds(hand([[save_as = "x",]], ""), "init.lua:12: error: flow 'main': pattern "
+      .. "'multi_agent_collaboration': the step 'both' keeps what its branches come to under no "
+      .. "name")
+    finds(by_hand("MULTI_AGENT_COLLABORATION", "ask", ASK:format [[next_steps = { "end" },]]),
+      "flow 'main': pattern 'multi_agent_collaboration': no agent has a step")
   end)
 end)

@@ -81,3 +81,37 @@
 ---@field prompt string template: what is to be approved
 ---@field timeout? tm.Duration
 ---@field default? "approved"|"rejected" after the timeout; "rejected" when absent
+
+--- sequential: one after the other. debate: all in each of `rounds`, then the conclusion.
+--- consensus: all in each round, with a vote, until enough agree; whoever chooses no option
+--- abstains. map_reduce: `split` makes parts, on which all work, and the conclusion makes one of
+--- them. Steps: task; the participants' names, round_1 and so on, or split and map; conclusion.
+---@class tm.MultiAgentCollaboration: tm.AnyFlow
+---@field mode "sequential"|"debate"|"consensus"|"map_reduce"
+---@field prompt? string template: what the user is asked for first, {task}
+---@field participants tm.Participant[] two or more
+---@field conclusion? tm.Conclusion who speaks last; needed by debate and map_reduce
+---@field concurrency? integer how many speak at once, at most 15 (not sequential)
+---@field rounds? integer of a debate 2 when absent, until a consensus at most 3
+---@field options? string[] (consensus) among which all choose; names
+--- (consensus) how many must choose the same: more than half, "majority", when absent
+---@field agreement? "all"|"majority"|integer
+--- (map_reduce) the list of parts; nil and an error fail it
+---@field split? fun(ctx: tm.Context): table?, any
+
+--- The names that templates may use: sequential: {NAME} of those before. debate:
+--- {debate.said.NAME|} in the last round, {debate.rounds.1.NAME|} in the first. consensus:
+--- {consensus.agreed|} and {consensus.votes.NAME|}, {consensus.said.NAME|},
+--- {consensus.counts.OPTION|}. map_reduce: {part}, and in the conclusion {results}.
+---@class tm.Participant
+---@field name string letters, digits and _
+---@field agent tm.Agent|string
+---@field instruction? string template: what a model is told
+---@field response? string template: what an offline agent says
+--- (consensus) what an offline agent chooses, as in a step
+---@field outcome? string|fun(ctx: tm.Context): string|tm.OutcomeRule[]
+
+---@class tm.Conclusion
+---@field agent tm.Agent|string
+---@field instruction? string template
+---@field response? string template
