@@ -150,7 +150,9 @@ static tm_concurrency concurrency(const tm_config *c) {
 
 static tm_quotas quotas(const tm_config *c) {
   return (tm_quotas){.session_steps = tm__config_int(
-                         c, "orchestrator.session_config.quota_limits.max_steps_per_session")};
+                         c, "orchestrator.session_config.quota_limits.max_steps_per_session"),
+                     .turns_per_minute = tm__config_int(
+                         c, "orchestrator.session_config.quota_limits.rate_limit_per_minute")};
 }
 
 static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
@@ -179,6 +181,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .queue_limit = (size_t)tm__config_int(c, "server.queue_limit"),
       .concurrency = concurrency(c),
       .quotas = quotas(c),
+      .rates = h->rates,
       .checkpoints = &h->keep.checkpoints,
       .hint = hint,
       .hint_ud = h,
@@ -296,9 +299,11 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   tm_status s = open_storage(h, err);
   if (s != TM_OK) return s;
   h->registry = tm__registry_new();
+  h->rates = tm__rates_new();
   size_t count = worker_count(h);
   h->workers = calloc(count, sizeof(*h->workers));
-  if (h->registry == NULL || h->workers == NULL) return tm__fail_memory(err, "workers");
+  if (h->registry == NULL || h->rates == NULL || h->workers == NULL)
+    return tm__fail_memory(err, "workers");
   h->worker_count = count;
   s = load_scripts(h, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
@@ -475,6 +480,7 @@ static size_t free_parts(tm_host *h) {
   tm__reload_free(h->reload);
   tm__watch_free(h->watch);
   tm__registry_free(h->registry);
+  tm__rates_free(h->rates);
   free(h->workers);
   h->workers = NULL;
   h->worker_count = 0;
@@ -484,6 +490,7 @@ static size_t free_parts(tm_host *h) {
   h->reload = NULL;
   h->watch = NULL;
   h->registry = NULL;
+  h->rates = NULL;
   return left;
 }
 

@@ -59,6 +59,7 @@ struct tm_host {
   tm_storage *storage;
   tm_reseal *reseal; /* NULL: there is nothing to seal anew */
   tm_registry *registry;
+  tm_rates *rates;
   tm_worker *control; /* deadlines, retention and reloads */
   tm_scheduler *scheduler;
   tm_retention keep;

@@ -90,3 +90,9 @@ tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err) {
                   (int)(version.len < 32 ? version.len : 32), version.ptr,
                   (int)(system.len < 64 ? system.len : 64), system.ptr);
 }
+
+tm_status tm__store_note_moved(tm_slice name, tm_error *err) {
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "the note %.*s was changed by another process meanwhile", (int)name.len,
+                  name.ptr);
+}

@@ -16,7 +16,7 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   3
+#define TM_STORE_ABI   4
 #define TM_RECENT_KEYS 8
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
 #define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
@@ -125,6 +125,8 @@ tm_status tm__store_older(const char *place, int64_t version, int newest, tm_err
 tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
 /* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
 tm_status tm__store_tenant(const char *tenant, tm_error *err);
+/* For backends: TM_ECONFLICT, which says that another process has written the note. */
+tm_status tm__store_note_moved(tm_slice name, tm_error *err);
 
 typedef struct tm_start_key {
   char conversation[TM_ID_SIZE];
@@ -308,6 +310,10 @@ typedef struct tm_store_backend {
   tm_status (*note_put)(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
   tm_status (*note_get)(tm_store_conn *c, tm_slice name, tm_buf *out,
                         tm_error *err); /* appends; TM_ENOTFOUND */
+  /* Writes `text` if the note is `expect` to the byte (ptr NULL: if there is none), else
+   * TM_ECONFLICT. Durable. Writer. */
+  tm_status (*note_swap)(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                         tm_error *err);
 
   /* ---- tenants with stores of their own: in the store of all, who must be looked at when ---- */
   /* A tenant of which nothing is known is added. `expect` -1: set unless what stands is > 0 and not

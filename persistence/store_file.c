@@ -185,6 +185,7 @@ const tm_store_backend tm__store_file = {
     .scripts = tm__file_scripts,
     .note_put = tm__file_note_put,
     .note_get = tm__file_note_get,
+    .note_swap = tm__file_note_swap,
     .tenant_wake = tm__file_tenant_wake,
     .tenants_due = tm__file_tenants_due,
     .tenants = tm__file_tenants,

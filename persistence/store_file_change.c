@@ -273,6 +273,27 @@ tm_status tm__file_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_e
   return tm__file_finish(c, status, err);
 }
 
+static tm_status swap_note(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                           tm_error *err) {
+  sqlite3_stmt *st;
+  bool found, same;
+  tm_status status = tm__file_bind(c, TM_FSQL_NOTE, &st, err, "t", name);
+  if (status == TM_OK) status = tm__file_step(c, st, &found, err);
+  if (status != TM_OK) return status;
+  same = found == (expect.ptr != NULL);
+  if (same && found) same = tm__slice_eq(tm__file_column(st, 0), expect);
+  sqlite3_reset(st);
+  if (!same) return tm__store_note_moved(name, err);
+  return tm__file_add_small(c, &(tm_file_name){TM_FILE_NOTE, name, {0}}, text, err);
+}
+
+tm_status tm__file_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                             tm_error *err) {
+  tm_status status = tm__file_begin(c, err);
+  if (status != TM_OK) return status;
+  return tm__file_finish(c, swap_note(c, name, expect, text, err), err);
+}
+
 /* *now: what stands, -1: nothing is known. */
 static tm_status find_wake(tm_store_conn *c, tm_slice tenant, int64_t *now, tm_error *err) {
   sqlite3_stmt *st;

@@ -320,6 +320,7 @@ const tm_store_backend tm__store_memory = {
     .scripts = tm__memory_scripts,
     .note_put = tm__memory_note_put,
     .note_get = tm__memory_note_get,
+    .note_swap = tm__memory_note_swap,
     .tenant_wake = tm__memory_tenant_wake,
     .tenants_due = tm__memory_tenants_due,
     .tenants = tm__memory_tenants,

@@ -352,6 +352,31 @@ tm_status tm__memory_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_e
   return get_text(c->store, &c->store->notes, name, TM_S(""), out, "note", err);
 }
 
+/* Under the lock. */
+static bool note_is(tm_order_node *old, tm_slice expect) {
+  if (old == NULL) return expect.ptr == NULL;
+  return expect.ptr != NULL &&
+         tm__slice_eq(tm__named_text_first(TM_RECORD(tm_named_text, node, old)), expect);
+}
+
+tm_status tm__memory_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                               tm_error *err) {
+  tm_named_text *t = tm__named_text_new(name, TM_S(""), text, nothing);
+  if (t == NULL) return tm__fail_memory(err, "a note");
+  tm__memory_lock(c->store);
+  tm_order_node *old = tm__order_find(&c->store->notes, 0, t->node.text);
+  bool same = note_is(old, expect);
+  if (same && old != NULL) {
+    tm__order_remove(&c->store->notes, old);
+    free(TM_RECORD(tm_named_text, node, old));
+  }
+  if (same) (void)tm__named_text_insert(&c->store->notes, t);
+  tm__memory_unlock(c->store);
+  if (same) return TM_OK;
+  free(t);
+  return tm__store_note_moved(name, err);
+}
+
 /* ---- tenants: those with stores of their own are listed; all with sessions are counted ---- */
 
 tm_tenant_record *tm__memory_tenant_new(tm_slice name) {

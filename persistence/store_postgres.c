@@ -100,6 +100,7 @@ const tm_store_backend tm__store_postgres = {
     .scripts = tm__pg_scripts,
     .note_put = tm__pg_note_put,
     .note_get = tm__pg_note_get,
+    .note_swap = tm__pg_note_swap,
     .tenant_wake = tm__pg_tenant_wake,
     .tenants_due = tm__pg_tenants_due,
     .tenants = tm__pg_tenants,

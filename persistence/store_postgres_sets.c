@@ -238,6 +238,20 @@ tm_status tm__pg_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error
   return read_one(c, TM_PG_NOTE, &a, "note", out, err);
 }
 
+tm_status tm__pg_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                           tm_error *err) {
+  tm_pg_args a = {0};
+  int64_t changed = 0;
+  bool is_new = expect.ptr == NULL;
+  if (!tm__pg_is_text(name)) return not_a_text(err, "note");
+  add_slice(&a, name);
+  tm__pg_bytes(&a, text);
+  if (!is_new) tm__pg_bytes(&a, expect);
+  tm_status status = tm__pg_write_one(c, is_new ? TM_PG_ADD_NOTE : TM_PG_SWAP_NOTE, &a, &changed,
+                                      "keep a note", err);
+  return status == TM_OK && changed == 0 ? tm__store_note_moved(name, err) : status;
+}
+
 /* ---- tenants ---- */
 
 tm_status tm__pg_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,

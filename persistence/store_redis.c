@@ -185,6 +185,7 @@ const tm_store_backend tm__store_redis = {
     .scripts = tm__redis_script_list,
     .note_put = tm__redis_note_put,
     .note_get = tm__redis_note_get,
+    .note_swap = tm__redis_note_swap,
     .tenant_wake = tm__redis_tenant_wake,
     .tenants_due = tm__redis_tenants_due,
     .tenants = tm__redis_tenants,

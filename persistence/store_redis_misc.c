@@ -169,6 +169,26 @@ tm_status tm__redis_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_er
   return get(c, "note", out, err);
 }
 
+tm_status tm__redis_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                              tm_error *err) {
+  redisReply *reply;
+  tm_redis_key k;
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  tm__redis_key(&k, c->store, "notes");
+  tm__redis_run(c, TM_REDIS_SWAP_NOTE, 1, 4);
+  tm__redis_key_arg(c, &k);
+  tm__redis_arg(c, name);
+  tm__redis_arg(c, text);
+  tm__redis_text(c, expect.ptr == NULL ? "1" : "0");
+  tm__redis_arg(c, expect);
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  bool set = reply->integer == 1;
+  freeReplyObject(reply);
+  return set ? TM_OK : tm__store_note_moved(name, err);
+}
+
 /* ---- tenants: names in order, what stands for each, who is due; all in one slot ---- */
 
 static void add_key(tm_store_conn *c, const char *name) {

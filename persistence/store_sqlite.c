@@ -195,6 +195,7 @@ const tm_store_backend tm__store_sqlite = {
     .scripts = tm__sqlite_scripts,
     .note_put = tm__sqlite_note_put,
     .note_get = tm__sqlite_note_get,
+    .note_swap = tm__sqlite_note_swap,
     .tenant_wake = tm__sqlite_tenant_wake,
     .tenants_due = tm__sqlite_tenants_due,
     .tenants = tm__sqlite_tenants,

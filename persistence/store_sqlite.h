@@ -212,6 +212,8 @@ tm_status tm__sqlite_script_drop(tm_store_conn *c, tm_slice system, tm_slice ver
 tm_status tm__sqlite_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_error *err);
 tm_status tm__sqlite_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err);
 tm_status tm__sqlite_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_error *err);
+tm_status tm__sqlite_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                               tm_error *err);
 tm_status tm__sqlite_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,
                                  tm_error *err);
 tm_status tm__sqlite_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn,

@@ -415,6 +415,24 @@ tm_status tm__sqlite_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_e
   return take_text(c, st, tm__sqlite_bind(st, 1, name), out, "note", err);
 }
 
+tm_status tm__sqlite_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
+                               tm_error *err) {
+  sqlite3_stmt *st;
+  bool is_new = expect.ptr == NULL;
+  tm_status status = tm__sqlite_begin(c, err);
+  if (status != TM_OK) return status;
+  status = tm__sqlite_statement(c, is_new ? TM_SQL_ADD_NOTE : TM_SQL_SWAP_NOTE, &st, err);
+  if (status == TM_OK) {
+    int rc = tm__sqlite_bind(st, 1, name);
+    rc |= tm__sqlite_bind_body(st, 2, 1, text);
+    if (!is_new) rc |= tm__sqlite_bind_body(st, 3, 1, expect);
+    status = rc == SQLITE_OK ? tm__sqlite_run(c, st, "keep a note", err)
+                             : tm__sqlite_conn_fail(c, rc, "bind a note", err);
+  }
+  if (status == TM_OK && sqlite3_changes(c->db) == 0) status = tm__store_note_moved(name, err);
+  return tm__sqlite_end(c, status, err);
+}
+
 /* ---- tenants ---- */
 
 tm_status tm__sqlite_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, int64_t wake_at,

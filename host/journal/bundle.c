@@ -18,7 +18,8 @@ struct tm_registry {
 
 static tm_quotas quotas_of(tm_slice description) {
   tm_slice rules = tm__json_get(description, "session_config");
-  return (tm_quotas){.session_steps = tm__json_get_int(rules, "steps_most", -1)};
+  return (tm_quotas){.session_steps = tm__json_get_int(rules, "steps_most", -1),
+                     .turns_per_minute = tm__json_get_int(rules, "rate_most", -1)};
 }
 
 /* The texts follow the struct in one block of memory. */

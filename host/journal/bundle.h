@@ -9,8 +9,9 @@
 #include "core/buf.h"
 #include "core/err.h"
 
-typedef struct tm_quotas { /* of a system, or of all; 0: no limit */
-  int64_t session_steps;   /* that all conversations of a session may have had */
+typedef struct tm_quotas {  /* of a system, or of all; 0: no limit */
+  int64_t session_steps;    /* that all conversations of a session may have had */
+  int64_t turns_per_minute; /* of a tenant */
 } tm_quotas;
 
 typedef struct tm_bundle { /* immutable, counted */

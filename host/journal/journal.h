@@ -15,6 +15,7 @@
 
 #include "journal/bundle.h"
 #include "journal/checkpoint.h"
+#include "journal/rates.h"
 #include "storage/storage.h"
 
 typedef struct tm_journal tm_journal;
@@ -94,7 +95,8 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int back;       /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
   bool looked;                  /* START, FORK: its key is known to be unused */
-  bool counted;                 /* its session has steps left */
+  bool counted;                 /* its session has steps left; likewise: */
+  bool rated;                   /* its turn is one of this minute's */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
@@ -187,6 +189,7 @@ typedef struct tm_journal_options {
   void *hint_ud;                          /* called with each new wake_at; NULL: none */
   tm_concurrency concurrency;             /* where a record does not say */
   tm_quotas quotas;                       /* where a system does not say */
+  tm_rates *rates;                        /* of the host; borrowed; NULL: none are counted */
   size_t queue_limit;                     /* requests that may wait for one conversation */
   const tm_checkpoint_rules *checkpoints; /* NULL: all stay listed */
 } tm_journal_options;

@@ -3,6 +3,7 @@
  * The steps of a session are those of its conversations, each of which has its own count in its
  * newest row: it came there with the commit that holds the steps, so that nothing else is written,
  * a turn that is resumed counts once, and every host sees the same. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,21 +92,29 @@ static tm_status count_work(tm_store_job *base, const tm_store_access *a, tm_err
   return status == TM_ECANCELLED ? TM_OK : status;
 }
 
+/* On a fresh record, for the answer may be there by now. */
+static void refuse(tm_slot *s, const tm_error *err) {
+  if (s->record.loaded && !s->fresh && s->first->key != 0) {
+    tm__slot_forget(s);
+  } else {
+    tm__slot_fail(s, err);
+  }
+}
+
 static void count_done(tm_slot *s, tm_slot_job *base) {
   const quota_job *job = (const quota_job *)(const void *)base;
   tm_error err;
+  if (s->first == NULL) return;
   if (base->job.status != TM_OK) {
     tm__slot_fail(s, &base->job.error);
-  } else if (job->steps >= job->most && s->record.loaded && !s->fresh) {
-    tm__slot_forget(s); /* an answer may be there by now */
   } else if (job->steps >= job->most) {
     (void)tm__fail(
         &err, TM_ELIMIT, "session.steps",
         "session %s has had %lld steps, and max_steps_per_session is %lld; begin another "
         "session",
         job->session, (long long)job->steps, (long long)job->most);
-    tm__slot_fail(s, &err);
-  } else if (s->first != NULL) {
+    refuse(s, &err);
+  } else {
     s->first->counted = true;
   }
 }
@@ -115,7 +124,7 @@ static void count(tm_slot *s, int64_t most) {
   quota_job *job = calloc(1, sizeof(*job));
   if (job == NULL) {
     tm_error err;
-    (void)tm__fail_memory(&err, "the steps of a session");
+    (void)tm__fail_memory(&err, "a quota");
     tm__slot_fail(s, &err);
     return;
   }
@@ -131,15 +140,78 @@ static void count(tm_slot *s, int64_t most) {
   tm__slot_read(s, &job->base);
 }
 
+/* ---- the turns of a minute ---- */
+
+typedef struct rate_job {
+  tm_slot_job base;
+  tm_rates *rates;
+  char who[130];
+  int64_t most, now;
+} rate_job;
+
+static tm_status rate_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  const rate_job *job = (const rate_job *)(const void *)base;
+  return tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, err);
+}
+
+static void rate_done(tm_slot *s, tm_slot_job *base) {
+  if (base->job.status != TM_OK) tm__slot_fail(s, &base->job.error);
+}
+
+static void fetch(tm_slot *s, const char *who, int64_t most, int64_t now) {
+  rate_job *job = calloc(1, sizeof(*job));
+  if (job == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a quota");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  job->rates = s->journal->o.rates;
+  (void)tm__copy(job->who, sizeof(job->who), tm__slice(who));
+  job->most = most;
+  job->now = now;
+  job->base.job.write = true;
+  job->base.job.work = rate_work;
+  job->base.done = rate_done;
+  tm__slot_read(s, &job->base);
+}
+
+static void refuse_rate(tm_slot *s, int64_t most, int64_t now) {
+  tm_error err;
+  int64_t wait = tm__rates_wait(now);
+  (void)tm__fail(&err, TM_ELIMIT, "turn.rate",
+                 "rate_limit_per_minute allows %lld turns in this minute, and they have begun; try "
+                 "again in %lld s",
+                 (long long)most, (long long)(wait - 1) / 1000 + 1);
+  err.retry_after_ms = wait;
+  refuse(s, &err);
+}
+
+/* `system` "": the turns of all systems that say nothing themselves are counted together. */
+static bool rate_holds(tm_slot *s, const char *system, int64_t most) {
+  char who[130];
+  int64_t now = tm__journal_now(s->journal);
+  (void)snprintf(who, sizeof(who), "%s\n%s", s->first->tenant, system);
+  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), most, now);
+  if (rate == TM_RATE_TAKEN) {
+    s->first->rated = true;
+  } else if (rate == TM_RATE_NONE) {
+    refuse_rate(s, most, now);
+  } else {
+    fetch(s, who, most, now);
+  }
+  return rate != TM_RATE_TAKEN;
+}
+
 /* ---- who is asked ---- */
 
-/* What the current version of the system says, else what the configuration does. */
-static tm_quotas quotas_of(const tm_slot *s, const char *system) {
-  tm_quotas q = s->journal->o.quotas;
+/* What the current version of the system says; -1: nothing. */
+static tm_quotas own_quotas(const tm_slot *s, const char *system) {
+  tm_quotas own = {-1, -1};
   tm_bundle *b = tm__registry_current(s->journal->o.registry, tm__slice(system));
-  if (b != NULL && b->quotas.session_steps >= 0) q.session_steps = b->quotas.session_steps;
+  if (b != NULL) own = b->quotas;
   tm__bundle_unref(b);
-  return q;
+  return own;
 }
 
 /* Deadlines, decisions of others, events and what operators do are never refused. */
@@ -151,8 +223,14 @@ static bool is_limited(const tm_request *r) {
 bool tm__quota_holds(tm_slot *s, const char *system) {
   const tm_request *r = s->first;
   if (!is_limited(r)) return false;
-  const tm_quotas q = quotas_of(s, system);
-  if (q.session_steps <= 0 || r->counted) return false;
-  count(s, q.session_steps);
-  return true;
+  const tm_quotas own = own_quotas(s, system), all = s->journal->o.quotas;
+  int64_t steps = own.session_steps >= 0 ? own.session_steps : all.session_steps;
+  if (steps > 0 && !r->counted) {
+    count(s, steps);
+    return true;
+  }
+  bool says = own.turns_per_minute >= 0;
+  int64_t turns = says ? own.turns_per_minute : all.turns_per_minute;
+  if (turns <= 0 || r->rated || s->journal->o.rates == NULL) return false;
+  return rate_holds(s, says ? system : "", turns);
 }

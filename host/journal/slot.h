@@ -10,7 +10,7 @@
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
  *   fork.c     a new conversation from another's row
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
- *   quota.c    limits on turns
+ *   quota.c    limits on turns                         rates.c  the turns of a minute
  *   together.c messages that come at once              interrupt.c giving a turn up for another
  */
 #ifndef TM_JOURNAL_SLOT_H

@@ -165,7 +165,7 @@ M.session_config = {
 M.quota_limits = {
   max_sessions_per_tenant = of("integer", { min = 0 }),
   max_steps_per_session = of("integer", { min = 0 }),
-  rate_limit_per_minute = LATER, max_tokens = LATER, max_cost = LATER,
+  rate_limit_per_minute = of("integer", { min = 0 }), max_tokens = LATER, max_cost = LATER,
 }
 M.error_config = {
   max_retries = of("integer", { min = 0, max = 100 }), retry_delay = of "duration",

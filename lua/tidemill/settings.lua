@@ -85,7 +85,7 @@ local duration = schema.duration
 ---What a system says about the sessions of its conversations, for the host; nil: nothing.
 ---@param orchestrator table checked
 ---@return { idle_ms: integer?, look_ms: integer?, most: integer?, tenant_most: integer?,
----  steps_most: integer?, prefix: string? }?
+---  steps_most: integer?, rate_most: integer?, prefix: string? }?
 function M.sessions(orchestrator)
   local session = orchestrator.session_config or {}
   local quota = session.quota_limits or {}
@@ -94,6 +94,7 @@ function M.sessions(orchestrator)
     look_ms = duration(session.session_cleanup_interval),
     most = session.max_concurrent_sessions,
     tenant_most = quota.max_sessions_per_tenant, steps_most = quota.max_steps_per_session,
+    rate_most = quota.rate_limit_per_minute,
     prefix = session.session_prefix,
   }
   return next(rules) and rules or nil

@@ -39,6 +39,28 @@ const with_hosts = (kind, quotas, what, fn) => test(`${what} (${kind})`, async (
   store.remove();
 });
 
+// Starts on both hosts at once, then on each until it refuses. Gives what came of it.
+async function spend(hosts, headers) {
+  const begin = (host) => host.begin('desk', 'ask', {}, headers);
+  const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => begin(hosts[i % 2])));
+  for (const host of hosts) {
+    do answers.push(await begin(host)); while (answers.at(-1).status === 201);
+  }
+  const begun = answers.filter((r) => r.status === 201);
+  for (const r of answers.filter((one) => one.status !== 201)) {
+    assert.equal(r.status, 429, r.text);
+    assert.equal(r.json.code, 'turn.rate');
+    assert.ok(r.json.retry_after > 0 && r.json.retry_after <= 60, r.text);
+    assert.equal(r.headers['retry-after'], String(r.json.retry_after));
+  }
+  const id = begun[0].json.conversation_id;
+  const refused = await hosts[0].say(id, 'x', headers);
+  const { revision } = (await hosts[0].get(`/v1/conversations/${id}`, headers)).json;
+  const paused = await hosts[1].post(`/v1/conversations/${id}/pause`, {}, headers);
+  assert.equal(paused.status, 200, paused.text); // what operators do always goes on
+  return { begun: begun.length, refused: refused.status, revision };
+}
+
 for (const kind of Object.keys(stores)) {
   with_hosts(kind, 'max_steps_per_session = 5', 'a session has so many steps on both', async ([a, b], name) => {
     const one = await a.begin('desk', 'ask', { session_id: name });
@@ -67,4 +89,14 @@ for (const kind of Object.keys(stores)) {
     assert.equal((await b.say(id, 'x')).status, 429); // what was undone was done
     assert.equal((await b.begin('desk', 'ask', { session_id: `${name} b` })).status, 201);
   });
+
+  with_hosts(kind, 'rate_limit_per_minute = 40', 'a tenant has so many turns in a minute on both',
+    async (hosts, name) => {
+      let was;
+      for (let i = 0, minute = -1; minute !== Math.floor(Date.now() / 60000); i++) { // within one
+        minute = Math.floor(Date.now() / 60000);
+        was = await spend(hosts, { 'x-tidemill-tenant': `${name}-${i}` });
+      }
+      assert.deepEqual(was, { begun: 40, refused: 429, revision: 1 });
+    });
 }

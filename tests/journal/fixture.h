@@ -50,6 +50,7 @@ typedef struct host {
   tm_worker *worker;
   tm_journal *journal;
   tm_scheduler *scheduler;
+  tm_rates *rates;
   tm_janitor *janitor; /* ends sessions of tenants with stores of their own; NULL: nobody does */
   char id[TM_ID_SIZE];
 } host;
@@ -787,6 +788,8 @@ static inline void host_start(fixture *fx, int n) {
   *h = (host){.fx = fx};
   tm__uuid7(h->id, fx->now + n);
   assert_int_equal(tm__worker_start(&h->worker, "worker", &err), TM_OK);
+  h->rates = tm__rates_new();
+  assert_non_null(h->rates);
   tm_journal_options o = {.worker = h->worker,
                           .storage = fx->storage,
                           .registry = fx->registry,
@@ -797,6 +800,7 @@ static inline void host_start(fixture *fx, int n) {
                           .cache_bytes = fx->cache_bytes,
                           .queue_limit = fx->queue_limit,
                           .quotas = fx->quotas,
+                          .rates = h->rates,
                           .concurrency = fx->at_once,
                           .checkpoints = &fx->keep.checkpoints};
   (void)tm__copy(o.host_id, sizeof(o.host_id), tm__slice(h->id));
@@ -846,6 +850,7 @@ static inline void host_stop(host *h) {
   assert_int_equal(tm__worker_stop(h->worker), 0);
   tm__journal_free(h->journal);
   tm__scheduler_free(h->scheduler);
+  tm__rates_free(h->rates);
   *h = (host){.fx = h->fx};
 }
 

@@ -1,17 +1,26 @@
-/* Quotas: how many steps the conversations of a session may have had, on whichever host. */
+/* Quotas: how many steps the conversations of a session may have had, and how many turns may begin
+ * in a minute, on whichever host. */
 #include "fixture.h"
 
 /* The system says it itself. */
-static void limit_steps(fixture *fx, int most) {
+static void limit(fixture *fx, const char *what, int most) {
   tm_error err;
   tm_buf description = {0};
-  tm__buf_printf(&description, "{\"name\":\"shop\",\"session_config\":{\"steps_most\":%d}}", most);
+  tm__buf_printf(&description, "{\"name\":\"shop\",\"session_config\":{\"%s\":%d}}", what, most);
   tm_bundle *b =
       tm__bundle_new(TM_S("shop"), TM_S("v1"), TM_S("{\"files\":{}}"), tm__buf_view(&description));
   tm__buf_free(&description);
   assert_non_null(b);
   assert_int_equal(tm__registry_switch(fx->registry, &b, 1, &err), TM_OK);
   fx->counts = true;
+}
+
+static void limit_steps(fixture *fx, int most) {
+  limit(fx, "steps_most", most);
+}
+
+static void limit_rate(fixture *fx, int most) {
+  limit(fx, "rate_most", most);
 }
 
 static answer *fork_it(host *h, const char *id, char other[TM_ID_SIZE]) {
@@ -187,6 +196,153 @@ static void test_counts_many(void **unused) {
   }
 }
 
+/* ---- turns of a minute ---- */
+
+#define LEFT_MS (60000 - START_NOW % 60000) /* of the minute in which a test begins */
+
+static void assert_too_fast(answer *a, int64_t wait) {
+  assert_refused(a, TM_ELIMIT, "turn.rate");
+  assert_int_equal(a->error.retry_after_ms, wait);
+}
+
+static void test_limits_turns_of_a_minute(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE];
+    limit_rate(&fx, 4);
+    assert_answer(start_keyed(h, id, "hello", "k1"));
+    assert_answer(say_keyed(h, id, "x", "k2"));
+    assert_refused(say(h, id, "fail"), TM_EINVAL, "input.invalid"); /* it was a turn */
+    assert_answer(signal_it(h, id, TM_TURN_COMMAND, "x"));
+    int turns = fx.turns;
+    assert_too_fast(say(h, id, "y"), LEFT_MS);
+    assert_too_fast(start(h, other, "hello"), LEFT_MS);
+    assert_too_fast(signal_it(h, id, TM_TURN_COMMAND, "y"), LEFT_MS);
+    assert_int_equal(fx.turns, turns);
+    assert_int_equal(stored_head(&fx, id).revision, 3);
+    assert_answer(start_keyed(h, other, "hello", "k1"));
+    assert_answer(say_keyed(h, id, "x", "k2"));
+    fx.tenant = "t2";
+    assert_answer(start(h, other, "hello"));
+    fx.tenant = "t1";
+    turn_clock(&fx, LEFT_MS - 1);
+    assert_too_fast(say(h, id, "y"), 1);
+    turn_clock(&fx, 1);
+    for (int i = 0; i < 4; i++)
+      assert_answer(say(h, id, "y"));
+    assert_too_fast(say(h, id, "y"), 60000);
+    limit_rate(&fx, 5);
+    assert_answer(say(h, id, "y"));
+    assert_too_fast(say(h, id, "y"), 60000);
+    limit_rate(&fx, 0);
+    assert_answer(say(h, id, "y"));
+  }
+}
+
+/* Neither decisions and deadlines, nor what operators do. */
+static void test_loses_nothing_by_a_rate(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], waits[TM_ID_SIZE];
+    limit_rate(&fx, 2);
+    assert_answer(start(h, id, "deadline"));
+    assert_answer(start(h, waits, "approval"));
+    assert_too_fast(say(h, id, "x"), LEFT_MS);
+    assert_answer(signal_it(h, waits, TM_TURN_APPROVAL, "event"));
+    assert_answer(signal_it(h, waits, TM_TURN_EVENT, "x"));
+    turn_clock(&fx, 1000);
+    wake(h, id);
+    answer *a = cancel(h, id); /* behind it */
+    assert_answer(a);
+    assert_member(a, "status", "\"expired\"");
+    assert_answer(undo(h, waits, 1, 0, true));
+  }
+}
+
+/* Starts on the host until it refuses; how many were answered. */
+static int start_all(host *h) {
+  char id[TM_ID_SIZE];
+  for (int i = 0;; i++) {
+    answer *a = await(start(h, id, "finish"));
+    if (a->status == TM_OK) continue;
+    assert_refused(a, TM_ELIMIT, "turn.rate");
+    return i;
+  }
+}
+
+static void test_shares_a_minute(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    limit_rate(&fx, 64);
+    assert_answer(start(&fx.hosts[1], id, "finish"));
+    assert_int_equal(start_all(&fx.hosts[0]), 60);
+    assert_int_equal(start_all(&fx.hosts[1]), 3); /* what it had left of its share */
+    assert_int_equal(start_all(&fx.hosts[0]), 0);
+    turn_clock(&fx, 60000);
+    assert_int_equal(start_all(&fx.hosts[1]), 64);
+    assert_int_equal(start_all(&fx.hosts[0]), 0);
+    turn_clock(&fx, 60000);
+    assert_answer(start(&fx.hosts[0], id, "finish"));
+    host_stop(&fx.hosts[0]); /* its share is lost for this minute */
+    assert_int_equal(start_all(&fx.hosts[1]), 60);
+  }
+}
+
+/* A host whose clock is behind takes from the minute of the others, or from its own if that is long
+ * ago: never for ever from one that is far away. */
+static void test_bears_other_clocks(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host_start(&fx, 1);
+    limit_rate(&fx, 8);
+    turn_clock(&fx, 60000);
+    assert_int_equal(start_all(&fx.hosts[0]), 8);
+    turn_clock(&fx, -60000);
+    assert_int_equal(start_all(&fx.hosts[1]), 0);
+    turn_clock(&fx, -60000);
+    assert_int_equal(start_all(&fx.hosts[1]), 8);
+  }
+}
+
+/* Of many that come at once, on both hosts, exactly as many as there may be. */
+static void test_limits_concurrent_turns(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    answer *all[60];
+    int begun = 0;
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    limit_rate(&fx, 20);
+    for (int i = 0; i < 60; i++)
+      all[i] = start(&fx.hosts[i % 2], id, "finish");
+    for (int i = 0; i < 60; i++) {
+      begun += await(all[i])->status == TM_OK;
+      if (all[i]->status != TM_OK) assert_refused(all[i], TM_ELIMIT, "turn.rate");
+    }
+    assert_int_equal(begun + start_all(&fx.hosts[0]) + start_all(&fx.hosts[1]), 20);
+  }
+}
+
+/* On a host that has only heard of the start. */
+static void test_repeats_are_answered(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    host_start(&fx, 1);
+    limit_rate(&fx, 3);
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    assert_answer(say(&fx.hosts[0], id, "x"));
+    assert_answer(say_keyed(&fx.hosts[1], id, "x", "k1"));
+    assert_answer(say_keyed(&fx.hosts[0], id, "x", "k1"));
+    assert_too_fast(say_keyed(&fx.hosts[0], id, "x", "k2"), LEFT_MS);
+    assert_answer(say_keyed(&fx.hosts[0], id, "x", "k1"));
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_counts_all_of_a_session),
@@ -197,6 +353,12 @@ int main(void) {
       cmocka_unit_test(test_counts_what_was_done),
       cmocka_unit_test(test_takes_what_the_configuration_says),
       cmocka_unit_test(test_counts_many),
+      cmocka_unit_test(test_limits_turns_of_a_minute),
+      cmocka_unit_test(test_loses_nothing_by_a_rate),
+      cmocka_unit_test(test_shares_a_minute),
+      cmocka_unit_test(test_bears_other_clocks),
+      cmocka_unit_test(test_limits_concurrent_turns),
+      cmocka_unit_test(test_repeats_are_answered),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

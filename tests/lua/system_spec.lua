@@ -196,9 +196,10 @@ describe("what is not supported yet", function()
       orchestrator = tm.ConversationOrchestrator { session_config = {
         idle_session_timeout = "30m", session_cleanup_interval = 60, max_concurrent_sessions = 5,
         session_prefix = "shop_", quota_limits = {
-          max_sessions_per_tenant = 2, max_steps_per_session = 70 } } },]])
+          max_sessions_per_tenant = 2, max_steps_per_session = 70,
+          rate_limit_per_minute = 9 } } },]])
     assert.same({ idle_ms = 1800000, look_ms = 60000, most = 5, prefix = "shop_", tenant_most = 2,
-      steps_most = 70 },
+      steps_most = 70, rate_most = 9 },
       Host.new(text):load().session_config)
     assert.is_nil(Host.new(Host.script(END, 'start_step = "last",')):load().session_config)
   end)

@@ -292,6 +292,32 @@ static void notes_are_kept(void **state) {
   assert_int_equal(out.len, 0);
 }
 
+/* Whoever has read what stands writes; everybody else is told. */
+static void notes_are_swapped(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  const tm_slice none = {NULL, 0}, bytes = {"\0\xff'\"\x80", 5};
+  const tm_slice name = TM_S("a.b_1");
+  assert_int_equal(b->note_swap(fx->writer, name, TM_S(""), TM_S("x"), &fx->err), TM_ECONFLICT);
+  assert_ok(fx, b->note_swap(fx->writer, name, none, TM_S(""), &fx->err));
+  assert_int_equal(b->note_swap(fx->writer, name, none, TM_S("x"), &fx->err), TM_ECONFLICT);
+  assert_string_equal(fx->err.code, "store.conflict");
+  assert_ok(fx, b->note_swap(fx->writer, name, TM_S(""), bytes, &fx->err));
+  assert_int_equal(b->note_swap(fx->writer, name, TM_S(""), TM_S("x"), &fx->err), TM_ECONFLICT);
+  note_must_be(fx, "a.b_1", bytes.ptr, 5);
+  assert_ok(fx, b->note_swap(fx->writer, name, bytes, TM_S("more"), &fx->err));
+  assert_ok(fx, b->note_put(fx->writer, name, TM_S("put"), &fx->err));
+  assert_int_equal(b->note_swap(fx->writer, name, TM_S("more"), bytes, &fx->err), TM_ECONFLICT);
+  assert_ok(fx, b->note_swap(fx->writer, name, TM_S("put"), TM_S("last"), &fx->err));
+  if (b->durable) {
+    fixture_close(fx);
+    fixture_open(fx);
+  }
+  note_must_be(fx, "a.b_1", "last", 4);
+  assert_ok(fx, b->note_put(fx->writer, name, none, &fx->err));
+  assert_int_equal(b->note_swap(fx->writer, name, TM_S("last"), bytes, &fx->err), TM_ECONFLICT);
+}
+
 typedef struct scripts {
   int found[3], count;
 } scripts;
@@ -346,6 +372,7 @@ static const struct CMUnitTest cases[] = {
     CASE(due_tenants_come_in_order),
     CASE(only_those_with_stores_are_listed),
     CASE(notes_are_kept),
+    CASE(notes_are_swapped),
     CASE(scripts_are_listed),
     CASE(a_sound_store_has_no_errors),
 };

@@ -201,6 +201,7 @@ static void forgotten_scripts_are_loaded_again(void **state) {
   FORGET(b->sessions_due(fx->reader, 100, 10, ignore_session, NULL, &fx->err));
   FORGET(b->session_put(fx->writer, &session, &fx->err));
   FORGET(b->tenant_wake(fx->writer, TM_S("t"), -1, 7, &fx->err));
+  FORGET(b->note_swap(fx->writer, TM_S("n"), (tm_slice){0}, TM_S("x"), &fx->err));
   FORGET(b->tenants_due(fx->reader, 100, 10, ignore_tenant, NULL, &fx->err));
   row.id = 2;
   row.body = TM_S("[]");

@@ -40,7 +40,8 @@
 ---@field session_cleanup_interval? tm.Duration a session is looked at not more often
 ---@field max_concurrent_sessions? integer open sessions of the store when one is begun; 0: any
 ---@field session_prefix? string before generated session ids; at most 64 bytes
----@field quota_limits? { max_sessions_per_tenant: integer?, max_steps_per_session: integer? }
+---@field quota_limits? { max_sessions_per_tenant: integer?, max_steps_per_session: integer?,
+---  rate_limit_per_minute: integer? }
 ---@field concurrency? "queue"|"reject"|"merge"|"interrupt" two messages at once (scripting.md)
 
 --- For steps whose attempts are used up, unless an on_error leads on.
