@@ -17,7 +17,7 @@ typedef struct undo_job {
   int64_t checkpoint;
   /* while walking */
   int prompts_left; /* prompts to pass before the target */
-  int passed;       /* prompts passed */
+  int answered;     /* prompts whose answers are taken back so far */
   int allowed;      /* that the flow lets one pass: `rollback` in the runtime part; 0: none */
   int rows;
   bool migrated; /* the walk came to a migration: what lies behind is another version's */
@@ -65,17 +65,33 @@ static tm_status look_behind(undo_job *job, tm_listing listing) {
   return enough || ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
 }
 
+/* Whether it waits for an answer, or did when it was paused. */
+static bool awaits_answer(const undo_job *job, const tm_row_fields *newest) {
+  tm_conversation_status status = job->head.status;
+  tm_slice was = tm__json_get(tm__json_get(newest->runtime, "paused"), "status");
+  if (status == TM_PAUSED && was.len > 2)
+    (void)tm__conversation_status_parse(&status, (tm_slice){was.ptr + 1, was.len - 2});
+  return tm__is_waiting(status);
+}
+
+/* The prompt of one that waits has no answer that could be taken back. */
+static bool begin_walk(undo_job *job, const tm_row_fields *newest) {
+  job->answered = awaits_answer(job, newest) ? 0 : 1;
+  job->prompts_left = job->steps - job->answered;
+  return may_go_back(job, newest);
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   undo_job *job = ud;
   tm_row_fields f;
   tm__row_fields(&f, row->body);
-  if (job->rows == 0 && !may_go_back(job, &f)) return TM_ECONFLICT;
+  if (job->rows == 0 && !begin_walk(job, &f)) return TM_ECONFLICT;
   tm_listing listing = tm__checkpoints_next(&job->listed, row, &f);
   job->migrated = row->kind == TM_ROW_MIGRATE;
   if (job->target != 0) return look_behind(job, listing);
   if (is_target(job, row, &f)) return take_target(job, row, listing);
   if (job->migrated) return TM_ECANCELLED;
-  job->passed += tm__is_new_prompt(row, &f);
+  job->answered += tm__is_new_prompt(row, &f);
   tm_status status = tm__undo_steps_add(&job->between, row, &f, &job->base.job.error);
   if (status != TM_OK) return status;
   return ++job->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
@@ -137,11 +153,11 @@ static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_erro
       tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, job, err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->target == 0) return no_target(job, err);
-  if (job->passed > job->allowed)
+  if (job->answered > job->allowed)
     return tm__fail(err, TM_ECONFLICT, "rollback.limit",
                     "%d answered prompts back are more than the flow allows: at most %d "
                     "(max_rollback_steps)",
-                    job->passed, job->allowed);
+                    job->answered, job->allowed);
   if (!job->force) status = check_irreversible(job, err);
   return job->force || status == TM_OK ? make_plan(job, a, err) : status;
 }
@@ -222,7 +238,6 @@ void tm__undo_find(tm_slot *s) {
   job->steps = steps;
   job->checkpoint = r->checkpoint;
   job->listed = tm__checkpoints(s->journal->o.checkpoints, tm__journal_now(s->journal));
-  job->prompts_left = tm__is_waiting(s->record.head.status) ? steps : steps - 1;
   job->base.job.work = undo_work;
   job->base.done = undo_done;
   tm__slot_read(s, &job->base);

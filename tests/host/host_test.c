@@ -332,6 +332,37 @@ static void test_rollback_is_the_flows_to_allow(void **state) {
   tm_host_free(h);
 }
 
+typedef void steer_fn(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn, void *ud);
+
+static answer steer(steer_fn *fn, tm_host *h, const char *id) {
+  answer a = ask_init();
+  fn(h, NULL, id, on_reply, &a);
+  ask_wait(&a);
+  return a;
+}
+
+/* While it is paused its prompt has no answer either; when it is over the last one has. */
+static void test_answers_are_counted(void **state) {
+  (void)state;
+  char id[40];
+  write_system("hello", "enable_rollback = true, max_rollback_steps = 1");
+  tm_host *h = start_host("counted.db");
+  answer a = begin(h, "talk");
+  id_of(&a, id);
+  free(a.json);
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  expect(steer(tm_conversation_pause, h, id), "\"status\":\"paused\"");
+  expect(go_back(h, id, 1), "\"revision\":4");
+  expect_error(go_back(h, id, 1), TM_ECONFLICT, "rollback.nothing");
+  expect(steer(tm_conversation_pause, h, id), "\"status\":\"paused\"");
+  expect_error(go_back(h, id, 1), TM_ECONFLICT, "rollback.nothing");
+  expect(steer(tm_conversation_resume, h, id), "\"status\":\"waiting_input\"");
+  expect(say(h, id, "\"Ann\""), "hello Ann");
+  expect(steer(tm_conversation_cancel, h, id), "\"status\":\"cancelled\"");
+  expect_error(go_back(h, id, 2), TM_ECONFLICT, "rollback.limit");
+  tm_host_free(h);
+}
+
 static void test_rollback(void **state) {
   (void)state;
   char id[40];
@@ -613,6 +644,7 @@ int main(void) {
       cmocka_unit_test(test_two_hosts_one_store),
       cmocka_unit_test(test_reload_keeps_versions),
       cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_answers_are_counted),
       cmocka_unit_test(test_rollback_is_the_flows_to_allow),
       cmocka_unit_test(test_starting_on_a_full_disk),
       cmocka_unit_test(test_starting_twice_and_wrong_sizes),
