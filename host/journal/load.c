@@ -214,6 +214,8 @@ static tm_status load_work(tm_store_job *base, const tm_store_access *a, tm_erro
   tm_status status = tm__access_head(a, tm__slice(job->id), &r->head, &r->in_memory, err);
   if (status != TM_OK) return status;
   status = tm__record_rows(r, NULL, a, r->head.tip, r->head.status == TM_ACTIVE, err);
+  if (status == TM_OK && r->head.status == TM_ACTIVE && tm__is_failing(r))
+    status = tm__compensation(r, a, err);
   if (status != TM_OK && tm__access_is_gone(a, tm__slice(job->id))) {
     r->head.revision = 0; /* purged while its rows were read */
     return TM_ENOTFOUND;

@@ -8,7 +8,7 @@
  *   load.c     reading a record from its rows          row.c     the body of a row
  *   answer.c   answers that rows give                  undo.c    rollback
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
- *   fork.c     a new conversation from another's row
+ *   fork.c     a new conversation from another's row   compensation.c  undoing before a failure
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  *   quota.c    limits on turns                         rates.c  the turns of a minute
  *   together.c messages that come at once              interrupt.c giving a turn up for another
@@ -210,9 +210,15 @@ tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_f
                              tm_error *err);
 /* The names of those that cannot be taken back, one after the other; nothing: all can. */
 void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names);
-/* {"steps":[{"output","seq","step_id","undo"}]}; returns how many. */
+/* [{"output","seq","step_id","undo"}]; returns how many. */
 size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out);
 void tm__undo_steps_free(tm_undo_steps *u);
+
+/* ---- compensation.c ---- */
+bool tm__is_failing(const tm_record *r);
+/* In a store job: `input` of a record that is failing becomes {"irreversible": names, "limited":
+ * is there more?, "steps": as above}. */
+tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err);
 
 /* ---- undo_row.c ---- */
 /* What a rollback goes back to, and where it stays when that fails; canonical JSON. The target's

@@ -118,7 +118,7 @@ bool tm__together_is_busy(const tm_slot *s, const tm_request *r) {
 /* ---- interrupt ---- */
 
 bool tm__together_interrupts(const tm_slot *s) {
-  if (s->concurrency != TM_CONCURRENCY_INTERRUPT) return false;
+  if (s->concurrency != TM_CONCURRENCY_INTERRUPT || tm__is_failing(&s->record)) return false;
   if (s->turn == NULL && s->record.loaded && !was_said(s->record.began_as)) return false;
   const tm_request *r = s->first;
   while (r != NULL && !is_new(s, r))

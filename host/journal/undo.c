@@ -39,8 +39,17 @@ static bool is_target(undo_job *job, const tm_row *row, const tm_row_fields *f) 
   return tm__is_new_prompt(row, f) && job->prompts_left-- == 0;
 }
 
-/* The flow's enable_rollback and max_rollback_steps, as the newest row has them. */
+/* The flow's enable_rollback and max_rollback_steps, as the newest row has them. Where steps were
+ * undone before the conversation failed, what a target says of them is not true any more. */
 static bool may_go_back(undo_job *job, const tm_row_fields *f) {
+  if (!job->force && tm__json_get(f->error, "compensation").ptr != NULL) {
+    (void)tm__fail(&job->base.job.error, TM_ECONFLICT, "rollback.compensated",
+                   "conversation %s has failed, and what its steps did was undone "
+                   "(compensate_on_failure); start anew, or roll back with force: its state then "
+                   "says otherwise",
+                   job->head.id);
+    return false;
+  }
   job->allowed = (int)tm__json_get_int(f->runtime, "rollback", STEPS_MAX);
   if (job->allowed > 0) return true;
   (void)tm__fail(&job->base.job.error, TM_ECONFLICT, "rollback.disabled",
@@ -141,7 +150,11 @@ static tm_status make_plan(undo_job *job, const tm_store_access *a, tm_error *er
   if (status == TM_OK)
     status = tm__record_rows(&job->from, &job->from_tip, a, job->head.tip, false, err);
   if (status != TM_OK) return status;
+  tm__buf_byte(&job->functions, '{');
+  if (job->force) tm__json_member_bool(&job->functions, "force", true);
+  tm__json_key(&job->functions, "steps");
   job->count = tm__undo_steps_write(&job->between, &job->functions);
+  tm__buf_byte(&job->functions, '}');
   tm__undo_plan(&job->plan, &job->from, &job->from_tip, &job->record, &job->tip, job->target);
   bool ok = tm__buf_ok(&job->functions) && tm__buf_ok(&job->plan);
   return ok ? TM_OK : tm__fail_memory(err, "a rollback");

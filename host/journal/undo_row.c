@@ -65,31 +65,39 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   tm__buf_byte(out, '}');
 }
 
-static void write_restored(tm_buf *out, int64_t inherited, int64_t by, int64_t step_seq) {
+/* What became of a place since it was left. */
+typedef struct moved {
+  int64_t by;        /* ms */
+  int64_t step_seq;  /* executions since the conversation began */
+  int64_t inherited; /* those of them that a fork found */
+  int64_t forked;    /* when another conversation was made of it; 0: none */
+} moved;
+
+static void write_restored(tm_buf *out, tm_slice before, const moved *m) {
+  int64_t forked = m->forked > 0 ? m->forked : tm__json_get_int(before, "forked", 0);
+  tm__json_key(out, "restored");
   tm__buf_byte(out, '{');
-  if (inherited > 0) tm__json_member_int(out, "inherited", inherited);
-  tm__json_member_int(out, "moved", by);
-  tm__json_member_int(out, "step_seq", step_seq);
+  if (forked > 0) tm__json_member_int(out, "forked", forked);
+  if (m->inherited > 0) tm__json_member_int(out, "inherited", m->inherited);
+  tm__json_member_int(out, "moved", m->by + tm__json_get_int(before, "moved", 0));
+  tm__json_member_int(out, "step_seq", m->step_seq);
   tm__buf_byte(out, '}');
 }
 
 /* The runtime part as it was, and in `restored` what the next turn does to it. */
-static void restore_runtime(tm_buf *out, tm_slice runtime, int64_t by, int64_t step_seq,
-                            int64_t inherited) {
+static void restore_runtime(tm_buf *out, tm_slice runtime, const moved *m) {
   static const char name[] = "restored";
   tm_json_walk w;
   tm_slice key;
   tm_slice value;
   bool added = false;
   bool more = tm__json_walk(&w, runtime);
-  by += tm__json_get_int(tm__json_get(runtime, name), "moved", 0);
   tm__buf_byte(out, '{');
   while (more) {
     more = tm__json_next(&w, &key, &value);
     bool same = more && tm__slice_is(key, name);
     if (!added && (!more || same || tm__slice_cmp(key, TM_S("restored")) > 0)) {
-      tm__json_key(out, name);
-      write_restored(out, inherited, by, step_seq);
+      write_restored(out, tm__json_get(runtime, name), m);
       added = true;
     }
     if (!more || same) continue;
@@ -133,18 +141,14 @@ bool tm__undo_failed(tm_error *err, tm_slice body) {
 
 typedef struct texts {
   tm_buf prompt, runtime, step, outcome;
-  bool forks;
 } texts;
 
-/* The draft that brings a place of the plan back, `by` ms later; false: t has failed. */
-static bool make_draft(tm_turn *t, tm_slice place, int64_t by, int64_t step_seq, tm_draft *draft,
-                       texts *x) {
+/* The draft that brings a place of the plan back; false: t has failed. */
+static bool make_draft(tm_turn *t, tm_slice place, const moved *m, tm_draft *draft, texts *x) {
   int64_t deadline = tm__json_get_int(place, "deadline", 0);
   tm_slice status = tm__json_get(place, "status");
-  move_prompt(&x->prompt, tm__json_get(place, "prompt"), by);
-  tm_slice runtime = tm__json_get(place, "runtime");
-  restore_runtime(&x->runtime, runtime, by, step_seq,
-                  x->forks ? step_seq : tm__steps_inherited(runtime));
+  move_prompt(&x->prompt, tm__json_get(place, "prompt"), m->by);
+  restore_runtime(&x->runtime, tm__json_get(place, "runtime"), m);
   bool whole =
       status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
       tm__conversation_status_parse(&draft->status, (tm_slice){status.ptr + 1, status.len - 2});
@@ -157,7 +161,7 @@ static bool make_draft(tm_turn *t, tm_slice place, int64_t by, int64_t step_seq,
                    "the plan of a rollback of conversation %s is damaged; restore a backup",
                    t->slot->id);
   } else {
-    draft->wake_at = deadline > 0 ? deadline + by : 0;
+    draft->wake_at = deadline > 0 ? deadline + m->by : 0;
     draft->error = tm__json_get(place, "error");
     draft->prompt = tm__buf_view(&x->prompt);
     draft->runtime = tm__buf_view(&x->runtime);
@@ -181,7 +185,9 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
   if (why != NULL) t->refusal = *why;
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
   int64_t now = tm__journal_now(t->slot->journal);
-  int64_t by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now);
+  moved m = {.by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now),
+             .step_seq = tm__steps_counted(made->runtime),
+             .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = made->compress,
                     .seal = made->seal,
                     .steps = made->steps,
@@ -189,7 +195,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
                     .state = why != NULL ? tm__buf_view(&t->slot->record.state)
                                          : tm__json_get(place, "state")};
   write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));
-  if (make_draft(t, place, by, tm__steps_counted(made->runtime), &draft, &x))
+  if (make_draft(t, place, &m, &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }
@@ -199,26 +205,31 @@ void tm__turn_given_up(tm_turn *t, const tm_error *why) {
   const tm_record *rec = &t->slot->record;
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
   int64_t now = tm__journal_now(t->slot->journal);
-  int64_t by = now - tm__json_get_int(place, "created", now);
+  moved m = {.by = now - tm__json_get_int(place, "created", now),
+             .step_seq = tm__steps_counted(tm__buf_view(&rec->runtime)),
+             .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
                     .state = tm__json_get(place, "state")};
   t->refusal = *why;
   write_outcome(&x.outcome, why, TM_S("[]"));
-  if (make_draft(t, place, by, tm__steps_counted(tm__buf_view(&rec->runtime)), &draft, &x))
+  if (make_draft(t, place, &m, &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }
 
 void tm__turn_forked(tm_turn *t, tm_slice origin) {
-  texts x = {.forks = true};
+  texts x = {0};
   const tm_record *rec = &t->slot->record;
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
   int64_t now = tm__journal_now(t->slot->journal);
-  int64_t by = now - tm__json_get_int(place, "created", now);
+  int64_t steps = tm__steps_counted(tm__json_get(place, "runtime"));
+  moved m = {.by = now - tm__json_get_int(place, "created", now),
+             .step_seq = steps,
+             .inherited = steps,
+             .forked = now};
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
                     .in_memory = rec->in_memory,
                     .state = tm__json_get(place, "state")};
-  if (make_draft(t, place, by, tm__steps_counted(tm__json_get(place, "runtime")), &draft, &x))
-    tm__turn_fork_row(t, &draft, origin);
+  if (make_draft(t, place, &m, &draft, &x)) tm__turn_fork_row(t, &draft, origin);
   free_texts(&x);
 }

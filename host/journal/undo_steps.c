@@ -228,14 +228,14 @@ void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
 
 size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out) {
   size_t written = 0;
-  tm__buf_text(out, "{\"steps\":[");
+  tm__buf_byte(out, '[');
   for (size_t i = 0; i < u->count; i++) {
     const tm_undo_step *step = &u->items[i];
     if (step->text.len == 0 || is_undone(u, step->seq)) continue;
     if (written++ > 0) tm__buf_byte(out, ',');
     tm__buf_slice(out, tm__buf_view(&step->text));
   }
-  tm__buf_text(out, "]}");
+  tm__buf_byte(out, ']');
   return written;
 }
 

@@ -46,7 +46,8 @@ local function is_checkpoint(run, now)
 end
 
 local function error_of(failure, step)
-  return { code = failure.code, message = failure.message, step_id = step.step_id }
+  return { code = failure.code, message = failure.message, step_id = step.step_id,
+    compensation = failure.compensation }
 end
 
 ---Ends the turn: the conversation waits at the step until somebody comes or a deadline passes;
@@ -141,6 +142,16 @@ function M.suspend(run, step)
   write(run, journal.suspend, made)
 end
 
+--- What the steps of the conversation did outside is undone before it ends (undo.lua). From here on
+--- nothing else can come of it, so nothing else is due.
+local function fail_conversation(run, step, failure)
+  local runtime = run.runtime
+  if run.ends or not run.root.compensates then return M.finish(run, "failed", failure, step) end
+  runtime.failing = error_of(failure, step)
+  runtime.wait, runtime.deadlines, runtime.input, runtime.once = nil, nil, nil, nil
+  write(run, journal.suspend, draft.suspend(run, step.step_id, clock.now()))
+end
+
 --- The flow on top has failed. What it interrupted goes on; a step that went to it has failed too.
 local function fail_flow(run, step, failure)
   local frame = frames.pop(run)
@@ -152,7 +163,7 @@ local function fail_flow(run, step, failure)
     return M.fail(run, step, failure)
   end
   if run.runtime.frames then return fail_flow(run, step, failure) end
-  return M.finish(run, "failed", failure, step)
+  return fail_conversation(run, step, failure)
 end
 
 --- No attempt is left, and no on_error leads on.
@@ -160,7 +171,7 @@ local function give_up(run, step, failure)
   local status = not run.ends and recovery.begin(run, step, failure)
   if status == "paused" then return M.wait(run, step, status, nil, failure) end
   if status then return M.wait(run, step, status, recovery.prompt(run, step)) end
-  if not run.runtime.frames then return M.finish(run, "failed", failure, step) end
+  if not run.runtime.frames then return fail_conversation(run, step, failure) end
   return fail_flow(run, step, failure)
 end
 

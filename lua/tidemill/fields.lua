@@ -46,7 +46,7 @@ M.flow = {
   steps = needed "list", start_step = needed "string", end_steps = of "names",
   variables = of "table", settings = of "table",
   interrupts = of "list", on_no_match = of "list", on_no_input = of "list",
-  phrases = of "table", migrate = of "function", compensate_on_failure = LATER,
+  phrases = of "table", migrate = of "function", compensate_on_failure = of "boolean",
 }
 
 --- One entry of `interrupts`.

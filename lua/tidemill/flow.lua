@@ -311,7 +311,7 @@ function M.compile(given, context, findings)
   if given.on_no_input and own.interaction_timeout then
     report("'on_no_input' and settings.interaction_timeout mean the same; give one", "fields")
   end
-  flow.migrate = given.migrate
+  flow.migrate, flow.compensates = given.migrate, given.compensate_on_failure == true
   flow.phrases = command.compile(given.phrases, report)
   flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)

@@ -77,6 +77,7 @@ local MAIN = "init"
 ---@field in_memory boolean
 ---@field compress boolean
 ---@field seal boolean
+---@field compensates boolean
 ---@field migrate (fun(state: table, from_version: string): table)?
 ---@field source tidemill.Source
 

@@ -60,7 +60,8 @@ local WAITS = {
 ---@field onward string? the step behind one that went to "flow:…"
 ---@field state_text string? the state as JSON, when known
 ---@field snapshot string? the state before the present step, when a script may change it
----@field undo_list table[]? of a rollback: the executions, the newest first
+---@field undo_list table[]? of a rollback, or of what is failing: the executions, the newest first
+---@field undo_forced boolean? one whose `undo` fails for good is left as it is
 ---@field undoing table? the execution whose `undo` runs
 ---@field undo table<string, any> what the present step overwrote: json.null for nothing
 ---@field runtime table
@@ -123,7 +124,7 @@ end
 local function new_run(id, turn)
   local found, flow = find_flow(turn)
   local runtime = turn.runtime
-  undo.restored(runtime)
+  undo.restored(runtime, flow)
   runtime.step_seq, runtime.message_seq = runtime.step_seq or 0, runtime.message_seq or 0
   runtime.rollback = runtime.rollback or flow.inherited.rollback
   runtime.checkpoints = runtime.checkpoints or flow.inherited.checkpoints
@@ -302,6 +303,7 @@ function kinds.migrate(run)
 end
 
 function kinds.resume(run)
+  if run.runtime.failing then return undo.compensate(run) end
   if run.turn.began_as == "undo" then return undo.run(run) end
   return go(run, run.turn.step)
 end
@@ -314,7 +316,7 @@ local function stopped(run, err)
   local failure = fault.of(err)
   failure.retryable = false
   execution.name_place(step, failure)
-  if run.undoing then return undo.fail(run, step, failure) end
+  if run.undoing then return undo.stopped(run, step, failure) end
   local next_step = execution.fail(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)

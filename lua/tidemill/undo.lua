@@ -1,7 +1,9 @@
---- Going back: the turn in which the `undo` functions of a rollback run, the newest execution
---- first, and what the first turn after it makes of the record. Which ones, and what is restored
---- when all of them are through, the host has found out. A function that fails for good leaves the
---- conversation where it was; what was undone before stays so, and is not undone again.
+--- Taking back what steps did outside: the turn in which their `undo` functions run, the newest
+--- execution first. Which ones, the host has found out.
+---
+--- Of a rollback a function that fails for good leaves the conversation where it was, unless it is
+--- forced; what was undone before stays so, and is not undone again. Before a conversation fails
+--- (compensate_on_failure) it is left as it is and named, and so it is when a rollback is forced.
 local clock = require "host.clock"
 local context = require "tidemill.context"
 local deadlines = require "tidemill.deadlines"
@@ -13,23 +15,30 @@ local frames = require "tidemill.frames"
 local journal = require "host.journal"
 local json = require "host.json"
 local outside = require "tidemill.outside"
+local task = require "tidemill.task"
 
 local M = {}
 
 ---A record that a rollback has brought back: its deadlines are as far away as they were then, and
 ---no execution gets the number of one that was undone, by which the outside would take its calls
----for those of the other. A fork knows how many executions it has not had itself.
+---for those of the other. A fork knows how many executions it has not had itself, and how long it
+---may last counts from when it was made.
 ---@param runtime table
-function M.restored(runtime)
+---@param flow tidemill.Flow
+function M.restored(runtime, flow)
   local restored = runtime.restored
   if not restored then return end
   runtime.restored = nil
   runtime.step_seq = math.max(runtime.step_seq or 0, restored.step_seq)
   runtime.inherited = restored.inherited
   deadlines.shift(runtime, restored.moved)
+  local most = flow.inherited.max_duration_ms
+  if restored.forked and most > 0 then
+    deadlines.set(runtime, "workflow", restored.forked + most)
+  end
 end
 
----- the turn ----
+---- the end of the turn ----
 
 --- Ends it: the host restores the target, or with an error what was there before.
 local function finish(run, err)
@@ -37,28 +46,91 @@ local function finish(run, err)
   if not ok then execution.fail_turn(run.id, problem) end
 end
 
-local function give_up(run, step_id, reason)
-  return finish(run, { code = "rollback.undo_failed", status = "conflict", step_id = step_id,
-    message = ("the undo of the step '%s' failed, and the conversation stays where it was; what "
-      .. "was undone already (%d of %d) is not undone again: %s"):format(step_id,
-      #run.runtime.undone, #run.undo_list, reason) })
+local NAMES_MOST = 20
+
+--- Names of steps, each once.
+local function names_of(ids)
+  local names, seen = json.array {}, {}
+  for _, id in ipairs(ids) do
+    if not seen[id] and #names < NAMES_MOST then names[#names + 1] = id end
+    seen[id] = true
+  end
+  return names
 end
 
----The function has failed: it is tried again later, or everything stays as it was.
----@param run tidemill.Run
----@param step tidemill.Step
----@param failure tidemill.Fault
-function M.fail(run, step, failure)
-  if failure.turn then return execution.fail_turn(run.id, failure) end
+local function left_of(run)
+  local ids = {}
+  for i, item in ipairs(run.runtime.left or {}) do ids[i] = item.step_id end
+  return names_of(ids)
+end
+
+local function irreversible_of(failing)
+  local ids = {}
+  for id in failing.irreversible:gmatch "[^,]+" do ids[#ids + 1] = id:match "^ *(.*)$" end
+  return names_of(ids)
+end
+
+local function told(compensation)
+  local said = ("%d steps were undone"):format(compensation.undone)
+  if #compensation.irreversible > 0 then
+    said = said .. "; irreversible: " .. table.concat(compensation.irreversible, ", ")
+  end
+  if #compensation.failed > 0 then
+    said = said .. "; their undo failed: " .. table.concat(compensation.failed, ", ")
+  end
+  return compensation.limited and said .. "; what lies further back was not looked at" or said
+end
+
+--- The conversation has failed, as it was about to; its error says what became of its steps.
+local function finish_failing(run)
+  local failing = run.runtime.failing
+  local compensation = { undone = failing.undone, failed = left_of(run),
+    irreversible = irreversible_of(failing), limited = failing.limited or nil }
+  local failure = fault.new(failing.code, ("%s (%s)"):format(failing.message, told(compensation)),
+    { compensation = compensation })
+  run.runtime.failing, run.runtime.left, run.runtime.attempt = nil, nil, nil
+  return execution.finish(run, "failed", failure, { step_id = failing.step_id })
+end
+
+---- a function that has failed ----
+
+local function give_up(run, step_id, reason)
+  finish(run, { code = "rollback.undo_failed", status = "conflict", step_id = step_id,
+    message = ("the undo of the step '%s' failed, and the conversation stays where it was; what "
+      .. "was undone already (%d of %d) is not undone again; roll back with force to leave the "
+      .. "step as it is: %s"):format(step_id, #run.runtime.undone, #run.undo_list, reason) })
+  return false
+end
+
+--- It stays as it is, or the rollback ends. Returns whether the next one may follow.
+local function leave(run, item, reason)
+  local runtime = run.runtime
+  if not run.undo_forced then return give_up(run, item.step_id, reason) end
+  local left = runtime.left or json.array {}
+  left[#left + 1] = { seq = item.seq, step_id = item.step_id }
+  runtime.left, runtime.attempt = left, nil
+  run.undoing, run.current = nil, nil
+  return true
+end
+
+--- The function has failed: it is tried again later, or left, or everything stays as it was.
+local function fail(run, step, failure)
+  if failure.turn then
+    execution.fail_turn(run.id, failure)
+    return false
+  end
   execution.report(run, step, failure, "an undo failed: ")
   draft.step(run, step, { undoes = run.undoing.seq, error = { code = failure.code,
     message = failure.message, source = execution.place_of(step),
     traceback = failure.traceback } })
   if failure.retryable ~= false and run.attempt <= step.max_retries then
-    return execution.suspend(run, step)
+    execution.suspend(run, step)
+    return false
   end
-  return give_up(run, step.step_id, tostring(failure))
+  return leave(run, run.undoing, tostring(failure))
 end
+
+---- one after the other ----
 
 local function call(run, step, item)
   local state = frames.state_of(run, item.undo:match "^[^/]+") or {} -- of a branch: where it began
@@ -84,38 +156,75 @@ end
 --- Returns whether the next one may follow.
 local function undo_one(run, item)
   local step = find_step(run, item)
-  if not step then
-    give_up(run, item.step_id, "this version of the system has no such function")
-    return false
-  end
+  if not step then return leave(run, item, "this version of the system has no such function") end
   run.undoing = item
   execution.enter(run, step)
   run.snapshot = run.state_text or assert(json.encode(run.state))
   if step.timeout_ms > 0 then run.deadline = clock.monotonic() + step.timeout_ms end
   local ok, err = xpcall(call, fault.caught, run, step, item)
-  if not ok then
-    M.fail(run, step, run.broken or fault.of(err))
-    return false
-  end
+  if not ok then return fail(run, step, run.broken or fault.of(err)) end
   draft.step(run, step, { undoes = item.seq })
   local runtime = run.runtime
-  runtime.undone[#runtime.undone + 1], runtime.attempt = item.seq, nil
-  run.current = nil
+  runtime.attempt, runtime.started = nil, nil
+  if runtime.failing then
+    runtime.failing.undone = runtime.failing.undone + 1
+  else
+    runtime.undone[#runtime.undone + 1] = item.seq
+  end
+  run.undoing, run.current = nil, nil
   return true
 end
 
+--- Those that are through: undone, or left.
+local function settled(runtime)
+  local seqs = {}
+  for _, seq in ipairs(runtime.undone or {}) do seqs[seq] = true end
+  for _, item in ipairs(runtime.left or {}) do seqs[item.seq] = true end
+  return seqs
+end
+
+local function go_on(run)
+  local over = settled(run.runtime)
+  for _, item in ipairs(run.undo_list) do
+    if not over[item.seq] and not undo_one(run, item) then return end
+  end
+  if run.runtime.failing then return finish_failing(run) end
+  return finish(run)
+end
+
+---A limit has stopped one of the functions.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param failure tidemill.Fault
+function M.stopped(run, step, failure)
+  if not fail(run, step, failure) then return end
+  task.pause()
+  return go_on(run)
+end
+
+---A rollback.
 ---@param run tidemill.Run
 function M.run(run)
-  local runtime, list = run.runtime, run.input.steps
-  run.undo_list, run.input = list, nil
+  local runtime, given = run.runtime, run.input
+  run.undo_list, run.undo_forced, run.input = given.steps, given.force, nil
   if run.turn.kind == "undo" then
-    runtime.undone = json.array {}
+    runtime.undone, runtime.left = json.array {}, nil
     runtime.attempt, runtime.tried, runtime.started = nil, nil, nil
   end
-  for i = #runtime.undone + 1, #list do
-    if not undo_one(run, list[i]) then return end
+  return go_on(run)
+end
+
+---The conversation is failing. The list is made anew whenever the turn goes on, but what of it is
+---irreversible is looked for once: the calls of the functions themselves are none of its steps'.
+---@param run tidemill.Run
+function M.compensate(run)
+  local failing, given = run.runtime.failing, run.turn.input
+  if not failing.undone then
+    failing.undone, failing.irreversible = 0, given.irreversible
+    failing.limited = given.limited or nil
   end
-  return finish(run)
+  run.undo_list, run.undo_forced, run.input = given.steps, true, nil
+  return go_on(run)
 end
 
 return M

@@ -15,6 +15,10 @@
  * A rollback that has an undo to run does what on_undo says: undone, undo_call (a call, held until
  * the test goes on), undo_later (suspends once), undo_fail.
  *
+ * break leaves its conversation failing; the turn then does what on_failing says: failed,
+ * failing_call (a call, held until the test goes on), failing_later (undoes step 2 and suspends
+ * once).
+ *
  * A message is refused by it unless the conversation waits for one; a signal of kind pause pauses.
  */
 #ifndef TM_TESTS_JOURNAL_FIXTURE_H
@@ -98,6 +102,7 @@ typedef struct fixture {
   tm_retention keep;
   const char *on_wake;       /* what turns do that a deadline brings */
   const char *on_undo;       /* likewise a rollback */
+  const char *on_failing;    /* likewise, what goes on failing */
   int rollback;              /* that the flow allows; 0: not said */
   bool counts;               /* drafts count executions of steps, as the runtime does */
   const char *session;       /* of conversations that begin */
@@ -227,6 +232,9 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
     tm__json_member_text(&p->runtime, "concurrency", r->host->fx->concurrency);
   if (r->host->fx->rollback > 0)
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
+  bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
+  if (failing) tm__json_member_raw(&p->runtime, "failing", TM_S("{}"));
+  if (does(r->what, "failing_later")) tm__json_member_bool(&p->runtime, "later", true);
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
@@ -332,6 +340,7 @@ static inline tm_conversation_status status_of(const char *what) {
   } ends[] = {{"finish", TM_COMPLETED},    {"sleep", TM_SLEEPING},
               {"expire", TM_EXPIRED},      {"approval", TM_WAITING_APPROVAL},
               {"event", TM_WAITING_EVENT}, {"pause", TM_PAUSED},
+              {"failed", TM_FAILED},       {"failing_call", TM_FAILED},
               {NULL, TM_WAITING_INPUT}};
   size_t i = 0;
   while (ends[i].what != NULL && !does(what, ends[i].what))
@@ -377,8 +386,13 @@ static inline void finish_run(run *r, const char *what) {
   } else if (does(what, "later")) {
     d.wake_at = fixture_now(fx) + 5000;
   }
+  if (status == TM_FAILED)
+    d.error = TM_S("{\"code\":\"test.failed\",\"compensation\":{\"undone\":1}}");
+  if (does(what, "failing_later"))
+    d.steps = TM_S("[{\"seq\":9,\"status\":\"completed\",\"step_id\":\"step2\",\"undoes\":2}]");
+  bool suspends = does(what, "suspend") || does(what, "break") || does(what, "failing_later");
   tm_turn *t = take_turn(r);
-  if (does(what, "suspend")) {
+  if (suspends) {
     d.wake_at = fixture_now(fx) + fx->retry_ms;
     tm__turn_suspend(t, &d);
   } else {
@@ -401,11 +415,15 @@ static inline void hold(run *r) {
   uv_mutex_unlock(&fx->lock);
 }
 
+static inline bool may_hold(const run *r) {
+  if (does(r->what, "failing_call")) return r->host->fx->on_failing != NULL;
+  return !r->resumed && (does(r->what, "hold_begun") || does(r->what, "undo_call"));
+}
+
 static inline void go_on(run *r) {
   if (r->calls_made < r->calls_wanted) {
     next_call(r);
-  } else if ((does(r->what, "hold_begun") || does(r->what, "undo_call")) && !r->held &&
-             !r->resumed) {
+  } else if (!r->held && may_hold(r)) {
     hold(r);
   } else {
     finish_run(r, r->what);
@@ -420,10 +438,15 @@ static inline void first_move(run *r, const tm_turn_view *v) {
   if (v->kind == TM_TURN_PAUSE) (void)snprintf(r->what, sizeof(r->what), "pause");
   if ((does(r->what, "call") || does(r->what, "call2")))
     r->calls_wanted = does(r->what, "call2") ? 2 : 1;
+  if (tm__json_get(v->runtime, "failing").ptr != NULL) {
+    bool later = tm__json_get(v->runtime, "later").ptr != NULL;
+    const char *what = r->host->fx->on_failing;
+    (void)snprintf(r->what, sizeof(r->what), "%s", what == NULL || later ? "failed" : what);
+  }
   if (v->began_as == TM_TURN_UNDO)
     (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_undo);
   if (does(r->what, "hold_begun") || does(r->what, "undo_call") || does(r->what, "paid") ||
-      does(r->what, "loose"))
+      does(r->what, "loose") || does(r->what, "failing_call"))
     r->calls_wanted = 1;
   if (does(r->what, "back")) {
     tm__turn_rollback(take_turn(r), 1);
@@ -431,7 +454,11 @@ static inline void first_move(run *r, const tm_turn_view *v) {
   }
   if (r->resumed) {
     if (does(r->what, "suspend")) (void)memcpy(r->what, "retried", 7);
-    go_on(r);
+    if (does(r->what, "failing_call")) {
+      begin(r);
+    } else {
+      go_on(r);
+    }
   } else if (does(r->what, "fail")) {
     fail_run(r, TM_EINVAL, "input.invalid");
   } else if (does(r->what, "refuse")) {

@@ -102,7 +102,10 @@ static void test_of_one_at_work(void **unused) {
     release(r);
     assert_answer(held);
     assert_answer(say(h, other, "on"));
-    assert_non_null(strstr(fx.last_runtime, "\"restored\":{\"moved\":5000,"));
+    char restored[96];
+    (void)snprintf(restored, sizeof(restored),
+                   "\"restored\":{\"forked\":%lld,\"moved\":5000,\"step_seq\":", (long long)fx.now);
+    assert_non_null(strstr(fx.last_runtime, restored));
     assert_at(&fx, other, "\"count\":2", "ask2");
   }
 }

@@ -311,7 +311,7 @@ static void test_what_steps_say(void **unused) {
     assert_non_null(strstr(a->error.message, "taken back: step5, step4;"));
     a = undo(h, id, 4, 0, true); /* what can be undone is */
     assert_answer(a);
-    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(3) "]}");
+    assert_string_equal(fx.last_input, "{\"force\":true,\"steps\":[" PAID(3) "]}");
     assert_holds(a, "\"step_id\":\"ask1\"");
     assert_answer(say(h, id, "loose"));
     assert_answer(undo(h, id, 1, 0, false));

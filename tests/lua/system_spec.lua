@@ -140,10 +140,6 @@ describe("what is not supported yet", function()
     end
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
-    for _, field in ipairs { "compensate_on_failure = true" } do
-      one("'" .. field:match("^%w[%w_]*") .. "' is not supported yet", "",
-        'start_step = "last", ' .. field .. ",")
-    end
     assert.matches("not supported yet", step_findings(ask "question = '?'"), 1, true)
     for _, setting in ipairs { "cache_agent_responses = true", "lazy_load_agents = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))

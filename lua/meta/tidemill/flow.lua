@@ -25,6 +25,9 @@
 --- whole answer, upper or lower case; an option of the prompt is no phrase
 ---@field phrases? table<string, any>
 ---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
+--- before the conversation has failed, the `undo` of its completed steps run, the newest first,
+--- those of sub-flows too; its error names what could not be undone. That of the first flow counts
+---@field compensate_on_failure? boolean
 ---@field migrate? fun(state: table, from_version: string): table of one that began otherwise
 
 --- The user's answer did not match so many times: this step follows.

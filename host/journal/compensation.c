@@ -1,0 +1,53 @@
+/* compensation.c - a conversation that is failing: what of it is to be undone before it has failed
+ * for good. It is one while its runtime part has `failing`; whoever takes its turn up gets the list
+ * of what is not undone yet, from the start of the conversation on. */
+#include "core/json.h"
+#include "journal/slot.h"
+
+#define ROWS_MAX 65536 /* looked at */
+
+typedef struct walk {
+  tm_undo_steps found;
+  int rows;
+  bool limited; /* what lies further back is not looked at */
+  tm_error *err;
+} walk;
+
+bool tm__is_failing(const tm_record *r) {
+  return tm__json_get(tm__buf_view(&r->runtime), "failing").ptr != NULL;
+}
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  walk *w = ud;
+  tm_row_fields f;
+  tm__row_fields(&f, row->body);
+  tm_status status = tm__undo_steps_add(&w->found, row, &f, w->err);
+  w->limited = status == TM_ECONFLICT || (status == TM_OK && ++w->rows >= ROWS_MAX);
+  return w->limited ? TM_ECANCELLED : status;
+}
+
+static void write_list(tm_buf *out, const walk *w) {
+  tm_buf names = {0};
+  tm__undo_steps_irreversible(&w->found, &names);
+  tm__buf_byte(out, '{');
+  tm__json_member(out, "irreversible", tm__buf_view(&names));
+  tm__json_member_bool(out, "limited", w->limited);
+  tm__json_key(out, "steps");
+  (void)tm__undo_steps_write(&w->found, out);
+  tm__buf_byte(out, '}');
+  out->failed = out->failed || !tm__buf_ok(&names);
+  tm__buf_free(&names);
+}
+
+tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err) {
+  walk w = {.err = err};
+  tm_status status =
+      tm__access_chain(a, r->in_memory, &r->head, r->head.tip, true, on_row, &w, err);
+  if (status == TM_OK || status == TM_ECANCELLED) {
+    tm__buf_clear(&r->input);
+    write_list(&r->input, &w);
+    status = tm__buf_ok(&r->input) ? TM_OK : tm__fail_memory(err, "what is to be undone");
+  }
+  tm__undo_steps_free(&w.found);
+  return status;
+}
