@@ -3,8 +3,8 @@
 --- Loading checks every field and reference by itself; the rules here need the whole picture:
 --- `templates`, `context` and `conditions` (names that nothing sets), `branches`, `targets`,
 --- `unreachable`, `no_end`, `ends`, `metadata` (labels that assert something), `agents`, `offline`,
---- `pattern` (the shape that a flow says it has) and `variables`. They look at data only; no
---- function of a script is called.
+--- `compensation`, `pattern` (the shape that a flow says it has) and `variables`. They look at data
+--- only; no function of a script is called.
 local branches = require "tidemill.check.branches"
 local flows = require "tidemill.flow"
 local json = require "host.json"
@@ -138,6 +138,29 @@ local function check_agents(system, findings)
   end
 end
 
+local function has_undo(system)
+  for _, whole in pairs(system.flows) do
+    for _, flow in ipairs(flows.parts(whole)) do
+      for _, step in pairs(flow.steps) do
+        if step.undo then return true end
+      end
+    end
+  end
+  return false
+end
+
+--- A sub-flow may be what has the steps that are undone.
+local function check_compensation(system, findings)
+  if has_undo(system) then return end
+  for _, id in ipairs(system.flow_order) do
+    local flow = system.flows[id]
+    if flow.compensates then
+      findings:add(flow.source, ("flow '%s': compensate_on_failure has nothing to run: no step has "
+        .. "an 'undo'"):format(id), "compensation", "warning")
+    end
+  end
+end
+
 local function count_word(source, word)
   local count = 0
   for _ in source:gmatch("%f[%w_]" .. word .. "%f[^%w_]") do count = count + 1 end
@@ -244,7 +267,10 @@ function M.add(system, findings)
     check_pattern(flow, findings)
     check_variables(flow, sources, findings)
   end
-  if is_complete then check_agents(system, findings) end
+  if is_complete then
+    check_agents(system, findings)
+    check_compensation(system, findings)
+  end
 end
 
 local function by_place(a, b)

@@ -202,6 +202,24 @@ describe("branches", function()
   end)
 end)
 
+describe("compensation", function()
+  it("needs something to undo", function()
+    local function with(undo)
+      local steps = [[ S { step_id = "a", step_type = "action", run = function() end,
+        next_steps = { "z" }, ]] .. undo .. [[ }, say("z", {}) ]]
+      local text = FLOW:format("{}", steps):gsub("flow_id = \"f\",",
+        "%0 compensate_on_failure = true,")
+      local kept = {}
+      for _, item in ipairs(findings_of("it", { ["init.lua"] = text })) do
+        if item.rule ~= "agents" then kept[#kept + 1] = item end
+      end
+      return kept
+    end
+    only(with "", "warning", "compensation", "no step has an 'undo'")
+    clean(with "undo = function() end")
+  end)
+end)
+
 describe("a review", function()
   it("needs rules without a model, and uses its agent", function()
     local steps = [[ say("a", { next_steps = { "z" }, review = %s }), say("z", {}) ]]

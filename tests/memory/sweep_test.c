@@ -232,6 +232,30 @@ static void test_rollback(void **state) {
                         .tear_down = end});
 }
 
+/* ---- a failure, before which what was done is undone ---- */
+
+static void begin_fail(void) {
+  begin_well("small", "fail");
+  next_key();
+}
+
+static void expect_undone(void) {
+  tell("\"word\"");
+  expect_ok("message again");
+  expect_text("\"status\":\"failed\"");
+  expect_text("\"compensation\":{\"failed\":[],\"irreversible\":[],\"undone\":1}");
+}
+
+static void test_compensation(void **state) {
+  (void)state;
+  sweep_all(&(scenario){.name = "a compensation",
+                        .set_up = open_world,
+                        .prepare = begin_fail,
+                        .run = tell_word,
+                        .verify = expect_undone,
+                        .tear_down = end});
+}
+
 /* ---- reading ---- */
 
 static void read_all(void (*expect)(void)) {
@@ -528,6 +552,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_message_outside),
       cmocka_unit_test(test_deadline),
       cmocka_unit_test(test_rollback),
+      cmocka_unit_test(test_compensation),
       cmocka_unit_test(test_read),
       cmocka_unit_test(test_session_end),
       cmocka_unit_test(test_purge),

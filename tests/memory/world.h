@@ -174,8 +174,10 @@ static const char small_system[] =
     "  ctx.state.count = (ctx.state.count or 0) + 1 return { said = ctx.state.count } end\n"
     "local function act(name, run) return tm.ConversationStep { step_id = name,\n"
     "  step_type = 'action', run = run, next_steps = { 'ask' } } end\n"
+    "local function call(ctx)\n"
+    "  return ctx:http { method = 'POST', url = 'http://127.0.0.1:%d/', json = {} } end\n"
     "local function fetch(ctx)\n"
-    "  local answer, err = ctx:http { method = 'POST', url = 'http://127.0.0.1:%d/', json = {} }\n"
+    "  local answer, err = call(ctx)\n"
     "  if not answer then return nil, err end\n"
     "  return count(ctx) end\n"
     "local function flow(name, step) return tm.ConversationFlow { flow_id = name,\n"
@@ -184,7 +186,12 @@ static const char small_system[] =
     "  migrate = function(state) state.moved = true return state end,\n"
     "  steps = { ask(step.step_id), step } } end\n"
     "return tm.system { name = 'small', agents = {}, flows = {\n"
-    "  flow('count', act('add', count)), flow('fetch', act('get', fetch)) } }\n";
+    "  flow('count', act('add', count)), flow('fetch', act('get', fetch)),\n"
+    "  tm.ConversationFlow { flow_id = 'fail', start_step = 'ask', compensate_on_failure = true,\n"
+    "    steps = { ask('pay'), tm.ConversationStep { step_id = 'pay', step_type = 'action',\n"
+    "      run = count, undo = call, next_steps = { 'break' } },\n"
+    "    tm.ConversationStep { step_id = 'break', step_type = 'action', next_steps = { 'end' },\n"
+    "      run = function() return nil, { code = 'test.broken', message = 'no' } end } } } } }\n";
 
 /* Each time another version. */
 static void write_small_system(void) {
