@@ -1,7 +1,8 @@
-/* Random flows and random inputs against a reference model: the files of tests/host/model make
- * flows, say what is done with a conversation, and know how it must stand after each input. This
- * file is their hands: a host in a process of its own, in a clock that they turn, which can be
- * killed at a commit of its store and started again on what it left.
+/* Random flows and random inputs against a reference model: the files of
+ * tests/host/model make flows, say what is done with a conversation, and know
+ * how it must stand after each input. This file is their hands: a host in a
+ * process of its own, in a clock that they turn, which can be killed at a
+ * commit of its store and started again on what it left.
  *
  * TIDEMILL_SEED repeats a seed, TIDEMILL_CASE one case of it. */
 #include <setjmp.h>
@@ -167,6 +168,10 @@ static void cancel(tm_host *h, const request *r, ask *a) {
   tm_conversation_cancel(h, NULL, r->id, ask_reply, a);
 }
 
+static void migrate(tm_host *h, const request *r, ask *a) {
+  tm_conversation_migrate(h, NULL, r->id, 0, ask_reply, a);
+}
+
 static void reload(tm_host *h, const request *r, ask *a) {
   (void)r;
   tm_host_reload(h, ask_reply, a);
@@ -194,10 +199,10 @@ static void wake(tm_host *h, const request *r, ask *a) {
 static const struct op {
   const char *name;
   void (*act)(tm_host *h, const request *r, ask *a);
-} ops[] = {{"begin", begin}, {"say", say},           {"command", command}, {"approve", approve},
-           {"event", event}, {"rollback", rollback}, {"pause", hold},      {"resume", go_on},
-           {"wake", wake},   {"cancel", cancel},     {"reload", reload},   {"head", head},
-           {"steps", steps}, {"messages", messages}};
+} ops[] = {{"begin", begin}, {"say", say},           {"command", command},  {"approve", approve},
+           {"event", event}, {"rollback", rollback}, {"pause", hold},       {"resume", go_on},
+           {"wake", wake},   {"cancel", cancel},     {"migrate", migrate},  {"reload", reload},
+           {"head", head},   {"steps", steps},       {"messages", messages}};
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
 
 static void act(tm_host *h, const request *r, reply *out) {
@@ -334,17 +339,22 @@ static request read_request(lua_State *L) {
   return r;
 }
 
-/* host.ask { op, id, key, text, flag, now, cut, cut_is_done } returns the answer, nil and its text,
- * or nil, code and message, or nothing: the process was killed as it should. */
+/* host.ask { op, id, key, text, flag, now, cut, cut_is_done } returns the
+ * answer, nil and its text, or nil, code and message, or nothing: the process
+ * was killed as it should. */
 static int host_ask(lua_State *L) {
   static reply out;
+  static bool may_die; /* since a commit was named */
   request r = read_request(L);
   if (send(peer, &r, sizeof(r), MSG_NOSIGNAL) < 0 || recv(peer, &out, sizeof(out), 0) <= 0) {
     int signal = ended(L);
     if (strcmp(r.op, "stop") == 0 && signal == 0) return 0;
-    if (signal != SIGKILL || r.cut == 0) return luaL_error(L, "the host has died: %d", signal);
+    if (signal != SIGKILL || (r.cut == 0 && !may_die))
+      return luaL_error(L, "the host has died: %d", signal);
+    may_die = false;
     return 0;
   }
+  may_die = may_die || r.cut != 0;
   if (out.status != TM_OK) {
     lua_pushnil(L);
     lua_pushstring(L, out.code);

@@ -31,9 +31,19 @@ local function differ(what, is, should)
   if a ~= b then return ("%s is\n  %s\nand should be\n  %s"):format(what, a, b) end
 end
 
+local function start_host()
+  host.start(case.store)
+end
+
+-- A process that was to die may do so just after its answer: then another one is asked.
 local function ask(request)
   request.id, request.now = case.id, case.now
-  return host.ask(request)
+  local answer, code, text = host.ask(request)
+  if answer == nil and not code and not request.cut and request.op ~= "stop" then
+    start_host()
+    return host.ask(request)
+  end
+  return answer, code, text
 end
 
 local function read(part)
@@ -98,10 +108,6 @@ local function write_script()
   local file = assert(io.open(dir .. "/scripts/drawn/init.lua", "w"))
   file:write(generate.script(case.system, case.version))
   file:close()
-end
-
-local function start_host()
-  host.start(case.store)
 end
 
 local function next_key()
@@ -213,6 +219,12 @@ local COMMANDS = { "back", "skip", "restart", "help", "cancel" }
 local function command(name)
   note("command %s", name)
   return keyed({ op = "command", text = name }, case.model:command(name))
+end
+
+function inputs.phrase()
+  local phrases = case.system.flows.main.phrases
+  if not phrases then return inputs.command() end
+  return say(('"%s"'):format(phrases[COMMANDS[random(#COMMANDS)]]))
 end
 
 function inputs.command() return command(COMMANDS[random(#COMMANDS)]) end
@@ -329,10 +341,22 @@ function inputs.reload()
   return expect({ op = "reload" }, nil)
 end
 
+-- No deadline has passed, so nothing happens.
+function inputs.look()
+  note("the host looks at deadlines")
+  for _ = 1, 3 do ask { op = "wake" } end
+end
+
+-- To the version that is loaded.
+function inputs.migrate()
+  note("migrate to version %d", case.version)
+  return unkeyed({ op = "migrate" }, function(m) return m:migrate(case.version) end)
+end
+
 -- How often each one is drawn.
-local WEIGHTS = { right = 34, wrong = 10, blank = 4, digress = 5, command = 8, back = 7,
-  approve = 6, event = 6, silence = 8, down = 2, crash = 3, reload = 3, pause = 2, resume = 2,
-  rollback = 4 }
+local WEIGHTS = { right = 34, wrong = 10, blank = 4, digress = 5, command = 7, phrase = 3,
+  back = 7, approve = 6, event = 6, silence = 8, look = 3, down = 2, crash = 3, reload = 3,
+  migrate = 3, pause = 2, resume = 2, rollback = 4 }
 
 local NAMES, TOTAL = {}, 0
 for name, weight in pairs(WEIGHTS) do
@@ -367,6 +391,7 @@ end
 local function begin()
   note("begin")
   case.model = model.start(case.system, case.now)
+  case.model.version = case.version
   local request = { op = "begin", key = next_key() }
   maybe_cut(request, 10)
   local answer, code, message = ask_surely(request)
@@ -378,7 +403,7 @@ end
 local function play()
   start_host()
   local found = begin()
-  for _ = 1, random(4, 25) do
+  for _ = 1, random(4, 20) do
     if found then return found end
     pass_time()
     found = inputs[draw()]() or compare(case.model)

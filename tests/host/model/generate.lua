@@ -111,7 +111,7 @@ function make.agent_response(step)
   step.own = chance(40) -- an agent of its own, which also writes state
 end
 
-local ACTIONS = { "count", "name", "once", "fail", "loop" }
+local ACTIONS = { "count", "name", "once", "fail", "flaky", "loop" }
 
 function make.action(step, flow, at)
   step.does = one_of(ACTIONS)
@@ -119,7 +119,9 @@ function make.action(step, flow, at)
     step.does = "count"
   end
   if step.does == "name" then step.save = "t" end
-  if step.does == "fail" then step.on_error = forward(flow, at) end
+  if step.does == "fail" and chance(70) then step.on_error = forward(flow, at) end
+  if step.does ~= "fail" then step.undo = chance(40) end
+  if step.does ~= "fail" and not step.undo then step.irreversible = chance(10) end
   if step.does == "loop" then
     flow.loops = flow.loops + 1
     step.counter = "k_" .. step.id
@@ -156,16 +158,17 @@ function make.approval(step, flow, at)
   end
 end
 
-function make.subflow(step, flow)
+function make.subflow(step, flow, at)
   step.flow, step.arguments, step.result = flow.sub, { t = "{t}", n = "{n}" }, "t"
   if chance(70) then step.save = "t" end
+  if chance(30) then step.on_error = forward(flow, at) end
 end
 
 -- Branches of an action and an agent; what they return is the output by branch.
 function make.parallel(step)
   step.names = { "left", "right" }
   if chance(40) then step.names[3] = "up" end
-  step.save = "offers"
+  step.save, step.any = "offers", chance(25)
 end
 
 local TYPES = { "user_input", "user_input", "user_input", "agent_response", "action", "action",
@@ -205,6 +208,10 @@ local function make_flow(id, prefix, count, more)
   return flow
 end
 
+-- What one may say for a command.
+local PHRASES = { back = "go back", restart = "start over", help = "help me", skip = "next please",
+  cancel = "stop it" }
+
 ---@return table system { flows = { main, …, by = { id → flow } } }
 function M.system()
   local inner = make_flow("inner", "i", random(2), {})
@@ -216,9 +223,11 @@ function M.system()
   main.rollback = chance(70) and random(4) or nil
   main.skips, main.cancels = chance(50), chance(30)
   main.silence = chance(30) and one_of(DURATIONS) or nil
+  main.resumes = chance(30)
+  if chance(30) then main.phrases = PHRASES end
   local flows = { main, sub, inner, side, aside }
   for _, flow in ipairs(flows) do flows[flow.id] = flow end
-  return { flows = flows }
+  return { flows = flows, recovers = chance(20), life = chance(20) and one_of { 3600, 90000 } }
 end
 
 ---- the script ----
@@ -276,6 +285,7 @@ local BODIES = {
   once = "local a = ctx:once('a', function() return { n = ctx.state.n } end) "
     .. "ctx.state.n = ctx:once('b', function() return a.n + 2 end)",
   fail = "ctx.state.n = 99 error 'no'",
+  flaky = "ctx.state.n = ctx.state.n + 5 if ctx.step.attempt < 3 then error 'not yet' end",
 }
 
 function write.action(step)
@@ -283,7 +293,10 @@ function write.action(step)
   if step.does == "loop" then
     body = ("ctx.state.%s = ctx.state.%s + 1"):format(step.counter, step.counter)
   end
-  return ("irreversible = false, run = function(ctx) %s end,"):format(body)
+  return ("run = function(ctx) %s end,%s%s"):format(body,
+    step.does == "flaky" and " max_retries = 2, retry_delay = 0," or "",
+    step.undo and " undo = function() end," or (" irreversible = %s,")
+      :format(step.irreversible or false))
 end
 
 function write.decision()
@@ -316,6 +329,7 @@ function write.parallel(step)
       },]]):format(name, step.id, name, name, step.id, name, step.id, name, i)
   end
   return "branches = { " .. table.concat(parts, "\n      ") .. " },"
+    .. (step.any and ' join = "any",' or "")
 end
 
 local function write_branches(step)
@@ -350,7 +364,16 @@ local function write_settings(flow)
   put("allow_step_skipping", flow.skips)
   put("allow_early_termination", flow.cancels)
   put("interaction_timeout", flow.silence)
+  put("resume_on_failure", flow.resumes)
   return ("  settings = { %s },\n"):format(table.concat(parts, ", "))
+end
+
+local function write_phrases(flow)
+  local parts = {}
+  for _, name in ipairs(sorted(flow.phrases or {})) do
+    parts[#parts + 1] = ("%s = { %q }"):format(name, flow.phrases[name])
+  end
+  return ("  phrases = { %s },\n"):format(table.concat(parts, ", "))
 end
 
 local function write_flow(flow)
@@ -359,9 +382,10 @@ local function write_flow(flow)
     variables[#variables + 1] = ("%s = %q"):format(name, flow.variables[name])
   end
   for i, step in ipairs(flow.steps) do steps[i] = write_step(step) end
-  return ("  tm.ConversationFlow { flow_id = %q, start_step = %q,\n  variables = { %s },\n%s%s%s"
+  return ("  tm.ConversationFlow { flow_id = %q, start_step = %q,\n  variables = { %s },\n"
+    .. "  migrate = function(state) return state end,\n%s%s%s%s"
     .. "  steps = {\n%s  } },\n"):format(flow.id, flow.steps[1].id, table.concat(variables, ", "),
-    write_settings(flow),
+    write_settings(flow), write_phrases(flow),
     flow.end_step and ("  end_steps = { %q },\n"):format(flow.end_step) or "",
     flow.phrase and ("  interrupts = { { flow = %q, phrases = { %q } } },\n")
       :format(flow.interrupt, flow.phrase) or "", table.concat(steps))
@@ -380,10 +404,12 @@ local own = { respond = function(ctx)
   return "Own " .. ctx.step.id .. ", " .. ctx.state.t .. "."
 end }
 return tm.system { name = "drawn", config = { version = %d },
+  orchestrator = { error_config = { auto_recovery = %s },
+    performance_config = { max_workflow_duration = %d } },
   agents = { bot = tm.AssistantAgent { user_id = "bot" }, own = own },
   flows = {
 %s  } }
-]]):format(version, table.concat(flows))
+]]):format(version, system.recovers, system.life or 0, table.concat(flows))
 end
 
 return M

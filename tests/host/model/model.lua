@@ -11,6 +11,7 @@ local Model = {}
 Model.__index = Model
 
 local ANY = "*\n" -- a message begins with a reason of the host's own words
+local AGAIN = "That did not work. Send any message to try again."
 
 local function copy(value)
   if type(value) ~= "table" then return value end
@@ -32,9 +33,10 @@ local function say(m, role, text)
   m.messages[#m.messages + 1] = { role = role, text = text }
 end
 
--- What has run is never taken back, so the list of it is shared by all copies.
-local function ran(m, id, status)
+-- What has run is never taken back; `kept` is what of it was not undone.
+local function ran(m, id, status, step)
   table.insert(m.ran, { id = id, status = status })
+  m.kept[#m.kept + 1] = status == "completed" and step or {}
 end
 
 local function new_frame(flow, given)
@@ -60,12 +62,12 @@ local function keep_place(m)
   if wait.shown or not SOMEBODY[m.status] then return end
   wait.shown = true
   m.places[#m.places + 1] = { now = m.now, status = m.status, step = m.step,
-    frames = copy(m.frames), messages = #m.messages }
+    frames = copy(m.frames), messages = #m.messages, kept = #m.kept, ends = m.ends }
 end
 
 local function stand(m, status, step)
   m.status, m.step = status, step.id
-  keep_place(m)
+  if status ~= "paused" then keep_place(m) end
 end
 
 local function ladder_of(m, step)
@@ -93,6 +95,7 @@ local function ask(m, step, before)
   wait.deadline = after(m, rungs[1] and rungs[1].after)
   local last = rungs[#rungs]
   wait.expires_at = last and not last.say and after(m, last.after) or nil
+  wait.before = before
   say(m, "prompt", (before or "") .. question(m, step))
   stand(m, "waiting_input", step)
 end
@@ -113,7 +116,7 @@ local function target(m, step, outcome)
 end
 
 local function complete(m, step, output, outcome)
-  ran(m, step.id, "completed")
+  ran(m, step.id, "completed", step)
   local frame = top(m)
   frame.wait = nil
   if step.save and output ~= nil then frame.state[step.save] = copy(output) end
@@ -167,11 +170,55 @@ function run.agent_response(m, step)
   return complete(m, step)
 end
 
+-- Whether somebody above cares for a failure: who was interrupted, or the step of a sub-flow.
+local function is_caught(m)
+  for i = #m.frames, 2, -1 do
+    local below = m.frames[i - 1]
+    if m.frames[i].why == "digression" then return true end
+    if m.frames[i].why == "subflow" and m.system.flows[below.flow].by[below.step].on_error then
+      return true
+    end
+  end
+end
+
+-- Waits at the failed step: for the user, or for an operator.
+local function recover(m, step)
+  if m.system.recovers then
+    local silence = m.system.flows[top(m).flow].silence
+    top(m).wait = { failed = true, deadline = after(m, silence), expires_at = after(m, silence) }
+    say(m, "prompt", AGAIN)
+    stand(m, "waiting_input", step)
+  elseif m.system.flows.main.resumes then
+    m.paused = { status = "failed", since = m.now }
+    stand(m, "paused", step)
+  else
+    return false
+  end
+  return true
+end
+
+local function fail(m, step)
+  ran(m, step.id, "failed")
+  top(m).wait = nil
+  if step.on_error then return step.on_error end
+  if not is_caught(m) and recover(m, step) then return nil end
+  while #m.frames > 1 do
+    local left = table.remove(m.frames)
+    local below = step_of(m, top(m).step)
+    if left.why == "digression" then return below.id end
+    if left.why == "subflow" then return fail(m, below) end
+  end
+  m.status, m.step = "failed", nil
+end
+
 function run.action(m, step)
   local state = top(m).state
   if step.does == "fail" then
+    return fail(m, step)
+  elseif step.does == "flaky" then
     ran(m, step.id, "failed")
-    return step.on_error
+    ran(m, step.id, "failed")
+    state.n = state.n + 5
   elseif step.does == "count" then
     state.n = state.n + 1
   elseif step.does == "once" then
@@ -208,10 +255,12 @@ function run.subflow(m, step)
 end
 
 function run.parallel(m, step)
-  local n, output, names = top(m).state.n, {}, copy(step.names)
-  for i, name in ipairs(step.names) do output[name] = n + i end
-  local onward = complete(m, step, output)
+  local n, output, values, names = top(m).state.n, {}, {}, copy(step.names)
+  for i, name in ipairs(step.names) do values[name] = n + i end
   table.sort(names)
+  if step.any then names = { names[1] } end -- one after the other, by name
+  for _, name in ipairs(names) do output[name] = values[name] end
+  local onward = complete(m, step, output)
   for _, name in ipairs(names) do
     say(m, "agent", render(m, ("Branch %s, {t}."):format(name)))
     ran(m, ("%s_%s_1"):format(step.id, name), "completed")
@@ -283,23 +332,6 @@ local function interrupt(m, raw)
   return m.system.flows[main.interrupt]
 end
 
-function Model:message(raw)
-  if self.status ~= "waiting_input" then return not_waiting(self) end
-  local step = step_of(self, self.step)
-  say(self, "user", shown(raw))
-  local other = interrupt(self, raw)
-  if other then
-    table.insert(self.frames, new_frame(other, {}))
-    top(self).why = "digression"
-    return go(self, other.steps[1].id)
-  end
-  local value, more = accept(self, step, raw)
-  if more then return ask(self, step) end
-  if value == nil then return refuse(self, step) end
-  local outcome = step.condition and tostring(value)
-  return go(self, complete(self, step, value, outcome))
-end
-
 ---- others who speak ----
 
 local function decide(m, approved, role, timed_out)
@@ -329,17 +361,42 @@ function Model:pause()
   self.status = "paused"
 end
 
+-- Waits again as if it were asked for the first time; what was answered wrongly stays so.
+local function wait_anew(m)
+  local step, wait = step_of(m, m.step), top(m).wait
+  wait.shown = nil
+  if m.status == "waiting_input" and not wait.failed then return ask(m, step, wait.before) end
+  if not wait.failed then wait.deadline = after(m, step.time) end
+  if m.status == "waiting_approval" then say(m, "prompt", render(m, step.prompt)) end
+  stand(m, m.status, step)
+end
+
+-- Nobody goes back to what an older version asked.
+function Model:migrate(version)
+  if is_over(self) then return "conversation.finished" end
+  if self.version == version then return nil end
+  self.version, self.migrated, self.places = version, true, {}
+  if self.paused then
+    self.paused.anew = true
+  else
+    wait_anew(self)
+  end
+end
+
 function Model:resume()
   if self.status ~= "paused" then
     return is_over(self) and "conversation.finished" or "conversation.not_paused"
   end
-  local held = self.now - self.paused.since
+  local held, was, anew = self.now - self.paused.since, self.paused.status, self.paused.anew
+  self.ends = self.ends and self.ends + held
   for _, frame in ipairs(self.frames) do
     local wait = frame.wait or {}
     wait.deadline = wait.deadline and wait.deadline + held
     wait.expires_at = wait.expires_at and wait.expires_at + held
   end
-  self.status, self.paused = self.paused.status, nil
+  self.status, self.paused = was, nil
+  if was == "failed" then return go(self, self.step) end
+  if anew then return wait_anew(self) end
 end
 
 function Model:cancel()
@@ -349,9 +406,8 @@ end
 ---- commands ----
 
 local function answer_command(m, text)
-  if m.status ~= "waiting_input" then return "command.refused" end
-  local step = step_of(m, m.step)
-  ask(m, step, text)
+  if m.status ~= "waiting_input" or top(m).wait.failed then return "command.refused" end
+  ask(m, step_of(m, m.step), text)
 end
 
 local commands = {}
@@ -368,7 +424,7 @@ end
 
 function commands.skip(m)
   local step = step_of(m, m.step)
-  local blank = m.status == "waiting_input" and not step.required
+  local blank = m.status == "waiting_input" and not top(m).wait.failed and not step.required
     and generate.kinds[step.kind].blank
   if not blank or not m.system.flows[top(m).flow].skips then return answer_command(m, ANY) end
   return go(m, complete(m, step, blank, step.condition and "blank"))
@@ -395,9 +451,16 @@ function Model:rollback(count)
   local status = self.paused and self.paused.status or self.status
   local behind = SOMEBODY[status] and count or count - 1
   local place = self.places[#self.places - behind]
-  if not place then return "rollback.nothing" end
+  if not place then return self.migrated and "rollback.migrated" or "rollback.nothing" end
   if count > main.rollback then return "rollback.limit" end
+  for i = place.kept + 1, #self.kept do
+    if self.kept[i].irreversible then return "rollback.irreversible" end
+  end
   for _ = 1, behind do table.remove(self.places) end
+  while #self.kept > place.kept do
+    local undone = table.remove(self.kept)
+    if undone.undo then table.insert(self.ran, { id = undone.id, status = "completed" }) end
+  end
   self.status, self.step, self.paused = place.status, place.step, nil
   self.frames = copy(place.frames)
   while #self.messages > place.messages do table.remove(self.messages) end
@@ -406,7 +469,48 @@ function Model:rollback(count)
     wait.deadline = wait.deadline and wait.deadline + self.now - place.now
     wait.expires_at = wait.expires_at and wait.expires_at + self.now - place.now
   end
-  place.now, place.frames = self.now, copy(self.frames)
+  self.ends = place.ends and place.ends + self.now - place.now
+  place.now, place.frames, place.ends = self.now, copy(self.frames), self.ends
+end
+
+---- what the user says ----
+
+local function command_of(m, raw)
+  for name, phrase in pairs(m.system.flows.main.phrases or {}) do
+    if shown(raw) == phrase then return name end
+  end
+end
+
+-- What is refused was never said.
+local function spoken(m, name)
+  local said = #m.messages
+  local refused = m:command(name)
+  if refused then m.messages[said] = nil end
+  return refused
+end
+
+function Model:message(raw)
+  if self.status ~= "waiting_input" then return not_waiting(self) end
+  local step = step_of(self, self.step)
+  say(self, "user", shown(raw))
+  if top(self).wait.failed then
+    top(self).wait = nil
+    return go(self, step.id)
+  end
+  local command = command_of(self, raw)
+  if command then return spoken(self, command) end
+  local other = interrupt(self, raw)
+  if other then
+    top(self).wait.before = nil
+    table.insert(self.frames, new_frame(other, {}))
+    top(self).why = "digression"
+    return go(self, other.steps[1].id)
+  end
+  local value, more = accept(self, step, raw)
+  if more then return ask(self, step) end
+  if value == nil then return refuse(self, step) end
+  local outcome = step.condition and tostring(value)
+  return go(self, complete(self, step, value, outcome))
 end
 
 ---- time ----
@@ -414,11 +518,22 @@ end
 ---@return integer? at when something happens by itself
 function Model:deadline()
   if is_over(self) or self.status == "paused" then return nil end
-  return top(self).wait.deadline
+  local at = top(self).wait.deadline
+  return at and self.ends and math.min(at, self.ends) or at or self.ends
+end
+
+-- However it stands, it has lasted too long.
+local function expire(m)
+  if not top(m).wait.failed then ran(m, m.step, "failed") end
+  m.status, m.step = "expired", nil
 end
 
 local function silent(m, step)
   local wait, rungs = top(m).wait, ladder_of(m, step)
+  if wait.failed then
+    m.status, m.step = "expired", nil
+    return
+  end
   local rung, following = rungs[wait.rung], rungs[wait.rung + 1]
   if rung.say then
     local late = m.now - wait.deadline
@@ -434,6 +549,7 @@ end
 
 -- The deadline has passed, perhaps long ago.
 function Model:wake()
+  if self.ends and self.now >= self.ends then return expire(self) end
   local step = step_of(self, self.step)
   if self.status == "waiting_input" then return silent(self, step) end
   if self.status == "waiting_approval" then
@@ -447,6 +563,7 @@ end
 function Model:prompt()
   if self.status ~= "waiting_input" then return nil end
   local wait = top(self).wait
+  if wait.failed then return { text = AGAIN, attempt = 1, expires_at = wait.expires_at } end
   return { text = question(self, step_of(self, self.step)), attempt = wait.attempt,
     expires_at = wait.expires_at }
 end
@@ -458,7 +575,8 @@ end
 ---@param system table
 ---@param now integer
 function Model.start(system, now)
-  local m = setmetatable({ system = system, now = now, messages = {}, ran = {}, places = {},
+  local m = setmetatable({ system = system, now = now, messages = {}, ran = {}, kept = {},
+    places = {}, ends = system.life and now + system.life * 1000,
     frames = { new_frame(system.flows.main, {}) } }, Model)
   go(m, system.flows.main.steps[1].id)
   return m
@@ -468,7 +586,8 @@ end
 function Model:copy()
   local made = copy { now = self.now, messages = self.messages, places = self.places,
     frames = self.frames, ran = self.ran, paused = self.paused, status = self.status,
-    step = self.step }
+    step = self.step, ends = self.ends, version = self.version, migrated = self.migrated }
+  made.kept = table.move(self.kept, 1, #self.kept, 1, {})
   made.system = self.system
   return setmetatable(made, Model)
 end
