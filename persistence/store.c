@@ -38,9 +38,28 @@ bool tm__conversation_is_over(tm_conversation_status s) {
 tm_status tm__commit_check(const tm_commit *item) {
   int64_t before = item->expect_revision, now = item->head.revision;
   if (before < 0 || (item->replay ? now <= before : now != before + 1)) return TM_EINVAL;
-  if (item->row == NULL) return TM_OK;
+  if (item->row == NULL) return item->event_count == 0 ? TM_OK : TM_EINVAL;
   if (item->row->parent == TM_TIP && !item->replay) return TM_EINVAL;
+  for (size_t i = 0; i < item->event_count; i++)
+    if (item->events[i].body.len > TM_ROW_MAX) return TM_ETOOLARGE;
   return item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
+}
+
+void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index) {
+  const tm_outgoing *e = &item->events[index];
+  *out = (tm_outgoing){.revision = item->head.revision,
+                       .index = (int)index,
+                       .created = e->created,
+                       .flags = e->flags,
+                       .body = {e->body.ptr != NULL ? e->body.ptr : "", e->body.len}};
+  memcpy(out->conversation, item->head.id, sizeof(out->conversation));
+  memcpy(out->tenant, item->head.tenant, sizeof(out->tenant));
+}
+
+tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err) {
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "event %s:%lld:%d was settled or taken by another process meanwhile",
+                  event->conversation, (long long)event->revision, event->index);
 }
 
 tm_status tm__store_tenant(const char *tenant, tm_error *err) {

@@ -92,6 +92,42 @@ typedef struct tm_session {
   int64_t ended;     /* ms; 0: open; not read in a commit */
 } tm_session;
 
+/* What the world is to be told, until it was. Events of a conversation go out one after the other,
+ * in the order of their keys (revision, index): of those that are not dead only the oldest has a
+ * `due_at`, the next gets one when that is settled. */
+#define TM_OUTGOING_NOTE 201
+typedef struct tm_outgoing {
+  char conversation[TM_ID_SIZE];
+  int64_t revision; /* of the row it was committed with */
+  int index;        /* among the events of that row, from 0 */
+  char tenant[65];
+  int64_t created; /* ms */
+  int64_t due_at;  /* ms; 0: it waits for an older one, or is dead. While somebody sends it, when he
+                      is taken for dead */
+  int64_t dead_at; /* ms; 0: not given up */
+  int attempts;    /* how often it was taken */
+  char note[TM_OUTGOING_NOTE]; /* why the last attempt failed */
+  uint32_t flags;              /* as of a row */
+  tm_slice body;               /* opaque here; borrowed */
+} tm_outgoing;
+
+typedef enum tm_outcome {
+  TM_OUTCOME_DELIVERED, /* it goes, a dead one as well */
+  TM_OUTCOME_LATER,     /* due again at the time that is given */
+  TM_OUTCOME_DEAD,      /* given up at that time; the next one of its conversation is due then */
+  TM_OUTCOME_AGAIN, /* a dead one is none any more, due at that time unless others are before it;
+                     its attempts count anew */
+} tm_outcome;
+
+typedef struct tm_outgoing_filter {
+  tm_slice tenant;         /* ptr NULL: all of them */
+  int dead;                /* 0: those to be delivered, 1: those given up, -1: any */
+  char before[TM_ID_SIZE]; /* "" or the event after which the page starts: its conversation … */
+  int64_t before_revision; /* ... and these */
+  int before_index;
+  size_t limit;
+} tm_outgoing_filter;
+
 /* One commit: a head by compare-and-set, with the row it points at. */
 typedef struct tm_commit {
   /* in */
@@ -100,7 +136,9 @@ typedef struct tm_commit {
                    tenant, session, system and created are kept from the first commit */
   int64_t expect_revision; /* of the stored head; 0: it must not exist */
   bool replay; /* copied from another store: the head's revision may be any above expect_revision */
-  const tm_row *row;  /* NULL: the head only. Conversation and revision are the head's */
+  const tm_row *row;         /* NULL: the head only. Conversation and revision are the head's */
+  const tm_outgoing *events; /* with a row; of each only created, flags and body are read */
+  size_t event_count;
   uint64_t start_key; /* with expect_revision 0: remembered for the tenant; 0: none */
   uint64_t start_body;
   bool start_answer; /* the row is the answer to the conversation's start; the first counts */
@@ -123,6 +161,10 @@ tm_status tm__store_absent(const char *place, tm_error *err);
 tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that a version was in use meanwhile. */
 tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
+/* For backends: an event of a commit as it is stored, not due yet. */
+void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index);
+/* For backends: TM_ECONFLICT, which says that the event is another's. */
+tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err);
 /* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
 tm_status tm__store_tenant(const char *tenant, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that another process has written the note. */
@@ -197,6 +239,7 @@ typedef enum tm_store_role { TM_STORE_READER, TM_STORE_WRITER } tm_store_role;
 typedef tm_status (*tm_head_fn)(void *ud, const tm_head *head);
 typedef tm_status (*tm_row_fn)(void *ud, const tm_row *row);
 typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
+typedef tm_status (*tm_outgoing_fn)(void *ud, const tm_outgoing *event);
 typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version, int64_t used);
 typedef tm_status (*tm_tenant_fn)(void *ud, tm_slice tenant, int64_t wake_at);
 /* The note that says what is sealed with which keys; what comes by a copy may have others. */
@@ -277,12 +320,34 @@ typedef struct tm_store_backend {
   /* Removes it, if there is one; TM_ECONFLICT while a conversation is in it. Writer. */
   tm_status (*session_drop)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 
+  /* ---- events to be delivered ---- */
+  /* Those with 0 < due_at <= now, one of a conversation at most, earliest first; with the same
+   * write each gets due_at = until and one attempt more, as `fn` sees it. So nobody else takes it
+   * before `until`, and whoever dies with it needs no successor. Writer. */
+  tm_status (*outbox_take)(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                           tm_outgoing_fn fn, void *ud, tm_error *err);
+  /* What became of one that was taken, or is dead; of `event` its key, attempts and note are read.
+   * TM_ECONFLICT: it is gone, or its attempts are others: somebody else has taken it meanwhile.
+   * When it goes or dies the oldest of its conversation that is left is due `at`. Writer. */
+  tm_status (*outbox_settle)(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                             int64_t at, tm_error *err);
+  /* The earliest due_at > 0, or 0. */
+  tm_status (*outbox_next)(tm_store_conn *c, int64_t *out, tm_error *err);
+  /* Newest first: by conversation, revision, index. */
+  tm_status (*outbox_list)(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                           void *ud, tm_error *err);
+  /* Writes it as it is, new or not, but for due_at, which only the oldest has: for copying.
+   * TM_ECONFLICT when there is no such conversation. Writer. */
+  tm_status (*outbox_put)(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+  /* As rewrite(): another body and flags for an event that exists. Writer. */
+  tm_status (*outbox_rewrite)(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+
   /* ---- what goes ---- */
   /* Heads with 0 < ended <= before, earliest first. */
   tm_status (*ended)(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
                      tm_error *err);
-  /* The conversation and its start key are gone at once, its rows with later sweeps. TM_ECONFLICT:
-   * revision differs; TM_ENOTFOUND. Writer. */
+  /* The conversation, its start key and its events are gone at once, its rows with later sweeps.
+   * TM_ECONFLICT: revision differs; TM_ENOTFOUND. Writer. */
   tm_status (*purge)(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
   /* One small piece of housekeeping, at most some `limit` records: rows of purged conversations,
    * old start keys, hints that lie; gives space back. *more: there is work left. Writer. */

@@ -3,6 +3,7 @@
  * store_memory.c        life, heads, rows, lists, deadlines, start keys
  * store_memory_write.c  commits, what goes
  * store_memory_sets.c   sessions, scripts, notes, tenants
+ * store_memory_outbox.c events to be delivered
  *
  * One lock guards all. What a walk lends is not freed while any walk is under way: it waits among
  * the leftovers, which are out of every set.
@@ -67,6 +68,21 @@ typedef struct tm_session_record { /* replaced when it changes in more than numb
   char bytes[];          /* "tenant NUL id NUL tenant", user_id, metadata */
 } tm_session_record;
 
+/* "conversation NUL revision index", which sorts as they do */
+typedef struct tm_event_name {
+  char text[TM_ID_SIZE + 16 + 8 + 1];
+  size_t len;
+} tm_event_name;
+
+typedef struct tm_event_record { /* replaced when its body changes */
+  tm_leftover leftover;
+  tm_order_node by_name; /* 0, name */
+  tm_order_node by_due;  /* due_at, conversation; in the set while due_at > 0 */
+  tm_event_name name;
+  tm_outgoing event; /* its body is in `bytes` */
+  char bytes[];
+} tm_event_record;
+
 typedef struct tm_tenant_record {
   tm_order_node by_name; /* 0, name */
   tm_order_node by_wake; /* wake_at, name; in the set while wake_at > 0 */
@@ -80,6 +96,7 @@ struct tm_store {
   pthread_mutex_t lock;
   tm_order heads, due, over, ended, in_session, keys, key_ages, rows;
   tm_order sessions, session_ages, session_looks, tenants, tenant_wakes;
+  tm_order events, events_due;
   tm_order scripts, notes;   /* of tm_named_text */
   tm_row_record *purged;     /* rows of conversations that are gone, by `before` */
   tm_leftover *leftovers;    /* to be freed when nobody walks */
@@ -129,6 +146,13 @@ tm_tenant_record *tm__memory_tenant_new(tm_slice name); /* NULL: no memory */
 tm_tenant_record *tm__memory_find_tenant(const tm_store *s, tm_slice name);
 void tm__memory_tenant_add(tm_store *s, tm_tenant_record *t);
 
+/* ---- events: under the lock ---- */
+tm_event_record *tm__memory_event_new(const tm_outgoing *event); /* a copy; NULL: no memory */
+void tm__memory_event_add(tm_store *s, tm_event_record *r);
+/* The oldest of the conversation that is not dead is due at `at`, unless one is due already. */
+void tm__memory_events_arm(tm_store *s, tm_slice conversation, int64_t at);
+void tm__memory_events_purge(tm_store *s, tm_slice conversation);
+
 /* ---- as the members of tm_store_backend ---- */
 tm_status tm__memory_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 tm_status tm__memory_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
@@ -142,6 +166,15 @@ tm_status tm__memory_sessions_due(tm_store_conn *c, int64_t now, size_t limit, t
                                   void *ud, tm_error *err);
 tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
 tm_status tm__memory_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
+tm_status tm__memory_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                                 tm_outgoing_fn fn, void *ud, tm_error *err);
+tm_status tm__memory_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                                   int64_t at, tm_error *err);
+tm_status tm__memory_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__memory_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                                 void *ud, tm_error *err);
+tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+tm_status tm__memory_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__memory_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                                 tm_slice sources, tm_error *err);
 tm_status tm__memory_script_get(tm_store_conn *c, tm_slice system, tm_slice version, tm_buf *out,

@@ -61,6 +61,7 @@ void tm__memory_remove(tm_store *s, tm_head_record *h, bool rows) {
   schedule(s, h, 0);
   set_over(s, h, false, 0);
   if (h->key != NULL) forget_key(s, h->key);
+  tm__memory_events_purge(s, tm__slice(h->head.id));
   s->bytes -= sizeof(*h);
   tm__order_remove(&s->in_session, &h->by_session);
   tm__order_remove(&s->heads, &h->by_id);
@@ -105,6 +106,8 @@ typedef struct draft { /* what one item may need; what it took is NULL */
   tm_session_record *session;
   tm_tenant_record *tenant;
   tm_row_record *row;
+  tm_event_record **events;
+  size_t event_count;
 } draft;
 
 static void draft_free(draft *d) {
@@ -113,6 +116,9 @@ static void draft_free(draft *d) {
   free(d->session);
   free(d->tenant);
   if (d->row != NULL) free_row(d->row);
+  for (size_t i = 0; i < d->event_count; i++)
+    free(d->events[i]);
+  free(d->events);
 }
 
 static tm_body_record *body_new(tm_slice body) {
@@ -148,7 +154,22 @@ static tm_session_record *session_new(const tm_commit *item) {
 static tm_status check(const tm_store *s, const tm_commit *item) {
   tm_status status = tm__commit_check(item);
   if (status != TM_OK || item->row == NULL || s->record_bytes_max == 0) return status;
+  for (size_t i = 0; i < item->event_count; i++)
+    if (item->events[i].body.len > s->record_bytes_max) return TM_ETOOLARGE;
   return item->row->body.len > s->record_bytes_max ? TM_ETOOLARGE : TM_OK;
+}
+
+static bool fill_events(draft *d, const tm_commit *item) {
+  tm_outgoing event;
+  if (item->event_count == 0) return true;
+  d->events = calloc(item->event_count, sizeof(tm_event_record *));
+  if (d->events == NULL) return false;
+  for (; d->event_count < item->event_count; d->event_count++) {
+    tm__outgoing_of(&event, item, d->event_count);
+    d->events[d->event_count] = tm__memory_event_new(&event);
+    if (d->events[d->event_count] == NULL) return false;
+  }
+  return true;
 }
 
 static bool draft_fill(const tm_store *s, draft *d, const tm_commit *item) {
@@ -162,8 +183,8 @@ static bool draft_fill(const tm_store *s, draft *d, const tm_commit *item) {
   if (key) d->key = calloc(1, sizeof(*d->key));
   if (session) d->session = session_new(item);
   if (session) d->tenant = tm__memory_tenant_new(tm__slice(item->head.tenant));
-  return (!starts || d->head != NULL) && (!row || d->row != NULL) && (!key || d->key != NULL) &&
-         (!session || (d->session != NULL && d->tenant != NULL));
+  return fill_events(d, item) && (!starts || d->head != NULL) && (!row || d->row != NULL) &&
+         (!key || d->key != NULL) && (!session || (d->session != NULL && d->tenant != NULL));
 }
 
 /* ---- applying one ---- */
@@ -215,6 +236,15 @@ static int64_t add_row(tm_store *s, tm_head_record *h, draft *d) {
   tm__order_insert(&s->rows, &r->by_id);
   s->bytes += row_size(r);
   return r->row.id;
+}
+
+static void add_events(tm_store *s, draft *d) {
+  for (size_t i = 0; i < d->event_count; i++) {
+    tm__memory_event_add(s, d->events[i]);
+    tm__memory_events_arm(s, tm__slice(d->events[i]->event.conversation),
+                          d->events[i]->event.created);
+    d->events[i] = NULL;
+  }
 }
 
 /* The first conversation of a session says what is kept of it. */
@@ -311,6 +341,7 @@ static void apply(tm_store *s, tm_commit *item, draft *d, int64_t now) {
   }
   if (item->start_answer && h->key != NULL && h->key->answer == 0) h->key->answer = item->row_id;
   if (d->session != NULL) join_session(s, d);
+  add_events(s, d);
 }
 
 tm_status tm__memory_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
