@@ -11,6 +11,7 @@
  * store_sqlite_read.c   heads, rows, lists, deadlines, start keys
  * store_sqlite_purge.c  what goes: purging, sweeping, other bodies for rows
  * store_sqlite_sets.c   sessions, scripts, notes, tenants
+ * store_sqlite_outbox.c events to be delivered
  * store_sqlite_inspect.c what is wrong or unsafe
  */
 #ifndef TM_PERSISTENCE_STORE_SQLITE_H
@@ -67,6 +68,9 @@ struct tm_store_conn {
   "ended"
 #define TM_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
 #define TM_ROW_COLUMNS     "id,parent,base,conversation,revision,kind,created,checkpoint,flags,body"
+
+#define TM_OUTGOING_COLUMNS                                                                        \
+  "conversation,revision,idx,tenant,created,due_at,dead_at,attempts,note,flags,body"
 
 /* ---- error ---- */
 /* tm__disk_sql_fail, where a file that is not what it should be is damaged. */
@@ -200,6 +204,17 @@ tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_s
                               void *ud, tm_error *err);
 tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                                   void *ud, tm_error *err);
+/* The events of an item that was applied. */
+tm_status tm__sqlite_add_events(tm_store_conn *c, const tm_commit *item, tm_error *err);
+tm_status tm__sqlite_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                                 tm_outgoing_fn fn, void *ud, tm_error *err);
+tm_status tm__sqlite_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                                   int64_t at, tm_error *err);
+tm_status tm__sqlite_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__sqlite_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                                 void *ud, tm_error *err);
+tm_status tm__sqlite_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+tm_status tm__sqlite_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
 tm_status tm__sqlite_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,

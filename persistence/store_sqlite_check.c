@@ -111,6 +111,9 @@ static const char *const looks[][2] = {
      NULL},
     {"SELECT scope,tenant,open FROM session_counts LIMIT 8", NULL},
     {"SELECT tip,conversation FROM purged LIMIT 8", NULL},
+    {"SELECT conversation,revision,idx,due_at FROM outbox INDEXED BY outbox_due WHERE due_at>0 "
+     "LIMIT 8",
+     NULL},
     {"SELECT tenant,wake_at FROM tenants INDEXED BY tenants_wake WHERE wake_at>0 LIMIT 8", NULL},
     {"SELECT name,text FROM notes LIMIT 8", NULL},
     {"SELECT system,version,length(sources),created FROM scripts LIMIT 8", NULL},

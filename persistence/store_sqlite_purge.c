@@ -44,6 +44,7 @@ static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revisio
                       (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE), id.ptr);
   if (status == TM_OK && tip != 0) status = change(c, TM_SQL_ADD_PURGED, id, tip, err);
   if (status == TM_OK) status = change(c, TM_SQL_DROP_KEYS, id, 0, err);
+  if (status == TM_OK) status = change(c, TM_SQL_DROP_EVENTS, id, 0, err);
   if (status == TM_OK) status = change(c, TM_SQL_DROP_HEAD, id, 0, err);
   return status;
 }

@@ -79,7 +79,16 @@ static const char version_2[] =
     "STRICT,WITHOUT ROWID;"
     "CREATE INDEX tenants_wake ON tenants(wake_at) WHERE wake_at>0;";
 
-const tm_sqlite_migration tm__sqlite_migrations[] = {{1, version_1}, {2, version_2}};
+/* Events to be delivered: one of a conversation is due at a time. */
+static const char version_3[] =
+    "CREATE TABLE outbox(conversation TEXT NOT NULL,revision INTEGER NOT NULL,idx INTEGER NOT NULL,"
+    "tenant TEXT NOT NULL,created INTEGER NOT NULL,due_at INTEGER NOT NULL,"
+    "dead_at INTEGER NOT NULL,attempts INTEGER NOT NULL,note TEXT NOT NULL,flags INTEGER NOT NULL,"
+    "body ANY NOT NULL,PRIMARY KEY(conversation,revision,idx)) STRICT,WITHOUT ROWID;"
+    "CREATE INDEX outbox_due ON outbox(due_at) WHERE due_at>0;";
+
+const tm_sqlite_migration tm__sqlite_migrations[] = {
+    {1, version_1}, {2, version_2}, {3, version_3}};
 const size_t tm__sqlite_migration_count =
     sizeof(tm__sqlite_migrations) / sizeof(tm__sqlite_migrations[0]);
 
@@ -191,10 +200,10 @@ static const char *const selects[TM_VIEWS] = {conversations_select, steps_select
                                               checkpoints_select, sessions_select};
 
 tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error *err) {
-  static const char *const taken[] = {"heads",      "journal",        "start_keys", "sessions",
-                                      "scripts",    "session_counts", "purged",     "notes",
-                                      "tenants",    "views",          "heads_*",    "start_keys_*",
-                                      "sessions_*", "tenants_*",      "sqlite_*",   NULL};
+  static const char *const taken[] = {
+      "heads",   "journal",      "start_keys", "sessions",  "scripts",  "session_counts",
+      "purged",  "notes",        "tenants",    "outbox",    "outbox_*", "views",
+      "heads_*", "start_keys_*", "sessions_*", "tenants_*", "sqlite_*", NULL};
   return tm__view_names(s->views, names, taken, err);
 }
 

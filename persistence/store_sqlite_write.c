@@ -224,6 +224,8 @@ static tm_status judge(tm_store_conn *c, tm_commit *item, tm_error *err) {
   tm_status status = TM_OK;
   if ((item->status = tm__commit_check(item)) != TM_OK) return TM_OK;
   if (item->row != NULL && most != 0 && item->row->body.len > most) item->status = TM_ETOOLARGE;
+  for (size_t i = 0; i < item->event_count; i++)
+    if (most != 0 && item->events[i].body.len > most) item->status = TM_ETOOLARGE;
   if (item->status != TM_OK || !starts) return TM_OK;
   if (item->start_key != 0)
     status =
@@ -256,6 +258,7 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, int64_t row_id, int64_
     status = answer_key(c, item, row_id, err);
   if (status == TM_OK && starts && item->session != NULL)
     status = tm__sqlite_session_join(c, item, err);
+  if (status == TM_OK && item->event_count > 0) status = tm__sqlite_add_events(c, item, err);
   item->row_id = row_id;
   return status;
 }
