@@ -73,6 +73,9 @@ struct tm_store_conn {
 #define TM_PG_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
 #define TM_PG_ROW_COLUMNS     "conversation,revision,parent,base,kind,created,checkpoint,flags,body"
 
+#define TM_PG_OUTGOING_COLUMNS                                                                     \
+  "conversation,revision,idx,tenant,created,due_at,dead_at,attempts,note,flags,body"
+
 /* ---- place ---- */
 /* Keywords, values, place and schema from the options. */
 tm_status tm__pg_place(tm_store *s, const tm_store_options *o, tm_error *err);
@@ -190,6 +193,9 @@ tm_status tm__pg_look(tm_store *s, PGconn *pg, tm_error *err);
 tm_status tm__pg_view_names(tm_store *s, const char *const *names, tm_error *err);
 tm_status tm__pg_views(const tm_store *s, PGconn *pg, tm_error *err);
 
+/* ---- outbox ---- */
+void tm__pg_events_json(tm_buf *b, const tm_commit *item); /* as NEW_EVENTS reads them */
+
 /* ---- as the members of tm_store_backend ---- */
 tm_status tm__pg_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 tm_status tm__pg_probe(tm_store_conn *c, tm_error *err);
@@ -207,6 +213,15 @@ tm_status tm__pg_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key, 
                         tm_error *err);
 tm_status tm__pg_start_key(tm_store_conn *c, tm_slice tenant, uint64_t key, tm_start_key *out,
                            tm_error *err);
+tm_status tm__pg_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                             tm_outgoing_fn fn, void *ud, tm_error *err);
+tm_status tm__pg_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                               int64_t at, tm_error *err);
+tm_status tm__pg_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__pg_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                             void *ud, tm_error *err);
+tm_status tm__pg_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+tm_status tm__pg_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
                          tm_error *err);
 tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,

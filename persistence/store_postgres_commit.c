@@ -90,6 +90,22 @@ static bool send(group *g, PGconn *pg, tm_pg_sql which, const tm_pg_args *a, siz
   return tm__pg_send(pg, which, a);
 }
 
+/* The events are the last parameter of `which`, but for what a turn answers. */
+static bool send_events(group *g, PGconn *pg, const tm_commit *item, tm_pg_sql which, tm_pg_args *a,
+                        size_t owner) {
+  tm_buf list = {0};
+  tm_pg_args due = {0};
+  tm__pg_events_json(&list, item);
+  tm__pg_bytes(a, tm__buf_view(&list));
+  if (which == TM_PG_TURN_EVENTS) tm__pg_int(a, item->start_answer);
+  tm__pg_text(&due, item->head.id);
+  tm__pg_int(&due, item->events[0].created > 0 ? item->events[0].created : 1);
+  bool ok =
+      tm__buf_ok(&list) && send(g, pg, which, a, owner) && send(g, pg, TM_PG_ARM, &due, SIZE_MAX);
+  tm__buf_free(&list);
+  return ok;
+}
+
 static bool send_change(group *g, PGconn *pg, const tm_commit *item, size_t owner) {
   char recent[TM_RECENT_KEYS * RECENT_SIZE];
   tm_pg_args a = {0};
@@ -97,6 +113,7 @@ static bool send_change(group *g, PGconn *pg, const tm_commit *item, size_t owne
   tm__pg_int(&a, item->expect_revision);
   if (item->row == NULL) return send(g, pg, TM_PG_TOUCH, &a, owner);
   add_row(&a, item->row);
+  if (item->event_count > 0) return send_events(g, pg, item, TM_PG_TURN_EVENTS, &a, owner);
   return send(g, pg, item->start_answer ? TM_PG_TURN_ANSWER : TM_PG_TURN, &a, owner);
 }
 
@@ -123,7 +140,9 @@ static bool send_start(group *g, PGconn *pg, const tm_commit *item, size_t owner
   add_row(&a, item->row != NULL ? item->row : &none);
   add_key(&a, item, g->now);
   add_session(&a, item);
-  return send_forget(g, pg, item) && send(g, pg, TM_PG_START, &a, owner);
+  if (!send_forget(g, pg, item)) return false;
+  return item->event_count > 0 ? send_events(g, pg, item, TM_PG_START_EVENTS, &a, owner)
+                               : send(g, pg, TM_PG_START, &a, owner);
 }
 
 static bool counts_sessions(const tm_commit *item) {
@@ -171,6 +190,9 @@ static tm_status check(const tm_store *s, const tm_commit *item) {
   if (status != TM_OK) return status;
   if (item->row != NULL && s->record_bytes_max > 0 && item->row->body.len > s->record_bytes_max)
     return TM_ETOOLARGE;
+  for (size_t i = 0; i < item->event_count; i++)
+    if (s->record_bytes_max > 0 && item->events[i].body.len > s->record_bytes_max)
+      return TM_ETOOLARGE;
   return has_texts(&item->head) ? TM_OK : TM_EINVAL;
 }
 
@@ -196,7 +218,7 @@ static tm_status fail_all(tm_commit *const *items, size_t count, tm_status statu
 /* Those of the items that may be sent, in order. */
 static tm_status fill(group *g, tm_commit *const *items, size_t count, tm_error *err) {
   g->items = calloc(count + 1, sizeof(tm_commit *));
-  g->owners = calloc(3 * count + 1, sizeof(size_t));
+  g->owners = calloc(4 * count + 1, sizeof(size_t));
   if (g->items == NULL || g->owners == NULL) return tm__fail_memory(err, "a commit");
   for (size_t i = 0; i < count; i++) {
     items[i]->row_id = 0;

@@ -51,10 +51,18 @@ static const char version_1[] =
     "INSERT INTO locks VALUES('sessions');"
     "CREATE TABLE views(kind bigint PRIMARY KEY,name " TEXT ",sql " TEXT ");";
 
+/* Events to be delivered: one of a conversation is due at a time. */
+static const char version_2[] =
+    "CREATE TABLE outbox(conversation " TEXT ",revision " INT ",idx " INT ",tenant " TEXT
+    ",created " INT ",due_at " INT ",dead_at " INT ",attempts " INT
+    ",note bytea NOT NULL,flags " INT
+    ",body bytea NOT NULL,PRIMARY KEY(conversation,revision,idx)) WITH (fillfactor=80);"
+    "CREATE INDEX outbox_due ON outbox(due_at,conversation) WHERE due_at>0;";
+
 static const struct migration {
   int version; /* of the tables after it */
   const char *sql;
-} migrations[] = {{1, version_1}};
+} migrations[] = {{1, version_1}, {2, version_2}};
 #define MIGRATIONS (sizeof(migrations) / sizeof(migrations[0]))
 
 int tm__pg_newest(void) {

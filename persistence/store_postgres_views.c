@@ -57,9 +57,9 @@ static const char *const selects[TM_VIEWS] = {conversations_select, steps_select
 
 tm_status tm__pg_view_names(tm_store *s, const char *const *names, tm_error *err) {
   static const char *const taken[] = {
-      "heads",   "journal",      "start_keys", "sessions",  "scripts", "notes",
-      "tenants", "purged",       "writers",    "locks",     "views",   "schema_version",
-      "heads_*", "start_keys_*", "sessions_*", "tenants_*", "*_pkey",  NULL};
+      "heads",   "journal",      "start_keys", "sessions",  "scripts",        "notes",  "tenants",
+      "purged",  "writers",      "locks",      "views",     "schema_version", "outbox", "outbox_*",
+      "heads_*", "start_keys_*", "sessions_*", "tenants_*", "*_pkey",         NULL};
   return tm__view_names(s->views, names, taken, err);
 }
 

@@ -172,10 +172,10 @@ static void newer_files(void **state) {
   fixture *fx = *state;
   fill(fx);
   sqlite3 *db = sql_open(fx->file);
-  sql_run(db, "PRAGMA user_version=3");
+  sql_run(db, "PRAGMA user_version=4");
   sqlite3_close(db);
   must_refuse(fx, "store.newer");
-  assert_non_null(strstr(fx->err.message, "version 3"));
+  assert_non_null(strstr(fx->err.message, "version 4"));
 }
 
 /* A newer program wrote into the log and crashed: the file itself still has the old number. */

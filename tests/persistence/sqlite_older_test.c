@@ -95,7 +95,7 @@ static void version_1_comes_forward(void **state) {
   fixture *fx = *state;
   make_version_1(fx);
   fixture_open(fx);
-  sql_must_give(fx->file, "PRAGMA user_version", "2\n");
+  sql_must_give(fx->file, "PRAGMA user_version", "3\n");
   sql_must_give(fx->file, "PRAGMA integrity_check", "ok\n");
   tm_head head = head_of(fx, nth(1).text);
   assert_true(head.ended == 0 && head.tip == 3 && head.revision == 2 && head.wake_at == 5000);

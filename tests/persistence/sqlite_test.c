@@ -30,7 +30,7 @@ static void a_new_store(void **state) {
   assert_int_equal(mode_of(fx->file), 0600);
   assert_int_equal(mode_of(dir), 0700);
   sql_must_give(fx->file, "PRAGMA application_id", "1416187244\n");
-  sql_must_give(fx->file, "PRAGMA user_version", "2\n");
+  sql_must_give(fx->file, "PRAGMA user_version", "3\n");
   sql_must_give(fx->file, "PRAGMA journal_mode", "wal\n");
   sql_must_give(fx->file, "PRAGMA integrity_check", "ok\n");
   assert_int_equal(file_size(fx->file, ".new"), -1);
@@ -241,16 +241,16 @@ static void an_older_store_is_brought_forward(void **state) {
               "DROP VIEW workflow_checkpoints; DROP VIEW workflow_sessions; DROP TABLE heads;"
               "DROP TABLE journal; DROP TABLE start_keys; DROP TABLE sessions; DROP TABLE scripts;"
               "DROP TABLE views; DROP TABLE session_counts; DROP TABLE purged; DROP TABLE notes;"
-              "DROP TABLE tenants");
+              "DROP TABLE tenants; DROP TABLE outbox");
   sqlite3_close(db);
   fixture_open(fx); /* forward */
   turn(fx, nth(1).text, 0, 0, "{}");
-  sql_must_give(fx->file, "PRAGMA user_version", "2\n");
+  sql_must_give(fx->file, "PRAGMA user_version", "3\n");
   db = sql_open(fx->file);
   sql_run(db, "PRAGMA user_version=0");
   assert_int_equal(fx->backend->open(&other, &fx->options, &fx->err), TM_EUNAVAILABLE);
   assert_non_null(strstr(fx->err.message, "stop that one first"));
-  sql_run(db, "PRAGMA user_version=2");
+  sql_run(db, "PRAGMA user_version=3");
   sqlite3_close(db);
 }
 
