@@ -14,6 +14,7 @@
  * store_file_recover.c at open: what a dead process left, and a new index
  * store_file_drain.c   in the background: logs made durable, so that a redo log is free again
  * store_file_read.c    heads, rows, lists
+ * store_file_outbox.c  events to be delivered, a small file each
  * store_file_sets.c    sessions, start keys, scripts, notes, tenants
  * store_file_inspect.c what is wrong or unsafe
  * store_file_error.c   what went wrong: status, code, advice
@@ -36,6 +37,7 @@ typedef enum tm_file_what {
   TM_FILE_SCRIPT,       /* a: system, b: version */
   TM_FILE_NOTE,         /* a: name */
   TM_FILE_TENANT,       /* a: tenant */
+  TM_FILE_EVENT,        /* a: conversation, b: "revision.index" */
   TM_FILE_WHATS
 } tm_file_what;
 
@@ -82,6 +84,8 @@ typedef struct tm_file_redo {
 } tm_file_redo;
 
 #define TM_SESSION_COLUMNS "tenant,id,user_id,metadata,flags,created,look_at,ended"
+#define TM_OUTGOING_COLUMNS                                                                        \
+  "conversation,revision,idx,tenant,created,due_at,dead_at,attempts,note,flags,body"
 typedef enum tm_file_sql {
 #define STATEMENT(name, text) TM_FSQL_##name,
 #include "persistence/store_file.def"
@@ -305,6 +309,13 @@ void tm__file_drain_stop(tm_store *s);
  * time. */
 tm_status tm__file_drain(tm_store_conn *c, int file, bool alone, tm_error *err);
 
+/* ---- outbox: within begin, but for the first two ---- */
+tm_status tm__file_event_index(tm_store_conn *c, const tm_file_name *name, tm_slice json,
+                               tm_error *err); /* what an event's file says */
+tm_status tm__file_event_unindex(tm_store_conn *c, const tm_file_name *name, tm_error *err);
+tm_status tm__file_add_events(tm_store_conn *c, const tm_commit *item, tm_error *err);
+tm_status tm__file_drop_events(tm_store_conn *c, tm_slice conversation, tm_error *err);
+
 /* ---- the members of tm_store_backend ---- */
 tm_status tm__file_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
 void tm__file_disconnect(tm_store_conn *c);
@@ -336,6 +347,15 @@ void tm__file_session_encode(tm_buf *b, const tm_session *session);
 tm_status tm__file_session_keep(tm_store_conn *c, const tm_session *session, tm_error *err);
 tm_status tm__file_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
 tm_status tm__file_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
+tm_status tm__file_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                               tm_outgoing_fn fn, void *ud, tm_error *err);
+tm_status tm__file_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                                 int64_t at, tm_error *err);
+tm_status tm__file_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__file_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                               void *ud, tm_error *err);
+tm_status tm__file_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+tm_status tm__file_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
 tm_status tm__file_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__file_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);

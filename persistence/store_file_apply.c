@@ -124,6 +124,7 @@ tm_status tm__file_apply_small(tm_store_conn *c, const tm_file_name *name, tm_sl
   case TM_FILE_TENANT:
     return tm__file_do(c, TM_FSQL_PUT_TENANT, err, "ti", name->a,
                        tm__json_get_int(content, "wake_at", 0));
+  case TM_FILE_EVENT: return tm__file_event_index(c, name, content, err);
   case TM_FILE_CONVERSATION:
   case TM_FILE_WHATS: break;
   }
@@ -151,6 +152,7 @@ static tm_status index_remove(tm_store_conn *c, const tm_file_name *name, tm_err
   case TM_FILE_SESSION: return tm__file_do(c, TM_FSQL_DROP_SESSION, err, "tt", name->a, name->b);
   case TM_FILE_NOTE: return tm__file_do(c, TM_FSQL_DROP_NOTE, err, "t", name->a);
   case TM_FILE_SCRIPT: return tm__file_do(c, TM_FSQL_DROP_SCRIPT, err, "tt", name->a, name->b);
+  case TM_FILE_EVENT: return tm__file_event_unindex(c, name, err);
   case TM_FILE_TENANT:
   case TM_FILE_WHATS: break;
   }

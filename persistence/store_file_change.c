@@ -24,6 +24,8 @@ static tm_status drop_conversation(tm_store_conn *c, tm_slice id, int64_t expect
     return tm__fail(err, TM_ECONFLICT, "store.conflict",
                     "conversation %s was changed by another process meanwhile",
                     entry.state.head.id);
+  status = tm__file_drop_events(c, id, err);
+  if (status != TM_OK) return status;
   return tm__file_add_remove(c, &(tm_file_name){TM_FILE_CONVERSATION, id, {0}}, err);
 }
 

@@ -79,6 +79,8 @@ static tm_status judge(tm_store_conn *c, tm_commit *item, tm_file_entry *before,
   item->status = tm__commit_check(item);
   if (item->status == TM_OK && item->row != NULL && item->row->body.len > c->store->row_max)
     item->status = TM_ETOOLARGE;
+  for (size_t i = 0; i < item->event_count; i++)
+    if (item->events[i].body.len > c->store->row_max) item->status = TM_ETOOLARGE;
   if (item->status != TM_OK) return TM_OK;
   tm_status status = tm__file_entry(c, tm__slice(item->head.id), before, err);
   if (status != TM_OK) return status;
@@ -142,6 +144,7 @@ static tm_status apply(tm_store_conn *c, tm_commit *item, tm_error *err) {
   row.revision = item->head.revision;
   if (row.parent == TM_TIP) row.parent = before.found ? before.state.head.tip : 0;
   status = tm__file_add_frame(c, &entry, &before, item->row != NULL ? &row : NULL, err);
+  if (status == TM_OK && item->event_count > 0) status = tm__file_add_events(c, item, err);
   if (status == TM_OK) item->row_id = row_id;
   return status;
 }

@@ -15,7 +15,7 @@
 #include "persistence/store_file.h"
 
 #define APPLICATION 0x54694d66 /* "TiMf" */
-#define VERSION     2
+#define VERSION     3
 #ifndef TM_FILE_INDEX_PAGES /* a test has its log copied early */
 #define TM_FILE_INDEX_PAGES 1000
 #endif
@@ -64,6 +64,11 @@ static const char schema[] =
     "CREATE TABLE notes(name TEXT NOT NULL PRIMARY KEY,text BLOB NOT NULL) STRICT;"
     "CREATE TABLE tenants(tenant TEXT NOT NULL PRIMARY KEY,wake_at INTEGER NOT NULL) STRICT;"
     "CREATE INDEX tenants_wake ON tenants(wake_at) WHERE wake_at>0;"
+    "CREATE TABLE outbox(conversation TEXT NOT NULL,revision INTEGER NOT NULL,idx INTEGER NOT NULL,"
+    "tenant TEXT NOT NULL,created INTEGER NOT NULL,due_at INTEGER NOT NULL,"
+    "dead_at INTEGER NOT NULL,attempts INTEGER NOT NULL,note TEXT NOT NULL,flags INTEGER NOT NULL,"
+    "body BLOB NOT NULL,PRIMARY KEY(conversation,revision,idx)) STRICT,WITHOUT ROWID;"
+    "CREATE INDEX outbox_due ON outbox(due_at) WHERE due_at>0;"
     /* One row, when the index is complete: what the logs and it have of the redo log. */
     "CREATE TABLE meta(one INTEGER PRIMARY KEY CHECK(one=1),seq INTEGER NOT NULL,"
     "first INTEGER NOT NULL,file INTEGER NOT NULL,\"end\" INTEGER NOT NULL,"

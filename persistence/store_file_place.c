@@ -18,7 +18,8 @@
 /* ---- names ---- */
 
 const char *tm__file_folder(tm_file_what what) {
-  static const char *const folders[] = {"conversations", "sessions", "scripts", "notes", "tenants"};
+  static const char *const folders[] = {"conversations", "sessions", "scripts",
+                                        "notes",         "tenants",  "outbox"};
   return folders[what];
 }
 
