@@ -11,6 +11,7 @@
  * store_redis_hint.c    lists and deadlines: hints that commits write and reads check
  * store_redis_read.c    heads, rows, lists
  * store_redis_due.c     deadlines
+ * store_redis_outbox.c  events to be delivered
  * store_redis_misc.c    scripts, notes, tenants
  * store_redis_purge.c   what goes
  * store_redis_sweep.c   housekeeping
@@ -147,6 +148,7 @@ void tm__redis_key_part(tm_redis_key *k, tm_slice part); /* escaped: no ':', '{'
 void tm__redis_key_text(tm_redis_key *k, const char *text);
 void tm__redis_head_key(tm_redis_key *k, const tm_store *s, tm_slice id);
 void tm__redis_rows_key(tm_redis_key *k, const tm_store *s, tm_slice id);
+void tm__redis_events_key(tm_redis_key *k, const tm_store *s, tm_slice id);
 void tm__redis_list_key(tm_redis_key *k, const tm_store *s, tm_redis_list which, tm_slice tenant,
                         tm_slice value);
 void tm__redis_list_of(tm_redis_key *k, const tm_store *s, tm_redis_list which, const tm_head *h);
@@ -258,6 +260,27 @@ tm_status tm__redis_ended(tm_store_conn *c, int64_t before, size_t limit, tm_hea
 tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
 tm_status tm__redis_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__redis_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
+
+/* ---- outbox ---- */
+/* How many arguments of a commit's script the events are, and adding them. */
+size_t tm__redis_event_args(const tm_commit *item);
+void tm__redis_add_events(tm_store_conn *c, const tm_commit *item);
+/* Adds the commands that say that the conversation has events, one due `at`; how many there were.
+ */
+size_t tm__redis_hint_events(tm_store_conn *c, const char *id, int64_t at);
+/* Adds those that take it off. */
+void tm__redis_part_events(tm_store_conn *c, const char *id);
+/* What is said of the conversation's events is made true. */
+tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err);
+tm_status tm__redis_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
+                                tm_outgoing_fn fn, void *ud, tm_error *err);
+tm_status tm__redis_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
+                                  int64_t at, tm_error *err);
+tm_status tm__redis_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err);
+tm_status tm__redis_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                                void *ud, tm_error *err);
+tm_status tm__redis_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
+tm_status tm__redis_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 
 /* ---- misc ---- */
 tm_status tm__redis_script_put(tm_store_conn *c, tm_slice system, tm_slice version,

@@ -29,11 +29,16 @@ static void add_commit(tm_store_conn *c, const tm_redis_work *w) {
   tm_slice id = tm__slice(item->head.id);
   char header[TM_REDIS_ROW_HEADER];
   tm_redis_key k;
-  tm__redis_run(c, TM_REDIS_COMMIT, 2, 6 + tm__redis_head_args(item));
+  size_t events = tm__redis_event_args(item);
+  tm__redis_run(c, TM_REDIS_COMMIT, events > 0 ? 3 : 2, 8 + events + tm__redis_head_args(item));
   tm__redis_head_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
   tm__redis_rows_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
+  if (events > 0) {
+    tm__redis_events_key(&k, c->store, id);
+    tm__redis_key_arg(c, &k);
+  }
   tm__redis_int(c, item->expect_revision);
   tm__redis_int(c, item->head.revision);
   tm__redis_text(c, w->token);
@@ -45,6 +50,7 @@ static void add_commit(tm_store_conn *c, const tm_redis_work *w) {
     tm__redis_text(c, "");
   }
   tm__redis_text(c, item->start_answer && item->row != NULL ? "1" : "0");
+  tm__redis_add_events(c, item);
   tm__redis_add_head(c, item);
 }
 
@@ -205,6 +211,8 @@ static tm_status prepare(tm_store_conn *c, tm_redis_work *works, tm_commit *cons
     tm_status status = tm__commit_check(items[i]);
     if (status == TM_OK && items[i]->row != NULL && items[i]->row->body.len > c->store->row_max)
       status = TM_ETOOLARGE;
+    for (size_t e = 0; status == TM_OK && e < items[i]->event_count; e++)
+      if (items[i]->events[e].body.len > c->store->row_max) status = TM_ETOOLARGE;
     if (status != TM_OK) finish(w, status);
   }
   tm_status status = tm__redis_reserve_keys(c, works, count, err);

@@ -87,7 +87,10 @@ size_t tm__redis_add_hints(tm_store_conn *c, const tm_commit *item, bool change)
     tm__redis_list_of(&k, c->store, (tm_redis_list)which, h);
     add_to_list(c, (tm_slice){k.text, k.len}, tm__slice(h->id));
   }
-  return (size_t)(TM_LISTS - first) + add_time(c, TM_TIMES_DUE, h) + add_time(c, TM_TIMES_ENDED, h);
+  size_t events =
+      item->event_count > 0 ? tm__redis_hint_events(c, h->id, item->events[0].created) : 0;
+  return (size_t)(TM_LISTS - first) + add_time(c, TM_TIMES_DUE, h) +
+         add_time(c, TM_TIMES_ENDED, h) + events;
 }
 
 tm_status tm__redis_hint_heads(tm_store_conn *c, const tm_head *heads, size_t count,

@@ -60,6 +60,10 @@ void tm__redis_rows_key(tm_redis_key *k, const tm_store *s, tm_slice id) {
   conversation_key(k, s, "j:{", id);
 }
 
+void tm__redis_events_key(tm_redis_key *k, const tm_store *s, tm_slice id) {
+  conversation_key(k, s, "e:{", id);
+}
+
 void tm__redis_list_key(tm_redis_key *k, const tm_store *s, tm_redis_list which, tm_slice tenant,
                         tm_slice value) {
   static const char *const names[TM_LISTS] = {

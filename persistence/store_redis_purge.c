@@ -20,6 +20,7 @@ static tm_status forget(tm_store_conn *c, const tm_head *h, uint64_t start_key, 
     tm__redis_key_arg(c, &k);
     tm__redis_text(c, h->id);
   }
+  tm__redis_part_events(c, h->id);
   if (start_key != 0) {
     tm__redis_start_key_of(&k, c->store, tm__slice(h->tenant), start_key);
     tm__redis_run(c, TM_REDIS_RELEASE, 1, 2);
@@ -48,10 +49,12 @@ tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision
   if (status == TM_ENOTFOUND) return tm__redis_not_found("conversation", err);
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_run(c, TM_REDIS_PURGE, 2, 1);
+  tm__redis_run(c, TM_REDIS_PURGE, 3, 1);
   tm__redis_head_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
   tm__redis_rows_key(&k, c->store, id);
+  tm__redis_key_arg(c, &k);
+  tm__redis_events_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
   tm__redis_int(c, expect_revision);
   status = tm__redis_ask(c, &reply, err);

@@ -203,7 +203,7 @@ static bool starts_with(tm_slice key, const tm_store *s, const char *kind) {
 }
 
 static tm_status sort_out(tm_store_conn *c, const redisReply *keys, tm_error *err) {
-  char ids[PAGE_MAX][TM_ID_SIZE] = {{0}};
+  char ids[PAGE_MAX][TM_ID_SIZE] = {{0}}, events[TM_ID_SIZE];
   tm_slice lists[PAGE_MAX];
   tm_status status = TM_OK;
   size_t heads = 0, listed = 0;
@@ -211,6 +211,8 @@ static tm_status sort_out(tm_store_conn *c, const redisReply *keys, tm_error *er
     tm_slice key = tm__redis_slice(keys->element[i]);
     if (starts_with(key, c->store, "h:{") && id_of(key, ids[heads])) heads++;
     if (starts_with(key, c->store, "l:")) lists[listed++] = key;
+    if (starts_with(key, c->store, "e:{") && id_of(key, events))
+      status = tm__redis_mend_events(c, events, err);
     if (heads == PAGE_MAX || listed == PAGE_MAX || i + 1 == keys->elements) {
       status = hint_heads(c, ids, heads, err);
       if (status == TM_OK) status = queue_lists(c, lists, listed, err);
@@ -257,7 +259,7 @@ static tm_status scan(tm_store_conn *c, sweep_state *s, size_t limit, tm_error *
   tm_redis_key match;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_key(&match, c->store, "[hl]:*");
+  tm__redis_key(&match, c->store, "[ehl]:*");
   tm__redis_command(c, "SCAN", 5);
   tm__redis_text(c, s->cursor);
   tm__redis_text(c, "MATCH");
