@@ -129,6 +129,11 @@ static void hint(void *ud, int64_t when) {
   tm__scheduler_hint(h->scheduler, when);
 }
 
+static void emitted(void *ud) {
+  tm_host *h = ud;
+  tm__deliver_hint(h->deliver);
+}
+
 static size_t descriptor_limit(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
@@ -185,6 +190,7 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
       .checkpoints = &h->keep.checkpoints,
       .hint = hint,
       .hint_ud = h,
+      .emitted = emitted,
   };
   memcpy(jo.host_id, h->id, sizeof(jo.host_id));
   return tm__journal_new(&w->journal, &jo, err);
@@ -244,6 +250,28 @@ static tm_status start_scheduler(tm_host *h, tm_error *err) {
                                   .sessions = look_at_sessions,
                                   .ud = h};
   return tm__scheduler_new(&h->scheduler, &o, err);
+}
+
+/* Before any turn runs: it announces events. */
+static tm_status start_outbox(tm_host *h, tm_error *err) {
+  const tm_config *c = h->config;
+  if (tm__config_text(c, "webhooks.url")[0] == '\0') return TM_OK;
+  tm_status s = tm__http_client_new(&h->webhooks, h->control, TM_DELIVER_MOST, err);
+  if (s != TM_OK) return s;
+  const tm_deliver_options o = {
+      .worker = h->control,
+      .storage = h->storage,
+      .client = h->webhooks,
+      .clock = h->clock,
+      .log = &h->log,
+      .url = tm__config_text(c, "webhooks.url"),
+      .secret = tm__config_text(c, "webhooks.secret"),
+      .previous_secret = tm__config_text(c, "webhooks.previous_secret"),
+      .timeout_ms = tm__config_ms(c, "webhooks.timeout"),
+      .give_up_ms = tm__config_ms(c, "webhooks.give_up_after"),
+      .poll_ms = POLL_MS,
+  };
+  return tm__deliver_new(&h->deliver, &o, err);
 }
 
 typedef struct recovery {
@@ -308,6 +336,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   s = load_scripts(h, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
   if (s == TM_OK) s = tm__reload_new(&h->reload, h, err);
+  if (s == TM_OK) s = start_outbox(h, err);
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
     s = start_worker(h, i, err);
   if (s == TM_OK) s = recover(h, err);
@@ -388,6 +417,7 @@ void tm_host_wake(tm_host *h) {
   if (!tm__host_enter(h, NULL)) return;
   tm__scheduler_poke(h->scheduler);
   tm__janitor_poke(h->janitor);
+  tm__deliver_hint(h->deliver);
   tm__host_leave(h);
 }
 
@@ -423,6 +453,8 @@ static void do_stop_control(tm_message *m) {
   tm_stop_step *s = (tm_stop_step *)(void *)m;
   if (s->host->scheduler != NULL) tm__scheduler_stop(s->host->scheduler);
   if (s->host->janitor != NULL) tm__janitor_stop(s->host->janitor);
+  tm__deliver_stop(s->host->deliver);
+  tm__http_client_close(s->host->webhooks);
   tm__watch_stop(s->host->watch);
   if (s->host->reload != NULL)
     tm__reload_stop(s->host->reload, step_done, s);
@@ -477,6 +509,7 @@ static size_t free_parts(tm_host *h) {
   left += tm__worker_stop(h->control);
   tm__scheduler_free(h->scheduler);
   tm__janitor_free(h->janitor);
+  tm__deliver_free(h->deliver);
   tm__reload_free(h->reload);
   tm__watch_free(h->watch);
   tm__registry_free(h->registry);
@@ -487,6 +520,8 @@ static size_t free_parts(tm_host *h) {
   h->control = NULL;
   h->scheduler = NULL;
   h->janitor = NULL;
+  h->deliver = NULL;
+  h->webhooks = NULL;
   h->reload = NULL;
   h->watch = NULL;
   h->registry = NULL;

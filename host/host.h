@@ -9,6 +9,7 @@
 #include "journal/journal.h"
 #include "keeping/janitor.h"
 #include "keeping/reseal.h"
+#include "outbox/deliver.h"
 #include "persistence/codec.h"
 
 struct tm_host_worker;
@@ -62,6 +63,8 @@ struct tm_host {
   tm_rates *rates;
   tm_worker *control; /* deadlines, retention and reloads */
   tm_scheduler *scheduler;
+  tm_http_client *webhooks; /* on the control thread, for the outbox alone */
+  tm_deliver *deliver;      /* NULL: there is nobody to be told */
   tm_retention keep;
   tm_janitor *janitor;
   tm_host_worker *workers;

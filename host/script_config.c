@@ -48,6 +48,7 @@ char *tm__host_script_config(const tm_config *c, const tm_keyring *keys) {
   tm__json_member_bool(&b, "can_seal", tm__keyring_can_seal(keys));
   tm__json_member_int(&b, "output_limit", tm__config_int(c, "limits.output"));
   tm__json_member_int(&b, "http_response_limit", tm__config_int(c, "limits.http_response"));
+  tm__json_member_bool(&b, "webhooks", tm__config_text(c, "webhooks.url")[0] != '\0');
   tm__json_key(&b, "llm");
   tm__buf_byte(&b, '{');
   tm__json_member_text(&b, "provider", tm__config_text(c, "llm.provider"));

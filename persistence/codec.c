@@ -130,12 +130,14 @@ static void add_text(bound *b, tm_slice text) {
 static tm_slice bind_to(bound *b, const tm_place *at, uint32_t flags) {
   bool row = at->conversation.ptr != NULL;
   *b = (bound){.len = 0};
-  add_text(b, row ? TM_S("tidemill row") : TM_S("tidemill session"));
+  add_text(b, !row        ? TM_S("tidemill session")
+              : at->event ? TM_S("tidemill event")
+                          : TM_S("tidemill row"));
   add_text(b, at->tenant);
   if (row) {
     add_text(b, at->conversation);
     add_number(b, (uint64_t)at->revision);
-    add_number(b, (uint64_t)at->kind);
+    add_number(b, at->event ? (uint64_t)at->index : (uint64_t)at->kind);
   } else {
     add_text(b, at->session);
     add_text(b, at->field);
@@ -152,8 +154,8 @@ typedef struct place_name {
 static place_name name_of(const tm_place *at) {
   place_name n;
   if (at->conversation.ptr != NULL) {
-    (void)snprintf(n.text, sizeof(n.text), "the row of revision %lld of conversation %.*s",
-                   (long long)at->revision,
+    (void)snprintf(n.text, sizeof(n.text), "%s of revision %lld of conversation %.*s",
+                   at->event ? "an event" : "the row", (long long)at->revision,
                    (int)(at->conversation.len < 64 ? at->conversation.len : 64),
                    at->conversation.ptr);
   } else {
@@ -192,7 +194,7 @@ static tm_status compress(tm_press *press, tm_stored *body, tm_buf *out, tm_erro
 
 tm_status tm__codec_encode(tm_codec *c, const tm_place *at, tm_slice plain, bool do_compress,
                            bool do_seal, tm_buf *out, tm_stored *stored, tm_error *err) {
-  do_compress = do_compress && at->conversation.ptr != NULL;
+  do_compress = do_compress && at->conversation.ptr != NULL && !at->event;
   do_seal = do_seal || c->o.seal;
   *stored = (tm_stored){0, plain};
   if (do_seal && c->o.keys == NULL) return tm__keyring_none(err);

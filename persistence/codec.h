@@ -31,9 +31,11 @@ const tm_codec_options *tm__codec_options(const tm_codec *c);
 /* Where a body belongs. All of it but `tenant`'s key is public. */
 typedef struct tm_place {
   tm_slice tenant;
-  tm_slice conversation; /* of a row; ptr NULL: a session's text */
+  tm_slice conversation; /* of a row or an event; ptr NULL: a session's text */
   int64_t revision;
   tm_row_kind kind;
+  bool event; /* not the row of that revision but one of its events: */
+  int index;
   tm_slice session, field; /* of a session: its id, "user_id" or "metadata" */
 } tm_place;
 
@@ -44,7 +46,7 @@ typedef struct tm_stored {
 
 /* Appends the body as the store keeps it, compressed and sealed where asked for or demanded, to
  * `out`, and says in `stored` what it is; that is `plain` itself when nothing was to be done. What
- * belongs to a session is never compressed. Errors: those of keys; TM_ENOMEM. */
+ * belongs to a session or is an event is never compressed. Errors: those of keys; TM_ENOMEM. */
 tm_status tm__codec_encode(tm_codec *c, const tm_place *at, tm_slice plain, bool compress,
                            bool seal, tm_buf *out, tm_stored *stored, tm_error *err);
 

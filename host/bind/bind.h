@@ -51,7 +51,7 @@ typedef struct tm_json {
   const void *array_mark, *raw_mark; /* identities of the two metatables */
 } tm_json;
 
-#define TM_DRAFT_PARTS 6
+#define TM_DRAFT_PARTS 7
 #define TM_TEXT_SIZES  10
 
 struct tm_vm {

@@ -14,7 +14,7 @@
 
 #include "bind/bind.h"
 
-enum { STEPS, MESSAGES, STATE, RUNTIME, PROMPT, FAILURE };
+enum { STEPS, MESSAGES, STATE, RUNTIME, PROMPT, FAILURE, EVENTS };
 
 typedef enum part_kind { LIST, OBJECT, OBJECT_OR_NULL } part_kind;
 
@@ -28,6 +28,7 @@ static const struct {
     [RUNTIME] = {"runtime", OBJECT},
     [PROMPT] = {"prompt", OBJECT_OR_NULL},
     [FAILURE] = {"error", OBJECT_OR_NULL},
+    [EVENTS] = {"events", LIST},
 };
 
 /* The turn that Lua calls `id`, or NULL with `err`. */
@@ -106,6 +107,7 @@ static bool read_draft(lua_State *L, int draft, tm_draft *d, tm_error *err) {
   d->runtime = tm__buf_view(&b[RUNTIME]);
   d->prompt = tm__buf_view(&b[PROMPT]);
   d->error = tm__buf_view(&b[FAILURE]);
+  d->events = tm__buf_view(&b[EVENTS]);
   return true;
 }
 

@@ -246,6 +246,27 @@ static void warn_if_unused(tm_loader *l, const char *section, const char *select
   }
 }
 
+/* Its address and its secret belong together; what is not delivered yet must not be purged. */
+static void whole_webhook(tm_loader *l) {
+  static const char url[] = "webhooks.url", secret[] = "webhooks.secret";
+  const tm_slot *u = slot(l, url), *s = slot(l, secret);
+  const tm_slot *ttl = slot(l, PERSISTENCE "retention.conversation_ttl");
+  const tm_slot *isolated = slot(l, "tenants.isolation");
+  const char *address = u->value.text != NULL ? u->value.text : "";
+  char place[PLACE_SIZE];
+  place_of(l, u->value.text != NULL ? u : s, place);
+  if ((u->value.text != NULL) != (s->value.text != NULL))
+    tm__load_problem(l, place, "%s and %s belong together; set both", url, secret);
+  if (u->value.text == NULL) return;
+  if (strncmp(address, "http://", 7) != 0 && strncmp(address, "https://", 8) != 0)
+    tm__load_problem(l, place, "%s must begin with http:// or https://", url);
+  if (isolated->value.number != 0)
+    tm__load_problem(l, place, "%s is not supported together with tenants.isolation yet", url);
+  if (ttl->value.number > 0)
+    within(l, "webhooks.give_up_after", PERSISTENCE "retention.conversation_ttl",
+           "an event would be purged before it is given up");
+}
+
 static void no_encrypted_redis(tm_loader *l) {
   const tm_slot *s = slot(l, "workflow_persistence.redis.ssl");
   if (s->value.number == 0) return;
@@ -280,6 +301,7 @@ void tm__load_rules(tm_loader *l) {
   agree_on_timeout(l);
   short_prefix(l);
   different_tables(l);
+  whole_webhook(l);
   within(l, "limits.step_memory", "limits.memory", "a step runs within the state's memory");
   within(l, "server.body_limit", "server.memory_limit", "a body of that size could never arrive");
   unused_sections(l);

@@ -1,4 +1,5 @@
 /* append.c - the rows of a turn: what the executor hands in, made into a commit. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
@@ -12,6 +13,7 @@ static tm_append *append_open(tm_turn *t, tm_append_kind kind, tm_row_kind row_k
   tm__buf_free(&a->body);
   tm__buf_free(&a->state);
   tm__buf_free(&a->runtime);
+  tm__append_forget_events(a);
   *a = (tm_append){.kind = kind};
   a->job.in_memory = rec->in_memory;
   a->job.compress = t->compress;
@@ -77,6 +79,45 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
   return ok ? TM_OK : tm__fail_memory(err, "a row of the journal");
 }
 
+void tm__append_forget_events(tm_append *a) {
+  tm__buf_free(&a->told);
+  free(a->events);
+  a->events = NULL;
+  a->job.commit.events = NULL;
+  a->job.commit.event_count = 0;
+}
+
+static size_t count_values(tm_slice list) {
+  size_t count = 0;
+  tm_json_walk w;
+  tm_slice key, value;
+  if (!tm__json_walk(&w, list)) return 0;
+  while (tm__json_next(&w, &key, &value))
+    count++;
+  return count;
+}
+
+/* The draft's events, each as it goes out but for what the store knows of it. */
+static tm_status take_events(tm_append *a, const tm_draft *d, tm_error *err) {
+  tm_json_walk w;
+  tm_slice key, value;
+  size_t count = count_values(d->events), i = 0;
+  if (count == 0) return TM_OK;
+  tm__buf_slice(&a->told, d->events);
+  a->events = calloc(count, sizeof(*a->events));
+  if (a->events == NULL || !tm__buf_ok(&a->told)) return tm__fail_memory(err, "events");
+  (void)tm__json_walk(&w, tm__buf_view(&a->told));
+  while (i < count && tm__json_next(&w, &key, &value)) {
+    if (!is_object(value))
+      return tm__fail(err, TM_ESCRIPT, "journal.draft", "events of a draft are objects");
+    a->events[i].created = a->row.created;
+    a->events[i++].body = value;
+  }
+  a->job.commit.events = a->events;
+  a->job.commit.event_count = count;
+  return TM_OK;
+}
+
 /* What only the first commit of a conversation carries. */
 static void set_first(tm_turn *t, const tm_draft *d) {
   tm_append *a = &t->append;
@@ -108,7 +149,8 @@ static tm_status prepare(tm_turn *t, const tm_draft *d, tm_conversation_status s
                     sizeof(h->step) - 1);
   }
   if (h->revision == 0) set_first(t, d);
-  return compose(t, d, status, err);
+  tm_status result = take_events(a, d, err);
+  return result == TM_OK ? compose(t, d, status, err) : result;
 }
 
 static void post(tm_turn *t, void (*run)(tm_message *m)) {

@@ -30,6 +30,10 @@ void tm__journal_hint(const tm_journal *j, int64_t when) {
   if (when > 0 && j->o.hint != NULL) j->o.hint(j->o.hint_ud, when);
 }
 
+void tm__journal_emitted(const tm_journal *j) {
+  if (j->o.emitted != NULL) j->o.emitted(j->o.hint_ud);
+}
+
 tm_status tm__journal_stopping(tm_error *err) {
   tm_status status = tm__fail(err, TM_EUNAVAILABLE, "host.stopping",
                               "the host is stopping; repeat the request with the same "

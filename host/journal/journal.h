@@ -142,6 +142,7 @@ typedef struct tm_draft {
   tm_slice runtime;  /* object, whole */
   tm_slice prompt;   /* object or null */
   tm_slice error;    /* {code,message,step_id} of a failed conversation, or null/{NULL,0} */
+  tm_slice events;   /* array of objects: what the world is to be told; {NULL,0}: nothing */
 } tm_draft;
 
 /* `err` NULL: durable. Not called when the turn is cancelled instead. */
@@ -187,6 +188,7 @@ typedef struct tm_journal_options {
   size_t cache_bytes; /* hot copies kept at most */
   tm_scheduler_hint_fn hint;
   void *hint_ud;                          /* called with each new wake_at; NULL: none */
+  void (*emitted)(void *ud);              /* with hint_ud: events became durable; NULL: none */
   tm_concurrency concurrency;             /* where a record does not say */
   tm_quotas quotas;                       /* where a system does not say */
   tm_rates *rates;                        /* of the host; borrowed; NULL: none are counted */

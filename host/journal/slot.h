@@ -264,6 +264,8 @@ typedef struct tm_append { /* a commit with a row */
   tm_row row;
   tm_session session;
   tm_buf body, state, runtime; /* what the record becomes */
+  tm_buf told;                 /* the bodies of `events`, one behind the other */
+  tm_outgoing *events;
   int64_t deadline;
   tm_slice undo; /* borrowed, until the body is composed */
   bool full;
@@ -311,6 +313,7 @@ void tm__turn_abandon(tm_turn *t);
 void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
 
 /* ---- append.c ---- */
+void tm__append_forget_events(tm_append *a);
 void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
 /* Appends the first row of a fork: the target of t->undo, and what it goes on from. */
 void tm__turn_forked(tm_turn *t, tm_slice origin);
@@ -323,6 +326,7 @@ void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice 
 /* ---- journal.c ---- */
 int64_t tm__journal_now(const tm_journal *j);
 void tm__journal_hint(const tm_journal *j, int64_t when);
+void tm__journal_emitted(const tm_journal *j);
 void tm__journal_check(tm_journal *j); /* is draining or stopping complete? */
 
 #endif

@@ -49,6 +49,7 @@ void tm__turn_free(tm_turn *t) {
   for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
     tm__buf_free(all[i]);
   }
+  tm__append_forget_events(&t->append);
   free(t);
 }
 
@@ -499,6 +500,7 @@ void tm__turn_appended(tm_message *m) {
   a->out = false;
   if (status == TM_OK) {
     adopt(t);
+    if (a->job.commit.event_count > 0) tm__journal_emitted(s->journal);
     if ((a->kind == TM_APPEND_BEGIN || a->kind == TM_APPEND_SUSPEND) &&
         !tm__texts_take(&t->rows, &a->body)) {
       t->rows_lost = true;

@@ -192,6 +192,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
                     .seal = made->seal,
                     .steps = made->steps,
                     .messages = made->messages,
+                    .events = made->events,
                     .state = why != NULL ? tm__buf_view(&t->slot->record.state)
                                          : tm__json_get(place, "state")};
   write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));

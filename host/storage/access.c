@@ -1,6 +1,8 @@
 /* access.c - chooses the store that has a conversation, and makes plain what it keeps. */
 #include "storage/access.h"
 
+#include <stdio.h>
+
 static const tm_store_backend *backend_of(const tm_store_access *a, bool in_memory) {
   return in_memory ? a->memory_backend : a->backend;
 }
@@ -148,4 +150,52 @@ tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64
                                tm_start_key *out, tm_error *err) {
   tm_status status = a->memory_backend->start_key(a->memory_conn, tenant, key, out, err);
   return status == TM_ENOTFOUND ? a->backend->start_key(a->conn, tenant, key, out, err) : status;
+}
+
+/* ---- events ---- */
+
+typedef struct event_walk {
+  tm_codec *codec;
+  tm_buf body;
+  tm_outgoing_fn fn;
+  void *ud;
+} event_walk;
+
+static tm_status on_event(void *ud, const tm_outgoing *event) {
+  event_walk *w = ud;
+  const tm_place at = {.tenant = tm__slice(event->tenant),
+                       .conversation = tm__slice(event->conversation),
+                       .revision = event->revision,
+                       .event = true,
+                       .index = event->index};
+  const tm_stored stored = {event->flags, event->body};
+  tm_outgoing plain = *event;
+  tm_error why;
+  tm_status status = tm__codec_decode(w->codec, &at, &stored, &w->body, &plain.body, &why);
+  if (status != TM_OK) {
+    plain.body = (tm_slice){NULL, 0};
+    (void)snprintf(plain.note, sizeof(plain.note), "%.150s", why.message);
+  }
+  return w->fn(w->ud, &plain);
+}
+
+tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64_t now,
+                                 int64_t until, size_t limit, tm_outgoing_fn fn, void *ud,
+                                 tm_error *err) {
+  event_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
+  tm_status status = backend_of(a, in_memory)
+                         ->outbox_take(conn_of(a, in_memory), now, until, limit, on_event, &w, err);
+  tm__buf_free(&w.body);
+  return status;
+}
+
+tm_status tm__access_settle_event(const tm_store_access *a, bool in_memory,
+                                  const tm_outgoing *event, tm_outcome outcome, int64_t at,
+                                  tm_error *err) {
+  return backend_of(a, in_memory)->outbox_settle(conn_of(a, in_memory), event, outcome, at, err);
+}
+
+tm_status tm__access_next_event(const tm_store_access *a, bool in_memory, int64_t *out,
+                                tm_error *err) {
+  return backend_of(a, in_memory)->outbox_next(conn_of(a, in_memory), out, err);
 }

@@ -36,6 +36,15 @@ tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice 
                              tm_session_fn fn, void *ud, tm_error *err);
 tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,
                               tm_session_fn fn, void *ud, tm_error *err);
+/* Bodies are plain; one that cannot be read is given as ptr NULL, its note says why. */
+tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64_t now,
+                                 int64_t until, size_t limit, tm_outgoing_fn fn, void *ud,
+                                 tm_error *err);
+tm_status tm__access_settle_event(const tm_store_access *a, bool in_memory,
+                                  const tm_outgoing *event, tm_outcome outcome, int64_t at,
+                                  tm_error *err);
+tm_status tm__access_next_event(const tm_store_access *a, bool in_memory, int64_t *out,
+                                tm_error *err);
 tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64_t key,
                                tm_start_key *out, tm_error *err); /* looks in memory first */
 

@@ -4,12 +4,14 @@
 
 #include "persistence/codec.h"
 
-typedef struct tm_encoding { /* zero-initialise; takes the place of a commit's row and session */
+typedef struct tm_encoding { /* zero-initialise; in the place of a commit's row, session, events */
   tm_row row;
   tm_session session;
   const tm_row *plain_row;
   const tm_session *plain_session;
-  tm_buf bytes[3]; /* of the row, of the session's texts */
+  const tm_outgoing *plain_events;
+  tm_outgoing *events;
+  tm_buf bytes[4]; /* of the row, of the session's texts, of all events */
 } tm_encoding;
 
 /* The commit holds what the store keeps until tm__encoding_end gives it back what it held. */

@@ -2,6 +2,8 @@
 --- out of a script's reach; a ctx whose step has ended reaches nothing any more.
 local template = require "tidemill.template"
 local crypto = require "host.crypto"
+local draft = require "tidemill.draft"
+local emit = require "tidemill.emit"
 local fault = require "tidemill.fault"
 local json = require "host.json"
 local log = require "host.log"
@@ -69,10 +71,9 @@ function methods.once(ctx, name, fn)
   return value, err
 end
 
-function methods.emit(ctx)
-  caller(ctx, "emit")
-  fault.misuse("ctx:emit is not supported yet; call the other side by ctx:http, inside ctx:once if "
-    .. "the step may be tried again")
+function methods.emit(ctx, name, data)
+  local run = caller(ctx, "emit")
+  draft.reserve(run, emit.add(run, behind[ctx].step, name, data))
 end
 
 local LEVELS = { debug = true, info = true, warning = true, error = true }

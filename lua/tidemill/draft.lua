@@ -49,6 +49,7 @@ local function adopt(run, branch)
     if record.reply then record.reply = first + record.reply end
     run.steps[#run.steps + 1] = record
   end
+  for _, event in ipairs(own.events) do run.events[#run.events + 1] = event end
   run.bytes = run.bytes + own.bytes
 end
 
@@ -72,7 +73,11 @@ end
 function M.step(run, step, result)
   local runtime = run.runtime
   runtime.step_seq = run.seq
-  if not result.error then runtime.completed = run.seq end
+  if not result.error then
+    runtime.completed = run.seq
+    for _, event in ipairs(run.emitted or {}) do run.events[#run.events + 1] = event end
+  end
+  run.emitted = nil
   add_record(run, step, result.error and "failed" or "completed", result)
   if run.fork then adopt_branches(run) end
 end
@@ -111,7 +116,7 @@ end
 ---@param run tidemill.Run
 function M.written(run)
   run.bytes = 0
-  run.steps, run.messages = json.array {}, json.array {}
+  run.steps, run.messages, run.events = json.array {}, json.array {}, json.array {}
 end
 
 --- The row's state is that of the flow with which the conversation began; that of a flow on top of
@@ -123,7 +128,7 @@ local function make(run, status, step_id, wake_at, state)
     status = status, step = step_id, wake_at = wake_at, checkpoint = false,
     in_memory = run.is_start and root.in_memory, compress = root.compress or flow.compress,
     seal = root.seal or flow.seal, steps = run.steps, messages = run.messages, state = state,
-    runtime = runtime,
+    runtime = runtime, events = run.events,
   }
 end
 

@@ -214,6 +214,7 @@ function M.enter(run, step, started, attempt)
   run.snapshot, run.broken, run.said, run.fork = nil, nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
   run.scope, run.drawn, run.review, run.reviewing = nil, nil, nil, nil
+  run.emitted = nil
   if run.attempt == 1 then runtime.once, runtime.rejected = nil, nil end
 end
 

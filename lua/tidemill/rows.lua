@@ -29,9 +29,9 @@ local function keep(run, made)
   local ok, err = task.await(journal.call(run.id, kept.key .. kept.rows, {
     step = made.step, wake_at = made.wake_at, state = made.state, runtime = made.runtime,
     bytes = run.bytes, steps = since(run.steps, kept.steps),
-    messages = since(run.messages, kept.messages),
+    messages = since(run.messages, kept.messages), events = since(run.events, kept.events),
   }))
-  kept.steps, kept.messages = #run.steps, #run.messages
+  kept.steps, kept.messages, kept.events = #run.steps, #run.messages, #run.events
   run.begun = made.runtime.started ~= nil
   return ok, err
 end
@@ -111,8 +111,9 @@ function M.kept(run)
     newest, run.calls[key], kept.rows = found, nil, kept.rows + 1
     table.move(found.steps, 1, #found.steps, #run.steps + 1, run.steps)
     table.move(found.messages, 1, #found.messages, #run.messages + 1, run.messages)
+    table.move(found.events, 1, #found.events, #run.events + 1, run.events)
   end
-  kept.steps, kept.messages = #run.steps, #run.messages
+  kept.steps, kept.messages, kept.events = #run.steps, #run.messages, #run.events
   take_calls(run)
   return newest
 end

@@ -47,6 +47,7 @@ local MAIN = "init"
 ---@field config table a copy of the given one, or {}
 ---@field config_view table as scripts see it
 ---@field output_limit integer? bytes of one output
+---@field webhooks boolean? somebody is told of events
 ---@field files string[] the files that were read, in order
 ---@field source tidemill.Source
 
@@ -273,7 +274,7 @@ local function compile(name, given, box, findings)
   local system = {
     name = name, description = given.description, agents = {}, agent_order = {}, flows = {},
     flow_order = {}, orchestrator = orchestrator, config = own_config, files = box.files,
-    source = source, output_limit = config.output_limit,
+    source = source, output_limit = config.output_limit, webhooks = config.webhooks,
     config_view = view.readonly(own_config,
       "ctx.config.%s cannot be written: the config belongs to all conversations"),
   }

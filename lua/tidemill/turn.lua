@@ -72,6 +72,8 @@ local WAITS = {
 ---@field begun boolean a begin row is stored that says when the present step began
 ---@field calls table<string, any> recorded calls that were not asked for again yet
 ---@field ordinals table<string, integer> of this step's calls
+---@field emitted table[]? events of the present step
+---@field events table[] those of steps that the next row records
 ---@field scope tidemill.Scope? the function of ctx:once that runs
 ---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
@@ -134,6 +136,7 @@ local function new_run(id, turn)
     state = turn.state, runtime = runtime, config = found.config, input = present(turn.input),
     is_start = turn.kind == "start" or runtime.turn == "start", begun = runtime.started ~= nil,
     calls = turn.calls or {}, steps = json.array {}, messages = json.array {},
+    events = json.array {},
     output_limit = found.output_limit, bytes = 0, turn = turn,
   }
   if turn.kind == "start" then

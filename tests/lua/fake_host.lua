@@ -16,7 +16,7 @@ local function copy(value)
   return json.decode(assert(json.encode(value)))
 end
 
-local PARTS = { "steps", "messages", "state", "runtime", "prompt", "error" }
+local PARTS = { "steps", "messages", "state", "runtime", "prompt", "error", "events" }
 
 --- A row: what the draft says at this moment, read back from JSON.
 local function row_of(kind, draft)

@@ -17,6 +17,7 @@ local config = {}
 ---@field seal boolean?
 ---@field can_seal boolean? there is a key
 ---@field output_limit integer?
+---@field webhooks boolean? events have somebody to be told
 ---@field llm table?
 
 ---A fresh table each time.

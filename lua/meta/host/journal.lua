@@ -14,6 +14,7 @@ local journal = {}
 ---@field compress boolean? the row
 ---@field seal boolean? likewise; once one row is sealed all that follow are
 ---@field steps table[]? executions since the last row
+---@field events table[]? what the world is to be told of them
 ---@field messages table[]? messages since the last row
 ---@field state table whole
 ---@field runtime table whole

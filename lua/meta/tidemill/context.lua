@@ -67,6 +67,14 @@ function ctx:random(m, n) end
 ---@return string
 function ctx:uuid() end
 
+---Tells the world: once the step is completed and durable, the event is posted to webhooks.url,
+---signed, at least once, after those that the conversation emitted before. An attempt of the step
+---that fails tells nothing; a rollback takes nothing back, but an `undo` may emit the opposite. Not
+---in conditions, nor inside ctx:once. At most 64 of a step.
+---@param name string 1 to 64 of a-z, 0-9, '_', '.' and '-', a letter first
+---@param data any? plain data, at most 64 KiB as JSON
+function ctx:emit(name, data) end
+
 ---What the function returns is recorded under the name, durable before the script goes on, and is
 ---the answer whenever the same name comes up in this step: again, after a crash, and in further
 ---attempts of the step, in which the function does not run any more. It must be plain data; a copy

@@ -93,8 +93,8 @@ local function new_run(run, fork, branch, plan)
     prefix = ("%s:%s."):format(run.place, plan.name), flow = flow,
     runtime = { step_seq = 0, message_seq = 0, started = run.started },
     kept = { key = ("%s:%s:kept:"):format(run.place, plan.name), rows = 0, steps = 0,
-      messages = 0 },
-    steps = json.array {}, messages = json.array {}, undo = {},
+      messages = 0, events = 0 },
+    steps = json.array {}, messages = json.array {}, events = json.array {}, undo = {},
   }
   local newest = rows.kept(own)
   if newest then

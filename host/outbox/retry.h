@@ -1,0 +1,12 @@
+/* retry.h - when an event that was not delivered is tried again, and when it is given up. */
+#ifndef TM_OUTBOX_RETRY_H
+#define TM_OUTBOX_RETRY_H
+
+#include "core/buf.h"
+
+/* ms until the next attempt, after `attempts` that failed: from 5 s, twice as long each time, up to
+ * an hour, with a jitter that `id` decides. 0: those before took `give_up_ms`, it is given up. Time
+ * in which no host ran does not count. */
+int64_t tm__outbox_retry_ms(int attempts, int64_t give_up_ms, tm_slice id);
+
+#endif

@@ -1,0 +1,195 @@
+// ctx:emit, end to end: a webhook that is signed, in order within a conversation, repeated under its
+// own id when its host dies; what it refuses comes again later.
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { createServer } from 'node:http';
+import { after, before, test } from 'node:test';
+import { Place, Server, wait } from './host.mjs';
+
+const SECRET = 'a secret of the tests', OLDER = 'the one before';
+
+const system = `
+local tm = require "tidemill"
+
+local function order(ctx)
+  ctx:emit("order.placed", { item = ctx.input, list = tm.array {}, none = tm.null })
+  ctx:emit("order.billed")
+  ctx.state.orders = ctx.state.orders + 1
+end
+
+return tm.system { name = "shop", agents = {}, flows = { tm.ConversationFlow {
+  flow_id = "order", start_step = "ask", pattern = tm.ConversationPattern.STEP_BY_STEP_PROCESS,
+  variables = { orders = 0 },
+  steps = {
+    tm.ConversationStep { step_id = "ask", step_type = "user_input", prompt = "Order?",
+      input_schema = { type = "text" }, save_as = "item", next_steps = { "order" } },
+    tm.ConversationStep { step_id = "order", step_type = "action", next_steps = { "pack" },
+      run = order },
+    tm.ConversationStep { step_id = "pack", step_type = "action", next_steps = { "ask" },
+      run = function(ctx) ctx:emit("order.packed", ctx.state.orders) end },
+  },
+} } }
+`;
+
+let webhook, heard, decide;
+
+before(async () => {
+  webhook = createServer((req, res) => {
+    let body = '';
+    req.on('data', (d) => { body += d; });
+    req.on('end', async () => {
+      const one = { headers: req.headers, body, json: JSON.parse(body) };
+      heard.push(one);
+      const status = await decide(one, heard.length - 1);
+      res.writeHead(status).end();
+    });
+  });
+  await new Promise((done) => webhook.listen(0, '127.0.0.1', done));
+  webhook.unref();
+});
+after(() => {
+  webhook.closeAllConnections();
+  webhook.close();
+});
+
+function placed(t, config = {}) {
+  heard = [];
+  decide = () => 204;
+  const place = new Place({ shipped: false, config: {
+    webhooks: { url: `http://127.0.0.1:${webhook.address().port}/hook`, secret: SECRET,
+      previous_secret: OLDER, timeout: '200ms', ...config.webhooks },
+    ...(config.store ? { workflow_persistence: config.store } : {}),
+  } });
+  place.script('shop', system);
+  t.after(() => place.remove());
+  return place;
+}
+
+const until = async (what, holds) => {
+  for (let i = 0; !holds(); i++) {
+    if (i > 4000) throw new Error(`${what}: ${JSON.stringify(heard.map((h) => h.json), null, 1)}`);
+    await wait(5);
+  }
+};
+
+const hmac = (secret, text) => createHmac('sha256', secret).update(text).digest('hex');
+
+// What one conversation told, without repeats, which must come under the same id and be the same.
+function told(id) {
+  const seen = new Map();
+  for (const one of heard.filter((h) => h.json.conversation_id === id)) {
+    const known = seen.get(one.json.id);
+    if (known) assert.equal(one.body, known.body, 'a repeat says the same');
+    else seen.set(one.json.id, one);
+  }
+  return [...seen.values()];
+}
+
+const names = (id) => told(id).map((h) => h.json.event);
+const THREE = ['order.placed', 'order.billed', 'order.packed'];
+
+test('an event is signed, and says where it is from', { timeout: 60000 }, async (t) => {
+  const server = await new Server(placed(t)).start();
+  t.after(() => server.kill());
+  const id = (await server.begin('shop', 'order')).json.conversation_id;
+  assert.equal((await server.say(id, 'a book')).json.status, 'waiting_input');
+  await until('three events', () => heard.length === 3);
+  assert.deepEqual(names(id), THREE);
+  for (const { headers, body, json } of heard) {
+    const time = headers['tidemill-timestamp'];
+    assert.ok(Math.abs(Date.now() / 1000 - Number(time)) < 300);
+    assert.equal(headers['tidemill-signature'],
+      `v1=${hmac(SECRET, `${time}.${body}`)},v1=${hmac(OLDER, `${time}.${body}`)}`);
+    assert.equal(headers['tidemill-event'], json.event);
+    assert.equal(headers['tidemill-event-id'], json.id);
+    assert.equal(headers['tidemill-attempt'], '1');
+    assert.equal(headers['content-type'], 'application/json');
+    assert.deepEqual([json.tenant, json.system, json.flow_id], ['default', 'shop', 'order']);
+    assert.match(json.id, new RegExp(`^${id}:\\d+:\\d+$`));
+    assert.ok(json.created > Date.now() - 60000 && json.created <= Date.now());
+  }
+  assert.match(heard[0].body, /"data":\{"item":"a book","list":\[\],"none":null\}/);
+  assert.equal(heard[1].json.data, null);
+  assert.deepEqual([heard[2].json.data, heard[2].json.step_id], [1, 'pack']);
+  assert.equal((await server.stop()).code, 0);
+});
+
+test('what is refused comes again, and holds up its own conversation only', { timeout: 60000 },
+  async (t) => {
+    const server = await new Server(placed(t)).start();
+    t.after(() => server.kill());
+    const ids = [];
+    for (let i = 0; i < 2; i++) ids.push((await server.begin('shop', 'order')).json.conversation_id);
+    let refusals = 1;
+    decide = (one) => (one.json.conversation_id === ids[0] && refusals-- > 0 ? 500 : 200);
+    for (const id of ids) await server.say(id, 'a book');
+    await until('the other', () => told(ids[1]).length === 3);
+    assert.equal(told(ids[0]).length, 1);
+    await until('the first', () => told(ids[0]).length === 3);
+    assert.deepEqual(names(ids[0]), THREE);
+    const first = heard.filter((h) => h.json.conversation_id === ids[0]);
+    assert.deepEqual(first.map((h) => h.headers['tidemill-attempt']), ['1', '2', '1', '1']);
+    assert.equal((await server.stop()).code, 0);
+  });
+
+test('what is gone for good lets the next one go', { timeout: 60000 }, async (t) => {
+  const server = await new Server(placed(t)).start();
+  t.after(() => server.kill());
+  decide = (one) => (one.json.event === 'order.billed' ? 410 : 200);
+  const id = (await server.begin('shop', 'order')).json.conversation_id;
+  await server.say(id, 'a book');
+  await until('three events', () => heard.length === 3);
+  assert.deepEqual(names(id), THREE);
+  await server.stop();
+  assert.match(server.errors, /an event was given up/);
+  assert.match(server.errors, /the webhook answered 410/);
+});
+
+// The host dies at every post in turn, before its answer and behind it.
+const stores = { sqlite: undefined, file: 'files' };
+
+for (const [backend, kind] of Object.entries(stores)) {
+  test(`killed at every post: ${backend}`, { timeout: 120000 }, async (t) => {
+    const place = placed(t);
+    if (kind === 'files') place.use_files();
+    let server = await new Server(place).start();
+    t.after(() => server.kill());
+    for (let at = 0; at < 6; at++) {
+      heard = [];
+      const id = (await server.begin('shop', 'order')).json.conversation_id;
+      let dead = false;
+      decide = async (one, n) => {
+        if (n === at >> 1) {
+          decide = () => 200;
+          const dying = server.kill();
+          if (at % 2 === 0) await dying; // nobody hears the answer
+          dying.then(() => { dead = true; });
+        }
+        return 200;
+      };
+      await server.say(id, 'a book').catch(() => null);
+      await until('a death', () => dead);
+      server = await new Server(place).start();
+      await until('three events', () => told(id).length === 3);
+      assert.deepEqual(names(id), THREE, JSON.stringify(heard.map((h) => h.json), null, 1));
+      const state = (await server.get(`/v1/conversations/${id}`)).json.state;
+      assert.equal(state.orders, 1);
+    }
+    assert.equal((await server.stop()).code, 0);
+  });
+}
+
+test('without a webhook the step fails, and says what to set', async (t) => {
+  const place = placed(t);
+  delete place.settings.webhooks;
+  place.save();
+  const server = await new Server(place).start();
+  t.after(() => server.kill());
+  const id = (await server.begin('shop', 'order')).json.conversation_id;
+  await server.say(id, 'a book');
+  const now = await server.get(`/v1/conversations/${id}`);
+  assert.equal(now.json.status, 'failed');
+  assert.match(now.text, /emit\.no_webhook/);
+  assert.match(now.text, /set webhooks\.url and webhooks\.secret/);
+  await server.stop();
+});
