@@ -252,28 +252,6 @@ static tm_status start_scheduler(tm_host *h, tm_error *err) {
   return tm__scheduler_new(&h->scheduler, &o, err);
 }
 
-/* Before any turn runs: it announces events. */
-static tm_status start_outbox(tm_host *h, tm_error *err) {
-  const tm_config *c = h->config;
-  if (tm__config_text(c, "webhooks.url")[0] == '\0') return TM_OK;
-  tm_status s = tm__http_client_new(&h->webhooks, h->control, TM_DELIVER_MOST, err);
-  if (s != TM_OK) return s;
-  const tm_deliver_options o = {
-      .worker = h->control,
-      .storage = h->storage,
-      .client = h->webhooks,
-      .clock = h->clock,
-      .log = &h->log,
-      .url = tm__config_text(c, "webhooks.url"),
-      .secret = tm__config_text(c, "webhooks.secret"),
-      .previous_secret = tm__config_text(c, "webhooks.previous_secret"),
-      .timeout_ms = tm__config_ms(c, "webhooks.timeout"),
-      .give_up_ms = tm__config_ms(c, "webhooks.give_up_after"),
-      .poll_ms = POLL_MS,
-  };
-  return tm__deliver_new(&h->deliver, &o, err);
-}
-
 typedef struct recovery {
   tm_store_job job;
   uv_sem_t done;
@@ -336,7 +314,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   s = load_scripts(h, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
   if (s == TM_OK) s = tm__reload_new(&h->reload, h, err);
-  if (s == TM_OK) s = start_outbox(h, err);
+  if (s == TM_OK) s = tm__host_start_outbox(h, POLL_MS, err);
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
     s = start_worker(h, i, err);
   if (s == TM_OK) s = recover(h, err);

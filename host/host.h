@@ -105,6 +105,10 @@ void tm__host_store_clear(tm_host_store *s);
 /* ms; how long a store of that backend is waited for, the configured one or another. */
 int64_t tm__host_store_timeout(const tm_config *c, const char *backend);
 
+/* webhooks.c: events of conversations are delivered from now on, if there is somebody to be told;
+ * before any turn runs, which announces them. */
+tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err);
+
 /* keys.c: what the configuration says about compressing and sealing. The texts of keys are gone
  * from the configuration afterwards. */
 tm_status tm__host_open_keys(tm_host *h, tm_error *err);

@@ -310,6 +310,23 @@ static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *e
                   e->conversation, e->body.len);
 }
 
+/* It comes before one that is due already. */
+static tm_status disarm(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_outgoing_batch b = {0};
+  tm_status status = tm__file_bind(c, TM_FSQL_ARMED_BEHIND, &st, err, "sii", e->conversation,
+                                   e->revision, (int64_t)e->index);
+  if (status == TM_OK) status = fill(c, st, &b, err);
+  if (status == TM_OK && b.count > 0) {
+    tm_outgoing event = b.items[0];
+    event.body = b.bytes.len > 0 ? tm__buf_view(&b.bytes) : TM_S("");
+    event.due_at = 0;
+    status = keep(c, &event, err);
+  }
+  tm__outgoing_free(&b);
+  return status;
+}
+
 static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   tm_file_entry entry = {.found = false};
   tm_outgoing event = *e;
@@ -317,6 +334,7 @@ static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   tm_status status = tm__file_entry(c, tm__slice(e->conversation), &entry, err);
   if (status == TM_OK && !entry.found) return tm__outgoing_conflict(e, err);
   if (status == TM_OK) status = keep(c, &event, err);
+  if (status == TM_OK && e->dead_at == 0) status = disarm(c, e, err);
   return status == TM_OK ? arm(c, e->conversation, e->due_at > 0 ? e->due_at : e->created, err)
                          : status;
 }

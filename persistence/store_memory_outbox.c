@@ -210,6 +210,14 @@ static tm_status check_size(const tm_store *s, const tm_outgoing *event, tm_erro
                   event->conversation, event->body.len);
 }
 
+/* It comes before one that is due already. */
+static void disarm_behind(tm_store *s, const tm_event_record *r) {
+  tm_slice conversation = tm__slice(r->event.conversation);
+  tm_event_record *next = next_of(s, conversation, r);
+  for (; next != NULL; next = next_of(s, conversation, next))
+    set_due(s, next, 0);
+}
+
 tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   tm_store *s = c->store;
   if (check_size(s, event, err) != TM_OK) return TM_ETOOLARGE;
@@ -220,6 +228,7 @@ tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_e
   tm_event_record *old = known ? find(s, event) : NULL;
   if (old != NULL) drop(s, old);
   if (known) tm__memory_event_add(s, r);
+  if (known && event->dead_at == 0) disarm_behind(s, r);
   if (known)
     tm__memory_events_arm(s, tm__slice(event->conversation),
                           event->due_at > 0 ? event->due_at : event->created);

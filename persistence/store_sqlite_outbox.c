@@ -227,11 +227,22 @@ static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *e
                   e->conversation, e->body.len);
 }
 
+/* It comes before one that is due already. */
+static tm_status disarm(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_DISARM, &st, err);
+  if (status != TM_OK) return status;
+  int rc = bind_key(st, e);
+  if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind an event", err);
+  return tm__sqlite_run(c, st, "put an event in order", err);
+}
+
 static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   tm_head head;
   tm_status status = tm__sqlite_head(c, tm__slice(e->conversation), &head, err);
   if (status == TM_ENOTFOUND) return tm__outgoing_conflict(e, err);
   if (status == TM_OK) status = add(c, TM_SQL_PUT_EVENT, e, err);
+  if (status == TM_OK && e->dead_at == 0) status = disarm(c, e, err);
   return status == TM_OK ? arm(c, e->conversation, e->due_at > 0 ? e->due_at : e->created, err)
                          : status;
 }

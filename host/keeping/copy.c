@@ -283,6 +283,7 @@ tm_status tm__store_copy(tm_copy *c, tm_error *err) {
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
   if (status == TM_OK) status = copy_conversations(c, &local);
   if (status == TM_OK) status = tm__copy_sessions(c, &local);
+  if (status == TM_OK) status = tm__copy_events(c, &local);
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
   if (status == TM_OK) status = tm__copy_notes(c, &local);
   if (status == TM_OK && c->mirror) status = tm__copy_mirror(c, &local);

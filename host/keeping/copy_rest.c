@@ -184,6 +184,50 @@ tm_status tm__copy_sessions(tm_copy *c, tm_error *err) {
   return status;
 }
 
+/* ---- events ---- */
+
+typedef struct event_page {
+  tm_copy *copy;
+  tm_outgoing_filter next; /* where the next page starts */
+  size_t count;
+  tm_status status;
+  tm_error *err;
+} event_page;
+
+/* Without its conversation, which could not be copied or was purged meanwhile, there is no event.
+ */
+static tm_status on_event(void *ud, const tm_outgoing *event) {
+  event_page *p = ud;
+  tm_copy *c = p->copy;
+  memcpy(p->next.before, event->conversation, sizeof(p->next.before));
+  p->next.before_revision = event->revision;
+  p->next.before_index = event->index;
+  p->count++;
+  p->status = c->to.backend->outbox_put(c->to.conn, event, p->err);
+  if (p->status == TM_ECONFLICT) p->status = TM_OK;
+  if (p->status != TM_OK && tm__copy_is_local(p->status)) {
+    tm__copy_failed(c, event->conversation, p->err);
+    p->status = TM_OK;
+  }
+  return p->status;
+}
+
+tm_status tm__copy_events(tm_copy *c, tm_error *err) {
+  event_page p = {.copy = c, .next = {.dead = -1, .limit = PAGE}, .err = err};
+  tm_status status;
+  do {
+    tm_error local = {.status = TM_OK};
+    p.count = 0;
+    p.status = TM_OK;
+    status = tm__copy_pause(c, err);
+    if (status != TM_OK) return status;
+    tm_outgoing_filter f = p.next;
+    status = c->from.backend->outbox_list(c->from.conn, &f, on_event, &p, &local);
+    if (status != TM_OK && p.status == TM_OK) *err = local;
+  } while (status == TM_OK && p.count > 0);
+  return status;
+}
+
 /* ---- notes ---- */
 
 tm_status tm__copy_notes(tm_copy *c, tm_error *err) {

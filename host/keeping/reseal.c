@@ -197,6 +197,7 @@ static tm_status gather(tm_reseal *r) {
   b->full = false;
   if (r->phase == TM_IN_ROWS) return run(r, r->tenant, false, gather_rows);
   if (r->phase == TM_IN_SESSIONS) return run(r, r->tenant, false, tm__reseal_gather_sessions);
+  if (r->phase == TM_IN_EVENTS) return run(r, r->tenant, true, tm__reseal_events);
   return run(r, "", false, find_tenant);
 }
 
@@ -304,7 +305,7 @@ static void report(const tm_reseal *r) {
   tm__buf_free(&ids);
 }
 
-/* From rows to sessions to the next tenant's store; false: that was all. */
+/* From rows to sessions to events to the next tenant's store; false: that was all. */
 static bool next_phase(tm_reseal *r) {
   bool isolated = tm__storage_isolated(r->o.storage);
   if (!r->at_end && r->phase == TM_NEXT_TENANT) r->phase = TM_IN_ROWS;
@@ -315,7 +316,12 @@ static bool next_phase(tm_reseal *r) {
     if (!isolated) set_progress(r, SESSIONS);
     return true;
   }
-  if (r->phase == TM_IN_SESSIONS && isolated) {
+  if (r->phase == TM_IN_SESSIONS) {
+    r->phase = TM_IN_EVENTS;
+    r->events = (tm_outgoing_filter){.dead = -1};
+    return true;
+  }
+  if (r->phase == TM_IN_EVENTS && isolated) {
     r->phase = TM_NEXT_TENANT;
     return true;
   }

@@ -5,7 +5,12 @@
 #include "keeping/reseal.h"
 #include "keeping/reseal_note.h"
 
-typedef enum tm_reseal_phase { TM_IN_ROWS, TM_IN_SESSIONS, TM_NEXT_TENANT } tm_reseal_phase;
+typedef enum tm_reseal_phase {
+  TM_IN_ROWS,
+  TM_IN_SESSIONS,
+  TM_IN_EVENTS,
+  TM_NEXT_TENANT
+} tm_reseal_phase;
 
 typedef struct tm_reseal_session {
   char tenant[65], id[129];
@@ -36,6 +41,7 @@ struct tm_reseal {
   bool at_end;
   tm_session_filter page;
   tm_reseal_session last, after; /* the newest one seen, and what the page begins behind */
+  tm_outgoing_filter events;     /* where their next page begins */
   tm_buf scratch;
   uint64_t fingerprint; /* of the keys, and of what is to be sealed */
   size_t renewed, unreadable, keyless;
@@ -53,5 +59,8 @@ void tm__reseal_not_renewed(tm_reseal *r, const tm_place *at, const tm_stored *s
 /* ---- reseal_sessions.c: jobs of a batch of sessions ---- */
 tm_status tm__reseal_gather_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err);
 tm_status tm__reseal_write_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err);
+
+/* ---- reseal_events.c: the job of a batch of events, which looks and writes ---- */
+tm_status tm__reseal_events(tm_store_job *job, const tm_store_access *a, tm_error *err);
 
 #endif

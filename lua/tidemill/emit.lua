@@ -1,5 +1,5 @@
---- ctx:emit: what the world is told once the step is durable. An event waits in its run until the step
---- is recorded; that of an attempt that fails is never told. From then on it is the host's.
+--- ctx:emit: what the world is told once the step is durable. An event waits in its run until the
+--- step is recorded; that of an attempt that fails is never told. From then on it is the host's.
 local clock = require "host.clock"
 local fault = require "tidemill.fault"
 local json = require "host.json"
@@ -16,8 +16,8 @@ local function check(run, name)
       .. "a letter first"):format(NAME_BYTES))
   end
   if outside.scope(run) then
-    fault.misuse("ctx:emit cannot be used inside ctx:once, where it would be lost when the function "
-      .. "does not run again; emit what it has returned")
+    fault.misuse("ctx:emit cannot be used inside ctx:once, where it would be lost when the "
+      .. "function does not run again; emit what it has returned")
   end
   if not run.system.webhooks then
     fault.stop("emit.no_webhook", ("the step '%s' emits the event '%s', and nobody is to be told; "

@@ -374,6 +374,22 @@ static void bounds_the_prefix_of_sessions(void **state) {
                  "no control characters");
 }
 
+#define WEBHOOK "webhooks: {url: \"https://x/hook\", secret: \"s\"}\n"
+
+static void a_webhook_is_whole(void **state) {
+  fixture *f = *state;
+  assert_loads(f, WEBHOOK);
+  assert_int_equal(tm__config_ms(f->config, "webhooks.give_up_after"), 24 * 3600 * 1000);
+  assert_loads(f, WEBHOOK "workflow_persistence: {retention: {conversation_ttl: 24h}}\n");
+  assert_loads(f, "workflow_persistence: {retention: {conversation_ttl: 1h}}\n");
+  assert_refused(f, WEBHOOK "workflow_persistence: {retention: {conversation_ttl: 23h}}\n", "2",
+                 "would be purged before it is given up");
+  assert_refused(f, "webhooks: {url: \"http://x\"}\n", "1", "belong together; set both");
+  assert_refused(f, "webhooks: {secret: \"x\"}\n", "1", "belong together; set both");
+  assert_refused(f, "webhooks: {url: \"ftp://x\", secret: \"s\"}\n", "1", "http:// or https://");
+  assert_refused(f, WEBHOOK "tenants: {isolation: true}\n", "1", "tenants.isolation yet");
+}
+
 static void contradictions(void **state) {
   fixture *f = *state;
   assert_refused(f,
@@ -533,6 +549,7 @@ int main(void) {
       WITH_FIXTURE(refuses_a_flat_form_that_contradicts),
       WITH_FIXTURE(waits_for_sqlite_as_for_any_store),
       WITH_FIXTURE(bounds_the_prefix_of_sessions),
+      WITH_FIXTURE(a_webhook_is_whole),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),
       WITH_FIXTURE(unused_sections),

@@ -270,6 +270,8 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
                   .state = tm__buf_view(&p->state),
                   .runtime = tm__buf_view(&p->runtime),
                   .prompt = asks ? tm__buf_view(&p->prompt) : (tm_slice){0}};
+  if (does(r->what, "emit"))
+    d->events = TM_S("[{\"data\":1,\"event\":\"a\"},{\"data\":null,\"event\":\"b\"}]");
 }
 
 static inline void free_paper(paper *p) {

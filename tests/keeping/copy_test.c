@@ -714,9 +714,72 @@ static void a_mirror_has_nothing_of_its_own(void **state) {
   each_target(check_mirror);
 }
 
+/* ---- events ---- */
+
+static tm_status write_event(void *ud, const tm_outgoing *event) {
+  tm_buf *b = ud;
+  tm__buf_printf(b, "%s %lld.%d due %lld dead %lld attempts %d flags %u ", event->conversation,
+                 (long long)event->revision, event->index, (long long)event->due_at,
+                 (long long)event->dead_at, event->attempts, (unsigned)event->flags);
+  tm__buf_slice(b, event->body);
+  tm__buf_byte(b, '\n');
+  return TM_OK;
+}
+
+static void list_events(fixture *fx, tm_buf *out) {
+  const tm_outgoing_filter f = {.dead = -1, .limit = 1000};
+  tm__buf_clear(out);
+  assert_ok(fx, fx->backend->outbox_list(fx->reader, &f, write_event, out, &fx->err));
+  tm__buf_byte(out, '\0');
+  assert_true(tm__buf_ok(out));
+}
+
+static tm_status give_up(void *ud, const tm_outgoing *event) {
+  tm_outgoing *dead = ud;
+  *dead = *event;
+  return TM_OK;
+}
+
+static void emit(pair *p, int conversations) {
+  for (int n = 0; n < conversations; n++) {
+    tm_row row = row_of(&p->from, 0, "{}");
+    const tm_outgoing events[] = {{.created = 40 + n, .body = TM_S("{\"event\":\"a\"}")},
+                                  {.created = 40 + n, .flags = 2, .body = TM_S("\1\2sealed")}};
+    tm_commit c = commit_of(&p->from, nth(n).text, 0, &row);
+    c.events = events;
+    c.event_count = 2;
+    assert_ok(&p->from, commit_one(&p->from, &c));
+  }
+}
+
+static void check_events(pair *p) {
+  enum { MANY = 150 }; /* more than a page */
+  tm_buf here = {0}, there = {0};
+  emit(p, MANY);
+  tm_outgoing dead = {.revision = 0};
+  assert_ok(&p->from, p->from.backend->outbox_take(p->from.writer, 100, 900, 1, give_up, &dead,
+                                                   &p->from.err));
+  assert_ok(&p->from, p->from.backend->outbox_settle(p->from.writer, &dead, TM_OUTCOME_DEAD, 101,
+                                                     &p->from.err));
+  for (int i = 0; i < 2; i++) {
+    (void)copy_all(p);
+    list_events(&p->from, &here);
+    list_events(&p->to, &there);
+    assert_string_equal(there.ptr, here.ptr);
+  }
+  tm__buf_free(&here);
+  tm__buf_free(&there);
+}
+
+static void events_go_along(void **state) {
+  (void)state;
+  each_target(check_events);
+}
+
 int main(void) {
   const struct CMUnitTest cases[] = {
       cmocka_unit_test(everything_arrives),
+      cmocka_unit_test(events_go_along),
       cmocka_unit_test(what_happened_since_comes_with_the_next_run),
       cmocka_unit_test(a_target_may_want_to_be_told_parents),
       cmocka_unit_test(long_conversations_arrive_in_pieces),

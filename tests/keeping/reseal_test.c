@@ -20,7 +20,7 @@ typedef struct survey { /* of all rows and sessions */
   const tm_store_access *a;
   tm_error *err;
   tm_head head;
-  size_t rows, plain, sessions;
+  size_t rows, plain, sessions, events;
   char id[TM_SEAL_ID_HEX]; /* of the key that those which are sealed have in common */
   bool mixed;
 } survey;
@@ -52,6 +52,13 @@ static tm_status survey_session(void *ud, const tm_session *session) {
   return TM_OK;
 }
 
+static tm_status survey_event(void *ud, const tm_outgoing *event) {
+  survey *s = ud;
+  s->events++;
+  look_at(s, event->flags, event->body);
+  return TM_OK;
+}
+
 static tm_status survey_head(void *ud, const tm_head *head) {
   survey *s = ud;
   s->head = *head;
@@ -68,6 +75,8 @@ static tm_status survey_work(tm_store_job *job, const tm_store_access *a, tm_err
         a->backend->chain(a->conn, tm__slice(s->head.id), s->head.tip, false, survey_row, s, err);
     if (status != TM_OK) return status;
   }
+  const tm_outgoing_filter told = {.dead = -1, .limit = 1000};
+  if (status == TM_OK) status = a->backend->outbox_list(a->conn, &told, survey_event, s, err);
   const tm_session_filter all = {.ended = -1, .limit = 1000};
   return status == TM_OK ? a->backend->sessions(a->conn, &all, survey_session, s, err) : status;
 }
@@ -180,6 +189,7 @@ static void fill(fixture *fx) {
   for (int i = 0; i < TALKS; i++) {
     assert_answer(start_in(h, talks[i], i));
     assert_answer(say(h, talks[i], "call2"));
+    assert_answer(say(h, talks[i], "emit"));
     for (int n = 0; n < 2 * i; n++)
       assert_answer(say(h, talks[i], "more"));
     assert_answer(undo(h, talks[i], 1, 0, true));
@@ -222,6 +232,7 @@ static void test_another_key(void **unused) {
     fixture_restart(&fx);
     seal_anew(&fx, batch);
     check_store(&fx, KEY_B, 0);
+    assert_int_equal(survey_of(&fx).events, 2 * TALKS);
     turn_keys(&fx, KEY_B, false); /* nobody needs the old one */
     fixture_restart(&fx);
     check_talks(&fx);

@@ -280,14 +280,6 @@ describe("ctx:once", function()
   end)
 end)
 
-describe("ctx:emit", function()
-  it("says that it is not there yet, and what is", function()
-    load_step [[local sent = ctx:emit("order.placed", {}); return sent]]
-    assert.matches("ctx:emit is not supported yet; call the other side by ctx:http",
-      host:send("hi").error.message, 1, true)
-  end)
-end)
-
 describe("what ctx says", function()
   it("is the same wherever the host died", function()
     local code = [[

@@ -255,6 +255,23 @@ static void a_body_opens_only_where_it_belongs(void **state) {
   at.tenant = TM_S("ann\0"); /* what stands on a border belongs to one side of it */
   check_forged(c, &at, &s.body);
   check_forged(c, &session_place, &s.body);
+  for (int index = 0; index <= TM_ROW_MIGRATE; index++) { /* an event of that revision */
+    at = row_place;
+    at.event = true;
+    at.index = index;
+    check_forged(c, &at, &s.body);
+  }
+  tm__buf_free(&s.bytes);
+
+  at = row_place;
+  at.event = true;
+  at.index = TM_ROW_TURN;
+  s = encode(c, &at, TM_S(ROW), true, true);
+  assert_int_equal(s.body.flags, TM_BODY_SEALED);
+  check_back(c, &at, &s.body, TM_S(ROW));
+  check_forged(c, &row_place, &s.body);
+  at.index++;
+  check_forged(c, &at, &s.body);
   tm__buf_free(&s.bytes);
 
   s = encode(c, &session_place, TM_S("ann@example.org"), false, true);

@@ -415,6 +415,69 @@ static void a_damaged_index_is_made_anew(void **state) {
   }
 }
 
+/* What is to be delivered is in files of its own, with when it is due. */
+static tm_status see_event(void *ud, const tm_outgoing *event) {
+  tm_buf *b = ud;
+  tm__buf_printf(b, "%s %lld.%d due %lld dead %lld attempts %d note '%s' flags %u body ",
+                 event->conversation + 34, (long long)event->revision, event->index,
+                 (long long)event->due_at, (long long)event->dead_at, event->attempts, event->note,
+                 (unsigned)event->flags);
+  tm__buf_slice(b, event->body);
+  tm__buf_byte(b, '\n');
+  return TM_OK;
+}
+
+static void list_events(fixture *fx, tm_buf *out) {
+  const tm_outgoing_filter f = {.dead = -1, .limit = 100};
+  tm__buf_clear(out);
+  assert_ok(fx, fx->backend->outbox_list(fx->reader, &f, see_event, out, &fx->err));
+  tm__buf_byte(out, '\0');
+  assert_true(tm__buf_ok(out));
+}
+
+static tm_status keep_event(void *ud, const tm_outgoing *event) {
+  *(tm_outgoing *)ud = *event;
+  return TM_OK;
+}
+
+static void a_new_index_knows_events(void **state) {
+  fixture *fx = *state;
+  tm_buf before = {0}, later = {0};
+  const tm_store_backend *b = fx->backend;
+  const char bytes[] = {'s', 0, (char)0xfe, 'x'};
+  for (int n = 1; n <= 3; n++) {
+    tm_row row = row_of(fx, 0, "{}");
+    const tm_outgoing events[] = {{.created = 5, .body = TM_S("{\"event\":\"a\"}")},
+                                  {.created = 5, .flags = 2, .body = {bytes, sizeof(bytes)}}};
+    tm_commit c = commit_of(fx, nth(n).text, 0, &row);
+    c.events = events;
+    c.event_count = 2;
+    assert_ok(fx, commit_one(fx, &c));
+  }
+  for (int i = 0; i < 3; i++) {
+    tm_outgoing e = {.revision = 0};
+    assert_ok(fx, b->outbox_take(fx->writer, 100, 900 + i, 1, keep_event, &e, &fx->err));
+    set_text(e.note, sizeof(e.note), "HTTP 500");
+    if (i == 0) continue; /* under way */
+    assert_ok(fx, b->outbox_settle(fx->writer, &e, i == 1 ? TM_OUTCOME_DEAD : TM_OUTCOME_DELIVERED,
+                                   700 + i, &fx->err));
+  }
+  list_events(fx, &before);
+  for (int i = 0; i < 2; i++) { /* with the redo log's help, and without */
+    fixture_close(fx);
+    assert_int_equal(unlink(beside(fx, "index.db").text), 0);
+    fixture_open(fx);
+    assert_non_null(strstr(inspect(fx, false).text, "made anew"));
+    list_events(fx, &later);
+    assert_string_equal(later.ptr, before.ptr);
+  }
+  int64_t next = 0;
+  assert_ok(fx, b->outbox_next(fx->reader, &next, &fx->err));
+  assert_int_equal(next, 701);
+  tm__buf_free(&before);
+  tm__buf_free(&later);
+}
+
 static void many_turns(fixture *fx) {
   fixture_open(fx);
   tm_head head = head_of(fx, nth(1).text);
@@ -620,6 +683,7 @@ int main(void) {
       FILE_CASE(a_log_that_lost_its_end_is_not_written),
       FILE_CASE(an_index_that_is_gone_is_made_anew),
       FILE_CASE(a_damaged_index_is_made_anew),
+      FILE_CASE(a_new_index_knows_events),
       FILE_CASE(an_old_index_is_noticed),
       FILE_CASE(a_redo_log_that_is_missing_is_told),
       FILE_CASE(foreign_and_newer_folders_are_left_alone),
