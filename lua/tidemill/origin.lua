@@ -8,6 +8,7 @@ local M = {}
 local made = setmetatable({}, { __mode = "k" })
 local chunks = {} ---@type string[] names of the files of systems
 local is_chunk = {} ---@type table<string, true>
+local running = {} ---@type { name: string, text: string }[] files, each required by the one before
 
 local UNKNOWN = { file = "?", line = 0 }
 
@@ -29,14 +30,38 @@ function M.full_name(short)
   return short
 end
 
+---The line where a file calls something first, by its name; 1 when it cannot be told.
+---@param text string
+---@param word string
+---@return integer
+function M.line_of(text, word)
+  local at = text:find("%f[%w_]" .. word .. "%s*[%({]") or 1
+  local _, line_feeds = text:sub(1, at):gsub("\n", "")
+  return line_feeds + 1
+end
+
+---A file begins to run; `leave` when it has ended.
+---@param name string
+---@param text string
+function M.enter(name, text)
+  running[#running + 1] = { name = name, text = text }
+end
+
+function M.leave()
+  running[#running] = nil
+end
+
 --- The nearest caller that is a script; `lost` when a tail call (`return ConversationFlow {…}`) has
---- taken the real one off the stack.
-local function script_source()
+--- taken the real one off the stack. Where that was a file itself, it is known which, and the line
+--- is where it says `word`.
+local function script_source(word)
   local lost = false
   for line in debug.traceback("", 3):gmatch("[^\n]+") do
     lost = lost or line:find("(...tail calls...)", 1, true) ~= nil
-    local file, number = line:match("^\t(.-):(%d+): in ")
-    local name = file and M.full_name(file)
+    local file = lost and line:find("lua/tidemill/sandbox.lua:", 1, true) and running[#running]
+    if file then return { file = file.name, line = M.line_of(file.text, word) }, true end
+    local short, number = line:match("^\t(.-):(%d+): in ")
+    local name = short and M.full_name(short)
     if is_chunk[name or 1] then
       return { file = name, line = math.tointeger(tonumber(number)) }, lost
     end
@@ -57,14 +82,15 @@ function M.mark(kind, t)
   if type(t) ~= "table" then
     fault.misuse(("%s needs a table: %s { … }"):format(kind, kind))
   end
-  local source, lost = script_source()
+  local source, lost = script_source(kind:match "[%w_]+$")
   made[t] = { kind = kind, source = lost and source_inside(t) or source }
 end
 
 ---The line of the script that runs.
+---@param word string what it calls there
 ---@return tidemill.Source
-function M.here()
-  return (script_source())
+function M.here(word)
+  return (script_source(word))
 end
 
 ---Marks what a builder has made, with what was wrong about what it was given.

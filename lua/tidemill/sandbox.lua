@@ -142,13 +142,6 @@ end }
 ---@field require fun(name: string): any
 ---@field freeze fun()
 
---- `return tm.system { … }` is a tail call, so its line cannot be told from a traceback.
-local function line_of_system(source)
-  local at = source:find("%f[%w_]system%s*[%({]") or 1
-  local _, line_feeds = source:sub(1, at):gsub("\n", "")
-  return line_feeds + 1
-end
-
 --- nil when there is no such file; one that cannot be read is a mistake, and says why.
 local function read(sandbox, path)
   local source, chunk = file.read(path)
@@ -159,7 +152,9 @@ local function read(sandbox, path)
   source = source:gsub("^\239\187\191", "") -- a byte order mark, as some editors write
   local name = chunk:gsub("^@", "")
   sandbox.files[#sandbox.files + 1] = path
-  if #sandbox.files == 1 then sandbox.main = { file = name, line = line_of_system(source) } end
+  if #sandbox.files == 1 then
+    sandbox.main = { file = name, line = origin.line_of(source, "system") }
+  end
   origin.add_chunk(name)
   return source, chunk
 end
@@ -200,7 +195,9 @@ local function make_require(sandbox, env, api)
     local fn, problem = load(source, chunk, "t", env)
     if not fn then error(placed(problem, chunk), 0) end
     loaded[name] = LOADING
+    origin.enter(chunk:gsub("^@", ""), source)
     local _ <close> = setmetatable({}, { __close = function()
+      origin.leave()
       if loaded[name] == LOADING then loaded[name] = nil end
     end})
     value = fn(name)

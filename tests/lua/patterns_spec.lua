@@ -148,6 +148,23 @@ describe("a simple chat", function()
     finds([[(function() tm.pattern.simple_chat = 1 end)()]], "pattern.simple_chat cannot be set")
   end)
 
+  it("is told so in a file of its own, which ends with the call", function()
+    local function of(last)
+      host = Host.new { ["init.lua"] = [[local tm = require "tidemill"
+        local talk = require "talk"
+        return tm.system { agents = {}, flows = { talk } }]],
+        ["talk.lua"] = "local tm = require 'tidemill'\n-- simple_chat\n\n" .. last }
+      local item = json.decode(check.run "shop").items[1]
+      return ("%s:%d: %s"):format(item.file, item.line, item.text)
+    end
+    local text = "scripts/shop/talk.lua:4: flow 'main': simple_chat: 'agent' is missing"
+    assert.equal(text, of "return tm.pattern.simple_chat { flow_id = 'main', prompt = '?' }")
+    assert.equal(text, of [[local pattern = tm.pattern return pattern.simple_chat({
+      flow_id = 'main', prompt = '?' })]])
+    assert.equal(text, of [[local flow = tm.pattern.simple_chat {
+      flow_id = 'main', prompt = '?' } return flow]])
+  end)
+
   it("written by hand asks, answers, and asks again", function()
     local function hand(ask, tell)
       return by_hand("SIMPLE_CHAT", ask ~= "" and "ask" or "tell",
@@ -624,5 +641,15 @@ describe("agents that work together", function()
       .. "name")
     finds(by_hand("MULTI_AGENT_COLLABORATION", "ask", ASK:format [[next_steps = { "end" },]]),
       "flow 'main': pattern 'multi_agent_collaboration': no agent has a step")
+  end)
+end)
+
+describe("what is not supported yet", function()
+  it("is refused by name, as a pattern and as a builder", function()
+    finds(by_hand("DATABASE_INTERACTION", "tell", TELL:format "end"), "init.lua:9: error: flow "
+      .. "'main': flow: 'pattern' = 'database_interaction' is not supported yet [unsupported]")
+    finds("tm.pattern.database_interaction { flow_id = 'main' }", "init.lua:9: error: "
+      .. "pattern.database_interaction is not supported yet: it is made of steps of the type "
+      .. "'database_query', which are not either [script]")
   end)
 end)

@@ -37,7 +37,7 @@ end
 ---@param given table
 ---@return tidemill.Builder
 function M.new(name, given)
-  local flow = setmetatable({ name = name, given = given, source = origin.here(), steps = {},
+  local flow = setmetatable({ name = name, given = given, source = origin.here(name), steps = {},
     problems = {} }, Builder)
   function flow.report(text, rule)
     flow.problems[#flow.problems + 1] = { text = text, rule = rule }
