@@ -147,7 +147,8 @@ static tm_status try_note(const tm_store_access *a, const place *p, int64_t now,
   got->none = left == 0;
   if ((status == TM_OK || is_new) && left > 0) {
     write_note(&will, kept, p->field, got->minute, used + got->left);
-    tm_slice expect = is_new ? (tm_slice){0} : tm__buf_view(&was);
+    tm_slice expect = {0};
+    if (!is_new) expect = tm__buf_view(&was);
     status = tm__buf_ok(&will)
                  ? a->backend->note_swap(a->common, note, expect, tm__buf_view(&will), err)
                  : tm__fail_memory(err, "a rate");

@@ -214,7 +214,7 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
 
 tm_status tm__copy_events(tm_copy *c, tm_error *err) {
   event_page p = {.copy = c, .next = {.dead = -1, .limit = PAGE}, .err = err};
-  tm_status status;
+  tm_status status = TM_OK;
   do {
     tm_error local = {.status = TM_OK};
     p.count = 0;
