@@ -285,7 +285,7 @@ static tm_status change(tm_store_conn *c, tm_outgoing *have, const tm_outgoing *
 
 static tm_status settle(tm_store_conn *c, const tm_outgoing *e, tm_outcome outcome, int64_t at,
                         tm_error *err) {
-  tm_outgoing have;
+  tm_outgoing have = {.revision = 0};
   tm_outgoing_batch b = {0};
   tm_status status = find(c, e, &b, &have, err);
   if (status == TM_OK && have.attempts != e->attempts) status = tm__outgoing_conflict(e, err);
@@ -346,7 +346,7 @@ tm_status tm__file_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_err
 }
 
 static tm_status rewrite(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
-  tm_outgoing have;
+  tm_outgoing have = {.revision = 0};
   tm_outgoing_batch b = {0};
   tm_status status = find(c, e, &b, &have, err);
   bool gone = status == TM_ECONFLICT;

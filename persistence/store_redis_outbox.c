@@ -161,7 +161,7 @@ static tm_status say(tm_store_conn *c, const char *id, const standing *s, tm_err
 /* Says what stands, then looks again: what somebody else changed meanwhile he may have said before.
  */
 static tm_status mend(tm_store_conn *c, const char *id, standing s, tm_error *err) {
-  standing then;
+  standing then = {0, 0};
   for (int i = 0; i < ROUNDS; i++) {
     tm_status status = say(c, id, &s, err);
     if (status == TM_OK) status = look(c, id, &then, err);
@@ -172,7 +172,7 @@ static tm_status mend(tm_store_conn *c, const char *id, standing s, tm_error *er
 }
 
 tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err) {
-  standing s;
+  standing s = {0, 0};
   tm_status status = look(c, id, &s, err);
   return status == TM_OK ? mend(c, id, s, err) : status;
 }
@@ -198,7 +198,7 @@ static tm_status take_hints(tm_store_conn *c, int64_t now, int64_t until, size_t
 static tm_status take_one(tm_store_conn *c, tm_slice id, int64_t now, int64_t until,
                           tm_outgoing_batch *b, tm_error *err) {
   redisReply *reply;
-  standing s;
+  standing s = {0, 0};
   tm_outgoing event;
   char name[TM_ID_SIZE];
   tm_status status = tm__redis_ready(c, err);
@@ -265,7 +265,7 @@ static tm_status first_hint(tm_store_conn *c, char id[TM_ID_SIZE], int64_t *at, 
 
 tm_status tm__redis_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
   char id[TM_ID_SIZE] = "";
-  standing s;
+  standing s = {0, 0};
   tm_status status = TM_OK;
   *out = 0;
   for (int i = 0; status == TM_OK && i < ROUNDS; i++) {
@@ -283,7 +283,7 @@ tm_status tm__redis_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
 /* Takes the answer of what was added, and says what stands then. */
 static tm_status finish(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   redisReply *reply;
-  standing s;
+  standing s = {0, 0};
   tm_status status = tm__redis_ask(c, &reply, err);
   if (status != TM_OK) return status;
   bool mine = read_standing(reply, &s);

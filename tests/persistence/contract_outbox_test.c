@@ -3,6 +3,8 @@
  * and go with their conversation; the same cases over all of backends.def. */
 #include "contract.h"
 
+#include <pthread.h>
+
 #define EVENTS_MAX 32
 
 typedef struct got { /* what a walk gave */
@@ -223,6 +225,71 @@ static void what_comes_meanwhile_waits(void **state) {
   (void)take_one(fx, "1.2.0");
 }
 
+/* One connection commits while another delivers: whatever the two see of each other, the next event
+ * becomes due. */
+enum { RACES = 60 };
+
+typedef struct committer {
+  fixture *fx;
+  tm_store_conn *conn;
+  bool ok, done; /* atomic */
+} committer;
+
+static void *commit_all(void *arg) {
+  committer *w = arg;
+  w->ok = true;
+  for (int i = 0; w->ok && i < RACES; i++) {
+    tm_error err = {0};
+    tm_row row = row_of(w->fx, 0, "{}");
+    const tm_outgoing event = {.created = w->fx->now, .body = TM_S("x")};
+    tm_commit c = commit_of(w->fx, nth(1).text, i + 1, &row);
+    c.events = &event;
+    c.event_count = 1;
+    tm_commit *items[] = {&c};
+    do
+      w->ok = w->fx->backend->commit(w->conn, items, 1, &err) == TM_OK;
+    while (!w->ok && err.status == TM_EUNAVAILABLE);
+    w->ok = w->ok && c.status == TM_OK;
+  }
+  __atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
+  return NULL;
+}
+
+/* The revision of the event that was delivered; 0: none was due. */
+static int64_t deliver_one(fixture *fx) {
+  got g = {.count = 0};
+  const tm_store_backend *b = fx->backend;
+  while (b->outbox_take(fx->writer, fx->now, fx->now + 1000, 1, see_event, &g, &fx->err) != TM_OK)
+    assert_int_equal(fx->err.status, TM_EUNAVAILABLE); /* the other one holds the lock */
+  if (g.count == 0) return 0;
+  while (settle(fx, &g.events[0], TM_OUTCOME_DELIVERED, fx->now) != TM_OK)
+    assert_int_equal(fx->err.status, TM_EUNAVAILABLE);
+  return g.events[0].revision;
+}
+
+static void commits_and_deliveries_meet(void **state) {
+  fixture *fx = *state;
+  committer w = {.fx = fx};
+  pthread_t thread;
+  assert_ok(fx, emit(fx, 1, 0, 0));
+  assert_ok(fx, fx->backend->connect(&w.conn, fx->store, TM_STORE_WRITER, &fx->err));
+  assert_int_equal(pthread_create(&thread, NULL, commit_all, &w), 0);
+  int64_t last = 1;
+  for (bool over = false; !over;) {
+    bool done = __atomic_load_n(&w.done, __ATOMIC_ACQUIRE);
+    int64_t revision = deliver_one(fx);
+    over = done && revision == 0;
+    if (revision == 0) continue;
+    assert_int_equal(revision, last + 1);
+    last = revision;
+  }
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  fx->backend->disconnect(w.conn);
+  assert_true(w.ok);
+  assert_int_equal(last, RACES + 1);
+  assert_int_equal(list(fx, -1, NULL, 9).count, 0);
+}
+
 /* ---- leases ---- */
 
 static void a_lease_ends(void **state) {
@@ -423,6 +490,7 @@ static const struct CMUnitTest cases[] = {
     CASE(events_go_out_one_by_one),
     CASE(conversations_do_not_wait_for_each_other),
     CASE(what_comes_meanwhile_waits),
+    CASE(commits_and_deliveries_meet),
     CASE(a_lease_ends),
     CASE(a_failure_is_noted),
     CASE(a_dead_one_lets_the_next_go),
