@@ -716,6 +716,63 @@ static void texts_that_postgres_cannot_keep(void **state) {
   assert_int_equal(fx->backend->head(fx->reader, TM_S("a\0b"), &head, NULL), TM_ENOTFOUND);
 }
 
+/* ---- events ---- */
+
+typedef struct settler {
+  fixture *fx;
+  tm_outgoing event;
+  tm_status status;
+  tm_error err;
+  bool done; /* atomic */
+} settler;
+
+static tm_status take_event(void *ud, const tm_outgoing *event) {
+  ((settler *)ud)->event = *event;
+  return TM_OK;
+}
+
+static void *settle_event(void *arg) {
+  settler *s = arg;
+  const tm_store_backend *b = s->fx->backend;
+  s->status = b->outbox_settle(s->fx->writer, &s->event, TM_OUTCOME_DELIVERED, 77, &s->err);
+  __atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
+  return NULL;
+}
+
+/* A commit sees an event before its own, which is delivered before the commit is visible: were they
+ * not to wait for each other, its event would never be due. */
+static void a_delivery_waits_for_a_commit(void **state) {
+  fixture *fx = *state;
+  settler s = {.fx = fx};
+  pthread_t thread;
+  fx->options.timeout_ms = 20000;
+  fixture_open(fx);
+  tm_row row = row_of(fx, 0, "{}");
+  const tm_outgoing event = {.created = 5, .body = TM_S("x")};
+  tm_commit c = commit_of(fx, nth(1).text, 0, &row);
+  c.events = &event;
+  c.event_count = 1;
+  assert_ok(fx, commit_one(fx, &c));
+  assert_ok(fx, fx->backend->outbox_take(fx->writer, 10, 1000, 1, take_event, &s, &fx->err));
+  PGconn *pg = beside(fx), *watch = beside(fx);
+  (void)ask(pg, "BEGIN");
+  (void)ask(pg, "UPDATE heads SET revision=2 WHERE id='019a0000-0000-7000-8000-000000000001'");
+  (void)ask(pg, "INSERT INTO outbox SELECT conversation,2,0,tenant,6,0,0,0,note,flags,body "
+                "FROM outbox");
+  assert_int_equal(pthread_create(&thread, NULL, settle_event, &s), 0);
+  while (!__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) &&
+         strcmp(ask(watch, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "0") == 0) {
+  }
+  (void)ask(pg, "COMMIT");
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_ok(fx, s.status);
+  int64_t next = 0;
+  assert_ok(fx, fx->backend->outbox_next(fx->reader, &next, &fx->err));
+  assert_int_equal(next, 77);
+  PQfinish(pg);
+  PQfinish(watch);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define OPEN(f) cmocka_unit_test_setup_teardown(f, set_up_open, tear_down)
 
@@ -747,6 +804,7 @@ int main(void) {
       OPEN(writers_leave_nothing_behind),
       OPEN(turns_are_heap_only_updates),
       OPEN(texts_that_postgres_cannot_keep),
+      CASE(a_delivery_waits_for_a_commit),
   };
   return cmocka_run_group_tests_name("postgres", cases, NULL, NULL);
 }
