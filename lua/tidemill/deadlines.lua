@@ -35,6 +35,7 @@ local function shift_wait(wait, by)
   if not wait then return end
   shift(wait.deadlines, by)
   if wait.expires_at then wait.expires_at = wait.expires_at + by end -- of a prompt
+  if wait.from then wait.from = wait.from + by end -- of a sleep: when it began, as it were
 end
 
 ---Moves all of them: the conversation was held for so long, or goes on from so long ago.

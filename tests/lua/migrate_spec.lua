@@ -226,6 +226,19 @@ describe("a migration", function()
     refused("migrate.step", "no step 'city'")
   end)
 
+  it("of one that sleeps counts its time from when it began, but for what it was held", function()
+    local rest = [[ConversationStep { step_id = "rest", step_type = "wait", seconds = 60,
+      next_steps = { "end" } },]]
+    begin(rest, 'start_step = "rest",')
+    local asleep = host.now
+    host:signal "pause"
+    host.now = host.now + 20000
+    assert.equal(asleep + 80000, host:signal("unpause").wake_at)
+    load(rest .. ask "more", 'start_step = "rest",' .. KEEP)
+    host.now = host.now + 1000
+    assert.equal(asleep + 80000, migrate().wake_at)
+  end)
+
   it("mends a step that failed and waits to be run again", function()
     local act = [[ConversationStep { step_id = "act", step_type = "action", save_as = "done",
       run = function() %s end, next_steps = { "end" } },]]

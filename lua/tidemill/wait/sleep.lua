@@ -33,9 +33,9 @@ local function time_of(value)
 end
 
 --- Until when; nil: until the event comes.
-local function deadline_of(run, step)
+local function deadline_of(run, step, from)
   if step.seconds ~= nil then
-    return run.started + given(run, step, "seconds", schema.duration,
+    return from + given(run, step, "seconds", schema.duration,
       "a duration (seconds, or a text such as \"30m\")")
   elseif step.until_time ~= nil then
     return given(run, step, "until_time", time_of, "milliseconds since 1970, UTC")
@@ -45,8 +45,10 @@ end
 
 local function begin(run, step)
   step_runner.check_context(run, step)
-  local event = step.event and template.render(step.event, run)
-  return { asked = run.started, event = event }, deadline_of(run, step)
+  local before = run.runtime.wait -- a migration has it wait anew
+  local wait = { asked = run.started, from = before and before.from or run.started,
+    event = step.event and template.render(step.event, run) }
+  return wait, deadline_of(run, step, wait.from)
 end
 
 ---@param run tidemill.Run

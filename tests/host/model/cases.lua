@@ -344,7 +344,7 @@ end
 -- No deadline has passed, so nothing happens.
 function inputs.look()
   note("the host looks at deadlines")
-  for _ = 1, 3 do ask { op = "wake" } end
+  for _ = 1, 6 do ask { op = "wake" } end
 end
 
 -- To the version that is loaded.
@@ -355,7 +355,7 @@ end
 
 -- How often each one is drawn.
 local WEIGHTS = { right = 34, wrong = 10, blank = 4, digress = 5, command = 7, phrase = 3,
-  back = 7, approve = 6, event = 6, silence = 8, look = 3, down = 2, crash = 3, reload = 3,
+  back = 7, approve = 6, event = 6, silence = 8, look = 4, down = 2, crash = 3, reload = 3,
   migrate = 3, pause = 2, resume = 2, rollback = 4 }
 
 local NAMES, TOTAL = {}, 0
@@ -370,7 +370,7 @@ local function draw()
   if m.status == "paused" and chance(60) then return "resume" end
   if m.status == "waiting_approval" and chance(50) then return "approve" end
   if m.status == "waiting_event" and chance(50) then return "event" end
-  if m.status == "sleeping" and chance(50) then return "silence" end
+  if m.status == "sleeping" and chance(35) then return "silence" end
   local at = random(TOTAL)
   for _, name in ipairs(NAMES) do
     at = at - WEIGHTS[name]

@@ -237,7 +237,7 @@ function run.decision(m, step)
 end
 
 function run.wait(m, step)
-  top(m).wait = { deadline = after(m, step.time) }
+  top(m).wait = { deadline = after(m, step.time), from = not step.event and m.now or nil }
   stand(m, step.event and "waiting_event" or "sleeping", step)
 end
 
@@ -361,12 +361,13 @@ function Model:pause()
   self.status = "paused"
 end
 
--- Waits again as if it were asked for the first time; what was answered wrongly stays so.
+-- Waits again as if it were asked for the first time; what was answered wrongly stays so, and sleep
+-- goes on.
 local function wait_anew(m)
   local step, wait = step_of(m, m.step), top(m).wait
   wait.shown = nil
   if m.status == "waiting_input" and not wait.failed then return ask(m, step, wait.before) end
-  if not wait.failed then wait.deadline = after(m, step.time) end
+  if not wait.failed and not wait.from then wait.deadline = after(m, step.time) end
   if m.status == "waiting_approval" then say(m, "prompt", render(m, step.prompt)) end
   stand(m, m.status, step)
 end
@@ -393,6 +394,7 @@ function Model:resume()
     local wait = frame.wait or {}
     wait.deadline = wait.deadline and wait.deadline + held
     wait.expires_at = wait.expires_at and wait.expires_at + held
+    wait.from = wait.from and wait.from + held
   end
   self.status, self.paused = was, nil
   if was == "failed" then return go(self, self.step) end
@@ -468,6 +470,7 @@ function Model:rollback(count)
     local wait = frame.wait or {}
     wait.deadline = wait.deadline and wait.deadline + self.now - place.now
     wait.expires_at = wait.expires_at and wait.expires_at + self.now - place.now
+    wait.from = wait.from and wait.from + self.now - place.now
   end
   self.ends = place.ends and place.ends + self.now - place.now
   place.now, place.frames, place.ends = self.now, copy(self.frames), self.ends
