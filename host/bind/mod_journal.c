@@ -6,6 +6,7 @@
  *   journal.suspend(id, draft) -> true | nil, err
  *   journal.undone(id, draft, err?) -> true | nil, err
  *   journal.rollback(id, steps) -> true | nil, err
+ *   journal.trail(id, step_ids) -> true | nil, err
  *   journal.fail(id, err) -> true | nil, err
  *
  * The parts of a draft are encoded straight from the tables into buffers that the state keeps.
@@ -193,6 +194,24 @@ static int journal_rollback(lua_State *L) {
   return 1;
 }
 
+static int journal_trail(lua_State *L) {
+  tm_error err = {0};
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  tm_run *run = check_run(L, &err);
+  tm_buf *ids = &tm__vm(L)->parts[0];
+  tm__buf_clear(ids);
+  if (run == NULL || !tm__json_encode(L, 2, "step_ids", true, ids, &err))
+    return tm__push_fail(L, &err);
+  if (!tm__buf_ok(ids)) {
+    (void)tm__fail_memory(&err, "a correction");
+    return tm__push_fail(L, &err);
+  }
+  tm__turn_trail(end_turn(run), tm__buf_view(ids));
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 static int journal_fail(lua_State *L) {
   tm_error err = {0}, why = {0};
   tm_run *run = check_run(L, &err);
@@ -211,7 +230,8 @@ int tm__open_journal(lua_State *L) {
       {"begin", journal_begin},   {"call", journal_call},
       {"commit", journal_commit}, {"suspend", journal_suspend},
       {"undone", journal_undone}, {"rollback", journal_rollback},
-      {"fail", journal_fail},     {NULL, NULL},
+      {"trail", journal_trail},   {"fail", journal_fail},
+      {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

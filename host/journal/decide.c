@@ -151,6 +151,8 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     tm__undo_find(s);
   } else if (tm__conversation_is_over(h->status)) {
     refuse_over(s);
+  } else if (r->trail_of != NULL) {
+    tm__trail_find(s);
   } else if (tm__together_was_overtaken(s, r)) {
     tm__together_refuse(s);
   } else if (tm__together_wants_newest(s, r) && !s->fresh) {

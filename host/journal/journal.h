@@ -94,6 +94,8 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int64_t ran_on; /* the newest row when it was overtaken; 0: it was not */
   int back;       /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
+  char *trail_of, *trail; /* its turn asked for what was done since an answer of one of these steps;
+                             the command with it. Owned */
   bool looked;                  /* START, FORK: its key is known to be unused */
   bool counted;                 /* its session has steps left; likewise: */
   bool rated;                   /* its turn is one of this minute's */
@@ -173,6 +175,9 @@ void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why);
 /* Ends a turn that has not begun: its request is answered by a rollback over `steps` answered
  * prompts, or by what forbids it. */
 void tm__turn_rollback(tm_turn *t, int steps);
+/* Ends a turn that has not begun, a command: it runs anew, with a `trail` in its input: what was
+ * done since one of the steps (["ids", ...], the top flow's) was answered last; or is refused. */
+void tm__turn_trail(tm_turn *t, tm_slice steps);
 
 /* ---- the journal of one worker ---- */
 typedef void (*tm_scheduler_hint_fn)(void *ud, int64_t when);

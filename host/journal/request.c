@@ -37,6 +37,8 @@ void tm__request_free(tm_request *r) {
     free(r->input_json);
     free(r->undo_steps);
     free(r->undo_plan);
+    free(r->trail_of);
+    free(r->trail);
     free(r);
     r = next;
   }

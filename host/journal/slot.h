@@ -9,6 +9,7 @@
  *   answer.c   answers that rows give                  undo.c    rollback
  *   undo_row.c the rows that end one                   undo_steps.c  what stands in its way
  *   fork.c     a new conversation from another's row   compensation.c  undoing before a failure
+ *   trail.c    what was done since an answer that is to be corrected
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  *   quota.c    limits on turns                         rates.c  the turns of a minute
  *   together.c messages that come at once              interrupt.c giving a turn up for another
@@ -198,6 +199,9 @@ void tm__undo_find(tm_slot *s); /* the request at hand is a rollback */
 
 /* ---- fork.c ---- */
 void tm__fork_find(tm_slot *s); /* the request at hand is a FORK */
+
+/* ---- trail.c ---- */
+void tm__trail_find(tm_slot *s); /* the turn of the request at hand asked for a trail */
 
 /* ---- undo_steps.c: the executions that a rollback goes over ---- */
 typedef struct tm_undo_steps { /* zero-initialise */

@@ -128,6 +128,7 @@ static void set_requested(tm_turn *t) {
   for (const tm_request *one = r->joined; one != NULL; one = one->joined)
     (void)tm__keys_add(&t->keys, one->key, one->body);
   if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
+  if (r->trail != NULL) t->view.input = tm__slice(r->trail);
   if (t->view.kind != TM_TURN_UNDO) return;
   t->view.input = tm__slice(r->undo_steps);
   tm__buf_slice(&t->undo, tm__slice(r->undo_plan));
@@ -269,19 +270,11 @@ void tm__turn_fail(tm_turn *t, const tm_error *err) {
   fail_now(t);
 }
 
-void tm__turn_rollback(tm_turn *t, int steps) {
+/* The turn ends, and is another one: what its request says now is decided anew, on this record. */
+static void decide_anew(tm_turn *t) {
   tm_slot *s = t->slot;
   tm_request *r = t->request;
-  if (t->ended) return;
-  if (t->begun || r == NULL) {
-    tm_error err;
-    (void)tm__fail(&err, TM_ESCRIPT, "journal.draft",
-                   "a turn that has begun, or that nobody asked for, cannot become a rollback");
-    tm__turn_fail(t, &err);
-    return;
-  }
   bool fresh = t->fresh;
-  r->back = steps;
   t->ended = true;
   t->request = NULL;
   tm__turn_free(t);
@@ -289,6 +282,36 @@ void tm__turn_rollback(tm_turn *t, int steps) {
   tm__slot_push_front(s, r);
   s->fresh = fresh;
   tm__slot_go(s);
+}
+
+/* Fails the turn where it cannot be another one. */
+static bool may_become(tm_turn *t, bool may, const char *what) {
+  if (t->ended) return false;
+  if (may && !t->begun && t->request != NULL) return true;
+  tm_error err;
+  (void)tm__fail(&err, TM_ESCRIPT, "journal.draft",
+                 "a turn that has begun, or that nobody asked for, cannot become a %s", what);
+  tm__turn_fail(t, &err);
+  return false;
+}
+
+void tm__turn_rollback(tm_turn *t, int steps) {
+  if (!may_become(t, true, "rollback")) return;
+  t->request->back = steps;
+  decide_anew(t);
+}
+
+void tm__turn_trail(tm_turn *t, tm_slice steps) {
+  if (!may_become(t, t->view.kind == TM_TURN_COMMAND, "correction")) return;
+  free(t->request->trail_of);
+  t->request->trail_of = strndup(steps.ptr, steps.len);
+  if (t->request->trail_of != NULL) {
+    decide_anew(t);
+  } else {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a correction");
+    tm__turn_fail(t, &err);
+  }
 }
 
 void tm__turn_lost(tm_turn *t) {
@@ -311,6 +334,8 @@ void tm__turn_lost(tm_turn *t) {
   r->looked = false;
   r->counted = false;
   r->back = 0;
+  free(r->trail_of);
+  r->trail_of = NULL;
   if (r->floor == 0) tm__together_part(s, r);
   tm__slot_push_front(s, r);
   if (++r->attempts < ATTEMPTS_MAX) return;

@@ -96,6 +96,7 @@ end
 
 function methods.log(ctx, level, message, given)
   local found = own(ctx, "log")
+  if found.run.reads then return end
   if not LEVELS[level] and type(message) == "string" then
     fault.misuse("ctx:log: the level must be debug, info, warning or error")
   end
@@ -154,18 +155,32 @@ local Context = {
 ---@return any
 function M.input_of(run)
   local given = run.input
+  if run.reads then run.reads.input = true end
   return type(given) == "table" and view.copy(given) or given
 end
 
+--- Of a run on paper: what is looked at is noted.
+local Watched = {
+  __metatable = false,
+  __index = function(ctx, name)
+    if name == "input" then return M.input_of(behind[ctx].run) end
+    return methods[name]
+  end,
+  __newindex = Context.__newindex,
+  __close = Context.__close,
+}
+
 local function make(run, step, state, reader)
-  local session = run.session
+  local session, watched = run.session, run.reads ~= nil
+  if watched then state = view.watched(state, run.reads) end
   local ctx = setmetatable({
-    state = state, input = M.input_of(run), config = run.system.config_view, now = run.started,
+    state = state, input = not watched and M.input_of(run) or nil,
+    config = run.system.config_view, now = run.started,
     conversation_id = run.conversation_id,
     session = { id = session.id, user_id = session.user_id,
       metadata = view.copy(session.metadata) },
     step = { id = step.step_id, attempt = run.attempt, seq = run.seq },
-  }, Context)
+  }, watched and Watched or Context)
   behind[ctx] = { run = run, step = step, reader = reader, seq = run.seq }
   return ctx
 end
@@ -219,8 +234,9 @@ end
 ---@param run tidemill.Run
 ---@param ctx tm.Context
 function M.keep(run, ctx)
-  local state = ctx.state
+  local state = view.real(ctx.state)
   if state == run.state then return end
+  if run.reads then run.reads.all = true end
   if type(state) ~= "table" then
     fault.stop("state.invalid", "ctx.state must stay a table, not a " .. type(state))
   end

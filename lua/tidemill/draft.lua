@@ -31,6 +31,7 @@ local function add_record(run, step, status, result)
     attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
     undoes = result.undoes, undo = undo, irreversible = irreversible, review = run.review,
+    flow = run.runtime.frames and run.flow.flow_id or nil, corrects = run.corrects,
   }
 end
 

@@ -83,9 +83,10 @@ end
 
 ---What a path names in the scope of a step; nil when nothing does.
 ---@param path (string|integer)[]
----@param scope { state: table, session: table, config: table }
+---@param scope { state: table, session: table, config: table, reads: tidemill.Reads? }
 ---@return any
 function M.lookup(path, scope)
+  if scope.reads then scope.reads.names[path[1]] = true end
   local value = walk(scope.state, path, 1)
   if value ~= nil then return value end
   local first, session = path[1], scope.session

@@ -5,6 +5,7 @@
 --- record holds what must survive: counters, the attempt, deadlines, the start of this step.
 local clock = require "host.clock"
 local command = require "tidemill.command"
+local correct = require "tidemill.correct"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
@@ -77,6 +78,9 @@ local WAITS = {
 ---@field scope tidemill.Scope? the function of ctx:once that runs
 ---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
+---@field reads tidemill.Reads? of a run on paper (replay.lua): what the present step looks at
+---@field corrects integer? the execution that the present one stands for
+---@field undo_failed fun(step_id: string, reason: string)? instead of the end of a rollback
 ---@field seq integer of the present execution
 ---@field place string the same in keys of recorded calls
 ---@field first_place string that of the step's first attempt
@@ -271,6 +275,9 @@ end
 --- Whatever it waits for; not while it is paused.
 function kinds.command(run)
   local step, _, wait = waiting_step(run, "again")
+  if run.input.command == "correct" then
+    return go(run, correct.run(run, step, wait, WAITS, visit))
+  end
   return go(run, command.run(run, step, wait, run.input.command))
 end
 
@@ -308,6 +315,7 @@ end
 function kinds.resume(run)
   if run.runtime.failing then return undo.compensate(run) end
   if run.turn.began_as == "undo" then return undo.run(run) end
+  if run.runtime.correct then return go(run, correct.resume(run, WAITS, visit)) end
   return go(run, run.turn.step)
 end
 

@@ -95,6 +95,10 @@ end
 ---- a function that has failed ----
 
 local function give_up(run, step_id, reason)
+  if run.undo_failed then
+    run.undo_failed(step_id, reason)
+    return false
+  end
   finish(run, { code = "rollback.undo_failed", status = "conflict", step_id = step_id,
     message = ("the undo of the step '%s' failed, and the conversation stays where it was; what "
       .. "was undone already (%d of %d) is not undone again; roll back with force to leave the "
@@ -153,8 +157,11 @@ local function find_step(run, item)
   end
 end
 
---- Returns whether the next one may follow.
-local function undo_one(run, item)
+---Runs the `undo` of one execution, and records it.
+---@param run tidemill.Run whose runtime.undone holds the seqs of those that were undone
+---@param item { seq: integer, step_id: string, output: any, undo: string }
+---@return boolean done the next one may follow; else the turn has ended
+function M.one(run, item)
   local step = find_step(run, item)
   if not step then return leave(run, item, "this version of the system has no such function") end
   run.undoing = item
@@ -186,7 +193,7 @@ end
 local function go_on(run)
   local over = settled(run.runtime)
   for _, item in ipairs(run.undo_list) do
-    if not over[item.seq] and not undo_one(run, item) then return end
+    if not over[item.seq] and not M.one(run, item) then return end
   end
   if run.runtime.failing then return finish_failing(run) end
   return finish(run)

@@ -37,6 +37,34 @@ function readonly(t, refusal)
 end
 M.readonly = readonly
 
+---A face that notes which names are read and written.
+---@param face table what is behind it, a view or not
+---@param reads tidemill.Reads
+---@return table
+function M.watched(face, reads)
+  local watched = {}
+  behind[watched] = M.real(face)
+  return setmetatable(watched, {
+    __metatable = false,
+    __index = function(_, key)
+      reads.names[key] = true
+      return face[key]
+    end,
+    __newindex = function(_, key, value)
+      reads.writes[key] = true
+      face[key] = value
+    end,
+    __len = function()
+      reads.all = true
+      return #face
+    end,
+    __pairs = function(self)
+      reads.all = true
+      return function(_, key) return M.next(face, key) end, self, nil
+    end,
+  })
+end
+
 ---The table behind a view; anything else stays itself.
 ---@param value any
 ---@return any

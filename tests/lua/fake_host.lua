@@ -100,6 +100,10 @@ modules.journal = {
     current.ended = { kind = "rollback", back = steps }
     return true
   end,
+  trail = function(_, step_ids)
+    current.ended = { kind = "trail", steps = copy(step_ids) }
+    return true
+  end,
   suspend = function(_, draft)
     check_idle()
     local row, err = row_of("suspend", draft)
@@ -205,6 +209,32 @@ function Host:pump(stop)
   end
 end
 
+--- What was done since the last answer to one of the steps, as host/journal/trail.c finds it.
+function Host:trail(ids)
+  local wanted, first, found, reached = {}, nil, false, false
+  local trail = { steps = json.array {}, calls = json.array {} }
+  for _, id in ipairs(ids) do wanted[id] = true end
+  for at = #self.rows, 1, -1 do
+    local row = self.rows[at]
+    if reached and row.kind == "turn" then
+      trail.state = row.state
+      return trail
+    end
+    if row.kind == "call" then table.insert(trail.calls, 1, row) end
+    for i = #(row.steps or {}), 1, -1 do
+      local step = row.steps[i]
+      local is_answer = step.type == "user_input" and step.status == "completed" and not step.flow
+      if step.corrects then
+        first = math.min(first or math.huge, step.corrects)
+      elseif not found and is_answer and wanted[step.step_id] then
+        found, first = true, math.min(first or math.huge, step.seq)
+      end
+      reached = reached or found and step.seq <= first
+      table.insert(trail.steps, 1, step)
+    end
+  end
+end
+
 function Host:turn(kind, given, stop)
   local record = self.record
   self.last_id = self.last_id + 1
@@ -219,6 +249,12 @@ function Host:turn(kind, given, stop)
     calls = kind == "resume" and copy(self.calls) or {}, unsealed = self.unsealed or false,
   })
   self:pump(stop)
+  if self.ended and self.ended.kind == "trail" then
+    local trail = self:trail(self.ended.steps)
+    if not trail then return self.ended end
+    return self:turn(kind, { command = given.command, name = given.name, input = given.input,
+      trail = trail }, stop)
+  end
   return self.ended
 end
 
@@ -239,8 +275,8 @@ function Host:wake()
 end
 
 ---@param kind "command"|"approval"|"event"|"pause"|"unpause"
-function Host:signal(kind, given)
-  return self:turn(kind, given == nil and json.null or given)
+function Host:signal(kind, given, stop)
+  return self:turn(kind, given == nil and json.null or given, stop)
 end
 
 ---The host dies: what runs is forgotten, only rows stay.

@@ -75,4 +75,12 @@ function journal.undone(id, draft, err) end
 ---@return host.Error? err
 function journal.rollback(id, steps) end
 
+---Ends a turn of the kind `command`, which then runs anew with `trail` in its input: what was done
+---since one of the steps was answered last. Where there is no such answer, that is the answer.
+---@param id integer
+---@param step_ids string[]
+---@return true? ok
+---@return host.Error? err
+function journal.trail(id, step_ids) end
+
 return journal

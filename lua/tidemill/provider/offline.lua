@@ -97,7 +97,11 @@ local function rule_matches(rule, subject)
 end
 
 local function subject_of(rule, run, value)
-  if rule.from then value = template.lookup(rule.from, run) end
+  if rule.from then
+    value = template.lookup(rule.from, run)
+  elseif run.reads then
+    run.reads.input = true
+  end
   return value ~= nil and template.display(value) or ""
 end
 

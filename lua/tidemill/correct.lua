@@ -1,0 +1,290 @@
+--- `correct`: an earlier named answer is another one, and only what depended on it runs again.
+---
+--- What was done since is run again on paper (path.lua), as it was and with the new answer
+--- (plan.lua). A step depended on the answer when it reads a name of the state, or what the user
+--- said, that is another one now; when the way leads elsewhere, all on the old one did. What depended
+--- is undone where it can be, the newest first; then it runs again, the oldest first. The records of
+--- the others stay. Whatever refuses does so before anything has happened.
+local clock = require "host.clock"
+local draft = require "tidemill.draft"
+local execution = require "tidemill.execution"
+local fault = require "tidemill.fault"
+local json = require "host.json"
+local journal = require "host.journal"
+local path = require "tidemill.path"
+local plan = require "tidemill.plan"
+local replay = require "tidemill.replay"
+local transition = require "tidemill.transition"
+local undo = require "tidemill.undo"
+
+local M = {}
+
+--- In the runtime part while a correction is unfinished.
+---@class tidemill.Correction
+---@field at integer? the passage that runs; nil: what is undone
+---@field step string at which the conversation waits
+---@field wait table? what its prompt has come to
+---@field undo integer[] seqs of the executions to undo
+
+local function refuse(reason)
+  error(fault.new("command.refused", reason, { status = "conflict", turn = true }), 0)
+end
+
+local function said_name(run)
+  return fault.printable(run.turn.input.name, 64)
+end
+
+---- which answer ----
+
+local function is_named(step, name)
+  if step.step_type ~= "user_input" then return false end
+  local by_name = step.input.by_name
+  return step.step_id == name or step.save_as == name or step.collects == name
+    or by_name ~= nil and by_name[name] ~= nil
+end
+
+local function named(run, name)
+  local ids = json.array {}
+  for id, step in pairs(run.flow.steps) do
+    if is_named(step, name) then ids[#ids + 1] = id end
+  end
+  table.sort(ids)
+  return ids
+end
+
+--- A field by its own name is changed by itself; else the answer is as a whole another one.
+local function whole_answer(step, passage, name, given)
+  local by_name = step.input.by_name
+  local is_whole = name == step.step_id or name == step.save_as
+  if not by_name or not by_name[name] or is_whole then return given end
+  local answer = {}
+  for field, value in pairs(passage.output) do answer[field] = value end
+  answer[name] = given
+  return answer
+end
+
+--- The last answer to one of the steps.
+local function find(past, ids)
+  local wanted = {}
+  for _, id in ipairs(ids) do wanted[id] = true end
+  for i = #past, 1, -1 do
+    if wanted[past[i].step_id] and past[i].status == "completed" then return i end
+  end
+end
+
+---- running again ----
+
+local function leave(run)
+  run.runtime.correct, run.runtime.undone, run.corrects = nil, nil, nil
+  run.undo_failed = nil
+end
+
+--- The prompt is shown once more, the first row of its own: one can go back from there to what was
+--- before the correction.
+local function ask_again(run, step, wait, hint)
+  execution.enter(run, step, run.runtime.wait and run.runtime.wait.asked,
+    run.runtime.wait and run.runtime.wait.attempt)
+  if run.runtime.wait then run.runtime.wait.shown = nil end
+  if not wait.tell then return wait.again(run, step) end
+  run.runtime.wait.hint = hint
+  return wait.enter(run, step)
+end
+
+local function back_to_prompt(run, waits, hint)
+  local kept = run.runtime.correct
+  leave(run)
+  run.runtime.wait = kept.wait
+  local step = run.flow.steps[kept.step]
+  return ask_again(run, step, waits[step.step_type], hint)
+end
+
+--- From here the way is another one: what was on the old one is no part of it any more.
+local function turn_off(run, passage, next_step)
+  local last = run.steps[#run.steps]
+  if last then last.turns = true end
+  leave(run)
+  run.input, run.runtime.input = passage.said, passage.said
+  return next_step
+end
+
+local function record_answer(run, step, passage, value, is_skipped)
+  execution.enter(run, step, clock.now(), 1)
+  run.corrects = passage.seq
+  local pass, next_step = replay.answer(run, step, value, is_skipped)
+  if not pass then
+    draft.step(run, step, { input = value, error = { code = "input.no_match", message =
+      "what was answered is not accepted any more: " .. next_step } })
+    transition.restore(run)
+    return step.step_id, true
+  end
+  execution.complete(run, step, pass, value)
+  return next_step
+end
+
+--- An answer that nobody gives again: that it fails is a fault of the step's.
+local function answer_again(run, step, passage, value, is_skipped)
+  local ok, next_step, asks = xpcall(record_answer, fault.caught, run, step, passage, value,
+    is_skipped)
+  if ok then return next_step, asks end
+  return execution.fail(run, step, fault.of(next_step), value)
+end
+
+--- Effects that nobody expected to depend: a step wrote this time what it had not written before.
+local function is_unforeseen(passage)
+  return passage.effects and not passage.reversible
+end
+
+local function fail_unforeseen(run, passage)
+  local step = run.flow.steps[passage.step_id]
+  execution.enter(run, step)
+  return execution.fail(run, step, fault.new("rollback.irreversible", ("the step '%s' depends on a "
+    .. "corrected answer, which could not be foreseen, and what it did stays done; look at it")
+    :format(step.step_id), { fatal = true, retryable = false }))
+end
+
+local function run_again(run, step, passage, visit)
+  run.corrects, run.input = passage.seq, passage.said
+  if step.step_type == "user_input" then
+    return answer_again(run, step, passage, passage.output, passage.is_skipped)
+  end
+  return visit(run, step)
+end
+
+local function was_undone(run, passage)
+  for _, seq in ipairs(run.runtime.undone) do
+    if seq == passage.seq then return true end
+  end
+  return false
+end
+
+--- One passage: the next step, or nil when the turn has ended; and whether it was asked anew.
+local function pass(run, past, i, answer, was, visit)
+  local passage = past[i]
+  local step = run.flow.steps[passage.step_id]
+  if i == answer.at then return answer_again(run, step, passage, answer.value, false) end
+  local undone = was_undone(run, passage)
+  if not undone and not plan.touches(passage, plan.changed(was, replay.texts(run.state))) then
+    replay.write(run.state, passage.writes)
+    run.state_text = nil
+    return passage.next
+  end
+  if not undone and is_unforeseen(passage) then return fail_unforeseen(run, passage) end
+  return run_again(run, step, passage, visit)
+end
+
+--- The way is another one behind a passage.
+local function go_elsewhere(run, past, i, next_step)
+  for behind = i + 1, #past do
+    if is_unforeseen(past[behind]) and not was_undone(run, past[behind]) then
+      return fail_unforeseen(run, past[behind])
+    end
+  end
+  return turn_off(run, past[i], next_step)
+end
+
+local function run_passages(run, past, answer, waits, visit)
+  local correct = run.runtime.correct
+  if not correct.at then
+    run.state, run.state_text = {}, nil
+    replay.write(run.state, plan.texts_at(past, answer.at))
+  end
+  local first = correct.at or answer.at
+  local was = plan.texts_at(past, first)
+  for i = first, #past do
+    correct.at = i
+    local next_step, asks = pass(run, past, i, answer, was, visit)
+    if not next_step then return nil end
+    plan.write(was, past[i].writes)
+    if asks or next_step ~= past[i].next or not run.runtime.correct then
+      return go_elsewhere(run, past, i, next_step)
+    end
+  end
+  return back_to_prompt(run, waits)
+end
+
+local function undo_all(run, past)
+  local runtime = run.runtime
+  for _, seq in ipairs(runtime.correct.undo) do
+    local item = path.undo_item(past, seq)
+    if not was_undone(run, item) and not undo.one(run, item) then return false end
+  end
+  return true
+end
+
+local function work(run, past, answer, waits, visit)
+  run.undo_failed = function(step_id, reason)
+    return back_to_prompt(run, waits, ("The answer stays as it was, for the step '%s' could not be "
+      .. "undone: %s"):format(step_id, reason))
+  end
+  if not run.runtime.correct.at and not undo_all(run, past) then return nil end
+  run.undo_failed = nil
+  return run_passages(run, past, answer, waits, visit)
+end
+
+---- the command ----
+
+--- As it was, and the answer in it that is to be another one.
+local function read(run, ids)
+  local command = run.turn.input
+  local past, problem = path.read(run, command.trail)
+  if not past then refuse(("'%s' cannot be corrected: %s"):format(said_name(run), problem)) end
+  local at = find(past, ids)
+  if not at then
+    refuse(("there is no answer '%s' that could be corrected"):format(said_name(run)))
+  end
+  local step = run.flow.steps[past[at].step_id]
+  local value = whole_answer(step, past[at], command.name, command.input)
+  path.say(past, at, value)
+  return past, { at = at, value = value, step = step, input = past[at].input }
+end
+
+local function check(run, step, wait)
+  if run.runtime.frames then
+    refuse(("answers cannot be corrected inside the flow '%s': end it first")
+      :format(run.flow.flow_id))
+  end
+  local waits = run.runtime.wait
+  if not wait.again or step.step_type == "parallel" or waits and waits.failed then
+    refuse(("answers cannot be corrected while the step '%s' has not ended"):format(step.step_id))
+  end
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step at which the conversation waits
+---@param wait tidemill.Wait
+---@param visit fun(run: tidemill.Run, step: tidemill.Step): string?
+---@param waits table<string, tidemill.Wait>
+---@return string? next_step
+function M.run(run, step, wait, waits, visit)
+  check(run, step, wait)
+  local ids = named(run, run.input.name)
+  if #ids == 0 then
+    refuse(("there is no answer '%s' in the flow '%s'"):format(said_name(run), run.flow.flow_id))
+  end
+  if not run.input.trail then
+    local ok, err = journal.trail(run.id, ids)
+    if not ok then error(fault.of(err), 0) end
+    return nil
+  end
+  local past, answer = read(run, ids)
+  local undoes, refused = plan.make(run, past, answer)
+  if refused then
+    return ask_again(run, step, wait, ("'%s' stays as it was. %s"):format(said_name(run), refused))
+  end
+  local runtime = run.runtime
+  runtime.correct = { step = step.step_id, wait = runtime.wait, undo = undoes }
+  runtime.wait, runtime.undone = nil, json.array(past.undone)
+  return work(run, past, answer, waits, visit)
+end
+
+---Goes on with a correction that was interrupted.
+---@param run tidemill.Run
+---@param waits table<string, tidemill.Wait>
+---@param visit fun(run: tidemill.Run, step: tidemill.Step): string?
+---@return string? next_step
+function M.resume(run, waits, visit)
+  local past, answer = read(run, named(run, run.turn.input.name))
+  return work(run, past, answer, waits, visit)
+end
+
+return M

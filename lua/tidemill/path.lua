@@ -1,0 +1,162 @@
+--- The way that a conversation has come since an answer, read from its trail: one passage for each
+--- step on it, as it was run last, and by running it again on paper what each of them looked at and
+--- wrote. Where that is not known, the reason is said instead.
+local json = require "host.json"
+local replay = require "tidemill.replay"
+
+local M = {}
+
+---@class tidemill.Past: tidemill.Passage[]
+---@field texts table<string, string> the state before the first
+---@field undone integer[] seqs of executions that were undone and did not run again
+
+local OPAQUE = { approval = true, parallel = true, subflow = true, wait = true }
+
+local function cut(list, from)
+  for i = #list, from, -1 do list[i] = nil end
+end
+
+--- A record that stands for another one takes its place; where the way was another one from there,
+--- what lay behind it does not belong to it.
+local function replace(list, at, record)
+  local i = at[record.corrects]
+  if not i then return end
+  list[i], at[record.seq] = record, i
+  if record.turns then cut(list, record.status == "completed" and i + 1 or i) end
+end
+
+local function append(list, at, record)
+  local last = list[#list]
+  local again = last and last.status == "failed" and last.step_id == record.step_id
+    and record.attempt == last.attempt + 1
+  local i = again and #list or #list + 1
+  list[i], at[record.seq] = record, i
+end
+
+--- Flows that were in between, and branches, have states of their own.
+local function passages(steps)
+  local list, at, undone = {}, {}, {}
+  for _, record in ipairs(steps) do
+    if record.undoes then
+      if record.status == "completed" then undone[#undone + 1] = record.undoes end
+    elseif record.corrects then
+      replace(list, at, record)
+    elseif not record.branch and not record.flow then
+      append(list, at, record)
+    end
+  end
+  return list, undone
+end
+
+local function recorded_calls(calls)
+  local results, by_seq = {}, {}
+  for _, call in ipairs(calls) do
+    results[call.key] = call.result
+    by_seq[math.tointeger(tonumber(call.key:match "^%d+"))] = true
+  end
+  return results, by_seq
+end
+
+local function was_called(passage, by_seq)
+  for seq = passage.seq - passage.attempt + 1, passage.seq do
+    if by_seq[seq] then return true end
+  end
+  return false
+end
+
+--- What its record says, and what the user had said last.
+local function describe(list, by_seq)
+  local said
+  for _, passage in ipairs(list) do
+    if passage.type == "user_input" then
+      passage.is_skipped, said = passage.input == nil, passage.input
+      if passage.output == nil then passage.output = json.null end
+    end
+    passage.said = said
+    passage.called = was_called(passage, by_seq)
+    passage.effects = passage.called or passage.undo ~= nil or passage.irreversible == true
+    passage.reversible = passage.undo == nil and passage.irreversible == false
+  end
+end
+
+local function same(a, b)
+  return json.encode(a == nil and json.null or a) == json.encode(b == nil and json.null or b)
+end
+
+---What the step did then, done again.
+local function look(paper, step, passage, following)
+  local given = passage.type == "user_input"
+    and { answer = passage.output, is_skipped = passage.is_skipped }
+  if step.review and passage.attempt > 1 then return false end -- it knew why it was rejected
+  local seen = replay.run(paper, step, passage, given or nil)
+  if not seen or seen.next ~= following then return false end
+  local raw = seen.pass.raw
+  local output = raw == nil and seen.pass.output or raw
+  if not given and not passage.reply and not same(passage.output, output) then return false end
+  passage.reads, passage.writes, passage.next = seen.reads, seen.writes, seen.next
+  passage.result = seen.pass.output
+  return true
+end
+
+local function look_all(run, list, paper, waits_at)
+  for i, passage in ipairs(list) do
+    local step = run.flow.steps[passage.step_id]
+    local following = list[i + 1] and list[i + 1].step_id or waits_at
+    if not step or passage.status ~= "completed" then
+      return ("the step '%s' has failed since then"):format(passage.step_id)
+    end
+    if OPAQUE[step.step_type] then
+      return ("the step '%s' (%s) has come between, and nobody knows what in it depended on the "
+        .. "answer"):format(passage.step_id, step.step_type)
+    end
+    if not look(paper, step, passage, following) then
+      return ("the step '%s' does not come out again as it did: it looks at something that is not "
+        .. "recorded, or the way did not lead on from it"):format(passage.step_id)
+    end
+  end
+end
+
+---@param run tidemill.Run
+---@param trail { steps: table[], calls: table[], state: table }
+---@return tidemill.Past? past
+---@return string? problem
+function M.read(run, trail)
+  local list, undone = passages(trail.steps)
+  local calls, by_seq = recorded_calls(trail.calls)
+  describe(list, by_seq)
+  local kept = run.runtime.correct
+  local past = list ---@type tidemill.Past
+  past.texts, past.undone = replay.texts(trail.state), undone
+  local state = {}
+  replay.write(state, past.texts)
+  local problem = look_all(run, list, replay.paper(run, state, calls),
+    kept and kept.step or run.turn.step)
+  if problem then return nil, problem end
+  return past
+end
+
+---The user has said something else: in that turn other words are there to be looked at.
+---@param past tidemill.Past
+---@param at integer
+---@param value any
+function M.say(past, at, value)
+  for i = at, #past do
+    if i > at and past[i].type == "user_input" then return end
+    past[i].said, past[i].is_resaid = value, true
+  end
+end
+
+---What its `undo` gets.
+---@param past tidemill.Past
+---@param seq integer
+---@return table item
+function M.undo_item(past, seq)
+  for _, passage in ipairs(past) do
+    if passage.seq == seq then
+      return { seq = seq, step_id = passage.step_id, output = passage.result, undo = passage.undo }
+    end
+  end
+  error("no execution " .. seq)
+end
+
+return M

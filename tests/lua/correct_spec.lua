@@ -1,0 +1,448 @@
+-- The command `correct`: another answer to an earlier question, and only what depended on it again.
+local Host = require "tests.lua.fake_host"
+local task = require "tidemill.task"
+
+local host
+
+local function load_flow(steps, flow, before)
+  host = Host.new(Host.script(steps, flow, before))
+  host:load()
+  host.outside = function(request)
+    return { status = 200, headers = { ["content-type"] = "application/json" },
+      body = request.body or "{}" }
+  end
+  return host
+end
+
+local function correct(name, input, stop)
+  return host:signal("command", { command = "correct", name = name, input = input }, stop)
+end
+
+local function asked()
+  local list = {}
+  for i, request in ipairs(host.requests) do list[i] = request.url:match("h(/.*)$") end
+  host.requests = {}
+  return table.concat(list, " ")
+end
+
+local function again(turn)
+  local ids = {}
+  for i, step in ipairs(turn.steps) do ids[i] = step.step_id end
+  return table.concat(ids, " ")
+end
+
+after_each(function() assert.equal(0, task.count(), "a task was left behind") end)
+
+local BEFORE = [[
+local function post(path, name)
+  return function(ctx)
+    return ctx:http { method = "POST", url = "http://h" .. path,
+      json = { value = ctx.state[name], seq = ctx.step.seq } }.json.value
+  end
+end]]
+
+-- Two answers; what depends on the one, on the other, and on nothing.
+local ORDER = [[
+  ConversationStep { step_id = "ask_name", step_type = "user_input", prompt = "Name?",
+    input_schema = { type = "text", min_length = 2, required = true }, save_as = "name",
+    next_steps = { "ask_amount" } },
+  ConversationStep { step_id = "ask_amount", step_type = "user_input", prompt = "How many?",
+    input_schema = { type = "integer", min = 1 }, save_as = "amount", next_steps = { "total" } },
+  ConversationStep { step_id = "total", step_type = "action", save_as = "total",
+    run = function(ctx) ctx:log("total") return ctx.state.amount * 3 end,
+    next_steps = { "reserve" } },
+  ConversationStep { step_id = "reserve", step_type = "action", save_as = "reserved",
+    run = post("/reserve", "total"), undo = UNDO, next_steps = { "look" } },
+  ConversationStep { step_id = "look", step_type = "action", save_as = "customer",
+    run = post("/look", "name"), irreversible = LOOK, next_steps = { "tell" } },
+  ConversationStep { step_id = "tell", step_type = "agent_response", agent = "clerk", prompt = "x",
+    response = "{total} for {customer}.", next_steps = { "note" } },
+  ConversationStep { step_id = "note", step_type = "user_input", prompt = "Note on {amount}?",
+    input_schema = { type = "text" }, save_as = "note", next_steps = { "last" } },
+  ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure, {name}?",
+    input_schema = { type = "text" }, next_steps = { "end" } },]]
+
+local function order(look, undo)
+  local steps = ORDER:gsub("LOOK", look or "false")
+    :gsub("UNDO", undo or 'function(ctx, out) ctx:http { url = "http://h/release/" .. out } end')
+  load_flow(steps, 'start_step = "ask_name",', BEFORE)
+  host:start()
+  host:send "Ada"
+  host:send "2"
+  host:send "quick"
+  assert.equal("/reserve /look", asked())
+end
+
+describe("correct", function()
+  it("runs again what reads the answer, and what reads that, and nothing else", function()
+    order()
+    local logs = #host.logs
+    local turn = correct("amount", "5")
+    assert.same({ "waiting_input", "last", "Sure, Ada?" },
+      { turn.status, turn.step, turn.prompt.text })
+    assert.same({ name = "Ada", amount = 5, total = 15, reserved = 15, customer = "Ada",
+      note = "quick" }, turn.state)
+    assert.equal("/release/6 /reserve", asked())
+    assert.equal("reserve tell", again(turn))
+    assert.equal("15 for Ada.", turn.messages[1].text)
+    assert.equal(logs + 1, #host.logs, "only what runs again logs")
+    assert.is_nil(turn.runtime.correct)
+    assert.equal(1, turn.runtime.wait.shown)
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("leaves records that say which execution each one stands for", function()
+    order()
+    correct("amount", "5")
+    local steps, seen = host:all "steps", {}
+    for i = 8, #steps do
+      local step = steps[i]
+      seen[#seen + 1] = ("%s %s"):format(step.step_id,
+        step.undoes and "undoes " .. step.undoes or "for " .. step.corrects)
+    end
+    assert.same({ "reserve undoes 4", "ask_amount for 2", "total for 3", "reserve for 4",
+      "tell for 6" }, seen)
+  end)
+
+  it("keeps calls that did not depend, whether or not they can be taken back", function()
+    order("nil")
+    correct("amount", "5")
+    assert.equal("/release/6 /reserve", asked())
+    order("true")
+    correct("amount", "5")
+    assert.equal("/release/6 /reserve", asked())
+  end)
+
+  it("is refused by the names of what depended and cannot be taken back", function()
+    for _, look in ipairs { "nil", "true" } do
+      order(look)
+      local rows = #host.rows
+      local turn = correct("name", "Bob")
+      assert.same({ "fail", "rollback.irreversible", "conflict" },
+        { turn.kind, turn.error.code, turn.error.status })
+      assert.matches("cannot be taken back: look;", turn.error.message, 1, true)
+      assert.equal(rows, #host.rows)
+      assert.equal("", asked())
+    end
+    order()
+    assert.equal("Bob", correct("name", "Bob").state.customer)
+    assert.equal("/look", asked())
+  end)
+
+  it("stops where a value comes out as it was", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "integer" }, next_steps = { "sign" } },
+      ConversationStep { step_id = "sign", step_type = "action", save_as = "sign",
+        run = function(ctx) return ctx.state.a > 0 end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", irreversible = true,
+        run = post("/pay", "sign"), next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "1"
+    asked()
+    assert.equal("a sign", again(correct("a", "7")))
+    assert.equal("", asked())
+    assert.equal("rollback.irreversible", correct("a", "-7").error.code)
+  end)
+
+  it("takes the answer by the step's id, too, and can be done again and again", function()
+    order()
+    correct("ask_amount", "5")
+    correct("name", "Bob")
+    local turn = correct("amount", "4")
+    assert.equal("/release/6 /reserve /look /release/15 /reserve", asked())
+    assert.same({ name = "Bob", amount = 4, total = 12, reserved = 12, customer = "Bob",
+      note = "quick" }, turn.state)
+    assert.equal("Sure, Bob?", turn.prompt.text)
+    turn = correct("amount", "4")
+    assert.equal("ask_amount", again(turn))
+    assert.equal("", asked())
+  end)
+
+  it("checks the answer as its step does, and says at the prompt why it is refused", function()
+    order()
+    local rows = #host.rows
+    for given, reason in pairs { none = "whole number", ["0"] = "at least 1" } do
+      local turn = correct("amount", given)
+      assert.same({ "last", 2 }, { turn.step, turn.state.amount })
+      assert.matches("'amount' stays as it was.", turn.prompt.hint, 1, true)
+      assert.matches(reason, turn.prompt.hint, 1, true)
+      assert.same({}, turn.steps)
+    end
+    assert.equal(rows + 2, #host.rows)
+    assert.equal("", asked())
+    assert.is_nil(host:send("yes").prompt)
+  end)
+
+  it("is refused for what nobody was asked, or has not answered yet", function()
+    order()
+    assert.matches("no answer 'colour'", correct("colour", "x").error.message, 1, true)
+    assert.equal("command.refused", correct("colour", "x").error.code)
+    local turn = correct("last", "x")
+    assert.equal("trail", turn.kind) -- the host finds none
+  end)
+end)
+
+describe("a correction of a form", function()
+  local FORM = [[
+    ConversationStep { step_id = "form", step_type = "user_input", prompt = "Form?",
+      input_schema = { type = "structured", fields = { { name = "street", type = "text" },
+        { name = "zip", type = "integer", required = true } },
+        validate = function(value) return value.zip ~= 13, "No thirteen." end },
+      save_as = "home", next_steps = { "show" } },
+    ConversationStep { step_id = "show", step_type = "action", save_as = "label",
+      run = function(ctx) return ctx.state.home.street .. ctx.state.home.zip end,
+      next_steps = { "b" } },
+    ConversationStep { step_id = "b", step_type = "user_input", prompt = "{label}?",
+      input_schema = { type = "text" }, next_steps = { "end" } },]]
+
+  it("changes one field, or all of them", function()
+    load_flow(FORM, 'start_step = "form",')
+    host:start()
+    host:send { street = "Elm", zip = 12 }
+    assert.equal("Elm14?", correct("zip", "14").prompt.text)
+    assert.equal("Oak14?", correct("street", "Oak").prompt.text)
+    assert.equal("Ash15?", correct("home", { street = "Ash", zip = 15 }).prompt.text)
+    assert.matches("No thirteen", correct("zip", "13").prompt.hint, 1, true)
+    assert.matches("not complete", correct("home", "Ash").prompt.hint, 1, true)
+    assert.same({ street = "Ash", zip = 15 }, host.record.state.home)
+  end)
+end)
+
+describe("a correction that changes the way", function()
+  local WAY = [[
+    ConversationStep { step_id = "size", step_type = "user_input", prompt = "Size?",
+      input_schema = { type = "integer" }, save_as = "size", next_steps = { "which" } },
+    ConversationStep { step_id = "which", step_type = "decision", next_steps = { "crane", "box" },
+      conditional_logic = { condition = function(ctx) return ctx.state.size > 9 and "big" or "small"
+        end, big = "crane", small = "box" } },
+    ConversationStep { step_id = "box", step_type = "action", save_as = "box",
+      run = post("/box", "size"), UNDO next_steps = { "colour" } },
+    ConversationStep { step_id = "crane", step_type = "action", save_as = "crane",
+      run = post("/crane", "size"), next_steps = { "date" } },
+    ConversationStep { step_id = "colour", step_type = "user_input", prompt = "Colour?",
+      input_schema = { type = "text" }, save_as = "colour", next_steps = { "paint" } },
+    ConversationStep { step_id = "paint", step_type = "action", save_as = "paint",
+      run = post("/paint", "colour"), undo = function(ctx) ctx:http { url = "http://h/strip" } end,
+      next_steps = { "last" } },
+    ConversationStep { step_id = "date", step_type = "user_input", prompt = "When?",
+      input_schema = { type = "text" }, save_as = "date", next_steps = { "last" } },
+    ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure?",
+      input_schema = { type = "text" }, next_steps = { "end" } },]]
+
+  local function begin(undo)
+    load_flow((WAY:gsub("UNDO", undo or 'undo = function(ctx) ctx:http { url = "http://h/unbox" } end,')),
+      'start_step = "size",', BEFORE)
+    host:start()
+    host:send "3"
+    host:send "red"
+    asked()
+  end
+
+  it("undoes what was on the old one, and goes on on the new one", function()
+    begin()
+    local turn = correct("size", "20")
+    assert.equal("/strip /unbox /crane", asked())
+    assert.same({ "date", { size = 20, crane = 20 } }, { turn.step, turn.state })
+    turn = host:send "Monday"
+    assert.equal("last", turn.step)
+    assert.same({ size = 20, crane = 20, date = "Monday" }, turn.state)
+    turn = correct("date", "Friday")
+    assert.same({ size = 20, crane = 20, date = "Friday" }, turn.state)
+    assert.equal("", asked())
+    assert.equal("command.refused", correct("colour", "blue").error.code)
+  end)
+
+  it("stays on it where the decision comes out as it did", function()
+    begin()
+    local turn = correct("size", "4")
+    assert.equal("/unbox /box", asked())
+    assert.same({ "last", { size = 4, box = 4, colour = "red", paint = "red" } },
+      { turn.step, turn.state })
+  end)
+
+  it("is refused when something on the old one cannot be taken back", function()
+    begin ""
+    assert.matches("taken back: box;", correct("size", "20").error.message, 1, true)
+    assert.equal("", asked())
+  end)
+
+  it("asks anew where a later answer is not accepted any more", function()
+    load_flow([[
+      ConversationStep { step_id = "most", step_type = "user_input", prompt = "Most?",
+        input_schema = { type = "integer" }, save_as = "most", next_steps = { "count" } },
+      ConversationStep { step_id = "count", step_type = "user_input", prompt = "Of {most}?",
+        input_schema = { type = "integer", validate = function(value, ctx)
+          return value <= ctx.state.most, "Too many." end }, save_as = "count",
+        next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "most",')
+    host:start()
+    host:send "9"
+    host:send "5"
+    assert.equal("last", correct("most", "6").step)
+    local turn = correct("most", "4")
+    assert.same({ "count", "Of 4?", { most = 4 } }, { turn.step, turn.prompt.text, turn.state })
+    turn = host:send "3"
+    assert.same({ "last", { most = 4, count = 3 } }, { turn.step, turn.state })
+    assert.same({ most = 4, count = 2 }, correct("count", "2").state)
+  end)
+end)
+
+describe("what a step looks at", function()
+  local function run_with(body, undo)
+    load_flow(([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?", save_as = "b",
+        input_schema = { type = "text" }, next_steps = { "work" } },
+      ConversationStep { step_id = "work", step_type = "action", save_as = "out",
+        run = function(ctx) %s end, undo = function() end, next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{out}?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]]):format(body, undo),
+      'start_step = "a", variables = { n = 0, list = {} },')
+    host:start()
+    host:send "x"
+    host:send "y"
+  end
+
+  it("is a name, all names, the words of the user, or nothing", function()
+    run_with "return ctx.state.b"
+    assert.equal("a", again(correct("a", "z")))
+    run_with "for name in pairs(ctx.state) do if name == 'q' then return name end end return 'none'"
+    assert.equal("work a work", again(correct("a", "z")))
+    run_with "return next(ctx.state) and 1"
+    assert.equal("work a work", again(correct("a", "z")))
+    run_with "return ctx.input"
+    assert.equal("a", again(correct("a", "z")))
+    local turn = correct("b", "w")
+    assert.same({ "work b work", "w" }, { again(turn), turn.state.out })
+    run_with "ctx.state = { a = 1, b = 2 } return 7"
+    assert.equal("work a work", again(correct("a", "z")))
+    run_with "return ctx.config.a or ctx.session.user_id or 3"
+    assert.equal("a", again(correct("a", "z")))
+  end)
+
+  it("is what was written before, and no name that is only written", function()
+    run_with "ctx.state.n = ctx.state.n + 1 table.insert(ctx.state.list, ctx.state.a) return 1"
+    local turn = correct("a", "z")
+    assert.same({ n = 1, list = { "z" }, a = "z", b = "y", out = 1 }, turn.state)
+    assert.same(turn.state, correct("b", "w").state.b == "w" and
+      { n = 1, list = { "z" }, a = "z", b = "y", out = 1 })
+    run_with "ctx.state.a = 'own' return 1"
+    turn = correct("a", "z")
+    assert.same({ "a", "own" }, { again(turn), turn.state.a })
+  end)
+
+  it("must not change by itself: then nothing is known, and it is refused", function()
+    run_with "return tostring(ctx):sub(-9) .. tostring({}) .. tostring(function() end)"
+    local turn = correct("a", "z")
+    assert.equal("command.refused", turn.error.code)
+    assert.matches("'work' does not come out again", turn.error.message, 1, true)
+  end)
+end)
+
+describe("a correction that is interrupted", function()
+  it("goes on in its midst, and calls nothing twice", function()
+    for stop = 2, 6 do -- before it was begun there is nothing to go on with
+      order()
+      local seen = 0
+      correct("amount", "5", function()
+        seen = seen + 1
+        return seen == stop
+      end)
+      assert.is_nil(host.ended)
+      host:crash()
+      local turn = host:resume()
+      assert.same({ "last", 15 }, { turn.step, turn.state.reserved }, stop)
+      local calls = {}
+      for _, request in ipairs(host.requests) do
+        local key = request.headers["Idempotency-Key"]
+        calls[key] = request.url
+      end
+      local count = 0
+      for _ in pairs(calls) do count = count + 1 end
+      assert.equal(2, count, stop)
+      assert.equal("yes", host:send("yes").messages[1].text)
+    end
+  end)
+
+  it("tries a step again that fails, from where it was", function()
+    order()
+    local failures = 1
+    local answers = host.outside
+    host.outside = function(request)
+      if request.url:find("reserve", 1, true) and failures > 0 then
+        failures = failures - 1
+        return nil, { code = "http.connect", message = "away", retryable = true }
+      end
+      return answers(request)
+    end
+    local turn = correct("amount", "5")
+    assert.equal("failed", turn.status)
+    assert.is_nil(turn.runtime.correct)
+  end)
+
+  it("leaves the answer when something cannot be undone, and says so", function()
+    order("false", 'function() error("stuck") end')
+    local turn = correct("amount", "5")
+    assert.same({ "last", 2, 6 }, { turn.step, turn.state.amount, turn.state.reserved })
+    assert.matches("the step 'reserve' could not be undone", turn.prompt.hint, 1, true)
+    assert.is_nil(turn.runtime.correct)
+    assert.equal("", asked())
+  end)
+end)
+
+describe("a correction is refused", function()
+  local FLOWS = [[
+      steps = { ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?",
+          input_schema = { type = "text" }, save_as = "a", next_steps = { "ok" } },
+        ConversationStep { step_id = "ok", step_type = "approval", role = "boss", prompt = "{a}?",
+          next_steps = { "b" } },
+        ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+          input_schema = { type = "text" }, save_as = "b", next_steps = { "c" } },
+        ConversationStep { step_id = "c", step_type = "user_input", prompt = "C?",
+          input_schema = { type = "text" }, next_steps = { "end" } } } },
+    tm.ConversationFlow { flow_id = "aside", start_step = "x",]]
+  local ASIDE = [[ConversationStep { step_id = "x", step_type = "user_input", prompt = "X?",
+    input_schema = { type = "text" }, save_as = "a", next_steps = { "end" } }]]
+
+  before_each(function()
+    load_flow(ASIDE, 'start_step = "a", interrupts = { { flow = "aside", phrases = { "hours" } } },'
+      .. FLOWS)
+    host:start()
+    host:send "1"
+  end)
+
+  it("inside another flow, which is no part of it when it has ended", function()
+    host:signal("approval", { approved = true, role = "boss" })
+    host:send "2"
+    host:send "hours"
+    local turn = correct("b", "3")
+    assert.same({ "fail", "command.refused" }, { turn.kind, turn.error.code })
+    assert.matches("inside the flow 'aside'", turn.error.message, 1, true)
+    assert.equal("c", host:send("nine").step)
+    turn = correct("b", "3")
+    assert.same({ "c", "1", "3" }, { turn.step, turn.state.a, turn.state.b })
+  end)
+
+  it("over what somebody else decided, but not while that is waited for", function()
+    local turn = correct("a", "7")
+    assert.same({ "waiting_approval", "7" }, { turn.status, turn.state.a })
+    host:signal("approval", { approved = true, role = "boss" })
+    turn = correct("a", "8")
+    assert.equal("command.refused", turn.error.code)
+    assert.matches("'ok' (approval) has come between", turn.error.message, 1, true)
+  end)
+
+  it("when the prompt was left without an answer, or the conversation began anew", function()
+    host:signal("approval", { approved = true, role = "boss" })
+    host:send "2"
+    host:signal("command", { command = "restart" })
+    local turn = correct("b", "3")
+    assert.equal("command.refused", turn.error.code)
+    assert.matches("the way did not lead on", turn.error.message, 1, true)
+  end)
+end)
