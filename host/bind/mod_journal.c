@@ -227,11 +227,9 @@ static int journal_fail(lua_State *L) {
 
 int tm__open_journal(lua_State *L) {
   static const luaL_Reg funcs[] = {
-      {"begin", journal_begin},   {"call", journal_call},
-      {"commit", journal_commit}, {"suspend", journal_suspend},
-      {"undone", journal_undone}, {"rollback", journal_rollback},
-      {"trail", journal_trail},   {"fail", journal_fail},
-      {NULL, NULL},
+      {"begin", journal_begin},     {"call", journal_call},     {"commit", journal_commit},
+      {"suspend", journal_suspend}, {"undone", journal_undone}, {"rollback", journal_rollback},
+      {"trail", journal_trail},     {"fail", journal_fail},     {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

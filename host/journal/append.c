@@ -59,7 +59,8 @@ static tm_status compose(tm_turn *t, const tm_draft *d, tm_conversation_status s
   tm_buf input = {0};
   if (!t->begun && a->row.kind == TM_ROW_BEGIN) {
     bool undoes = t->view.kind == TM_TURN_UNDO;
-    if (undoes || (t->request != NULL && t->request->trail != NULL)) { /* made here, of stored rows */
+    if (undoes ||
+        (t->request != NULL && t->request->trail != NULL)) { /* made here, of stored rows */
       tm__buf_slice(&input, t->view.input);
       if (undoes) plan.undo = tm__buf_view(&t->undo);
     } else if (canonical(&input, t->view.input, err) != TM_OK) {

@@ -96,9 +96,9 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
   char *trail_of, *trail; /* its turn asked for what was done since an answer of one of these steps;
                              the command with it. Owned */
-  bool looked;                  /* START, FORK: its key is known to be unused */
-  bool counted;                 /* its session has steps left; likewise: */
-  bool rated;                   /* its turn is one of this minute's */
+  bool looked;            /* START, FORK: its key is known to be unused */
+  bool counted;           /* its session has steps left; likewise: */
+  bool rated;             /* its turn is one of this minute's */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */

@@ -19,10 +19,10 @@ typedef struct trail_job {
   /* while walking */
   int rows;
   size_t bytes;
-  bool found;     /* the answer */
-  int64_t first;  /* the oldest execution that is needed; 0: not known yet */
-  bool reached;   /* its row was passed */
-  int64_t target; /* the row before, where it was asked; 0: none */
+  bool found;                 /* the answer */
+  int64_t first;              /* the oldest execution that is needed; 0: not known yet */
+  bool reached;               /* its row was passed */
+  int64_t target;             /* the row before, where it was asked; 0: none */
   tm_texts executions, calls; /* newest first */
   /* what comes of it */
   tm_record record;

@@ -207,7 +207,8 @@ static bool is_covered(const tm_undo_steps *u, size_t at) {
 
 static bool cannot_be_undone(const tm_undo_steps *u, size_t at) {
   const tm_undo_step *step = &u->items[at];
-  if (step->undoes != 0) return step->completed && u->count > 0 && step->undoes < u->items[u->count - 1].seq;
+  if (step->undoes != 0)
+    return step->completed && u->count > 0 && step->undoes < u->items[u->count - 1].seq;
   if (step->says == IRREVERSIBLE) return step->completed || step->called;
   if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
   return !step->has_undo || (!step->completed && !is_covered(u, at));

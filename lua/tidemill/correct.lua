@@ -2,9 +2,9 @@
 ---
 --- What was done since is run again on paper (path.lua), as it was and with the new answer
 --- (plan.lua). A step depended on the answer when it reads a name of the state, or what the user
---- said, that is another one now; when the way leads elsewhere, all on the old one did. What depended
---- is undone where it can be, the newest first; then it runs again, the oldest first. The records of
---- the others stay. Whatever refuses does so before anything has happened.
+--- said, that is another one now; when the way leads elsewhere, all on the old one did. It is undone
+--- where it can be, the newest first; then it runs again, the oldest first. The records of the
+--- others stay. Whatever refuses does so before anything has happened.
 local clock = require "host.clock"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
@@ -79,14 +79,18 @@ local function leave(run)
   run.undo_failed = nil
 end
 
---- The prompt is shown once more, the first row of its own: one can go back from there to what was
---- before the correction.
+--- It is asked once more, the first row of its own: one can go back from there to what was before
+--- the correction.
 local function ask_again(run, step, wait, hint)
-  execution.enter(run, step, run.runtime.wait and run.runtime.wait.asked,
-    run.runtime.wait and run.runtime.wait.attempt)
-  if run.runtime.wait then run.runtime.wait.shown = nil end
-  if not wait.tell then return wait.again(run, step) end
-  run.runtime.wait.hint = hint
+  local waits = run.runtime.wait
+  execution.enter(run, step, waits.asked, waits.attempt)
+  waits.shown = nil
+  if wait.tell then
+    waits.hint = hint
+  elseif hint then
+    draft.message(run, "prompt", hint, { step_id = step.step_id })
+  end
+  if step.step_type == "wait" then return wait.again(run, step) end
   return wait.enter(run, step)
 end
 
@@ -268,6 +272,7 @@ function M.run(run, step, wait, waits, visit)
   end
   local past, answer = read(run, ids)
   local undoes, refused = plan.make(run, past, answer)
+  if refused and not wait.tell then refuse(refused) end
   if refused then
     return ask_again(run, step, wait, ("'%s' stays as it was. %s"):format(said_name(run), refused))
   end

@@ -233,8 +233,8 @@ describe("a correction that changes the way", function()
       input_schema = { type = "text" }, next_steps = { "end" } },]]
 
   local function begin(undo)
-    load_flow((WAY:gsub("UNDO", undo or 'undo = function(ctx) ctx:http { url = "http://h/unbox" } end,')),
-      'start_step = "size",', BEFORE)
+    undo = undo or 'undo = function(ctx) ctx:http { url = "http://h/unbox" } end,'
+    load_flow((WAY:gsub("UNDO", undo)), 'start_step = "size",', BEFORE)
     host:start()
     host:send "3"
     host:send "red"
@@ -431,6 +431,9 @@ describe("a correction is refused", function()
   it("over what somebody else decided, but not while that is waited for", function()
     local turn = correct("a", "7")
     assert.same({ "waiting_approval", "7" }, { turn.status, turn.state.a })
+    assert.equal("7?", turn.messages[1].text)
+    turn = correct("a", {})
+    assert.same({ "fail", "command.refused" }, { turn.kind, turn.error.code })
     host:signal("approval", { approved = true, role = "boss" })
     turn = correct("a", "8")
     assert.equal("command.refused", turn.error.code)
