@@ -138,7 +138,7 @@ static tm_status not_found(const trail_job *job, tm_error *err) {
                     job->head.id, ROWS_MAX, BYTES_MOST);
   return tm__fail(err, TM_ECONFLICT, "command.refused",
                   "conversation %s has no answer of that name that could be corrected: none was "
-                  "given, or only before a migration",
+                  "given, or only before a fork or a migration",
                   job->head.id);
 }
 

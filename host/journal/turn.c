@@ -302,7 +302,9 @@ void tm__turn_rollback(tm_turn *t, int steps) {
 }
 
 void tm__turn_trail(tm_turn *t, tm_slice steps) {
-  if (!may_become(t, t->view.kind == TM_TURN_COMMAND, "correction")) return;
+  bool may =
+      t->view.kind == TM_TURN_COMMAND && t->request != NULL && t->request->input_json != NULL;
+  if (!may_become(t, may, "correction")) return;
   free(t->request->trail_of);
   t->request->trail_of = strndup(steps.ptr, steps.len);
   if (t->request->trail_of != NULL) {
@@ -335,7 +337,8 @@ void tm__turn_lost(tm_turn *t) {
   r->counted = false;
   r->back = 0;
   free(r->trail_of);
-  r->trail_of = NULL;
+  free(r->trail);
+  r->trail_of = r->trail = NULL;
   if (r->floor == 0) tm__together_part(s, r);
   tm__slot_push_front(s, r);
   if (++r->attempts < ATTEMPTS_MAX) return;

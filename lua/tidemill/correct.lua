@@ -2,8 +2,8 @@
 ---
 --- What was done since is run again on paper (path.lua), as it was and with the new answer
 --- (plan.lua). A step depended on the answer when it reads a name of the state, or what the user
---- said, that is another one now; when the way leads elsewhere, all on the old one did. It is undone
---- where it can be, the newest first; then it runs again, the oldest first. The records of the
+--- said, that is another one now; when the way leads elsewhere, all on the old one did. What did is
+--- undone where it can be, the newest first, and runs again, the oldest first. The records of the
 --- others stay. Whatever refuses does so before anything has happened.
 local clock = require "host.clock"
 local draft = require "tidemill.draft"
@@ -107,7 +107,7 @@ local function turn_off(run, passage, next_step)
   local last = run.steps[#run.steps]
   if last then last.turns = true end
   leave(run)
-  run.input, run.runtime.input = passage.said, passage.said
+  run.input, run.runtime.input = passage.said, passage.said == nil and json.null or passage.said
   return next_step
 end
 

@@ -194,7 +194,7 @@ function M.fail(run, step, failure, answered)
     return M.suspend(run, step)
   end
   run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
-  run.runtime.tried, run.runtime.correct, run.corrects = nil, nil, nil
+  run.runtime.tried, run.runtime.correct, run.runtime.undone, run.corrects = nil, nil, nil, nil
   if step.on_error and not failure.fatal then return step.on_error end
   return give_up(run, step, failure)
 end

@@ -83,12 +83,12 @@ static void test_nothing_takes_time_here(void **state) {
   expect("local op, e = require 'host.http'.request { method = 'G', url = 'u', timeout_ms = 1,"
          " max_bytes = 1 } return tostring(op) .. e.code",
          "nilop.outside_turn");
-  expect(
-      "local j = require 'host.journal' local t = {} for _, f in ipairs { 'begin', 'commit',"
-      " 'suspend', 'undone', 'fail' } do t[#t + 1] = select(2, j[f](1, {})).code end return"
-      " table.concat(t, ' ') .. select(2, j.call(1, 'k', 1)).code ..  select(2, j.rollback(1, "
-      "1)).code",
-      "journal.gone journal.gone journal.gone journal.gone journal.gonejournal.gonejournal.gone");
+  expect("local j = require 'host.journal' local t = {} for _, f in ipairs { 'begin', 'commit',"
+         " 'suspend', 'undone', 'fail' } do t[#t + 1] = select(2, j[f](1, {})).code end return"
+         " table.concat(t, ' ') .. select(2, j.call(1, 'k', 1)).code ..  select(2, j.rollback(1, "
+         "1)).code .. select(2, j.trail(1, { 'a' })).code",
+         "journal.gone journal.gone journal.gone journal.gone journal.gonejournal.gonejournal.gone"
+         "journal.gone");
 }
 
 static void test_log(void **state) {

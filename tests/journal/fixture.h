@@ -10,6 +10,8 @@
  * paid, loose                   record a call; paid has an undo, loose says that it may stay
  * fixed                         says that it cannot be taken back
  * back                          asks for a rollback over one prompt
+ * answer                        is the answer that a step of the user's is completed with
+ * correct                       asks for what was done since step2 was answered, then waits
  * anything else                 waits for the next answer
  *
  * A rollback that has an undo to run does what on_undo says: undone, undo_call (a call, held until
@@ -116,7 +118,7 @@ typedef struct fixture {
   int turns, outside_calls, cancelled;
   tm_turn_kind last_kind, last_began_as;
   bool last_unsealed;
-  char last_input[256], last_calls[256], last_runtime[256], last_version[33];
+  char last_input[4096], last_calls[256], last_runtime[256], last_version[33];
   tm_error last_refused;
 } fixture;
 
@@ -247,8 +249,9 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
                                               : "";
   tm__buf_printf(&p->steps,
                  "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","
-                 "\"type\":\"action\"%s}]",
-                 (int)r->count, (int)r->count, more);
+                 "\"type\":\"%s\"%s}]",
+                 (int)r->count, (int)r->count, does(r->what, "answer") ? "user_input" : "action",
+                 more);
   int said = (int)(does(r->what, "suspend") ? strcspn(r->what, "#") : strlen(r->what));
   tm__buf_printf(&p->messages,
                  "[{\"agent\":\"bot\",\"provider\":\"offline\",\"role\":\"agent\",\"seq\":%d,"
@@ -452,6 +455,10 @@ static inline void first_move(run *r, const tm_turn_view *v) {
     r->calls_wanted = 1;
   if (does(r->what, "back")) {
     tm__turn_rollback(take_turn(r), 1);
+    return;
+  }
+  if (does(r->what, "correct") && tm__json_get(v->input, "trail").ptr == NULL) {
+    tm__turn_trail(take_turn(r), TM_S("[\"step9\",\"step2\"]"));
     return;
   }
   if (r->resumed) {

@@ -52,7 +52,7 @@ local ORDER = [[
     run = function(ctx) ctx:log("total") return ctx.state.amount * 3 end,
     next_steps = { "reserve" } },
   ConversationStep { step_id = "reserve", step_type = "action", save_as = "reserved",
-    run = post("/reserve", "total"), undo = UNDO, next_steps = { "look" } },
+    run = post("/reserve", "total"), undo = UNDO, max_retries = 1, next_steps = { "look" } },
   ConversationStep { step_id = "look", step_type = "action", save_as = "customer",
     run = post("/look", "name"), irreversible = LOOK, next_steps = { "tell" } },
   ConversationStep { step_id = "tell", step_type = "agent_response", agent = "clerk", prompt = "x",
@@ -369,29 +369,70 @@ describe("a correction that is interrupted", function()
     end
   end)
 
-  it("tries a step again that fails, from where it was", function()
-    order()
-    local failures = 1
+  local function fail_times(path, failures)
     local answers = host.outside
     host.outside = function(request)
-      if request.url:find("reserve", 1, true) and failures > 0 then
+      if request.url:find(path, 1, true) and failures > 0 then
         failures = failures - 1
-        return nil, { code = "http.connect", message = "away", retryable = true }
+        return { status = 200, headers = {}, body = "no JSON" }
       end
       return answers(request)
     end
+  end
+
+  it("tries a step again that fails, from where it was", function()
+    order()
+    fail_times("/reserve", 1)
     local turn = correct("amount", "5")
-    assert.equal("failed", turn.status)
-    assert.is_nil(turn.runtime.correct)
+    assert.same({ "suspend", "reserve" }, { turn.kind, turn.step })
+    turn = host:resume()
+    assert.same({ "last", 15, "quick" }, { turn.step, turn.state.reserved, turn.state.note })
+    assert.equal("/release/6 /reserve /reserve", asked())
+    assert.equal(12, correct("amount", "4").state.reserved)
+  end)
+
+  it("fails as any step does that has no attempt left", function()
+    order()
+    fail_times("/reserve", 9)
+    correct("amount", "5")
+    local turn = host:resume()
+    assert.same({ "failed", "reserve" }, { turn.status, turn.error.step_id })
+    assert.same({ nil, nil }, { turn.runtime.correct, turn.runtime.undone })
   end)
 
   it("leaves the answer when something cannot be undone, and says so", function()
     order("false", 'function() error("stuck") end')
-    local turn = correct("amount", "5")
+    assert.equal("suspend", correct("amount", "5").kind)
+    local turn = host:resume()
     assert.same({ "last", 2, 6 }, { turn.step, turn.state.amount, turn.state.reserved })
     assert.matches("the step 'reserve' could not be undone", turn.prompt.hint, 1, true)
-    assert.is_nil(turn.runtime.correct)
+    assert.same({ nil, nil }, { turn.runtime.correct, turn.runtime.undone })
     assert.equal("", asked())
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("stops at what it could not foresee, and does not do it twice", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "get" } },
+      ConversationStep { step_id = "get", step_type = "action", irreversible = false,
+        run = function(ctx)
+          local found = ctx:http { method = "POST", url = "http://h/get", json = ctx.state.a }.json
+          if found == "new" then ctx.state.found = found end
+        end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "found"),
+        next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "old"
+    assert.equal("/get /pay", asked())
+    assert.equal("b", correct("a", "older").step)
+    assert.equal("/get", asked())
+    local turn = correct("a", "new")
+    assert.same({ "failed", "rollback.irreversible", "pay" },
+      { turn.status, turn.error.code, turn.error.step_id })
+    assert.equal("/get", asked())
   end)
 end)
 
