@@ -73,6 +73,7 @@ end
 
 function methods.emit(ctx, name, data)
   local run = caller(ctx, "emit")
+  if run.reads and view.is_within(data) then run.reads.all = true end
   draft.reserve(run, emit.add(run, behind[ctx].step, name, data))
 end
 

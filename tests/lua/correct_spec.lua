@@ -5,7 +5,7 @@ local task = require "tidemill.task"
 local host
 
 local function load_flow(steps, flow, before)
-  host = Host.new(Host.script(steps, flow, before))
+  host = Host.new(Host.script(steps, flow, before), { webhooks = true })
   host:load()
   host.outside = function(request)
     return { status = 200, headers = { ["content-type"] = "application/json" },
@@ -334,6 +334,32 @@ describe("what a step looks at", function()
     run_with "ctx.state.a = 'own' return 1"
     turn = correct("a", "z")
     assert.same({ "a", "own" }, { again(turn), turn.state.a })
+  end)
+
+  it("is seen inside ctx:once, too, although its result is recorded", function()
+    local body = [[return ctx:once("pay", function()
+      return ctx:http { method = "POST", url = "http://h/pay", json = { ctx.state.%s } }.json[1]
+    end)]]
+    run_with(body:format "b")
+    assert.equal("/pay", asked())
+    assert.equal("a", again(correct("a", "z")))
+    assert.equal("", asked())
+    assert.equal("w", correct("b", "w").state.out)
+    assert.equal("/pay", asked())
+    run_with 'return ctx:once("n", function() return ctx.state.a .. ctx:random(9) end)'
+    assert.equal("b", again(correct("b", "w")))
+    assert.matches("^z", correct("a", "z").state.out)
+  end)
+
+  it("is seen in what it tells the world, which is told again when it runs again", function()
+    local function told(turn)
+      local names = {}
+      for i, event in ipairs(turn.events or {}) do names[i] = event.event end
+      return again(turn) .. ": " .. table.concat(names, " ")
+    end
+    run_with 'ctx:emit("done", { b = ctx.state.b }) return 1'
+    assert.equal("a: ", told(correct("a", "z")))
+    assert.equal("work b work: done", told(correct("b", "w")))
   end)
 
   it("must not change by itself: then nothing is known, and it is refused", function()
