@@ -93,6 +93,11 @@ void tm__turn_rollback(tm_turn *t, int steps) {
   fake_end(t, "rollback");
 }
 
+void tm__turn_trail(tm_turn *t, tm_slice steps) {
+  (void)tm__copy(t->call_key, sizeof(t->call_key), steps);
+  fake_end(t, "trail");
+}
+
 void tm__turn_fail(tm_turn *t, const tm_error *err) {
   t->error = *err;
   fake_end(t, "fail");
