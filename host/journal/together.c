@@ -117,8 +117,17 @@ bool tm__together_is_busy(const tm_slot *s, const tm_request *r) {
 
 /* ---- interrupt ---- */
 
+/* What a correction has undone stays so: it can neither stop half way nor be as it was. */
+static bool is_correction(const tm_slot *s) {
+  const tm_turn *t = s->turn;
+  tm_turn_kind began_as = t != NULL ? t->view.began_as : s->record.began_as;
+  tm_slice input = t != NULL ? t->view.input : tm__buf_view(&s->record.input);
+  return began_as == TM_TURN_COMMAND && tm__json_get(input, "trail").ptr != NULL;
+}
+
 bool tm__together_interrupts(const tm_slot *s) {
   if (s->concurrency != TM_CONCURRENCY_INTERRUPT || tm__is_failing(&s->record)) return false;
+  if (is_correction(s)) return false;
   if (s->turn == NULL && s->record.loaded && !was_said(s->record.began_as)) return false;
   const tm_request *r = s->first;
   while (r != NULL && !is_new(s, r))

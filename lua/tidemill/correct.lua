@@ -76,7 +76,7 @@ end
 
 local function leave(run)
   run.runtime.correct, run.runtime.undone, run.corrects = nil, nil, nil
-  run.undo_failed = nil
+  run.undo_failed, run.keeps = nil, nil
 end
 
 --- It is asked once more, the first row of its own: one can go back from there to what was before
@@ -133,13 +133,28 @@ local function answer_again(run, step, passage, value, is_skipped)
   return execution.fail(run, step, fault.of(next_step), value)
 end
 
+local function is_undone(undone, passage)
+  for _, seq in ipairs(undone) do
+    if seq == passage.seq then return true end
+  end
+  return false
+end
+
 --- Effects that nobody expected to depend: a step wrote this time what it had not written before.
-local function is_unforeseen(passage)
-  return passage.effects and not passage.reversible
+local function is_unforeseen(passage, undone)
+  return passage.effects and not passage.reversible and not is_undone(undone, passage)
+end
+
+--- The first one of those from a passage on.
+local function kept(past, from, undone)
+  for i = from, #past do
+    if is_unforeseen(past[i], undone) then return past[i] end
+  end
 end
 
 local function fail_unforeseen(run, passage)
   local step = run.flow.steps[passage.step_id]
+  run.keeps = true
   execution.enter(run, step)
   return execution.fail(run, step, fault.new("rollback.irreversible", ("the step '%s' depends on a "
     .. "corrected answer, which could not be foreseen, and what it did stays done; look at it")
@@ -154,40 +169,31 @@ local function run_again(run, step, passage, visit)
   return visit(run, step)
 end
 
-local function was_undone(run, passage)
-  for _, seq in ipairs(run.runtime.undone) do
-    if seq == passage.seq then return true end
-  end
-  return false
-end
-
 --- One passage: the next step, or nil when the turn has ended; and whether it was asked anew.
 local function pass(run, past, i, answer, was, visit)
-  local passage = past[i]
+  local passage, undone = past[i], run.runtime.undone
   local step = run.flow.steps[passage.step_id]
+  run.keeps = kept(past, i + 1, undone) ~= nil
   if i == answer.at then return answer_again(run, step, passage, answer.value, false) end
-  local undone = was_undone(run, passage)
-  if not undone and not plan.touches(passage, plan.changed(was, replay.texts(run.state))) then
+  local names = plan.changed(was, replay.texts(run.state))
+  if not is_undone(undone, passage) and not plan.touches(passage, names) then
     replay.write(run.state, passage.writes)
     run.state_text = nil
     return passage.next
   end
-  if not undone and is_unforeseen(passage) then return fail_unforeseen(run, passage) end
+  if is_unforeseen(passage, undone) then return fail_unforeseen(run, passage) end
   return run_again(run, step, passage, visit)
 end
 
 --- The way is another one behind a passage.
-local function go_elsewhere(run, past, i, next_step)
-  for behind = i + 1, #past do
-    if is_unforeseen(past[behind]) and not was_undone(run, past[behind]) then
-      return fail_unforeseen(run, past[behind])
-    end
-  end
+local function go_elsewhere(run, past, i, undone, next_step)
+  local unforeseen = kept(past, i + 1, undone)
+  if unforeseen then return fail_unforeseen(run, unforeseen) end
   return turn_off(run, past[i], next_step)
 end
 
 local function run_passages(run, past, answer, waits, visit)
-  local correct = run.runtime.correct
+  local correct, undone = run.runtime.correct, run.runtime.undone
   if not correct.at then
     run.state, run.state_text = {}, nil
     replay.write(run.state, plan.texts_at(past, answer.at))
@@ -200,7 +206,7 @@ local function run_passages(run, past, answer, waits, visit)
     if not next_step then return nil end
     plan.write(was, past[i].writes)
     if asks or next_step ~= past[i].next or not run.runtime.correct then
-      return go_elsewhere(run, past, i, next_step)
+      return go_elsewhere(run, past, i, undone, next_step)
     end
   end
   return back_to_prompt(run, waits)
@@ -210,7 +216,7 @@ local function undo_all(run, past)
   local runtime = run.runtime
   for _, seq in ipairs(runtime.correct.undo) do
     local item = path.undo_item(past, seq)
-    if not was_undone(run, item) and not undo.one(run, item) then return false end
+    if not is_undone(runtime.undone, item) and not undo.one(run, item) then return false end
   end
   return true
 end

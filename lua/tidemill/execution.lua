@@ -193,6 +193,7 @@ function M.fail(run, step, failure, answered)
   if failure.retryable ~= false and attempts(run) <= step.max_retries then
     return M.suspend(run, step)
   end
+  if run.runtime.correct then run.steps[#run.steps].turns = true end
   run.runtime.wait, run.runtime.attempt, run.runtime.started = nil, nil, nil
   run.runtime.tried, run.runtime.correct, run.runtime.undone, run.corrects = nil, nil, nil, nil
   if step.on_error and not failure.fatal then return step.on_error end

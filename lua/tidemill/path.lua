@@ -73,7 +73,7 @@ local function describe(list, by_seq)
       if passage.output == nil then passage.output = json.null end
     end
     passage.said = said
-    passage.called = was_called(passage, by_seq)
+    passage.called = passage.type ~= "user_input" and was_called(passage, by_seq)
     passage.effects = passage.called or passage.undo ~= nil or passage.irreversible == true
     passage.reversible = passage.undo == nil and passage.irreversible == false
   end
@@ -116,6 +116,19 @@ local function look_all(run, list, paper, waits_at)
   end
 end
 
+--- Whatever was not seen on paper has left something else.
+local function differs(state, paper)
+  local was, now, names = replay.texts(state), replay.texts(paper), {}
+  for name, text in pairs(was) do
+    if now[name] ~= text then names[#names + 1] = name end
+  end
+  for name in pairs(now) do
+    if not was[name] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return #names > 0 and "the state does not come out again as it is: " .. table.concat(names, ", ")
+end
+
 ---@param run tidemill.Run
 ---@param trail { steps: table[], calls: table[], state: table }
 ---@return tidemill.Past? past
@@ -129,8 +142,9 @@ function M.read(run, trail)
   past.texts, past.undone = replay.texts(trail.state), undone
   local state = {}
   replay.write(state, past.texts)
-  local problem = look_all(run, list, replay.paper(run, state, calls),
-    kept and kept.step or run.turn.step)
+  local paper = replay.paper(run, state, calls)
+  local problem = look_all(run, list, paper, kept and kept.step or run.turn.step)
+  problem = problem or not kept and differs(run.state, paper.state)
   if problem then return nil, problem end
   return past
 end

@@ -60,8 +60,10 @@ function M.touches(passage, names)
   return passage.reads.input and passage.is_resaid or reads(passage, names)
 end
 
-local function may_turn_off(step)
+--- Where it fails for good, the conversation may also wait at it, and go on to all that is behind.
+local function may_turn_off(flow, step)
   return step.condition ~= nil or step.classify or step.has_outcome or step.on_error ~= nil
+    or flow.inherited.auto_recovery or flow.inherited.resume_on_failure
 end
 
 ---@class tidemill.Sketch
@@ -96,7 +98,7 @@ local function redo(sketch, i)
   if seen then return seen.next ~= passage.next and all_behind(sketch, i + 1) end
   if known and is_answer then return all_behind(sketch, i + 1) end
   for name in pairs(passage.writes) do sketch.unknown[name] = true end
-  sketch.is_open = sketch.is_open or known or may_turn_off(step)
+  sketch.is_open = sketch.is_open or known or may_turn_off(sketch.run.flow, step)
   return false
 end
 

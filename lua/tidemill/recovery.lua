@@ -1,6 +1,7 @@
 --- What becomes of a conversation when the attempts of a step are used up and no on_error leads on:
 --- what its user is told (fallback_responses), and whether it waits at the step, for its user
---- (auto_recovery) or for an operator (resume_on_failure), instead of ending.
+--- (auto_recovery) or for an operator (resume_on_failure), instead of ending. Where a correction
+--- has left effects behind the step that nobody took back, going on would have them a second time.
 local clock = require "host.clock"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
@@ -110,7 +111,7 @@ end
 function M.begin(run, step, failure)
   local caught = caught_by(run, failure)
   if caught ~= "on_error" then tell(run, step, failure) end
-  if caught then return nil end
+  if caught or run.keeps then return nil end
   if run.flow.inherited.auto_recovery and not failure.fatal then
     return wait_for_user(run, step)
   end

@@ -62,7 +62,7 @@ end
 ---@param calls table<string, any> recorded ones, by key
 ---@return tidemill.Run
 function M.paper(run, state, calls)
-  return { id = run.id, conversation_id = run.conversation_id, system = run.system,
+  return { real = run, id = run.id, conversation_id = run.conversation_id, system = run.system,
     root = run.root, flow = run.flow, session = run.session, config = run.config, turn = run.turn,
     output_limit = run.output_limit, state = state, calls = calls, runtime = {} }
 end
@@ -120,9 +120,12 @@ function M.run(paper, step, passage, given)
   local before = M.texts(paper.state)
   paper.runtime, paper.bytes = { step_seq = passage.seq - 1 }, 0
   execution.enter(paper, step, passage.start, passage.attempt)
+  local real, started = paper.real, paper.real.started
+  real.started = passage.start
   paper.input, paper.reads = passage.said, { names = {}, writes = {} }
   local ok, pass, next_step = xpcall(run_step, fault.caught, paper, step, given and given.answer,
     given and given.is_skipped)
+  real.started = started
   if not ok or not pass or paper.broken then
     if not ok and fault.of(pass).turn then error(pass, 0) end
     transition.restore(paper)

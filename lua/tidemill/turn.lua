@@ -79,7 +79,9 @@ local WAITS = {
 ---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
 ---@field reads tidemill.Reads? of a run on paper (replay.lua): what the present step looks at
+---@field real tidemill.Run? of a run on paper: the one that it is about
 ---@field corrects integer? the execution that the present one stands for
+---@field keeps boolean? of a correction: effects behind the present step stay, whatever it does
 ---@field undo_failed fun(step_id: string, reason: string)? instead of the end of a rollback
 ---@field seq integer of the present execution
 ---@field place string the same in keys of recorded calls
@@ -325,7 +327,7 @@ local function stopped(run, err)
   local step = run.current
   if not step then return execution.fail_turn(run.id, err) end
   local failure = fault.of(err)
-  failure.retryable = false
+  failure.retryable, failure.fatal = false, failure.fatal or run.keeps
   execution.name_place(step, failure)
   if run.undoing then return undo.stopped(run, step, failure) end
   local next_step = execution.fail(run, step, failure)

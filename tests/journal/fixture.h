@@ -105,6 +105,7 @@ typedef struct fixture {
   const char *on_wake;       /* what turns do that a deadline brings */
   const char *on_undo;       /* likewise a rollback */
   const char *on_failing;    /* likewise, what goes on failing */
+  const char *on_correct;    /* likewise, a correction; NULL: it waits for the next answer */
   int rollback;              /* that the flow allows; 0: not said */
   bool counts;               /* drafts count executions of steps, as the runtime does */
   const char *session;       /* of conversations that begin */
@@ -448,6 +449,8 @@ static inline void first_move(run *r, const tm_turn_view *v) {
     const char *what = r->host->fx->on_failing;
     (void)snprintf(r->what, sizeof(r->what), "%s", what == NULL || later ? "failed" : what);
   }
+  if (r->host->fx->on_correct != NULL && tm__json_get(v->input, "trail").ptr != NULL)
+    (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_correct);
   if (v->began_as == TM_TURN_UNDO)
     (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_undo);
   if (does(r->what, "hold_begun") || does(r->what, "undo_call") || does(r->what, "paid") ||

@@ -497,6 +497,41 @@ static void test_interrupted_by_a_command(void **unused) {
   }
 }
 
+/* What it has undone stays so: neither while it runs nor while it waits to try again. */
+static void test_correction_is_not_interrupted(void **unused) {
+  (void)unused;
+  EACH_OPENED(fx, open_interrupt) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "hello"));
+    assert_answer(say(h, id, "answer"));
+    fx.on_correct = "hold_begun";
+    answer *one = signal_it(h, id, TM_TURN_COMMAND, "correct");
+    run *r = held_run(h);
+    answer *two = say(h, id, "two");
+    release(r);
+    assert_answer(one);
+    assert_answer(two);
+    fx.on_correct = "suspend";
+    fx.retry_ms = 1000000;
+    one = signal_it(h, id, TM_TURN_COMMAND, "correct");
+    await_active(&fx, id);
+    two = say(h, id, "two");
+    fx.retry_ms = 0;
+    turn_clock(&fx, 1000001);
+    wake(h, id);
+    assert_answer(one);
+    assert_answer(two);
+    fx.on_correct = NULL;
+    one = say_object(h, id, "{\"message\":\"hold\",\"trail\":{}}", "k1"); /* no command */
+    r = held_run(h);
+    two = say(h, id, "two");
+    release(r);
+    assert_refused(one, TM_ECONFLICT, "conversation.interrupted");
+    assert_answer(two);
+  }
+}
+
 /* A retry that is far away is not waited for, here and elsewhere. */
 static void test_interrupts_a_retry(void **unused) {
   (void)unused;
@@ -616,6 +651,7 @@ int main(void) {
       cmocka_unit_test(test_interrupts_what_has_begun),
       cmocka_unit_test(test_not_interrupted_by),
       cmocka_unit_test(test_interrupted_by_a_command),
+      cmocka_unit_test(test_correction_is_not_interrupted),
       cmocka_unit_test(test_interrupts_a_retry),
       cmocka_unit_test(test_interrupts_what_is_being_suspended),
       cmocka_unit_test(test_interrupts_a_dead_hosts_turn),

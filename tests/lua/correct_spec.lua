@@ -4,8 +4,10 @@ local task = require "tidemill.task"
 
 local host
 
-local function load_flow(steps, flow, before)
-  host = Host.new(Host.script(steps, flow, before), { webhooks = true })
+local function load_flow(steps, flow, before, config)
+  config = config or {}
+  config.webhooks = true
+  host = Host.new(Host.script(steps, flow, before), config)
   host:load()
   host.outside = function(request)
     return { status = 200, headers = { ["content-type"] = "application/json" },
@@ -29,6 +31,17 @@ local function again(turn)
   local ids = {}
   for i, step in ipairs(turn.steps) do ids[i] = step.step_id end
   return table.concat(ids, " ")
+end
+
+local function fail_times(path, failures)
+  local answers = host.outside
+  host.outside = function(request)
+    if request.url:find(path, 1, true) and failures > 0 then
+      failures = failures - 1
+      return { status = 200, headers = {}, body = "no JSON" }
+    end
+    return answers(request)
+  end
 end
 
 after_each(function() assert.equal(0, task.count(), "a task was left behind") end)
@@ -62,10 +75,10 @@ local ORDER = [[
   ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure, {name}?",
     input_schema = { type = "text" }, next_steps = { "end" } },]]
 
-local function order(look, undo)
+local function order(look, undo, config)
   local steps = ORDER:gsub("LOOK", look or "false")
     :gsub("UNDO", undo or 'function(ctx, out) ctx:http { url = "http://h/release/" .. out } end')
-  load_flow(steps, 'start_step = "ask_name",', BEFORE)
+  load_flow(steps, 'start_step = "ask_name",', BEFORE, config)
   host:start()
   host:send "Ada"
   host:send "2"
@@ -263,6 +276,19 @@ describe("a correction that changes the way", function()
       { turn.step, turn.state })
   end)
 
+  it("takes back nothing for an answer that was refused first", function()
+    load_flow((WAY:gsub("UNDO", "irreversible = false,"):gsub('"Colour%?",',
+      '%0 on_no_match = { "What?" },'):gsub('{ type = "text" }, save_as = "colour"',
+      '{ type = "text", min_length = 2 }, save_as = "colour"')), 'start_step = "size",', BEFORE)
+    host:start()
+    host:send "3"
+    host:send "r"
+    host:send "red"
+    asked()
+    assert.equal("date", correct("size", "20").step)
+    assert.equal("/strip /crane", asked())
+  end)
+
   it("is refused when something on the old one cannot be taken back", function()
     begin ""
     assert.matches("taken back: box;", correct("size", "20").error.message, 1, true)
@@ -362,6 +388,27 @@ describe("what a step looks at", function()
     assert.equal("work b work: done", told(correct("b", "w")))
   end)
 
+  it("is the time of then, also where only the step keeps it", function()
+    run_with "ctx.state.n = os.time() + ctx.now return os.date('%T')"
+    local then_was = host.record.state.n
+    host.now = host.now + 3600000
+    local turn = correct("a", "z")
+    assert.same({ "a", then_was }, { again(turn), turn.state.n })
+    host.now = host.now + 3600000
+    run_with "return os.time() .. ctx.state.a"
+    host.now = host.now + 3600000
+    assert.equal((host.now // 1000) .. "z", correct("a", "z").state.out)
+  end)
+
+  it("must end in the state that there is, or it is refused", function()
+    run_with "ctx.state.n = rawget(ctx.state, 'n') or 7 return 1"
+    local rows = #host.rows
+    local turn = correct("a", "z")
+    assert.same({ "fail", "command.refused" }, { turn.kind, turn.error and turn.error.code })
+    assert.matches("the state does not come out again as it is: n", turn.error.message, 1, true)
+    assert.equal(rows, #host.rows)
+  end)
+
   it("must not change by itself: then nothing is known, and it is refused", function()
     run_with "return tostring(ctx):sub(-9) .. tostring({}) .. tostring(function() end)"
     local turn = correct("a", "z")
@@ -394,17 +441,6 @@ describe("a correction that is interrupted", function()
       assert.equal("yes", host:send("yes").messages[1].text)
     end
   end)
-
-  local function fail_times(path, failures)
-    local answers = host.outside
-    host.outside = function(request)
-      if request.url:find(path, 1, true) and failures > 0 then
-        failures = failures - 1
-        return { status = 200, headers = {}, body = "no JSON" }
-      end
-      return answers(request)
-    end
-  end
 
   it("tries a step again that fails, from where it was", function()
     order()
@@ -459,6 +495,85 @@ describe("a correction that is interrupted", function()
     assert.same({ "failed", "rollback.irreversible", "pay" },
       { turn.status, turn.error.code, turn.error.step_id })
     assert.equal("/get", asked())
+  end)
+end)
+
+describe("a correction whose step fails for good", function()
+  local WITH_PAY = [[
+    ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+      input_schema = { type = "text" }, next_steps = { "work" } },
+    ConversationStep { step_id = "work", step_type = "action", max_retries = 0, save_as = "work",
+      WORK next_steps = { "pay" } },
+    ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "other"),
+      PAY next_steps = { "last" } },
+    ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure?",
+      input_schema = { type = "text" }, next_steps = { "end" } },
+    ConversationStep { step_id = "sorry", step_type = "user_input", prompt = "Sorry?",
+      input_schema = { type = "text" }, next_steps = { "end" } },]]
+  local UNDO = 'undo = function(ctx) ctx:http { url = "http://h/repay" } end,'
+  local CALL = 'run = post("/work", "a"), irreversible = false,'
+
+  local function begin(work, pay, settings, config)
+    load_flow((WITH_PAY:gsub("WORK", work):gsub("PAY", pay)),
+      ('start_step = "a", settings = { %s },'):format(settings or ""), "local n = 0\n" .. BEFORE,
+      config)
+    host:start()
+    host:send "x"
+    asked()
+  end
+
+  it("goes where its on_error leads, and takes back what was behind it", function()
+    begin(CALL .. 'on_error = "sorry",', UNDO)
+    fail_times("/work", 1)
+    local turn = correct("a", "y")
+    assert.same({ "waiting_input", "sorry", { a = "y" } }, { turn.status, turn.step, turn.state })
+    assert.equal("/repay /work", asked())
+    assert.equal("completed", host:send("well").status)
+  end)
+
+  it("is refused beforehand where others could wait at it, and go on to what was done", function()
+    for settings, config in pairs { ["resume_on_failure = true"] = {},
+      [""] = { auto_recovery = true } } do
+      for _, pay in ipairs { "", "irreversible = true," } do
+        begin(CALL, pay, settings, config)
+        local turn = correct("a", "y")
+        assert.same({ "fail", "rollback.irreversible", "conflict" },
+          { turn.kind, turn.error.code, turn.error.status })
+        assert.matches("cannot be taken back: pay;", turn.error.message, 1, true)
+        assert.equal("", asked())
+      end
+    end
+  end)
+
+  it("waits at it with all behind it undone, and can be corrected again", function()
+    begin(CALL, UNDO, "", { auto_recovery = true })
+    fail_times("/work", 1)
+    local turn = correct("a", "y")
+    assert.same({ "waiting_input", "work", { a = "y" } }, { turn.status, turn.step, turn.state })
+    assert.equal("/repay /work", asked())
+    turn = host:send "again"
+    assert.same({ "last", { a = "y", work = "y" } }, { turn.step, turn.state })
+    assert.equal("/work /pay", asked())
+    turn = correct("a", "z")
+    assert.same({ "last", { a = "z", work = "z" } }, { turn.step, turn.state })
+    assert.equal("/repay /work /pay", asked())
+  end)
+
+  it("ends the conversation where nobody could foresee that it fails", function()
+    local work = [[run = function(ctx)
+      n = n + 1
+      if n > 3 then error("odd") end
+      return ctx.state.a
+    end,]]
+    for settings, config in pairs { ["resume_on_failure = true"] = {},
+      [""] = { auto_recovery = true } } do
+      begin(work, "", settings, config)
+      local turn = correct("a", "y")
+      assert.same({ "failed", "work" }, { turn.status, turn.error and turn.error.step_id })
+      assert.equal("", asked())
+    end
+    begin(work, "irreversible = false,", "", { auto_recovery = true })
+    assert.equal("waiting_input", correct("a", "y").status)
   end)
 end)
 
