@@ -37,7 +37,7 @@ static int instructions_per_look(const tm_vm *vm) {
   int longest = TM_TEXT_SIZES - 1;
   while (longest > 0 && vm->texts_of[longest] == 0)
     longest--;
-  int among_texts = longest < 7 ? 128 >> longest : 1;
+  int among_texts = longest < 6 ? 64 >> longest : 1;
   return among_texts < count ? among_texts : count;
 }
 
