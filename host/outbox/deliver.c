@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "outbox/event_id.h"
 #include "outbox/retry.h"
 #include "outbox/sign.h"
 
@@ -20,8 +21,8 @@ typedef struct delivery {
   struct delivery *next;
   tm_outgoing event; /* its body is the one that was stored */
   bool in_memory;
-  char id[TM_ID_SIZE + 40]; /* conversation:revision:index */
-  tm_buf body;              /* what is posted */
+  char id[TM_EVENT_ID_SIZE];
+  tm_buf body; /* what is posted */
   uint64_t call;
   bool calling, storing;
   tm_outcome outcome;
@@ -193,8 +194,7 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
   }
   one->deliver = d;
   one->event = *event;
-  (void)snprintf(one->id, sizeof(one->id), "%s:%lld:%d", event->conversation,
-                 (long long)event->revision, event->index);
+  tm__event_id(one->id, event);
   if (event->body.len > 2) write_body(one);
   one->next = d->taken;
   d->taken = one;

@@ -189,6 +189,15 @@ tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64
   return status;
 }
 
+tm_status tm__access_events(const tm_store_access *a, bool in_memory, const tm_outgoing_filter *f,
+                            tm_outgoing_fn fn, void *ud, tm_error *err) {
+  event_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
+  tm_status status =
+      backend_of(a, in_memory)->outbox_list(conn_of(a, in_memory), f, on_event, &w, err);
+  tm__buf_free(&w.body);
+  return status;
+}
+
 tm_status tm__access_settle_event(const tm_store_access *a, bool in_memory,
                                   const tm_outgoing *event, tm_outcome outcome, int64_t at,
                                   tm_error *err) {

@@ -145,6 +145,62 @@ test('what is gone for good lets the next one go', { timeout: 60000 }, async (t)
   assert.match(server.errors, /the webhook answered 410/);
 });
 
+test('what was given up is listed and tried again, by HTTP and in the terminal', { timeout: 60000 },
+  async (t) => {
+    const place = placed(t);
+    const server = await new Server(place).start();
+    t.after(() => server.kill());
+    decide = (one) => (one.json.event === 'order.billed' ? 410 : 200);
+    const id = (await server.begin('shop', 'order')).json.conversation_id;
+    await server.say(id, 'a book');
+    await server.say(id, 'a pen');
+    await until('six events', () => heard.length === 6);
+    const dead = async (query = '') => (await server.get(`/v1/outbox?status=dead${query}`)).json;
+    for (let i = 0; (await dead()).items.length < 2; i++) assert.ok(await wait(5) || i < 4000);
+    const [newer, older] = (await dead()).items;
+    assert.deepEqual({ ...older, created: 0, dead_at: 0 }, { id: heard[1].json.id,
+      event: 'order.billed', conversation_id: id, status: 'dead', attempts: 1, created: 0,
+      next_at: null, dead_at: 0, last_error: 'the webhook answered 410' });
+    assert.ok(older.dead_at >= older.created && newer.created >= older.created);
+    const page = await dead('&limit=1');
+    assert.deepEqual([page.items, page.next], [[newer], newer.id]);
+    assert.deepEqual(await dead(`&limit=1&cursor=${page.next}`), { items: [older], next: null });
+    assert.deepEqual((await server.get('/v1/outbox?status=pending')).json.items, []);
+    const other = { 'x-tidemill-tenant': 'other' };
+    assert.deepEqual((await server.get('/v1/outbox', other)).json.items, []);
+    assert.equal((await server.get('/v1/outbox?cursor=zz')).json.code, 'cursor.invalid');
+    assert.equal((await server.get('/v1/outbox?status=odd')).json.code, 'request.query');
+
+    const again = (one, headers) => server.post(`/v1/outbox/${one}/retry`, {}, headers);
+    assert.equal((await again(older.id, other)).json.code, 'outbox.not_found');
+    assert.equal((await again('nothing')).status, 404);
+    heard = [];
+    decide = () => 500;
+    const retried = await again(older.id);
+    assert.deepEqual([retried.status, retried.json.status, retried.json.attempts, retried.json.id],
+      [200, 'pending', 0, older.id]);
+    assert.ok(retried.json.next_at > 0);
+    await until('the older one', () => heard.length === 1);
+    assert.deepEqual([heard[0].json.id, heard[0].headers['tidemill-attempt']], [older.id, '1']);
+    const refused = await again(older.id);
+    assert.deepEqual([refused.status, refused.json.code], [409, 'outbox.pending']);
+
+    const listed = place.run(['outbox', 'list', '--status', 'dead']);
+    assert.match(listed.out, new RegExp(`^${newer.id}\n    order.billed, 1 attempt, given up `),
+      listed.err);
+    assert.match(listed.out, /the webhook answered 410\n$/);
+    assert.equal(place.run(['outbox', 'retry', `${id}:99:0`]).code, 1);
+    assert.equal(place.run(['outbox', 'list', '--status', 'odd']).code, 1);
+    decide = () => 200;
+    const run = place.run(['outbox', 'retry', newer.id, '--json']);
+    assert.equal(JSON.parse(run.out).id, newer.id, run.err);
+    await until('both', () => heard.some((h) => h.json.id === newer.id));
+    await until('an empty list', () => heard.length >= 3);
+    for (let i = 0; (await server.get('/v1/outbox')).json.items.length > 0; i++)
+      assert.ok(await wait(5) || i < 4000);
+    assert.equal((await server.stop()).code, 0);
+  });
+
 // The host dies at every post in turn, before its answer and behind it.
 const stores = { sqlite: undefined, file: 'files' };
 
