@@ -36,6 +36,7 @@ static tm_retention retention(const tm_config *c) {
               .most = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
           },
       .session_ms = tm__config_ms(c, "workflow_persistence.retention.session_ttl"),
+      .dead_event_ms = tm__config_ms(c, "webhooks.dead_ttl"),
       .cleanup_ms = tm__config_ms(c, "workflow_persistence.retention.cleanup_interval"),
       .sessions = {
           .idle_ms = tm__config_ms(c, "orchestrator.session_config.idle_session_timeout"),

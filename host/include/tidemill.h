@@ -261,8 +261,8 @@ TM_API void tm_outbox_retry(tm_host *host, const char *tenant, const char *event
 /* ---- operating ---- */
 
 /* Removes now, to the end, what the settings of retention let go; with `dry_run` only says what
- * that is: {"dry_run","conversations","sessions","sessions_ended","versions"}. Other hosts may run.
- */
+ * that is: {"dry_run","conversations","sessions","sessions_ended","versions","events"}; the last
+ * are events that were given up. Other hosts may run. */
 TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
 
 /* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */

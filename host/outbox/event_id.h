@@ -2,7 +2,7 @@
 #ifndef TM_OUTBOX_EVENT_ID_H
 #define TM_OUTBOX_EVENT_ID_H
 
-#include "persistence/store.h"
+#include "storage/storage.h"
 
 #define TM_EVENT_ID_SIZE (TM_ID_SIZE + 32)
 

@@ -433,12 +433,10 @@ static void knows_what_is_not_there(void **state) {
                                         "GET /v1/systems/%ff/flows"};
   for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
     refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
-  static const char *const later[] = {"POST " BASE "/takeover",
-                                      "POST " BASE "/handback",
-                                      "GET " BASE "/events",
-                                      "GET /v1/systems/a/flows/b/graph?format=svg",
-                                      "GET /metrics",
-                                      "GET /openapi.json"};
+  static const char *const later[] = {
+      "POST " BASE "/takeover", "POST " BASE "/handback",
+      "GET " BASE "/events",    "GET /v1/systems/a/flows/b/graph?format=svg",
+      "GET /metrics",           "GET /openapi.json"};
   for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
     refused(f, later[i], "", NULL, 501, "route.unsupported", "not supported yet");
   refused(f, "POST " BASE "/messages", "Accept: text/event-stream\r\n", "{\"input\":\"x\"}", 501,

@@ -297,5 +297,8 @@ describe("sessions", function()
     assert.equal("removed: 0 conversations, 0 sessions, the sources of 2 versions\n",
       render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
         versions = 2 }, 80, false))
+    assert.equal("removed: 0 conversations, 0 sessions, 3 events that were given up\n",
+      render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
+        versions = 0, events = 3 }, 80, false))
   end)
 end)

@@ -266,6 +266,9 @@ function views.purge(answer)
   local line = ("%s: %s, %s"):format(how, counted(answer.conversations or 0, "conversation"),
     counted(answer.sessions or 0, "session"))
   local versions, ended = answer.versions or 0, answer.sessions_ended or 0
+  if (answer.events or 0) ~= 0 then
+    line = line .. (", %s that were given up"):format(counted(answer.events, "event"))
+  end
   if versions ~= 0 then
     line = line .. (", the sources of %s"):format(counted(versions, "version"))
   end
