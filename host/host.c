@@ -130,9 +130,16 @@ static void hint(void *ud, int64_t when) {
   tm__scheduler_hint(h->scheduler, when);
 }
 
+/* Whose they are the store knows: where each tenant has one of its own, the scheduler finds it. */
 static void emitted(void *ud) {
   tm_host *h = ud;
+  if (tm__storage_isolated(h->storage)) tm__scheduler_hint(h->scheduler, tm__clock_now(&h->clock));
   tm__deliver_hint(h->deliver);
+}
+
+static void deliver_for(void *ud, const char *tenant) {
+  tm_host *h = ud;
+  tm__deliver_tenant(h->deliver, tenant);
 }
 
 static size_t descriptor_limit(void) {
@@ -249,6 +256,7 @@ static tm_status start_scheduler(tm_host *h, tm_error *err) {
                                   .poll_ms = POLL_MS,
                                   .wake = wake_conversation,
                                   .sessions = look_at_sessions,
+                                  .events = h->deliver != NULL ? deliver_for : NULL,
                                   .ud = h};
   return tm__scheduler_new(&h->scheduler, &o, err);
 }

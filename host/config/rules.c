@@ -251,7 +251,6 @@ static void whole_webhook(tm_loader *l) {
   static const char url[] = "webhooks.url", secret[] = "webhooks.secret";
   const tm_slot *u = slot(l, url), *s = slot(l, secret);
   const tm_slot *ttl = slot(l, PERSISTENCE "retention.conversation_ttl");
-  const tm_slot *isolated = slot(l, "tenants.isolation");
   const char *address = u->value.text != NULL ? u->value.text : "";
   char place[PLACE_SIZE];
   place_of(l, u->value.text != NULL ? u : s, place);
@@ -260,8 +259,6 @@ static void whole_webhook(tm_loader *l) {
   if (u->value.text == NULL) return;
   if (strncmp(address, "http://", 7) != 0 && strncmp(address, "https://", 8) != 0)
     tm__load_problem(l, place, "%s must begin with http:// or https://", url);
-  if (isolated->value.number != 0)
-    tm__load_problem(l, place, "%s is not supported together with tenants.isolation yet", url);
   if (ttl->value.number > 0)
     within(l, "webhooks.give_up_after", PERSISTENCE "retention.conversation_ttl",
            "an event would be purged before it is given up");

@@ -140,13 +140,15 @@ static int64_t earlier(int64_t a, int64_t b) {
   return a == 0 || (b > 0 && b < a) ? b : a;
 }
 
-/* The earliest deadline among what is committed, of a conversation or a session; 0: none. */
+/* The earliest deadline among what is committed, of a conversation, a session or an event; 0: none.
+ */
 static int64_t earliest(tm_commit *const *items, size_t count) {
   int64_t min = 0;
   for (size_t i = 0; i < count; i++) {
     const tm_session *session = items[i]->session;
     min = earlier(min, items[i]->head.wake_at);
     if (session != NULL) min = earlier(min, session->look_at);
+    if (items[i]->event_count > 0) min = earlier(min, items[i]->events[0].created);
   }
   return min;
 }
