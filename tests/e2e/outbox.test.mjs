@@ -174,6 +174,9 @@ test('what was given up is listed and tried again, by HTTP and in the terminal',
     const again = (one, headers) => server.post(`/v1/outbox/${one}/retry`, {}, headers);
     assert.equal((await again(older.id, other)).json.code, 'outbox.not_found');
     assert.equal((await again('nothing')).status, 404);
+    const doctor = place.run(['doctor']);
+    assert.match(doctor.out, /^warning: events: given up: 2; see `tidemill outbox list --status dead`/m);
+    assert.doesNotMatch(doctor.out, /wait to be delivered/);
     heard = [];
     decide = () => 500;
     const retried = await again(older.id);
@@ -184,6 +187,13 @@ test('what was given up is listed and tried again, by HTTP and in the terminal',
     assert.deepEqual([heard[0].json.id, heard[0].headers['tidemill-attempt']], [older.id, '1']);
     const refused = await again(older.id);
     assert.deepEqual([refused.status, refused.json.code], [409, 'outbox.pending']);
+
+    const { webhooks } = place.settings;
+    delete place.settings.webhooks;
+    place.save();
+    assert.match(place.run(['doctor']).out, /^warning: events: 1 wait to be delivered, and webhooks.url is not set/m);
+    place.settings.webhooks = webhooks;
+    place.save();
 
     const listed = place.run(['outbox', 'list', '--status', 'dead']);
     assert.match(listed.out, new RegExp(`^${newer.id}\n    order.billed, 1 attempt, given up `),
