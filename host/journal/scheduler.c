@@ -10,7 +10,8 @@
 #define TENANTS 16 /* asked in one look */
 #define NEVER   INT64_MAX
 #define HOLD_MS 5000 /* how long other hosts leave us what we were given */
-/* Until a tenant without deadlines is asked again, and one whose store fails. */
+/* Until a tenant without deadlines is asked again, and one whose store fails or whose events wait
+ * for somebody to be told. */
 #define CALM_MS (INT64_C(6) * 60 * 60 * 1000)
 #define FAIL_MS (INT64_C(60) * 1000)
 
@@ -155,8 +156,20 @@ static int64_t earlier(int64_t a, int64_t b) {
   return a == 0 || (b > 0 && b < a) ? b : a;
 }
 
-/* The earliest deadline of a conversation, a session or an event; 0: there is none. Events are
- * nobody's while there is nobody to be told. */
+/* When the next event is due. Without anybody to be told it waits, and is asked for now and then:
+ * somebody may be named at the next start. */
+static tm_status next_event(tm_scheduler *s, const tm_store_access *a, int64_t *out,
+                            tm_error *err) {
+  tm_status status = a->backend->outbox_next(a->conn, out, err);
+  bool due = status == TM_OK && *out > 0 && *out <= s->now;
+  if (s->o.events != NULL)
+    s->has_events = s->has_events || due;
+  else if (due)
+    *out = s->now + FAIL_MS;
+  return status;
+}
+
+/* The earliest deadline of a conversation, a session or an event; 0: there is none. */
 static tm_status next_deadline(tm_scheduler *s, const tm_store_access *a, int64_t *out,
                                tm_error *err) {
   int64_t session = 0, event = 0;
@@ -164,9 +177,7 @@ static tm_status next_deadline(tm_scheduler *s, const tm_store_access *a, int64_
   if (status != TM_OK) return status;
   status = a->backend->sessions_due(a->conn, INT64_MAX, 1, on_due_session, &session, err);
   if (status == TM_ECANCELLED) status = TM_OK;
-  if (status == TM_OK && s->o.events != NULL)
-    status = a->backend->outbox_next(a->conn, &event, err);
-  s->has_events = s->has_events || (event > 0 && event <= s->now);
+  if (status == TM_OK) status = next_event(s, a, &event, err);
   *out = earlier(earlier(*out, session), event);
   return status;
 }

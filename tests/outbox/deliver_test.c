@@ -27,7 +27,8 @@ typedef struct office { /* a deliverer, its thread, and whom it tells */
   /* under the lock of the fixture */
   post posts[POSTS];
   size_t count;
-  int status; /* what it answers; 0: nothing yet */
+  size_t asked; /* tenants, by the scheduler */
+  int status;   /* what it answers; 0: nothing yet */
   tm_http_exchange *held;
 } office;
 
@@ -290,7 +291,17 @@ static void on_events(void *ud, const char *tenant) {
   tm__deliver_tenant(delivering->deliver, tenant);
 }
 
-static void look_at_tenants(office *o) {
+static tm_status on_asked(void *ud, const tm_store_access *a, const char *tenant, tm_error *err) {
+  office *o = delivering;
+  (void)ud, (void)a, (void)tenant, (void)err;
+  uv_mutex_lock(&o->fx->lock);
+  o->asked++;
+  uv_cond_broadcast(&o->fx->changed);
+  uv_mutex_unlock(&o->fx->lock);
+  return TM_OK;
+}
+
+static void look_at_tenants(office *o, bool with_events) {
   tm_error err;
   const tm_scheduler_options s = {.worker = o->control.worker,
                                   .storage = o->fx->storage,
@@ -298,10 +309,22 @@ static void look_at_tenants(office *o) {
                                   .log = &o->fx->log,
                                   .poll_ms = FOREVER,
                                   .wake = on_due,
-                                  .events = on_events,
+                                  .sessions = on_asked,
+                                  .events = with_events ? on_events : NULL,
                                   .ud = &o->fx->hosts[0]};
   delivering = o;
   assert_int_equal(tm__scheduler_new(&o->scheduler, &s, &err), TM_OK);
+}
+
+/* A host without a webhook asks both tenants once. */
+static void look_without_a_webhook(office *o) {
+  deliver_start(o, DAY);
+  look_at_tenants(o, false);
+  uv_mutex_lock(&o->fx->lock);
+  while (o->asked < 2)
+    wait_change(o->fx);
+  uv_mutex_unlock(&o->fx->lock);
+  deliver_stop(o); /* waits for what it has begun */
 }
 
 static void test_tenants_apart(void **unused) {
@@ -315,8 +338,10 @@ static void test_tenants_apart(void **unused) {
       fx.tenant = i == 0 ? "t1" : "t2";
       assert_answer(start(&fx.hosts[0], ids[i], "emit"));
     }
+    look_without_a_webhook(&o);
+    turn_clock(&fx, 60000);
     deliver_start(&o, DAY);
-    look_at_tenants(&o); /* its first look finds both in the store of all */
+    look_at_tenants(&o, true); /* its first look finds both in the store of all */
     post first[2] = {nth_post(&o, 0), nth_post(&o, 1)};
     for (int i = 0; i < 2; i++)
       assert_memory_equal(first[i].id, ids[strcmp(first[i].tenant, "t2") == 0], TM_ID_SIZE - 1);
