@@ -199,7 +199,7 @@ static tm_status find(outbox_job *job, const tm_store_access *a, bool in_memory,
   tm_status status = tm__access_events(a, in_memory, &f, on_event, job, err);
   if (status != TM_OK) return status;
   bool found = job->count == 1 && strcmp(e->conversation, w->conversation) == 0 &&
-               e->revision == w->revision && e->index == w->index;
+               e->revision == w->revision && e->index == w->index && e->created == w->created;
   return found ? TM_OK : TM_ENOTFOUND;
 }
 

@@ -105,7 +105,7 @@ test('an event is signed, and says where it is from', { timeout: 60000 }, async 
     assert.equal(headers['tidemill-attempt'], '1');
     assert.equal(headers['content-type'], 'application/json');
     assert.deepEqual([json.tenant, json.system, json.flow_id], ['default', 'shop', 'order']);
-    assert.match(json.id, new RegExp(`^${id}:\\d+:\\d+$`));
+    assert.match(json.id, new RegExp(`^${id}:\\d+:\\d+:${json.created}$`));
     assert.ok(json.created > Date.now() - 60000 && json.created <= Date.now());
   }
   assert.match(heard[0].body, /"data":\{"item":"a book","list":\[\],"none":null\}/);
