@@ -35,6 +35,7 @@ struct tm_deliver {
   uv_sem_t has_landed; /* a job has come back, and nothing of it is on its thread any more */
   delivery *taken;     /* by the job that is out, or has come back */
   bool no_memory;      /* for one of them */
+  bool failing;        /* the newest one did */
   int64_t now, next;   /* of that job; when the next one is due, 0: none is known */
   size_t room;         /* how many it may take */
   delivery *all;       /* under way */
@@ -224,7 +225,9 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
     for (const delivery *one = d->taken; one != before; one = one->next)
       --*left;
     if (status == TM_OK) status = tm__access_next_event(a, in_memory, &next, err);
+    if (next <= d->now && d->taken == before) next = 0; /* others have it, or nobody can */
   }
+  if (status != TM_OK) return status;
   if (next > 0 && (d->next == 0 || next < d->next)) d->next = next;
   return status;
 }
@@ -273,8 +276,9 @@ static void on_landed(tm_message *m) {
   if (d->stopped) return;
   uv_sem_wait(&d->has_landed);
   d->reading = false;
-  if (d->job.status != TM_OK)
+  if (d->job.status != TM_OK && !d->failing)
     tm__log_error(d->o.log, TM_LOG_WARNING, "events cannot be read", &d->job.error);
+  d->failing = d->job.status != TM_OK;
   if (d->no_memory) tm__log(d->o.log, TM_LOG_WARNING, "no memory for an event: it waits", NULL);
   d->no_memory = false;
   while (d->taken != NULL) {
