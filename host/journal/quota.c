@@ -151,7 +151,11 @@ typedef struct rate_job {
 
 static tm_status rate_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   const rate_job *job = (const rate_job *)(const void *)base;
-  return tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, err);
+  bool wrote;
+  tm_status status =
+      tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, &wrote, err);
+  base->idle = !wrote;
+  return status;
 }
 
 static void rate_done(tm_slot *s, tm_slot_job *base) {

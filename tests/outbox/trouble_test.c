@@ -106,9 +106,27 @@ static void test_waits_when_it_cannot_take(void **unused) {
   close_office(&o);
 }
 
+static void test_a_look_does_not_say_that_it_can_be_written(void **unused) {
+  (void)unused;
+  office o;
+  char id[TM_ID_SIZE];
+  open_office(&o);
+  assert_answer(start(&o.fx.hosts[0], id, "hello"));
+  block(&o);
+  assert_refused(say(&o.fx.hosts[0], id, "two"), TM_EUNAVAILABLE, "store.busy");
+  assert_false(tm__storage_healthy(o.fx.storage));
+  deliver(&o, 1);
+  for (int looks = 1; looks < 40; looks++) {
+    until(&o.looks, looks);
+    assert_false(tm__storage_healthy(o.fx.storage));
+  }
+  close_office(&o);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_waits_when_it_cannot_take),
+      cmocka_unit_test(test_a_look_does_not_say_that_it_can_be_written),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
