@@ -112,8 +112,10 @@ static void settle(delivery *one, tm_outcome outcome, int64_t at) {
 static void failed(delivery *one, bool for_good) {
   tm_deliver *d = one->deliver;
   int64_t now = tm__clock_now(&d->o.clock);
+  int64_t age = now - one->event.created;
   int64_t ms =
-      for_good ? 0 : tm__outbox_retry_ms(one->event.attempts, d->o.give_up_ms, tm__slice(one->id));
+      for_good ? 0
+               : tm__outbox_retry_ms(one->event.attempts, age, d->o.give_up_ms, tm__slice(one->id));
   if (ms == 0)
     tm__log(d->o.log, TM_LOG_ERROR, "an event was given up", "event_id", one->id, "reason",
             one->event.note, NULL);
