@@ -263,7 +263,8 @@ static bool is_address(const char *text) {
 static void whole_webhook(tm_loader *l) {
   static const char url[] = "webhooks.url", secret[] = "webhooks.secret";
   const tm_slot *u = slot(l, url), *s = slot(l, secret);
-  const tm_slot *ttl = slot(l, PERSISTENCE "retention.conversation_ttl");
+  static const char *const ttls[] = {PERSISTENCE "retention.conversation_ttl",
+                                     PERSISTENCE "retention.session_ttl"};
   const tm_slot *isolated = slot(l, "tenants.isolation");
   const char *address = u->value.text != NULL ? u->value.text : "";
   char place[PLACE_SIZE];
@@ -278,9 +279,10 @@ static void whole_webhook(tm_loader *l) {
                      url, ADDRESS_MAX);
   if (isolated->value.number != 0)
     tm__load_problem(l, place, "%s is not supported together with tenants.isolation yet", url);
-  if (ttl->value.number > 0)
-    within(l, "webhooks.give_up_after", PERSISTENCE "retention.conversation_ttl",
-           "an event would be purged before it is given up");
+  for (size_t i = 0; i < 2; i++)
+    if (slot(l, ttls[i])->value.number > 0)
+      within(l, "webhooks.give_up_after", ttls[i],
+             "an event would be purged before it is given up");
 }
 
 static void no_encrypted_redis(tm_loader *l) {
