@@ -57,4 +57,5 @@ for round in $(seq "$rounds"); do
   bench/postgres.sh "$dir/turns" "$dir" "$seconds"
   bench/versions.sh "$dir/versions" "$dir" "$seconds"
 done
+"$dir/turns" deadlines "$dir/deadlines.db" "${BENCH_DEADLINES:-1000000}" # ratios of its own: once
 tests/servers.sh bench/bytes.sh "$dir/turns" "$dir" "$seconds" # no times: once is enough

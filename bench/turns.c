@@ -6,6 +6,7 @@
  *   turns grow DB TURNS [ID]            so many turns of one conversation, a new one without an ID;
  *                                       prints its id and the bytes written
  *   turns memory DB WORKERS             start, and what the process holds when all workers have run
+ *   turns deadlines DB COUNT            CPU of a turn with so many sleeping conversations beside
  *
  * Uses tidemill.h only. IDS: a file that receives the conversations' ids, one per line. In the
  * environment, BENCH_STORE may hold settings of another store, KEY=VALUE, separated by blanks. */
@@ -24,6 +25,7 @@ enum { CONVERSATIONS = 10000, AT_ONCE = 64, STEPS_PER_TURN = 3 };
 
 typedef struct bench {
   tm_host *host;
+  const char *flow; /* that is begun */
   char (*ids)[40];
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -33,6 +35,10 @@ typedef struct bench {
   atomic_long turns; /* finished */
   atomic_bool stop;
 } bench;
+
+typedef struct usage {
+  double turns, per_second, cpu_us; /* the latter per turn */
+} usage;
 
 typedef struct slot { /* one of the 64: its own conversations, in a random order */
   bench *b;
@@ -95,7 +101,7 @@ static void begin_next(bench *b) {
   }
   tm_begin begin = TM_BEGIN_INIT;
   begin.system = "bench";
-  begin.flow_id = "notes";
+  begin.flow_id = b->flow;
   tm_conversation_begin(b->host, &begin, on_begun, b);
 }
 
@@ -148,6 +154,7 @@ static void open_host(bench *b, const char *db, const char *workers) {
 }
 
 static void begin_all(bench *b, int wanted) {
+  atomic_store(&b->turns, 0);
   b->wanted = wanted;
   b->running = AT_ONCE;
   for (int i = 0; i < AT_ONCE; i++)
@@ -159,16 +166,12 @@ static void fill(bench *b) {
   begin_all(b, CONVERSATIONS);
 }
 
-static void throughput(bench *b, double seconds, const char *ids_file) {
+/* 64 turns at once for so long. */
+static usage busy(bench *b, double seconds) {
   slot slots[AT_ONCE];
-  fill(b);
-  FILE *f = ids_file != NULL ? fopen(ids_file, "w") : NULL;
-  for (int i = 0; f != NULL && i < CONVERSATIONS; i++)
-    fprintf(f, "%s\n", b->ids[i]);
-  if (f != NULL) (void)fclose(f);
   atomic_store(&b->turns, 0);
+  atomic_store(&b->stop, false);
   b->running = AT_ONCE;
-  long long bytes = written_bytes();
   double start = now_us(CLOCK_MONOTONIC);
   double cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
   for (int i = 0; i < AT_ONCE; i++) {
@@ -182,9 +185,20 @@ static void throughput(bench *b, double seconds, const char *ids_file) {
   double wall = now_us(CLOCK_MONOTONIC) - start;
   double turns = (double)atomic_load(&b->turns);
   cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  return (usage){turns, turns / wall * 1e6, cpu / turns};
+}
+
+static void throughput(bench *b, double seconds, const char *ids_file) {
+  fill(b);
+  FILE *f = ids_file != NULL ? fopen(ids_file, "w") : NULL;
+  for (int i = 0; f != NULL && i < CONVERSATIONS; i++)
+    fprintf(f, "%s\n", b->ids[i]);
+  if (f != NULL) (void)fclose(f);
+  long long bytes = written_bytes();
+  usage u = busy(b, seconds);
   tm_host_stop(b->host, 5000); /* a final checkpoint counts */
   printf("library: %.0f turns/s, %.0f bytes written per turn by the host, %.1f us CPU per turn\n",
-         turns / wall * 1e6, (double)(written_bytes() - bytes) / turns, cpu / turns);
+         u.per_second, (double)(written_bytes() - bytes) / u.turns, u.cpu_us);
 }
 
 static void send_one(bench *b) {
@@ -282,13 +296,44 @@ static void length(bench *b) {
          ratio[ROUNDS / 2], old_us, young_us);
 }
 
+/* Two hosts, one of them with sleepers, take turns; the median ratio. */
+static void deadlines(bench *b, const char *db, int count) {
+  enum { ROUNDS = 7 };
+  static bench other = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+  double ratio[ROUNDS], with_us = 0, without_us = 0;
+  char path[512];
+  (void)snprintf(path, sizeof(path), "%s.beside.db", db);
+  other.flow = "notes";
+  other.ids = calloc(CONVERSATIONS, sizeof(*other.ids));
+  if (other.ids == NULL) exit(1);
+  open_host(&other, path, "0");
+  fill(&other);
+  fill(b);
+  b->flow = "sleeper";
+  begin_all(b, count);
+  (void)busy(b, 2);
+  (void)busy(&other, 2);
+  for (int i = 0; i < ROUNDS; i++) {
+    with_us = busy(b, 2).cpu_us;
+    without_us = busy(&other, 2).cpu_us;
+    ratio[i] = with_us / without_us;
+  }
+  qsort(ratio, ROUNDS, sizeof(*ratio), by_value);
+  printf("deadlines: CPU of a turn with %d of them stored / without: %.2f (last: %.0f / %.0f us; "
+         "at most 1.10)\n",
+         count, ratio[ROUNDS / 2], with_us, without_us);
+  tm_host_free(other.host);
+  free(other.ids);
+}
+
 int main(int argc, char **argv) {
   if (argc < 3) {
-    fprintf(stderr, "usage: turns throughput|latency|length|grow|memory DB [SECONDS|TURNS|WORKERS] "
-                    "[IDS|ID]\n");
+    fprintf(stderr, "usage: turns throughput|latency|length|grow|memory|deadlines DB "
+                    "[SECONDS|TURNS|WORKERS|COUNT] [IDS|ID]\n");
     return 2;
   }
-  bench b = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+  bench b = {
+      .flow = "notes", .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
   b.ids = calloc(CONVERSATIONS, sizeof(*b.ids));
   if (b.ids == NULL) return 1;
   bool holds = strcmp(argv[1], "memory") == 0;
@@ -301,6 +346,8 @@ int main(int argc, char **argv) {
     latency(&b, argc > 3 ? atoi(argv[3]) : 500);
   else if (strcmp(argv[1], "grow") == 0)
     grow(&b, argc > 3 ? atoi(argv[3]) : 500, argc > 4 ? argv[4] : NULL);
+  else if (strcmp(argv[1], "deadlines") == 0)
+    deadlines(&b, argv[2], argc > 3 ? atoi(argv[3]) : 1000000);
   else
     length(&b);
   tm_host_free(b.host);

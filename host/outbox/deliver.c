@@ -11,9 +11,8 @@
 #include "outbox/retry.h"
 #include "outbox/sign.h"
 
-#define ANSWER_MAX 4096 /* bytes of an answer's body; nobody reads it */
-#define HEADERS    7
-#define TENANTS    32 /* that wait to be asked; others come again */
+#define HEADERS 7
+#define TENANTS 32 /* that wait to be asked; others come again */
 
 typedef struct delivery {
   tm_store_job job; /* settles it */
@@ -38,6 +37,7 @@ struct tm_deliver {
   uv_sem_t has_landed;       /* a job has come back, and nothing of it is on its thread any more */
   delivery *taken;           /* by the job that is out, or has come back */
   bool no_memory;            /* for one of them */
+  bool failing;              /* the newest one did */
   int64_t now, next;         /* of that job; when the next one is due, 0: none is known */
   size_t room;               /* how many it may take */
   delivery *all;             /* under way */
@@ -82,6 +82,7 @@ static void write_body(delivery *one) {
 
 static tm_status settle_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   delivery *one = (delivery *)(void *)job;
+  job->idle = one->in_memory;
   return tm__access_settle_event(a, one->in_memory, &one->event, one->outcome, one->at, err);
 }
 
@@ -127,8 +128,10 @@ static void settle(delivery *one, tm_outcome outcome, int64_t at) {
 static void failed(delivery *one, bool for_good) {
   tm_deliver *d = one->deliver;
   int64_t now = tm__clock_now(&d->o.clock);
+  int64_t age = now - one->event.created;
   int64_t ms =
-      for_good ? 0 : tm__outbox_retry_ms(one->event.attempts, d->o.give_up_ms, tm__slice(one->id));
+      for_good ? 0
+               : tm__outbox_retry_ms(one->event.attempts, age, d->o.give_up_ms, tm__slice(one->id));
   if (ms == 0)
     tm__log(d->o.log, TM_LOG_ERROR, "an event was given up", "event_id", one->id, "reason",
             one->event.note, NULL);
@@ -188,7 +191,7 @@ static void post(delivery *one) {
                              .headers = lines,
                              .body = tm__buf_view(&one->body),
                              .timeout_ms = d->o.timeout_ms,
-                             .max_response = ANSWER_MAX};
+                             .discard = true};
   if (status == TM_OK)
     status = tm__http_start(d->o.client, &call, on_answer, one, &one->call, &err);
   tm__buf_free(&text);
@@ -239,8 +242,11 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
     end_borrowing(d->taken, in_memory, before);
     for (const delivery *one = d->taken; one != before; one = one->next)
       --*left;
+    if (!in_memory && d->taken != before) d->job.idle = false;
     if (status == TM_OK) status = tm__access_next_event(a, in_memory, &next, err);
+    if (next <= d->now && d->taken == before) next = 0; /* others have it, or nobody can */
   }
+  if (status != TM_OK) return status;
   if (next > 0 && d->job.tenant[0] == '\0' && (d->next == 0 || next < d->next)) d->next = next;
   return status;
 }
@@ -248,6 +254,7 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
 static tm_status take_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_deliver *d = (tm_deliver *)((char *)job - offsetof(tm_deliver, job));
   size_t left = d->room;
+  job->idle = true;
   if (job->tenant[0] != '\0') return take_from(d, a, false, &left, err);
   d->next = 0;
   tm_status status = take_from(d, a, true, &left, err);
@@ -290,8 +297,9 @@ static void on_landed(tm_message *m) {
   if (d->stopped) return;
   uv_sem_wait(&d->has_landed);
   d->reading = false;
-  if (d->job.status != TM_OK)
+  if (d->job.status != TM_OK && !d->failing)
     tm__log_error(d->o.log, TM_LOG_WARNING, "events cannot be read", &d->job.error);
+  d->failing = d->job.status != TM_OK;
   if (d->no_memory) tm__log(d->o.log, TM_LOG_WARNING, "no memory for an event: it waits", NULL);
   d->no_memory = false;
   while (d->taken != NULL) {

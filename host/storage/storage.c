@@ -247,12 +247,14 @@ static void run_job(store_thread *t, tm_store_job *job) {
   tm_store_access a;
   tm_stores_use use = {0};
   job->error = (tm_error){0};
+  job->idle = false;
   job->status = open_access(t, job->tenant, &a, &use, &job->error);
   if (job->status == TM_OK) {
     job->status = job->work(job, &a, &job->error);
     tm__stores_leave(t->storage->stores, &use);
   }
-  note_result(t->storage, job->tenant, job->write, job->status, &job->error);
+  if (job->status != TM_OK || !job->idle)
+    note_result(t->storage, job->tenant, job->write, job->status, &job->error);
   answer(job->reply_to, &job->message);
 }
 

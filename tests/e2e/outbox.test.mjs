@@ -41,7 +41,7 @@ before(async () => {
       const one = { headers: req.headers, body, json: JSON.parse(body) };
       heard.push(one);
       const status = await decide(one, heard.length - 1);
-      res.writeHead(status).end();
+      res.writeHead(status).end('nobody reads this '.repeat(1000));
     });
   });
   await new Promise((done) => webhook.listen(0, '127.0.0.1', done));

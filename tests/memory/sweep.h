@@ -35,9 +35,9 @@ typedef struct scenario {
   void (*tear_down)(void); /* the end of what set_up made; NULL: nothing */
   bool starts;             /* a host starts in it: what libuv makes then is spared */
   bool rest;               /* only paths that the last sweep without this has not seen */
-  bool by_path;            /* at night every path, not every single allocation */
+  bool by_path;            /* at night ten times as many paths, not every single allocation */
   bool cold;               /* each trial in a child of its own, in which nothing has run before */
-  unsigned sample;         /* one of so many paths, the rest at night; 0: all */
+  unsigned sample;         /* one of so many paths, the rest at night (see by_path); 0: all */
 } scenario;
 
 typedef struct trial {
@@ -170,7 +170,8 @@ static bool each_alone(const scenario *s, bool night) {
 
 /* The places of one path: at[0 .. count-1], in order. */
 static void add_path(const scenario *s, const alloc_point *at, uint32_t count, bool night) {
-  unsigned sample = night || s->sample == 0 ? 1 : s->sample;
+  unsigned by_day = s->sample == 0 ? 1 : s->sample;
+  unsigned sample = !night ? by_day : s->by_path ? (by_day + 9) / 10 : 1;
   sweep->paths++;
   if ((s->rest && is_known(at->path)) || at->at % sample != 0) return;
   if (sweep->each) {

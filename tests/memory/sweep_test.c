@@ -300,6 +300,7 @@ static void test_read(void **state) {
                         .set_up = open_world_and_talk,
                         .run = read_clear,
                         .verify = read_again,
+                        .by_path = true,
                         .tear_down = end});
 }
 
@@ -342,6 +343,7 @@ static void test_session_end(void **state) {
                         .prepare = begin_session,
                         .run = end_session,
                         .verify = expect_ended,
+                        .by_path = true,
                         .tear_down = end,
                         .sample = on_disk() ? 40 : 1});
 }
@@ -376,6 +378,7 @@ static void test_purge(void **state) {
                         .prepare = end_and_wait,
                         .run = purge,
                         .verify = expect_purged,
+                        .by_path = true,
                         .tear_down = end,
                         .sample = on_disk() ? 40 : 1});
 }
@@ -433,6 +436,7 @@ static void test_http(void **state) {
                         .prepare = next_key,
                         .run = begin_http,
                         .verify = begin_http_again,
+                        .by_path = true,
                         .tear_down = end});
 }
 
@@ -501,6 +505,7 @@ static void test_migrate(void **state) {
                         .prepare = begin_old,
                         .run = migrate,
                         .verify = migrate_again,
+                        .by_path = true,
                         .tear_down = end});
 }
 

@@ -1,5 +1,5 @@
 -- The turn that bench/ measures: one answer, two offline agent steps of some 200 bytes, 1 KiB of
--- state, and the next prompt.
+-- state, and the next prompt. Beside it, a conversation that sleeps for a month.
 local tm = require "tidemill"
 
 local clerk = tm.AssistantAgent { user_id = "clerk", system_message = "You take notes." }
@@ -33,4 +33,12 @@ local notes = tm.ConversationFlow {
   },
 }
 
-return tm.system { name = "bench", agents = { clerk = clerk }, flows = { notes } }
+local sleeper = tm.ConversationFlow {
+  flow_id = "sleeper", start_step = "sleep", variables = { name = "" },
+  steps = {
+    tm.ConversationStep { step_id = "sleep", step_type = "wait", seconds = 30 * 24 * 3600,
+      next_steps = { "end" } },
+  },
+}
+
+return tm.system { name = "bench", agents = { clerk = clerk }, flows = { notes, sleeper } }
