@@ -1,6 +1,6 @@
-/* doctor.c - looks at an installation as a careful operator would: configuration, store, scripts,
- * files that hold secrets, address, clock, disk, limits. It changes nothing, and each finding says
- * how to mend it. */
+/* doctor.c - looks at an installation as a careful operator would: configuration, store, events,
+ * scripts, files that hold secrets, address, clock, disk, limits. It changes nothing, and each
+ * finding says how to mend it. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -19,7 +19,8 @@
 #define DISK_LEAST     (64 * MIB)
 #define DISK_LOW       (1024 * MIB)
 #define YEAR_2025      INT64_C(1735689600000)
-#define CLOCK_MS       INT64_C(60000) /* by how much machines may disagree */
+#define CLOCK_MS       INT64_C(60000)  /* by how much machines may disagree */
+#define LATE_MS        INT64_C(600000) /* that an event may wait before somebody should look */
 #define DEFAULT_CONFIG "./agent_config.yaml"
 
 typedef struct doctor {
@@ -254,6 +255,47 @@ static void check_clock(doctor *d, const tm_store_backend *b, tm_store_conn *con
           (newest - now) / 1000);
 }
 
+/* ---- events ---- */
+
+#define EVENTS_MAX 10000 /* that are counted, the newest */
+
+typedef struct outbox {
+  size_t dead, pending;
+  int64_t oldest; /* of those that are pending */
+} outbox;
+
+static tm_status on_event(void *ud, const tm_outgoing *event) {
+  outbox *o = ud;
+  if (event->dead_at > 0) {
+    o->dead++;
+  } else if (o->pending++ == 0 || event->created < o->oldest) {
+    o->oldest = event->created;
+  }
+  return TM_OK;
+}
+
+static tm_status check_outbox(doctor *d, const tm_store_backend *b, tm_store_conn *conn,
+                              tm_error *err) {
+  const tm_outgoing_filter f = {.dead = -1, .limit = EVENTS_MAX};
+  outbox o = {.dead = 0};
+  tm_status status = b->outbox_list(conn, &f, on_event, &o, err);
+  int64_t age = tm__clock_now(&d->host->clock) - o.oldest;
+  if (o.dead > 0)
+    findf(d, TM_FINDING_WARNING, "events",
+          "given up: %zu; see `tidemill outbox list --status dead`, then `tidemill outbox retry`",
+          o.dead);
+  if (o.pending > 0 && tm__config_text(d->host->config, "webhooks.url")[0] == '\0')
+    findf(d, TM_FINDING_WARNING, "events",
+          "%zu wait to be delivered, and webhooks.url is not set: set it and webhooks.secret",
+          o.pending);
+  else if (o.pending > 0 && age > LATE_MS)
+    findf(d, TM_FINDING_WARNING, "events",
+          "%zu wait to be delivered, the oldest for %" PRId64
+          " s: see `tidemill outbox list`, and whether a server runs and the webhook answers",
+          o.pending, age / 1000);
+  return status;
+}
+
 /* ---- can every record be read, with the keys that are configured? ---- */
 
 #define MAX_NAMED 20 /* of those that cannot */
@@ -340,6 +382,7 @@ static void inspect_store(doctor *d, const tm_store_place *p, const char *tenant
   if (status == TM_OK) status = p->backend->connect(&conn, store, TM_STORE_READER, &err);
   if (status == TM_OK) status = p->backend->inspect(conn, d->deep, on_finding, d, &err);
   if (status == TM_OK) check_clock(d, p->backend, conn);
+  if (status == TM_OK) status = check_outbox(d, p->backend, conn, &err);
   if (status == TM_OK && d->deep) status = check_records(d, p->backend, conn, &err);
   if (status == TM_OK && names != NULL)
     status = p->backend->tenants(conn, TM_S(""), SIZE_MAX >> 1, collect_tenant, names, &err);

@@ -36,6 +36,7 @@ static tm_retention retention(const tm_config *c) {
               .most = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
           },
       .session_ms = tm__config_ms(c, "workflow_persistence.retention.session_ttl"),
+      .dead_event_ms = tm__config_ms(c, "webhooks.dead_ttl"),
       .cleanup_ms = tm__config_ms(c, "workflow_persistence.retention.cleanup_interval"),
       .sessions = {
           .idle_ms = tm__config_ms(c, "orchestrator.session_config.idle_session_timeout"),
@@ -129,9 +130,16 @@ static void hint(void *ud, int64_t when) {
   tm__scheduler_hint(h->scheduler, when);
 }
 
+/* Whose they are the store knows: where each tenant has one of its own, the scheduler finds it. */
 static void emitted(void *ud) {
   tm_host *h = ud;
+  if (tm__storage_isolated(h->storage)) tm__scheduler_hint(h->scheduler, tm__clock_now(&h->clock));
   tm__deliver_hint(h->deliver);
+}
+
+static void deliver_for(void *ud, const char *tenant) {
+  tm_host *h = ud;
+  tm__deliver_tenant(h->deliver, tenant);
 }
 
 static size_t descriptor_limit(void) {
@@ -248,6 +256,7 @@ static tm_status start_scheduler(tm_host *h, tm_error *err) {
                                   .poll_ms = POLL_MS,
                                   .wake = wake_conversation,
                                   .sessions = look_at_sessions,
+                                  .events = h->deliver != NULL ? deliver_for : NULL,
                                   .ud = h};
   return tm__scheduler_new(&h->scheduler, &o, err);
 }

@@ -148,6 +148,11 @@ static const command commands[] = {
      "One session, with the number of its open conversations."},
     {"sessions", "end", "SESSION", 1, 1, FOR_DATA | FOR_STEER, run_session,
      "Cancels the open conversations of a session and ends it."},
+    {"outbox", "list", "", 0, 0, FOR_DATA | FOR_STEER | FOR_SESSIONS | FOR_PAGE, run_outbox,
+     "Events that conversations have emitted and that were not delivered, newest\n"
+     "first; --status is pending or dead."},
+    {"outbox", "retry", "EVENT", 1, 1, FOR_DATA | FOR_STEER, run_outbox_retry,
+     "Tries an event that was given up again."},
     {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
      "Removes now what the settings of retention let go; a server may run."},
     {"test", NULL, "", 0, 0, 0, NULL, ""},

@@ -90,6 +90,8 @@ int run_approval(cli *c); /* approve, reject */
 int run_event(cli *c);
 int run_sessions(cli *c); /* list */
 int run_session(cli *c);  /* show, end */
+int run_outbox(cli *c);   /* list */
+int run_outbox_retry(cli *c);
 int run_purge(cli *c);
 int run_reload(cli *c);
 int run_chat(cli *c);

@@ -276,6 +276,36 @@ int run_session(cli *c) {
   return code;
 }
 
+/* ---- events that were not delivered ---- */
+
+int run_outbox(cli *c) {
+  int limit;
+  int code = read_number("limit", c->limit, 200, 0, &limit);
+  if (code == EXIT_OK) code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_outbox_list(c->host, c->tenant, c->status, c->cursor, limit, answer_come, &a);
+    code = show_answer(c, "outbox", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
+int run_outbox_retry(cli *c) {
+  int code = start_host(c, false);
+  if (code == EXIT_OK) {
+    answer a;
+    answer_init(&a);
+    tm_outbox_retry(c->host, c->tenant, c->arg[0], answer_come, &a);
+    code = show_answer(c, "event", &a);
+    answer_deinit(&a);
+  }
+  close_host(c);
+  return code;
+}
+
 /* ---- retention ---- */
 
 int run_purge(cli *c) {

@@ -1,5 +1,7 @@
-/* webhooks.c - whom events of conversations are told, as the configuration says. */
+/* webhooks.c - whom events of conversations are told, as the configuration says, and the public
+ * functions about those that were not delivered. */
 #include "host.h"
+#include "outbox/list.h"
 
 tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err) {
   const tm_config *c = h->config;
@@ -20,4 +22,32 @@ tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err) {
       .poll_ms = poll_ms,
   };
   return tm__deliver_new(&h->deliver, &o, err);
+}
+
+static tm_slice tenant_of(const char *tenant) {
+  return tm__slice(tenant != NULL ? tenant : "default");
+}
+
+void tm_outbox_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
+                    int limit, tm_reply_fn fn, void *ud) {
+  tm_error err;
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  tm__outbox_list(h->storage, tenant_of(tenant), status, tm__slice(cursor), limit, fn, ud);
+  tm__host_leave(h);
+}
+
+/* Whoever delivers finds it with the next look, in this process or another. */
+void tm_outbox_retry(tm_host *h, const char *tenant, const char *event_id, tm_reply_fn fn,
+                     void *ud) {
+  tm_error err;
+  if (!tm__host_enter(h, &err)) {
+    tm__host_refuse(fn, ud, &err);
+    return;
+  }
+  int64_t now = tm__clock_now(&h->clock);
+  tm__outbox_retry(h->storage, tenant_of(tenant), tm__slice(event_id), now, fn, ud);
+  tm__host_leave(h);
 }

@@ -337,7 +337,8 @@ typedef struct tm_store_backend {
   tm_status (*outbox_list)(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
                            void *ud, tm_error *err);
   /* Writes it as it is, new or not, but for due_at, which only the oldest has: for copying.
-   * TM_ECONFLICT when there is no such conversation. Writer. */
+   * TM_ECONFLICT when there is no such conversation, or it has not come as far as the event's
+   * revision. Writer. */
   tm_status (*outbox_put)(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
   /* As rewrite(): another body and flags for an event that exists. Writer. */
   tm_status (*outbox_rewrite)(tm_store_conn *c, const tm_outgoing *event, tm_error *err);

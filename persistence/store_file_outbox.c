@@ -193,10 +193,10 @@ static tm_status arm(tm_store_conn *c, const char *conversation, int64_t at, tm_
   return status;
 }
 
-static tm_status has_pending(tm_store_conn *c, const char *conversation, bool *found,
-                             tm_error *err) {
+static tm_status is_armed(tm_store_conn *c, const tm_head *head, bool *found, tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status = tm__file_bind(c, TM_FSQL_PENDING, &st, err, "s", conversation);
+  tm_status status =
+      tm__file_bind(c, TM_FSQL_ARMED_BEFORE, &st, err, "si", head->id, head->revision);
   if (status == TM_OK) status = tm__file_step(c, st, found, err);
   if (status == TM_OK) sqlite3_reset(st);
   return status;
@@ -204,11 +204,11 @@ static tm_status has_pending(tm_store_conn *c, const char *conversation, bool *f
 
 tm_status tm__file_add_events(tm_store_conn *c, const tm_commit *item, tm_error *err) {
   tm_outgoing event;
-  bool pending = false;
-  tm_status status = has_pending(c, item->head.id, &pending, err);
+  bool armed = false;
+  tm_status status = is_armed(c, &item->head, &armed, err);
   for (size_t i = 0; status == TM_OK && i < item->event_count; i++) {
     tm__outgoing_of(&event, item, i);
-    if (i == 0 && !pending) event.due_at = event.created > 0 ? event.created : 1;
+    if (i == 0 && !armed) event.due_at = event.created > 0 ? event.created : 1;
     status = keep(c, &event, err);
   }
   return status;
@@ -332,7 +332,8 @@ static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   tm_outgoing event = *e;
   event.due_at = 0;
   tm_status status = tm__file_entry(c, tm__slice(e->conversation), &entry, err);
-  if (status == TM_OK && !entry.found) return tm__outgoing_conflict(e, err);
+  if (status == TM_OK && (!entry.found || entry.state.head.revision < e->revision))
+    return tm__outgoing_conflict(e, err);
   if (status == TM_OK) status = keep(c, &event, err);
   if (status == TM_OK && e->dead_at == 0) status = disarm(c, e, err);
   return status == TM_OK ? arm(c, e->conversation, e->due_at > 0 ? e->due_at : e->created, err)

@@ -224,7 +224,8 @@ tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_e
   tm_event_record *r = tm__memory_event_new(event);
   if (r == NULL) return tm__fail_memory(err, "an event");
   tm__memory_lock(s);
-  bool known = tm__memory_find_head(s, tm__slice(event->conversation)) != NULL;
+  const tm_head_record *h = tm__memory_find_head(s, tm__slice(event->conversation));
+  bool known = h != NULL && h->head.revision >= event->revision;
   tm_event_record *old = known ? find(s, event) : NULL;
   if (old != NULL) drop(s, old);
   if (known) tm__memory_event_add(s, r);

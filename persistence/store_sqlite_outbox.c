@@ -93,9 +93,9 @@ static int bind_key(sqlite3_stmt *st, const tm_outgoing *e) {
   return rc | sqlite3_bind_int(st, 3, e->index);
 }
 
-static tm_status add(tm_store_conn *c, tm_sql which, const tm_outgoing *e, tm_error *err) {
+static tm_status add(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status = tm__sqlite_statement(c, which, &st, err);
+  tm_status status = tm__sqlite_statement(c, TM_SQL_PUT_EVENT, &st, err);
   if (status != TM_OK) return status;
   int rc = bind_key(st, e);
   rc |= tm__sqlite_bind_text(st, 4, e->tenant);
@@ -124,7 +124,7 @@ tm_status tm__sqlite_add_events(tm_store_conn *c, const tm_commit *item, tm_erro
   tm_status status = TM_OK;
   for (size_t i = 0; status == TM_OK && i < item->event_count; i++) {
     tm__outgoing_of(&event, item, i);
-    status = add(c, TM_SQL_ADD_EVENT, &event, err);
+    status = add(c, &event, err);
   }
   return status == TM_OK ? arm(c, item->head.id, item->events[0].created, err) : status;
 }
@@ -240,8 +240,9 @@ static tm_status disarm(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
 static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   tm_head head;
   tm_status status = tm__sqlite_head(c, tm__slice(e->conversation), &head, err);
-  if (status == TM_ENOTFOUND) return tm__outgoing_conflict(e, err);
-  if (status == TM_OK) status = add(c, TM_SQL_PUT_EVENT, e, err);
+  if (status == TM_ENOTFOUND || (status == TM_OK && head.revision < e->revision))
+    return tm__outgoing_conflict(e, err);
+  if (status == TM_OK) status = add(c, e, err);
   if (status == TM_OK && e->dead_at == 0) status = disarm(c, e, err);
   return status == TM_OK ? arm(c, e->conversation, e->due_at > 0 ? e->due_at : e->created, err)
                          : status;

@@ -239,6 +239,37 @@ tm_status tm__handle_session_end(const tm_api_request *r, int argument, tm_error
   return TM_OK;
 }
 
+/* ---- events that were not delivered ---- */
+
+tm_status tm__handle_outbox(const tm_api_request *r, int argument, tm_error *err) {
+  const char *cursor, *status;
+  int limit;
+  (void)argument;
+  tm_status st = page_of(&limit, &cursor, r, err);
+  if (st == TM_OK) st = tm__query_text(&status, r->x, "status", NAME_LIMIT, err);
+  if (st != TM_OK) return st;
+  if (status != NULL && strcmp(status, "pending") != 0 && strcmp(status, "dead") != 0)
+    return tm__fail(err, TM_EINVAL, "request.query", "status= must be pending or dead");
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_outbox_list(r->host, r->tenant, status, cursor, limit, tm__api_answer, owed);
+  return TM_OK;
+}
+
+tm_status tm__handle_outbox_retry(const tm_api_request *r, int argument, tm_error *err) {
+  tm_body body;
+  (void)argument;
+  tm_status st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
+  if (st != TM_OK) return st;
+  tm__body_free(&body);
+  void *owed;
+  st = tm__api_owe(&owed, r, 200, err);
+  if (st != TM_OK) return st;
+  tm_outbox_retry(r->host, r->tenant, r->params[0], tm__api_answer, owed);
+  return TM_OK;
+}
+
 /* ---- operating ---- */
 
 tm_status tm__handle_reload(const tm_api_request *r, int argument, tm_error *err) {

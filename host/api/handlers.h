@@ -16,6 +16,8 @@ tm_status tm__handle_list(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_sessions(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_session(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_session_end(const tm_api_request *r, int argument, tm_error *err);
+tm_status tm__handle_outbox(const tm_api_request *r, int argument, tm_error *err);
+tm_status tm__handle_outbox_retry(const tm_api_request *r, int argument, tm_error *err);
 /* How much the path names: 0 all systems, 1 a system's flows, 2 one flow. */
 tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_live(const tm_api_request *r, int argument, tm_error *err);

@@ -246,25 +246,40 @@ static void warn_if_unused(tm_loader *l, const char *section, const char *select
   }
 }
 
+#define ADDRESS_MAX 8192
+
+/* With a host, and as the HTTP client takes it. */
+static bool is_address(const char *text) {
+  size_t scheme = strncasecmp(text, "http://", 7) == 0    ? 7
+                  : strncasecmp(text, "https://", 8) == 0 ? 8
+                                                          : 0;
+  for (const char *c = text; *c != '\0'; c++)
+    if ((unsigned char)*c <= ' ' || *c == 0x7f) return false;
+  return scheme > 0 && text[scheme] != '\0' && strchr("/?#:@", text[scheme]) == NULL &&
+         strlen(text) <= ADDRESS_MAX;
+}
+
 /* Its address and its secret belong together; what is not delivered yet must not be purged. */
 static void whole_webhook(tm_loader *l) {
   static const char url[] = "webhooks.url", secret[] = "webhooks.secret";
   const tm_slot *u = slot(l, url), *s = slot(l, secret);
-  const tm_slot *ttl = slot(l, PERSISTENCE "retention.conversation_ttl");
-  const tm_slot *isolated = slot(l, "tenants.isolation");
+  static const char *const ttls[] = {PERSISTENCE "retention.conversation_ttl",
+                                     PERSISTENCE "retention.session_ttl"};
   const char *address = u->value.text != NULL ? u->value.text : "";
   char place[PLACE_SIZE];
   place_of(l, u->value.text != NULL ? u : s, place);
   if ((u->value.text != NULL) != (s->value.text != NULL))
     tm__load_problem(l, place, "%s and %s belong together; set both", url, secret);
   if (u->value.text == NULL) return;
-  if (strncmp(address, "http://", 7) != 0 && strncmp(address, "https://", 8) != 0)
-    tm__load_problem(l, place, "%s must begin with http:// or https://", url);
-  if (isolated->value.number != 0)
-    tm__load_problem(l, place, "%s is not supported together with tenants.isolation yet", url);
-  if (ttl->value.number > 0)
-    within(l, "webhooks.give_up_after", PERSISTENCE "retention.conversation_ttl",
-           "an event would be purged before it is given up");
+  if (!is_address(address))
+    tm__load_problem(l, place,
+                     "%s must be http:// or https:// with a host behind it, without blanks, of at "
+                     "most %d bytes",
+                     url, ADDRESS_MAX);
+  for (size_t i = 0; i < 2; i++)
+    if (slot(l, ttls[i])->value.number > 0)
+      within(l, "webhooks.give_up_after", ttls[i],
+             "an event would be purged before it is given up");
 }
 
 static void no_encrypted_redis(tm_loader *l) {

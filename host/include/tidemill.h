@@ -245,11 +245,24 @@ TM_API void tm_session_read(tm_host *host, const char *tenant, const char *sessi
 TM_API void tm_session_end(tm_host *host, const char *tenant, const char *session_id,
                            tm_reply_fn fn, void *ud);
 
+/* ---- events that were not delivered ---- */
+
+/* A page of what conversations have emitted (`ctx:emit`) and nobody has taken yet, newest
+ * conversation first; status "pending", "dead" (given up) or NULL: any. An event is
+ * {"id","event","conversation_id","status","attempts","created","next_at","dead_at","last_error"};
+ * "next_at" is null while older ones of its conversation are before it. */
+TM_API void tm_outbox_list(tm_host *host, const char *tenant, const char *status,
+                           const char *cursor, int limit, tm_reply_fn fn, void *ud);
+/* Tries one that was given up again, from now on and as often as the first time; answers with the
+ * event. TM_ECONFLICT: it is not given up. */
+TM_API void tm_outbox_retry(tm_host *host, const char *tenant, const char *event_id, tm_reply_fn fn,
+                            void *ud);
+
 /* ---- operating ---- */
 
 /* Removes now, to the end, what the settings of retention let go; with `dry_run` only says what
- * that is: {"dry_run","conversations","sessions","sessions_ended","versions"}. Other hosts may run.
- */
+ * that is: {"dry_run","conversations","sessions","sessions_ended","versions","events"}; the last
+ * are events that were given up. Other hosts may run. */
 TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
 
 /* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */

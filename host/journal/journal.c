@@ -107,9 +107,7 @@ static void on_submit(tm_message *m) {
     refuse_busy(s, r);
   } else {
     tm__slot_push(s, r);
-    tm__together_look(s);
-    if (s->phase == TM_SLOT_WAITING && tm__together_interrupts(s)) tm__slot_wait_end(s);
-    tm__slot_go(s);
+    tm__together_heed(s);
   }
 }
 

@@ -225,6 +225,8 @@ typedef struct tm_scheduler_options { /* all borrowed */
   /* On a writer's thread, inside a job on the store of the tenant: does what is due of its
    * sessions. NULL: nothing is. */
   tm_status (*sessions)(void *ud, const tm_store_access *a, const char *tenant, tm_error *err);
+  /* On `worker`: the store of the tenant has events that are due. NULL: nobody delivers them. */
+  void (*events)(void *ud, const char *tenant);
   void *ud;
 } tm_scheduler_options;
 tm_status tm__scheduler_new(tm_scheduler **out, const tm_scheduler_options *o, tm_error *err);

@@ -151,7 +151,11 @@ typedef struct rate_job {
 
 static tm_status rate_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   const rate_job *job = (const rate_job *)(const void *)base;
-  return tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, err);
+  bool wrote;
+  tm_status status =
+      tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, &wrote, err);
+  base->idle = !wrote;
+  return status;
 }
 
 static void rate_done(tm_slot *s, tm_slot_job *base) {
@@ -188,10 +192,14 @@ static void refuse_rate(tm_slot *s, int64_t most, int64_t now) {
 }
 
 /* `system` "": the turns of all systems that say nothing themselves are counted together. */
+static void set_who(char who[130], const tm_request *r, const char *system) {
+  (void)snprintf(who, 130, "%s\n%s", r->tenant, system);
+}
+
 static bool rate_holds(tm_slot *s, const char *system, int64_t most) {
   char who[130];
   int64_t now = tm__journal_now(s->journal);
-  (void)snprintf(who, sizeof(who), "%s\n%s", s->first->tenant, system);
+  set_who(who, s->first, system);
   tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), most, now);
   if (rate == TM_RATE_TAKEN) {
     s->first->rated = true;
@@ -220,6 +228,15 @@ static bool is_limited(const tm_request *r) {
          (r->kind == TM_REQUEST_SIGNAL && r->signal == TM_TURN_COMMAND);
 }
 
+/* Of how many in a minute its turn would be one, counted under *system; 0: nobody counts. */
+static int64_t turns_of(const tm_slot *s, const tm_request *r, const tm_quotas *own,
+                        const char **system) {
+  bool says = own->turns_per_minute >= 0;
+  if (!says) *system = "";
+  if (r->rated || s->journal->o.rates == NULL) return 0;
+  return says ? own->turns_per_minute : s->journal->o.quotas.turns_per_minute;
+}
+
 bool tm__quota_holds(tm_slot *s, const char *system) {
   const tm_request *r = s->first;
   if (!is_limited(r)) return false;
@@ -229,8 +246,66 @@ bool tm__quota_holds(tm_slot *s, const char *system) {
     count(s, steps);
     return true;
   }
-  bool says = own.turns_per_minute >= 0;
-  int64_t turns = says ? own.turns_per_minute : all.turns_per_minute;
-  if (turns <= 0 || r->rated || s->journal->o.rates == NULL) return false;
-  return rate_holds(s, says ? system : "", turns);
+  int64_t turns = turns_of(s, r, &own, &system);
+  return turns > 0 && rate_holds(s, system, turns);
+}
+
+/* ---- who waits ---- */
+
+typedef struct early_job { /* nobody's: the slot works, or may be gone when it comes back */
+  tm_store_job job;
+  tm_journal *journal;
+  char conversation[TM_ID_SIZE];
+  char who[130];
+  int64_t most, now;
+} early_job;
+
+static tm_status early_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  const early_job *e = (const early_job *)(const void *)base;
+  bool wrote;
+  tm_status status =
+      tm__rates_fetch(e->journal->o.rates, a, tm__slice(e->who), e->most, e->now, &wrote, err);
+  base->idle = !wrote;
+  return status;
+}
+
+static void on_early(tm_message *m) {
+  early_job *e = (early_job *)((char *)m - offsetof(early_job, job.message));
+  tm_journal *j = e->journal;
+  tm_slot *s = tm__map_get(&j->slots, tm__slice(e->conversation));
+  j->pending--;
+  if (s != NULL && !j->draining && e->job.status == TM_OK) tm__together_heed(s);
+  free(e);
+  tm__journal_check(j);
+}
+
+/* Where that fails the message waits for its turn. */
+static void ask_early(const tm_slot *s, const char *who, int64_t most, int64_t now) {
+  early_job *e = calloc(1, sizeof(*e));
+  if (e == NULL) return;
+  *e = (early_job){.job = {.message.run = on_early,
+                           .reply_to = s->journal->o.worker,
+                           .write = true,
+                           .work = early_work},
+                   .journal = s->journal,
+                   .most = most,
+                   .now = now};
+  memcpy(e->conversation, s->id, sizeof(e->conversation));
+  memcpy(e->who, who, sizeof(e->who));
+  s->journal->pending++;
+  tm__storage_run(s->journal->o.storage, &e->job);
+}
+
+bool tm__quota_lets(const tm_slot *s, tm_request *r) {
+  char who[130];
+  const char *system = s->record.head.system;
+  if (!s->record.loaded || !is_limited(r)) return true;
+  const tm_quotas own = own_quotas(s, system);
+  int64_t turns = turns_of(s, r, &own, &system), now = tm__journal_now(s->journal);
+  if (turns <= 0) return true;
+  set_who(who, r, system);
+  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), turns, now);
+  r->rated = rate == TM_RATE_TAKEN;
+  if (rate == TM_RATE_ASK) ask_early(s, who, turns, now);
+  return r->rated;
 }

@@ -10,7 +10,8 @@
 #define TENANTS 16 /* asked in one look */
 #define NEVER   INT64_MAX
 #define HOLD_MS 5000 /* how long other hosts leave us what we were given */
-/* Until a tenant without deadlines is asked again, and one whose store fails. */
+/* Until a tenant without deadlines is asked again, and one whose store fails or whose events wait
+ * for somebody to be told. */
 #define CALM_MS (INT64_C(6) * 60 * 60 * 1000)
 #define FAIL_MS (INT64_C(60) * 1000)
 
@@ -34,6 +35,7 @@ struct tm_scheduler {
   due_tenant tenants[TENANTS];
   size_t tenant_count, tenant; /* how many, and which is asked now: from 1 */
   bool asking;                 /* tenants; the store of all has answered */
+  bool has_events;             /* the tenant that was asked: some are due */
   int64_t rest;                /* until the next look */
   tm_head heads[PAGE];
   size_t count;
@@ -150,14 +152,34 @@ static tm_status on_due_session(void *ud, const tm_session *session) {
   return TM_ECANCELLED;
 }
 
-/* The earliest deadline of a conversation or a session; 0: there is none. */
-static tm_status next_deadline(const tm_store_access *a, int64_t *out, tm_error *err) {
-  int64_t session = 0;
+static int64_t earlier(int64_t a, int64_t b) {
+  return a == 0 || (b > 0 && b < a) ? b : a;
+}
+
+/* When the next event is due. Without anybody to be told it waits, and is asked for now and then:
+ * somebody may be named at the next start. */
+static tm_status next_event(tm_scheduler *s, const tm_store_access *a, int64_t *out,
+                            tm_error *err) {
+  tm_status status = a->backend->outbox_next(a->conn, out, err);
+  bool due = status == TM_OK && *out > 0 && *out <= s->now;
+  if (s->o.events != NULL)
+    s->has_events = s->has_events || due;
+  else if (due)
+    *out = s->now + FAIL_MS;
+  return status;
+}
+
+/* The earliest deadline of a conversation, a session or an event; 0: there is none. */
+static tm_status next_deadline(tm_scheduler *s, const tm_store_access *a, int64_t *out,
+                               tm_error *err) {
+  int64_t session = 0, event = 0;
   tm_status status = a->backend->next_due(a->conn, out, err);
   if (status != TM_OK) return status;
   status = a->backend->sessions_due(a->conn, INT64_MAX, 1, on_due_session, &session, err);
-  if (session > 0 && (*out == 0 || session < *out)) *out = session;
-  return status == TM_ECANCELLED ? TM_OK : status;
+  if (status == TM_ECANCELLED) status = TM_OK;
+  if (status == TM_OK) status = next_event(s, a, &event, err);
+  *out = earlier(earlier(*out, session), event);
+  return status;
 }
 
 /* What is committed before the wake-up is set is seen by the second look, what is committed later
@@ -165,13 +187,14 @@ static tm_status next_deadline(const tm_store_access *a, int64_t *out, tm_error 
 static tm_status tenant_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
   int64_t next = 0, again = 0;
+  s->has_events = false;
   tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, PAGE, on_head, s, err);
   if (status == TM_OK && s->o.sessions != NULL)
     status = s->o.sessions(s->o.ud, a, job->tenant, err);
-  if (status == TM_OK) status = next_deadline(a, &next, err);
+  if (status == TM_OK) status = next_deadline(s, a, &next, err);
   int64_t wake_at = next_look(s, next);
   if (status == TM_OK) status = set_wake(s, a, wake_at, err);
-  if (status == TM_OK) status = next_deadline(a, &again, err);
+  if (status == TM_OK) status = next_deadline(s, a, &again, err);
   if (status == TM_OK && again > s->now && again < wake_at) {
     status = a->backend->tenant_wake(a->common, tm__slice(job->tenant), -1, again, err);
   }
@@ -239,6 +262,8 @@ static void on_landed(tm_message *m) {
   for (size_t i = 0; i < s->count; i++) {
     s->o.wake(s->o.ud, &s->heads[i]);
   }
+  if (s->has_events && !failed) s->o.events(s->o.ud, s->job.tenant);
+  s->has_events = false;
   if (!s->asking) s->rest = s->tenant_count == TENANTS ? 1 : next_pause(s);
   if (ask_tenants(s, failed)) return;
   if (s->again) {

@@ -191,6 +191,9 @@ void tm__lease_stop(tm_turn *t);
 /* Does a limit of the system keep the request at hand, which is about to run, from that? Then it is
  * being looked at, or was refused. */
 bool tm__quota_holds(tm_slot *s, const char *system);
+/* May `r`, which waits, begin a turn in this minute? While that is being asked it may not; then
+ * those that wait are looked at again. */
+bool tm__quota_lets(const tm_slot *s, tm_request *r);
 int64_t tm__steps_counted(tm_slice runtime);   /* executions of steps, undone ones included */
 int64_t tm__steps_inherited(tm_slice runtime); /* those of them that a fork found */
 
@@ -246,6 +249,7 @@ bool tm__together_is_busy(const tm_slot *s, const tm_request *r);
 void tm__together_refuse(tm_slot *s); /* the request at hand, which it is told */
 /* Somebody waits whose message ends the unfinished turn. */
 bool tm__together_interrupts(const tm_slot *s);
+void tm__together_heed(tm_slot *s); /* somebody new waits, or may run by now */
 /* Joins those that wait to the message of `t`, where the system says so. */
 void tm__together_join(tm_slot *s, tm_turn *t);
 void tm__together_part(tm_slot *s, tm_request *r); /* they wait again, as the first in the queue */

@@ -129,10 +129,10 @@ bool tm__together_interrupts(const tm_slot *s) {
   if (s->concurrency != TM_CONCURRENCY_INTERRUPT || tm__is_failing(&s->record)) return false;
   if (is_correction(s)) return false;
   if (s->turn == NULL && s->record.loaded && !was_said(s->record.began_as)) return false;
-  const tm_request *r = s->first;
+  tm_request *r = s->first;
   while (r != NULL && !is_new(s, r))
     r = r->queue;
-  return r != NULL;
+  return r != NULL && tm__quota_lets(s, r);
 }
 
 void tm__together_look(tm_slot *s) {
@@ -142,6 +142,12 @@ void tm__together_look(tm_slot *s) {
   } else if (t != NULL && was_said(t->view.began_as) && !t->ended && tm__together_interrupts(s)) {
     t->interrupted = true;
   }
+}
+
+void tm__together_heed(tm_slot *s) {
+  tm__together_look(s);
+  if (s->phase == TM_SLOT_WAITING && tm__together_interrupts(s)) tm__slot_wait_end(s);
+  tm__slot_go(s);
 }
 
 /* ---- merge ---- */

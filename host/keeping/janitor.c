@@ -92,6 +92,7 @@ static void answer(tm_janitor *j, wish *w) {
   tm__json_member_int(&out, "sessions", j->pass.sessions);
   tm__json_member_int(&out, "sessions_ended", j->pass.sessions_ended);
   tm__json_member_int(&out, "versions", j->versions.dropped);
+  tm__json_member_int(&out, "events", j->pass.events);
   tm__buf_byte(&out, '}');
   if (tm__buf_ok(&out)) {
     w->fn(w->ud, &(tm_reply){.status = TM_OK, .json = out.ptr, .size = out.len});
@@ -176,14 +177,16 @@ static void choose(tm_janitor *j) {
 }
 
 static void log_pass(const tm_janitor *j, const tm_purge *p, int64_t dropped) {
-  char conversations[24], sessions[24], ended[24], versions[24];
-  if (p->dry || p->conversations + p->sessions + p->sessions_ended + dropped == 0) return;
+  char conversations[24], sessions[24], ended[24], versions[24], events[24];
+  int64_t all = p->conversations + p->sessions + p->sessions_ended + p->events + dropped;
+  if (p->dry || all == 0) return;
   (void)snprintf(conversations, sizeof(conversations), "%lld", (long long)p->conversations);
   (void)snprintf(sessions, sizeof(sessions), "%lld", (long long)p->sessions);
   (void)snprintf(ended, sizeof(ended), "%lld", (long long)p->sessions_ended);
   (void)snprintf(versions, sizeof(versions), "%lld", (long long)dropped);
+  (void)snprintf(events, sizeof(events), "%lld", (long long)p->events);
   tm__log(j->o.log, TM_LOG_INFO, "retention: removed", "conversations", conversations, "sessions",
-          sessions, "sessions_ended", ended, "versions", versions, NULL);
+          sessions, "sessions_ended", ended, "versions", versions, "events", events, NULL);
 }
 
 static void end_pass(tm_janitor *j) {

@@ -1,7 +1,7 @@
 /* purge.c - one pass over the stores that removes what is due: ended conversations, idle sessions
- * with theirs, then what hung on them. Each piece is small; what a piece found on a reader is
- * looked at once more by the piece on the writer that acts, so that what has changed meanwhile
- * stays. */
+ * with theirs, events that were given up, then what hung on them. Each piece is small; what a piece
+ * found on a reader is looked at once more by the piece on the writer that acts, so that what has
+ * changed meanwhile stays. */
 #include "keeping/purge.h"
 
 #include <string.h>
@@ -10,6 +10,7 @@
 
 #define COUNT_MAX  1000000 /* conversations that a dry run counts */
 #define SWEEP_SIZE 256
+#define DEAD_PAGE  256   /* events that a piece looks at */
 #define LATER_MS   60000 /* a session that cannot go yet */
 
 typedef enum verdict { STAYS, ENDS, GOES, MOVES } verdict;
@@ -31,6 +32,7 @@ static void reset(tm_purge *p) {
   p->last_page = false;
   p->before_created = 0;
   p->before = (tm_session_key){0};
+  p->before_event = (tm_outgoing){.index = 0};
   p->in_memory = false;
 }
 
@@ -41,6 +43,8 @@ static void next_part(tm_purge *p) {
   p->in_memory = !both;
   if (!both) return;
   p->stage++;
+  bool no_events = p->sessions_only || p->keep->dead_event_ms == 0;
+  if (p->stage == TM_PURGE_EVENTS && no_events) p->stage++;
   if (p->stage == TM_PURGE_SWEEP && (p->dry || p->sessions_only)) p->stage++;
   if (p->stage == TM_PURGE_TENANT && !p->isolated) p->stage = TM_PURGE_DONE;
 }
@@ -301,6 +305,49 @@ static tm_status act_on_sessions(tm_purge *p, const tm_store_access *a, tm_error
   return status;
 }
 
+/* ---- events that were given up ---- */
+
+static tm_status on_dead(void *ud, const tm_outgoing *event) {
+  tm_purge *p = ud;
+  p->seen++;
+  p->before_event = *event;
+  p->before_event.body = (tm_slice){NULL, 0};
+  if (!is_due(event->dead_at, p->keep->dead_event_ms, p->now)) return TM_OK;
+  p->events_found[p->event_count++] = p->before_event;
+  return p->event_count < TM_PURGE_BATCH ? TM_OK : TM_ECANCELLED;
+}
+
+static tm_status find_dead(tm_purge *p, const tm_store_access *a, tm_error *err) {
+  const tm_outgoing *before = &p->before_event;
+  tm_outgoing_filter f = {.dead = 1,
+                          .before_revision = before->revision,
+                          .before_index = before->index,
+                          .limit = DEAD_PAGE};
+  memcpy(f.before, before->conversation, sizeof(f.before));
+  p->event_count = p->seen = 0;
+  tm_status status = backend_of(p, a)->outbox_list(conn_of(p, a), &f, on_dead, p, err);
+  p->last_page = status == TM_OK && p->seen < DEAD_PAGE;
+  if (status == TM_ECANCELLED) status = TM_OK;
+  if (p->dry && status == TM_OK) p->events += (int64_t)p->event_count;
+  p->acts = status == TM_OK && !p->dry && p->event_count > 0;
+  if (status == TM_OK && !p->acts && p->last_page) next_part(p);
+  return status;
+}
+
+/* One that somebody has tried again meanwhile stays. */
+static tm_status drop_dead(tm_purge *p, const tm_store_access *a, tm_error *err) {
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < p->event_count; i++) {
+    status = backend_of(p, a)->outbox_settle(conn_of(p, a), &p->events_found[i],
+                                             TM_OUTCOME_DELIVERED, p->now, err);
+    p->events += status == TM_OK;
+    if (status == TM_ECONFLICT) status = TM_OK;
+  }
+  p->acts = false;
+  if (p->last_page) next_part(p);
+  return status;
+}
+
 /* ---- the rest ---- */
 
 static tm_status sweep(tm_purge *p, const tm_store_access *a, tm_error *err) {
@@ -331,6 +378,7 @@ tm_status tm__purge_piece(tm_purge *p, const tm_store_access *a, tm_error *err) 
   switch (p->stage) {
   case TM_PURGE_CONVERSATIONS: return p->acts ? purge_found(p, a, err) : find_ended(p, a, err);
   case TM_PURGE_SESSIONS: return p->acts ? act_on_sessions(p, a, err) : look_at_sessions(p, a, err);
+  case TM_PURGE_EVENTS: return p->acts ? drop_dead(p, a, err) : find_dead(p, a, err);
   case TM_PURGE_SWEEP: return sweep(p, a, err);
   case TM_PURGE_TENANT: return next_tenant(p, a, err);
   case TM_PURGE_DONE: break;

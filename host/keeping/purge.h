@@ -18,6 +18,7 @@ typedef struct tm_session_key {
 typedef enum tm_purge_stage {
   TM_PURGE_CONVERSATIONS,
   TM_PURGE_SESSIONS,
+  TM_PURGE_EVENTS, /* that were given up */
   TM_PURGE_SWEEP,
   TM_PURGE_TENANT, /* the next one with a store of his own */
   TM_PURGE_DONE,
@@ -32,7 +33,7 @@ typedef struct tm_purge { /* zero-initialise with the first members */
   bool sessions_only;
   bool isolated; /* each tenant has a store of its own: all of them, one after the other */
   /* counts */
-  int64_t conversations, sessions, sessions_ended;
+  int64_t conversations, sessions, sessions_ended, events;
   /* of the last piece: whose hot copies are worth nothing any more */
   char purged[TM_PURGE_BATCH][TM_ID_SIZE];
   size_t purged_count;
@@ -41,10 +42,12 @@ typedef struct tm_purge { /* zero-initialise with the first members */
   char tenant[65]; /* whose store it is; "": the store of all */
   bool in_memory;  /* the store that is looked at; the configured one first */
   bool acts;       /* the batch was found and is to be acted upon */
-  size_t head_count, count, at;
+  size_t head_count, count, at, event_count, seen;
   tm_head heads[TM_PURGE_BATCH];
   tm_session_key keys[TM_PURGE_BATCH];
-  int64_t before_created; /* where the next page of sessions starts */
+  tm_outgoing events_found[TM_PURGE_BATCH];
+  tm_outgoing before_event; /* where the next page of events starts */
+  int64_t before_created;   /* where the next page of sessions starts */
   tm_session_key before;
   bool last_page;
 } tm_purge;

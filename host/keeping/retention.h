@@ -18,6 +18,7 @@ typedef struct tm_retention { /* ms; 0: kept for ever */
   int64_t conversation_ms;    /* since it ended */
   tm_checkpoint_rules checkpoints;
   int64_t session_ms;        /* since it ended or was idle */
+  int64_t dead_event_ms;     /* since it was given up */
   int64_t cleanup_ms;        /* from one pass to the next */
   tm_session_rules sessions; /* where a system says nothing */
 } tm_retention;

@@ -15,6 +15,7 @@ typedef struct tm_http_call { /* copied by tm__http_start */
   tm_slice body;              /* ptr NULL: none */
   int64_t timeout_ms;         /* the whole request */
   size_t max_response;        /* bytes of the body; more is the error "http.too_large" */
+  bool discard;               /* nobody reads the body: it is empty, however long it was */
   bool direct;                /* past any proxy that the environment names */
 } tm_http_call;
 

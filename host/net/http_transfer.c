@@ -143,6 +143,7 @@ static bool set_method(tm_http_transfer *t, const tm_http_call *call) {
 static size_t on_body(char *bytes, size_t one, size_t count, void *ud) {
   tm_http_transfer *t = ud;
   size_t len = one * count;
+  if (t->discard) return len;
   t->too_large = len > t->max_response - t->body.len;
   if (t->too_large) return 0;
   tm__buf_add(&t->body, bytes, len);
@@ -229,6 +230,7 @@ tm_status tm__http_transfer_new(tm_http_transfer **out, const tm_http_call *call
     return tm__fail_memory(err, "a request");
   }
   t->max_response = call->max_response;
+  t->discard = call->discard;
   tm_status st = prepare(t, call, err);
   if (st == TM_OK)
     *out = t;

@@ -18,6 +18,7 @@ typedef struct tm_http_transfer {
   char origin[128]; /* "GET api.example.org": for errors; a path may hold secrets */
   tm_buf body, headers;
   size_t max_response;
+  bool discard;
   bool too_large, headers_too_large;
   unsigned header_count;
   bool starved;   /* when it failed memory was short */

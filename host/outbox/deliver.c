@@ -7,11 +7,12 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "outbox/event_id.h"
 #include "outbox/retry.h"
 #include "outbox/sign.h"
 
-#define ANSWER_MAX 4096 /* bytes of an answer's body; nobody reads it */
-#define HEADERS    7
+#define HEADERS 7
+#define TENANTS 32 /* that wait to be asked; others come again */
 
 typedef struct delivery {
   tm_store_job job; /* settles it */
@@ -20,8 +21,8 @@ typedef struct delivery {
   struct delivery *next;
   tm_outgoing event; /* its body is the one that was stored */
   bool in_memory;
-  char id[TM_ID_SIZE + 40]; /* conversation:revision:index */
-  tm_buf body;              /* what is posted */
+  char id[TM_EVENT_ID_SIZE];
+  tm_buf body; /* what is posted */
   uint64_t call;
   bool calling, storing;
   tm_outcome outcome;
@@ -30,21 +31,25 @@ typedef struct delivery {
 
 struct tm_deliver {
   tm_deliver_options o;
-  tm_message poke, landed;
+  tm_message start, poke, landed;
   bool poked; /* atomic: the message is under way */
   tm_store_job job;
-  uv_sem_t has_landed; /* a job has come back, and nothing of it is on its thread any more */
-  delivery *taken;     /* by the job that is out, or has come back */
-  bool no_memory;      /* for one of them */
-  int64_t now, next;   /* of that job; when the next one is due, 0: none is known */
-  size_t room;         /* how many it may take */
-  delivery *all;       /* under way */
-  size_t count;        /* of them */
+  uv_sem_t has_landed;       /* a job has come back, and nothing of it is on its thread any more */
+  delivery *taken;           /* by the job that is out, or has come back */
+  bool no_memory;            /* for one of them */
+  bool failing;              /* the newest one did */
+  int64_t now, next;         /* of that job; when the next one is due, 0: none is known */
+  size_t room;               /* how many it may take */
+  delivery *all;             /* under way */
+  size_t count;              /* of them */
+  char tenants[TENANTS][65]; /* with stores of their own, to be asked */
+  size_t tenant_count;
   uint64_t timer;
   bool armed, reading, again, stopped;
 };
 
 static void look(tm_deliver *d);
+static bool ask_tenant(tm_deliver *d);
 
 /* ---- deliveries ---- */
 
@@ -77,6 +82,7 @@ static void write_body(delivery *one) {
 
 static tm_status settle_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   delivery *one = (delivery *)(void *)job;
+  job->idle = one->in_memory;
   return tm__access_settle_event(a, one->in_memory, &one->event, one->outcome, one->at, err);
 }
 
@@ -87,6 +93,13 @@ static void on_stored(tm_message *m) { /* on the writer's thread */
   uv_sem_post(&d->has_landed);
 }
 
+static void want_tenant(tm_deliver *d, const char *tenant) {
+  for (size_t i = 0; i < d->tenant_count; i++)
+    if (strcmp(d->tenants[i], tenant) == 0) return;
+  if (d->tenant_count < TENANTS)
+    (void)tm__copy(d->tenants[d->tenant_count++], sizeof(d->tenants[0]), tm__slice(tenant));
+}
+
 /* What could not be settled is due again when its lease ends. */
 static void on_settled(tm_message *m) {
   delivery *one = (delivery *)((char *)m - offsetof(delivery, settled));
@@ -95,6 +108,7 @@ static void on_settled(tm_message *m) {
   uv_sem_wait(&d->has_landed);
   if (one->job.status != TM_OK && one->job.status != TM_ECONFLICT)
     tm__log_error(d->o.log, TM_LOG_WARNING, "an event cannot be settled", &one->job.error);
+  if (one->job.tenant[0] != '\0') want_tenant(d, one->job.tenant);
   forget(d, one);
   look(d);
 }
@@ -105,14 +119,19 @@ static void settle(delivery *one, tm_outcome outcome, int64_t at) {
   one->storing = true;
   one->settled.run = on_settled;
   one->job = (tm_store_job){.message.run = on_stored, .write = true, .work = settle_work};
-  tm__storage_run(one->deliver->o.storage, &one->job);
+  tm_storage *storage = one->deliver->o.storage;
+  if (tm__storage_isolated(storage) && !one->in_memory)
+    memcpy(one->job.tenant, one->event.tenant, sizeof(one->job.tenant));
+  tm__storage_run(storage, &one->job);
 }
 
 static void failed(delivery *one, bool for_good) {
   tm_deliver *d = one->deliver;
   int64_t now = tm__clock_now(&d->o.clock);
+  int64_t age = now - one->event.created;
   int64_t ms =
-      for_good ? 0 : tm__outbox_retry_ms(one->event.attempts, d->o.give_up_ms, tm__slice(one->id));
+      for_good ? 0
+               : tm__outbox_retry_ms(one->event.attempts, age, d->o.give_up_ms, tm__slice(one->id));
   if (ms == 0)
     tm__log(d->o.log, TM_LOG_ERROR, "an event was given up", "event_id", one->id, "reason",
             one->event.note, NULL);
@@ -172,7 +191,7 @@ static void post(delivery *one) {
                              .headers = lines,
                              .body = tm__buf_view(&one->body),
                              .timeout_ms = d->o.timeout_ms,
-                             .max_response = ANSWER_MAX};
+                             .discard = true};
   if (status == TM_OK)
     status = tm__http_start(d->o.client, &call, on_answer, one, &one->call, &err);
   tm__buf_free(&text);
@@ -193,8 +212,7 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
   }
   one->deliver = d;
   one->event = *event;
-  (void)snprintf(one->id, sizeof(one->id), "%s:%lld:%d", event->conversation,
-                 (long long)event->revision, event->index);
+  tm__event_id(one->id, event);
   if (event->body.len > 2) write_body(one);
   one->next = d->taken;
   d->taken = one;
@@ -224,15 +242,20 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
     end_borrowing(d->taken, in_memory, before);
     for (const delivery *one = d->taken; one != before; one = one->next)
       --*left;
+    if (!in_memory && d->taken != before) d->job.idle = false;
     if (status == TM_OK) status = tm__access_next_event(a, in_memory, &next, err);
+    if (next <= d->now && d->taken == before) next = 0; /* others have it, or nobody can */
   }
-  if (next > 0 && (d->next == 0 || next < d->next)) d->next = next;
+  if (status != TM_OK) return status;
+  if (next > 0 && d->job.tenant[0] == '\0' && (d->next == 0 || next < d->next)) d->next = next;
   return status;
 }
 
 static tm_status take_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_deliver *d = (tm_deliver *)((char *)job - offsetof(tm_deliver, job));
   size_t left = d->room;
+  job->idle = true;
+  if (job->tenant[0] != '\0') return take_from(d, a, false, &left, err);
   d->next = 0;
   tm_status status = take_from(d, a, true, &left, err);
   return status == TM_OK ? take_from(d, a, false, &left, err) : status;
@@ -274,8 +297,9 @@ static void on_landed(tm_message *m) {
   if (d->stopped) return;
   uv_sem_wait(&d->has_landed);
   d->reading = false;
-  if (d->job.status != TM_OK)
+  if (d->job.status != TM_OK && !d->failing)
     tm__log_error(d->o.log, TM_LOG_WARNING, "events cannot be read", &d->job.error);
+  d->failing = d->job.status != TM_OK;
   if (d->no_memory) tm__log(d->o.log, TM_LOG_WARNING, "no memory for an event: it waits", NULL);
   d->no_memory = false;
   while (d->taken != NULL) {
@@ -283,26 +307,54 @@ static void on_landed(tm_message *m) {
     d->taken = one->next;
     begin(d, one);
   }
+  if (ask_tenant(d)) return;
   if (d->again)
     look(d);
   else
     arm(d);
 }
 
+static void take(tm_deliver *d, const char *tenant) {
+  d->reading = true;
+  d->now = tm__clock_now(&d->o.clock);
+  d->room = TM_DELIVER_MOST - d->count;
+  d->job = (tm_store_job){.message.run = on_taken, .write = true, .work = take_work};
+  (void)tm__copy(d->job.tenant, sizeof(d->job.tenant), tm__slice(tenant));
+  tm__storage_run(d->o.storage, &d->job);
+}
+
+/* The one that waits longest, if there is one and room for its events. */
+static bool ask_tenant(tm_deliver *d) {
+  char tenant[sizeof(d->tenants[0])];
+  if (d->tenant_count == 0 || d->count == TM_DELIVER_MOST) return false;
+  memcpy(tenant, d->tenants[0], sizeof(tenant));
+  memmove(d->tenants[0], d->tenants[1], --d->tenant_count * sizeof(d->tenants[0]));
+  take(d, tenant);
+  return true;
+}
+
+/* Asks the store of all and that in memory, then tenants. */
 static void look(tm_deliver *d) {
   if (d->stopped) return;
   d->again = d->reading;
   if (d->reading) return;
   if (d->armed) (void)tm__timer_cancel(d->o.worker, d->timer);
   d->armed = false;
-  d->reading = true;
-  d->now = tm__clock_now(&d->o.clock);
-  d->room = TM_DELIVER_MOST - d->count;
-  d->job = (tm_store_job){.message.run = on_taken, .write = true, .work = take_work};
-  tm__storage_run(d->o.storage, &d->job);
+  take(d, "");
+}
+
+void tm__deliver_tenant(tm_deliver *d, const char *tenant) {
+  if (d->stopped) return;
+  want_tenant(d, tenant);
+  look(d);
 }
 
 /* ---- life ---- */
+
+static void on_start(tm_message *m) {
+  tm_deliver *d = (tm_deliver *)((char *)m - offsetof(tm_deliver, start));
+  if (!d->stopped && !d->reading && !d->armed) arm(d);
+}
 
 static void on_poke(tm_message *m) {
   tm_deliver *d = (tm_deliver *)((char *)m - offsetof(tm_deliver, poke));
@@ -323,10 +375,11 @@ tm_status tm__deliver_new(tm_deliver **out, const tm_deliver_options *o, tm_erro
     return tm__fail_memory(err, "the outbox");
   }
   d->o = *o;
+  d->start.run = on_start;
   d->poke.run = on_poke;
   d->landed.run = on_landed;
   *out = d;
-  tm__deliver_hint(d); /* the first look, on the worker */
+  tm__worker_post(o->worker, &d->start);
   return TM_OK;
 }
 

@@ -28,8 +28,13 @@ typedef struct tm_deliver_options { /* all borrowed */
   int64_t poll_ms; /* how often events of other processes are looked for */
 } tm_deliver_options;
 
+/* Its first look is after `poll_ms`: who lives for less, as a command in the terminal does, takes
+ * nothing that it could not deliver. */
 tm_status tm__deliver_new(tm_deliver **out, const tm_deliver_options *o, tm_error *err);
 void tm__deliver_hint(tm_deliver *d); /* any thread: there are new ones. NULL allowed */
+/* Worker thread: this tenant, who has a store of its own, has some that are due. Whoever says so
+ * says it again while they are. */
+void tm__deliver_tenant(tm_deliver *d, const char *tenant);
 /* Worker thread: nothing is sent any more; what was under way is left to its lease. NULL allowed.
  */
 void tm__deliver_stop(tm_deliver *d);

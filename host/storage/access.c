@@ -189,10 +189,30 @@ tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64
   return status;
 }
 
+tm_status tm__access_events(const tm_store_access *a, bool in_memory, const tm_outgoing_filter *f,
+                            tm_outgoing_fn fn, void *ud, tm_error *err) {
+  event_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
+  tm_status status =
+      backend_of(a, in_memory)->outbox_list(conn_of(a, in_memory), f, on_event, &w, err);
+  tm__buf_free(&w.body);
+  return status;
+}
+
+/* What a tenant's own store has next is found through the store of all. */
+static tm_status announce(const tm_store_access *a, const char *tenant, tm_error *err) {
+  int64_t next = 0;
+  if (a->conn == a->common) return TM_OK;
+  tm_status status = a->backend->outbox_next(a->conn, &next, err);
+  if (status != TM_OK || next == 0) return status;
+  return a->backend->tenant_wake(a->common, tm__slice(tenant), -1, next, err);
+}
+
 tm_status tm__access_settle_event(const tm_store_access *a, bool in_memory,
                                   const tm_outgoing *event, tm_outcome outcome, int64_t at,
                                   tm_error *err) {
-  return backend_of(a, in_memory)->outbox_settle(conn_of(a, in_memory), event, outcome, at, err);
+  tm_status status =
+      backend_of(a, in_memory)->outbox_settle(conn_of(a, in_memory), event, outcome, at, err);
+  return status == TM_OK && !in_memory ? announce(a, event->tenant, err) : status;
 }
 
 tm_status tm__access_next_event(const tm_store_access *a, bool in_memory, int64_t *out,

@@ -40,6 +40,11 @@ tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm
 tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64_t now,
                                  int64_t until, size_t limit, tm_outgoing_fn fn, void *ud,
                                  tm_error *err);
+/* Likewise, newest first. */
+tm_status tm__access_events(const tm_store_access *a, bool in_memory, const tm_outgoing_filter *f,
+                            tm_outgoing_fn fn, void *ud, tm_error *err);
+/* Of `event` the tenant is read as well; where tenants have stores of their own the store of all
+ * knows afterwards when the next one is due. */
 tm_status tm__access_settle_event(const tm_store_access *a, bool in_memory,
                                   const tm_outgoing *event, tm_outcome outcome, int64_t at,
                                   tm_error *err);

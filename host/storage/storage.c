@@ -140,13 +140,15 @@ static int64_t earlier(int64_t a, int64_t b) {
   return a == 0 || (b > 0 && b < a) ? b : a;
 }
 
-/* The earliest deadline among what is committed, of a conversation or a session; 0: none. */
+/* The earliest deadline among what is committed, of a conversation, a session or an event; 0: none.
+ */
 static int64_t earliest(tm_commit *const *items, size_t count) {
   int64_t min = 0;
   for (size_t i = 0; i < count; i++) {
     const tm_session *session = items[i]->session;
     min = earlier(min, items[i]->head.wake_at);
     if (session != NULL) min = earlier(min, session->look_at);
+    if (items[i]->event_count > 0) min = earlier(min, items[i]->events[0].created);
   }
   return min;
 }
@@ -245,12 +247,14 @@ static void run_job(store_thread *t, tm_store_job *job) {
   tm_store_access a;
   tm_stores_use use = {0};
   job->error = (tm_error){0};
+  job->idle = false;
   job->status = open_access(t, job->tenant, &a, &use, &job->error);
   if (job->status == TM_OK) {
     job->status = job->work(job, &a, &job->error);
     tm__stores_leave(t->storage->stores, &use);
   }
-  note_result(t->storage, job->tenant, job->write, job->status, &job->error);
+  if (job->status != TM_OK || !job->idle)
+    note_result(t->storage, job->tenant, job->write, job->status, &job->error);
   answer(job->reply_to, &job->message);
 }
 

@@ -31,7 +31,7 @@ local layers = {
                    "host/bind/", STORAGE, JOURNAL, BUNDLE, "host/journal/reader.h",
                    "host/keeping/copy.h", "host/keeping/janitor.h", "host/keeping/reseal.h",
                    "host/keeping/session.h", "host/keeping/versions.h",
-                   "host/outbox/deliver.h", STORE, CODEC, KEYS,
+                   "host/outbox/deliver.h", "host/outbox/list.h", STORE, CODEC, KEYS,
                    "host/*.h" } },
   { "persistence/", c = { API, "host/core/", "persistence/" } },
   { "lua/tidemill/", lua = { "tidemill", "tidemill.", "host." } },

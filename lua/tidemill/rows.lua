@@ -111,7 +111,8 @@ function M.kept(run)
     newest, run.calls[key], kept.rows = found, nil, kept.rows + 1
     table.move(found.steps, 1, #found.steps, #run.steps + 1, run.steps)
     table.move(found.messages, 1, #found.messages, #run.messages + 1, run.messages)
-    table.move(found.events, 1, #found.events, #run.events + 1, run.events)
+    local events = found.events or {} -- a host of an older version wrote none
+    table.move(events, 1, #events, #run.events + 1, run.events)
   end
   kept.steps, kept.messages, kept.events = #run.steps, #run.messages, #run.events
   take_calls(run)

@@ -90,8 +90,8 @@ local WAITS = {
 ---@field parent tidemill.Run? of a branch: that of the step that it belongs to
 ---@field gate tidemill.Gate? likewise: it writes its rows one at a time with the others
 ---@field branch tidemill.Branch? likewise
----@field kept { key: string, rows: integer, steps: integer, messages: integer }? likewise: how
----  often its position was recorded, with how many of its records
+---@field kept { key: string, rows: integer, steps: integer, messages: integer, events: integer }?
+---  likewise: how often its position was recorded, with how many of its records
 ---@field ends tidemill.Ends? likewise: what happens instead of the rows that end a turn
 ---@field fork tidemill.Fork? the branches of the present step
 ---@field output any of the step that was completed last

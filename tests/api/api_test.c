@@ -139,6 +139,15 @@ void tm_session_end(tm_host *h, const char *tenant, const char *id, tm_reply_fn 
   asked(h, fn, ud, "end %s %s", tenant, id);
 }
 
+void tm_outbox_list(tm_host *h, const char *tenant, const char *status, const char *cursor,
+                    int limit, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "outbox %s %s %s %d", tenant, or_dash(status), or_dash(cursor), limit);
+}
+
+void tm_outbox_retry(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "again %s %s", tenant, id);
+}
+
 void tm_systems_read(tm_host *h, const char *system, const char *flow, tm_reply_fn fn, void *ud) {
   asked(h, fn, ud, "systems %s %s", or_dash(system), or_dash(flow));
 }
@@ -288,6 +297,10 @@ static void reads(void **state) {
   reaches(f, "GET /v1/sessions?status=ended&limit=3&cursor=1f-61", "X-Tidemill-Tenant: t\r\n", NULL,
           200, "sessions t ended 1f-61 3");
   reaches(f, "GET /v1/sessions/a%20b", "", NULL, 200, "session default a b");
+  reaches(f, "GET /v1/outbox", "", NULL, 200, "outbox default - - 0");
+  reaches(f, "GET /v1/outbox?status=dead&limit=3&cursor=a:1:0", "X-Tidemill-Tenant: t\r\n", NULL,
+          200, "outbox t dead a:1:0 3");
+  reaches(f, "POST /v1/outbox/a:1:0/retry", "X-Tidemill-Tenant: t\r\n", "{}", 200, "again t a:1:0");
   reaches(f, "DELETE /v1/sessions/s1", "X-Tidemill-Tenant: t\r\n", NULL, 200, "end t s1");
   reaches(f,
           "GET /v1/conversations?session_id=s%201&status=waiting_input&system=x&flow_id=y"
@@ -420,13 +433,10 @@ static void knows_what_is_not_there(void **state) {
                                         "GET /v1/systems/%ff/flows"};
   for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++)
     refused(f, missing[i], "", NULL, 404, "route.not_found", "nothing at /");
-  static const char *const later[] = {"POST " BASE "/takeover",
-                                      "POST " BASE "/handback",
-                                      "GET " BASE "/events",
-                                      "GET /v1/outbox?status=dead",
-                                      "GET /v1/systems/a/flows/b/graph?format=svg",
-                                      "GET /metrics",
-                                      "GET /openapi.json"};
+  static const char *const later[] = {
+      "POST " BASE "/takeover", "POST " BASE "/handback",
+      "GET " BASE "/events",    "GET /v1/systems/a/flows/b/graph?format=svg",
+      "GET /metrics",           "GET /openapi.json"};
   for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
     refused(f, later[i], "", NULL, 501, "route.unsupported", "not supported yet");
   refused(f, "POST " BASE "/messages", "Accept: text/event-stream\r\n", "{\"input\":\"x\"}", 501,

@@ -384,10 +384,36 @@ static void a_webhook_is_whole(void **state) {
   assert_loads(f, "workflow_persistence: {retention: {conversation_ttl: 1h}}\n");
   assert_refused(f, WEBHOOK "workflow_persistence: {retention: {conversation_ttl: 23h}}\n", "2",
                  "would be purged before it is given up");
+  assert_loads(f, WEBHOOK "workflow_persistence: {retention: {session_ttl: 24h}}\n");
+  assert_refused(f, WEBHOOK "workflow_persistence: {retention: {session_ttl: 23h}}\n", "2",
+                 "would be purged before it is given up");
   assert_refused(f, "webhooks: {url: \"http://x\"}\n", "1", "belong together; set both");
   assert_refused(f, "webhooks: {secret: \"x\"}\n", "1", "belong together; set both");
   assert_refused(f, "webhooks: {url: \"ftp://x\", secret: \"s\"}\n", "1", "http:// or https://");
-  assert_refused(f, WEBHOOK "tenants: {isolation: true}\n", "1", "tenants.isolation yet");
+  assert_loads(f, WEBHOOK "tenants: {isolation: true}\n");
+}
+
+/* It often holds a password or a token. */
+static void a_webhook_is_an_address_that_is_not_shown(void **state) {
+  fixture *f = *state;
+  static const char *const bad[] = {"http://a b",    "http://a/\\tb",  "http://",
+                                    "https:///hook", "http://?x=a.de", "http://#a",
+                                    "http://:80",    "httpx://a"};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    char text[128];
+    (void)snprintf(text, sizeof(text), "webhooks: {url: \"%s\", secret: \"s\"}\n", bad[i]);
+    assert_refused(f, text, "1", "http:// or https://");
+  }
+  char *text = calloc(1, 9000);
+  (void)snprintf(text, 9000, "webhooks: {secret: \"s\", url: \"http://a/%08192d\"}\n", 0);
+  assert_refused(f, text, "1", "8192 bytes");
+  free(text);
+  assert_loads(f, "webhooks: {url: \"HTTPS://u:pass@[::1]:80/t?a=b\", secret: \"s\"}\n");
+  json_t *all = described(f);
+  char *shown = json_dumps(all, 0);
+  assert_null(strstr(shown, "pass@"));
+  free(shown);
+  json_decref(all);
 }
 
 static void contradictions(void **state) {
@@ -550,6 +576,7 @@ int main(void) {
       WITH_FIXTURE(waits_for_sqlite_as_for_any_store),
       WITH_FIXTURE(bounds_the_prefix_of_sessions),
       WITH_FIXTURE(a_webhook_is_whole),
+      WITH_FIXTURE(a_webhook_is_an_address_that_is_not_shown),
       WITH_FIXTURE(contradictions),
       WITH_FIXTURE(skipped_sections),
       WITH_FIXTURE(unused_sections),

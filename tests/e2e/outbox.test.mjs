@@ -41,7 +41,7 @@ before(async () => {
       const one = { headers: req.headers, body, json: JSON.parse(body) };
       heard.push(one);
       const status = await decide(one, heard.length - 1);
-      res.writeHead(status).end();
+      res.writeHead(status).end('nobody reads this '.repeat(1000));
     });
   });
   await new Promise((done) => webhook.listen(0, '127.0.0.1', done));
@@ -105,7 +105,7 @@ test('an event is signed, and says where it is from', { timeout: 60000 }, async 
     assert.equal(headers['tidemill-attempt'], '1');
     assert.equal(headers['content-type'], 'application/json');
     assert.deepEqual([json.tenant, json.system, json.flow_id], ['default', 'shop', 'order']);
-    assert.match(json.id, new RegExp(`^${id}:\\d+:\\d+$`));
+    assert.match(json.id, new RegExp(`^${id}:\\d+:\\d+:${json.created}$`));
     assert.ok(json.created > Date.now() - 60000 && json.created <= Date.now());
   }
   assert.match(heard[0].body, /"data":\{"item":"a book","list":\[\],"none":null\}/);
@@ -144,6 +144,72 @@ test('what is gone for good lets the next one go', { timeout: 60000 }, async (t)
   assert.match(server.errors, /an event was given up/);
   assert.match(server.errors, /the webhook answered 410/);
 });
+
+test('what was given up is listed and tried again, by HTTP and in the terminal', { timeout: 60000 },
+  async (t) => {
+    const place = placed(t);
+    const server = await new Server(place).start();
+    t.after(() => server.kill());
+    decide = (one) => (one.json.event === 'order.billed' ? 410 : 200);
+    const id = (await server.begin('shop', 'order')).json.conversation_id;
+    await server.say(id, 'a book');
+    await server.say(id, 'a pen');
+    await until('six events', () => heard.length === 6);
+    const dead = async (query = '') => (await server.get(`/v1/outbox?status=dead${query}`)).json;
+    for (let i = 0; (await dead()).items.length < 2; i++) assert.ok(await wait(5) || i < 4000);
+    const [newer, older] = (await dead()).items;
+    assert.deepEqual({ ...older, created: 0, dead_at: 0 }, { id: heard[1].json.id,
+      event: 'order.billed', conversation_id: id, status: 'dead', attempts: 1, created: 0,
+      next_at: null, dead_at: 0, last_error: 'the webhook answered 410' });
+    assert.ok(older.dead_at >= older.created && newer.created >= older.created);
+    const page = await dead('&limit=1');
+    assert.deepEqual([page.items, page.next], [[newer], newer.id]);
+    assert.deepEqual(await dead(`&limit=1&cursor=${page.next}`), { items: [older], next: null });
+    assert.deepEqual((await server.get('/v1/outbox?status=pending')).json.items, []);
+    const other = { 'x-tidemill-tenant': 'other' };
+    assert.deepEqual((await server.get('/v1/outbox', other)).json.items, []);
+    assert.equal((await server.get('/v1/outbox?cursor=zz')).json.code, 'cursor.invalid');
+    assert.equal((await server.get('/v1/outbox?status=odd')).json.code, 'request.query');
+
+    const again = (one, headers) => server.post(`/v1/outbox/${one}/retry`, {}, headers);
+    assert.equal((await again(older.id, other)).json.code, 'outbox.not_found');
+    assert.equal((await again('nothing')).status, 404);
+    const doctor = place.run(['doctor']);
+    assert.match(doctor.out, /^warning: events: given up: 2; see `tidemill outbox list --status dead`/m);
+    assert.doesNotMatch(doctor.out, /wait to be delivered/);
+    heard = [];
+    decide = () => 500;
+    const retried = await again(older.id);
+    assert.deepEqual([retried.status, retried.json.status, retried.json.attempts, retried.json.id],
+      [200, 'pending', 0, older.id]);
+    assert.ok(retried.json.next_at > 0);
+    await until('the older one', () => heard.length === 1);
+    assert.deepEqual([heard[0].json.id, heard[0].headers['tidemill-attempt']], [older.id, '1']);
+    const refused = await again(older.id);
+    assert.deepEqual([refused.status, refused.json.code], [409, 'outbox.pending']);
+
+    const { webhooks } = place.settings;
+    delete place.settings.webhooks;
+    place.save();
+    assert.match(place.run(['doctor']).out, /^warning: events: 1 wait to be delivered, and webhooks.url is not set/m);
+    place.settings.webhooks = webhooks;
+    place.save();
+
+    const listed = place.run(['outbox', 'list', '--status', 'dead']);
+    assert.match(listed.out, new RegExp(`^${newer.id}\n    order.billed, 1 attempt, given up `),
+      listed.err);
+    assert.match(listed.out, /the webhook answered 410\n$/);
+    assert.equal(place.run(['outbox', 'retry', `${id}:99:0`]).code, 1);
+    assert.equal(place.run(['outbox', 'list', '--status', 'odd']).code, 1);
+    decide = () => 200;
+    const run = place.run(['outbox', 'retry', newer.id, '--json']);
+    assert.equal(JSON.parse(run.out).id, newer.id, run.err);
+    await until('both', () => heard.some((h) => h.json.id === newer.id));
+    await until('an empty list', () => heard.length >= 3);
+    for (let i = 0; (await server.get('/v1/outbox')).json.items.length > 0; i++)
+      assert.ok(await wait(5) || i < 4000);
+    assert.equal((await server.stop()).code, 0);
+  });
 
 // The host dies at every post in turn, before its answer and behind it.
 const stores = { sqlite: undefined, file: 'files' };

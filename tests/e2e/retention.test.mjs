@@ -29,7 +29,8 @@ test('purge removes beside a running server what is due, and nothing else', asyn
   assert.equal((await server.get(`/v1/conversations/${over.conversation_id}`)).status, 200);
   const real = place.run(['purge', '--json']);
   assert.deepEqual(JSON.parse(real.out),
-    { dry_run: false, conversations: 1, sessions: 0, sessions_ended: 0, versions: 0 }, real.err);
+    { dry_run: false, conversations: 1, sessions: 0, sessions_ended: 0, versions: 0,
+      events: 0 }, real.err);
   const gone = await server.get(`/v1/conversations/${over.conversation_id}`);
   assert.equal(gone.status, 404);
   assert.equal(gone.json.code, 'conversation.not_found');

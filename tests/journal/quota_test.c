@@ -1,6 +1,7 @@
 /* Quotas: how many steps the conversations of a session may have had, and how many turns may begin
  * in a minute, on whichever host. */
 #include "fixture.h"
+#include "journal/slot.h"
 
 /* The system says it itself. */
 static void limit(fixture *fx, const char *what, int most) {
@@ -240,6 +241,44 @@ static void test_limits_turns_of_a_minute(void **unused) {
   }
 }
 
+typedef struct seen {
+  run *r;
+  bool interrupted;
+} seen;
+
+static void see(void *ud) {
+  seen *is = ud;
+  is->interrupted = is->r->turn->interrupted;
+}
+
+/* Who is refused ends nobody's turn. */
+static void test_interrupts_by_what_may_run(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.concurrency = "interrupt";
+    limit_rate(&fx, 2);
+    assert_answer(start(h, id, "hello"));
+    answer *one = say(h, id, "hold");
+    run *r = held_run(h);
+    answer *two = say(h, id, "two");
+    release(r);
+    assert_answer(one);
+    assert_too_fast(two, LEFT_MS);
+    turn_clock(&fx, LEFT_MS);
+    one = say(h, id, "hold");
+    r = held_run(h);
+    two = say(h, id, "two");
+    seen is = {.r = r};
+    while (!is.interrupted)
+      on_worker(h, see, &is);
+    release(r);
+    assert_refused(one, TM_ECONFLICT, "conversation.interrupted");
+    assert_answer(two);
+  }
+}
+
 /* Neither decisions and deadlines, nor what operators do. */
 static void test_loses_nothing_by_a_rate(void **unused) {
   (void)unused;
@@ -354,6 +393,7 @@ int main(void) {
       cmocka_unit_test(test_takes_what_the_configuration_says),
       cmocka_unit_test(test_counts_many),
       cmocka_unit_test(test_limits_turns_of_a_minute),
+      cmocka_unit_test(test_interrupts_by_what_may_run),
       cmocka_unit_test(test_loses_nothing_by_a_rate),
       cmocka_unit_test(test_shares_a_minute),
       cmocka_unit_test(test_bears_other_clocks),

@@ -113,6 +113,109 @@ static void test_nothing_goes_by_default(void **unused) {
   }
 }
 
+/* ---- events that were given up ---- */
+
+typedef struct events_look { /* what is left of them */
+  tm_store_job job;
+  uv_sem_t done;
+  int64_t now;
+  size_t dead, pending;
+  bool in_memory;
+} events_look;
+
+static tm_status on_taken(void *ud, const tm_outgoing *event) {
+  events_look *l = ud;
+  if (event->dead_at != 0)
+    l->dead++;
+  else
+    l->pending++;
+  return TM_OK;
+}
+
+static tm_status give_up_one(void *ud, const tm_outgoing *event) {
+  tm_outgoing *out = ud;
+  *out = *event;
+  return TM_OK;
+}
+
+/* Takes what is due until nothing is, and gives each up. */
+static tm_status give_up_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  const events_look *l = (events_look *)job;
+  tm_status status = TM_OK;
+  tm_outgoing one;
+  do {
+    one = (tm_outgoing){.index = -1};
+    status = tm__access_take_events(a, l->in_memory, l->now, l->now + 1, 1, give_up_one, &one, err);
+    if (status != TM_OK || one.index < 0) return status;
+    status = tm__access_settle_event(a, l->in_memory, &one, TM_OUTCOME_DEAD, l->now, err);
+  } while (status == TM_OK);
+  return status;
+}
+
+static tm_status look_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  events_look *l = (events_look *)job;
+  const tm_outgoing_filter f = {.dead = -1, .limit = 1000};
+  return tm__access_events(a, l->in_memory, &f, on_taken, l, err);
+}
+
+static void look_done(tm_message *m) {
+  uv_sem_post(&((events_look *)m)->done);
+}
+
+static events_look with_events(fixture *fx, bool in_memory, bool give_up) {
+  events_look l = {.job = {.message = {.run = look_done},
+                           .write = true,
+                           .work = give_up ? give_up_work : look_work},
+                   .now = fixture_now(fx),
+                   .in_memory = in_memory};
+  if (fx->isolated) (void)snprintf(l.job.tenant, sizeof(l.job.tenant), "%s", fx->tenant);
+  assert_int_equal(uv_sem_init(&l.done, 0), 0);
+  tm__storage_run(fx->storage, &l.job);
+  uv_sem_wait(&l.done);
+  uv_sem_destroy(&l.done);
+  assert_int_equal(l.job.status, TM_OK);
+  return l;
+}
+
+static void assert_events(fixture *fx, bool in_memory, size_t dead, size_t pending) {
+  events_look l = with_events(fx, in_memory, false);
+  assert_int_equal(l.dead, dead);
+  assert_int_equal(l.pending, pending);
+}
+
+/* More than a batch of them, in both stores; what is pending stays, however old. */
+static void test_events_that_were_given_up_go(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], hidden[TM_ID_SIZE];
+    size_t count = TM_PURGE_BATCH + 2;
+    for (size_t i = 0; i < count; i++)
+      assert_answer(start(h, id, "emit"));
+    assert_answer(start(h, hidden, "volatile"));
+    assert_answer(say(h, hidden, "emit"));
+    with_events(&fx, false, true);
+    with_events(&fx, true, true);
+    turn_clock(&fx, DAY);
+    assert_answer(say(h, id, "emit"));
+    assert_pass(&fx, 0, 0, 0); /* no limit: they stay */
+    assert_events(&fx, false, 2 * count, 2);
+    fx.keep.dead_event_ms = 2 * DAY;
+    turn_clock(&fx, DAY - 1);
+    assert_int_equal(pass(&fx, false).events, 0);
+    turn_clock(&fx, 1);
+    assert_int_equal(pass(&fx, true).events, 2 * count + 2);
+    assert_events(&fx, false, 2 * count, 2);
+    assert_int_equal(pass(&fx, false).events, 2 * count + 2);
+    assert_events(&fx, false, 0, 2);
+    assert_events(&fx, true, 0, 0);
+    turn_clock(&fx, 365 * DAY);
+    assert_int_equal(pass(&fx, false).events, 0);
+    assert_events(&fx, false, 0, 2);
+    assert_there(&fx, id);
+  }
+}
+
 /* More than a batch; a piece removes no more than one. */
 static void test_goes_in_pieces(void **unused) {
   (void)unused;
@@ -602,9 +705,9 @@ static void test_on_request(void **unused) {
     tm__janitor_run(j, false, on_reply, none);
     assert_answer(none);
     assert_string_equal(await(dry)->json, "{\"dry_run\":true,\"conversations\":1,\"sessions\":0,"
-                                          "\"sessions_ended\":0,\"versions\":0}");
+                                          "\"sessions_ended\":0,\"versions\":0,\"events\":0}");
     assert_string_equal(await(real)->json, "{\"dry_run\":false,\"conversations\":1,\"sessions\":0,"
-                                           "\"sessions_ended\":0,\"versions\":0}");
+                                           "\"sessions_ended\":0,\"versions\":0,\"events\":0}");
     assert_member(none, "conversations", "0");
     assert_gone(&fx, id);
     janitor_stop(h, j);
@@ -672,6 +775,7 @@ int main(void) {
       cmocka_unit_test(test_ended_conversations_go),
       cmocka_unit_test(test_nothing_goes_by_default),
       cmocka_unit_test(test_goes_in_pieces),
+      cmocka_unit_test(test_events_that_were_given_up_go),
       cmocka_unit_test(test_reopened_stays),
       cmocka_unit_test(test_hot_copies_do_not_answer),
       cmocka_unit_test(test_start_key_goes_too),

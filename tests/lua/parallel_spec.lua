@@ -505,6 +505,18 @@ describe("a crash", function()
     end
   end)
 
+  it("goes on from what a host wrote that knew no events", function()
+    load(script(fork(THREE, "concurrency = 3,"), BASE))
+    host:start(nil, function(op) return op.kind == "http" and #host.requests == 4 end)
+    host:crash()
+    local kept = 0
+    for key, row in pairs(host.calls) do
+      if key:find ":kept:" then kept, row.events = kept + 1, nil end
+    end
+    assert.equal(2, kept)
+    assert.equal("waiting_input", host:resume().status)
+  end)
+
   it("does not change the time of a first step", function()
     load(script(fork(THREE, "concurrency = 3,"), BASE))
     host:start(nil, function(op) return op.kind == "call" and #host.rows == 2 end)

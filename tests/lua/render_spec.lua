@@ -271,6 +271,23 @@ describe("sessions", function()
         prompt = { text = "City?" } }, 80, false))
   end)
 
+  it("and events that were not delivered, within the columns", function()
+    local id = "0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee:3:0"
+    local dead = { id = id, event = "order.placed", status = "dead", attempts = 3,
+      created = 1763800000000, next_at = json.null, dead_at = 1763800060000,
+      last_error = "the webhook answered 500" }
+    local behind = { id = id, event = json.null, status = "pending", attempts = 0,
+      created = 1763800000000, next_at = json.null, dead_at = json.null, last_error = json.null }
+    local shown = render("outbox", { items = { dead, behind }, next = id }, 80, false)
+    assert.same({ id, "    order.placed, 3 attempts, given up 2025-11-22 08:27:40",
+      "    the webhook answered 500", id, "    unreadable, 0 attempts, behind an older one",
+      "more: --cursor " .. id }, lines(shown))
+    dead.status, dead.next_at = "pending", 1763800060000
+    assert.matches("next attempt 2025%-11%-22 08:27:40", render("event", dead, 80, false))
+    assert.equal("no events\n", render("outbox", { items = {} }, 80, false))
+    assert.is_true(widest(render("outbox", { items = { dead, behind } }, 30, false)) <= 30)
+  end)
+
   it("and what a purge removed are one line each", function()
     assert.equal("removed: 1 conversation, 0 sessions\n", render("purge", { dry_run = false,
       conversations = 1, sessions = 0, sessions_ended = 0 }, 80, false))
@@ -280,5 +297,8 @@ describe("sessions", function()
     assert.equal("removed: 0 conversations, 0 sessions, the sources of 2 versions\n",
       render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
         versions = 2 }, 80, false))
+    assert.equal("removed: 0 conversations, 0 sessions, 3 events that were given up\n",
+      render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
+        versions = 0, events = 3 }, 80, false))
   end)
 end)

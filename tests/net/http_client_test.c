@@ -413,6 +413,19 @@ static void keeps_answers_within_limits(void **state) {
   clear(&nothing);
 }
 
+/* Only the status counts, so that no answer is too long to be understood. */
+static void lets_a_body_go_that_nobody_reads(void **state) {
+  side *s = *state;
+  call large = make("GET", url_of(s, "/large"));
+  large.what.max_response = 0;
+  large.what.discard = true;
+  perform(s, &large);
+  assert_string_equal(large.code, "");
+  assert_int_equal(large.status, 200);
+  assert_int_equal(large.body.len, 0);
+  clear(&large);
+}
+
 /* ---- a hostile server: one connection, answered by hand ---- */
 
 typedef struct villain {
@@ -761,6 +774,7 @@ int main(void) {
       WITH_BOTH_SIDES(follows_some_redirects),
       WITH_BOTH_SIDES(gives_up_in_time),
       WITH_BOTH_SIDES(keeps_answers_within_limits),
+      WITH_BOTH_SIDES(lets_a_body_go_that_nobody_reads),
       WITH_BOTH_SIDES(gives_hostile_servers_up),
       WITH_BOTH_SIDES(takes_no_more_than_was_announced),
       WITH_BOTH_SIDES(asks_for_nothing_compressed),

@@ -10,6 +10,8 @@
 #include "outbox/retry.h"
 #include "outbox/sign.h"
 
+#define LONG_AGO INT64_MAX
+
 /* The text that is signed begins with seconds and a dot. */
 static void signatures(void **state) {
   (void)state;
@@ -43,26 +45,36 @@ static void pauses_double_to_an_hour(void **state) {
   const int64_t day = 24 * 3600 * 1000;
   int64_t expect = 5000, sum = 0;
   int attempts = 1;
-  for (; tm__outbox_retry_ms(attempts, day, TM_S("a:1:0")) > 0; attempts++) {
-    int64_t ms = tm__outbox_retry_ms(attempts, day, TM_S("a:1:0"));
+  for (; tm__outbox_retry_ms(attempts, LONG_AGO, day, TM_S("a:1:0")) > 0; attempts++) {
+    int64_t ms = tm__outbox_retry_ms(attempts, LONG_AGO, day, TM_S("a:1:0"));
     assert_true(ms >= expect && ms < expect + expect / 4);
-    assert_int_equal(ms, tm__outbox_retry_ms(attempts, day, TM_S("a:1:0")));
+    assert_int_equal(ms, tm__outbox_retry_ms(attempts, LONG_AGO, day, TM_S("a:1:0")));
     sum += expect;
     expect = expect * 2 < 3600000 ? expect * 2 : 3600000;
     assert_true(attempts < 1000);
   }
   assert_true(sum >= day && sum < day + 2 * 3600000);
-  assert_int_equal(tm__outbox_retry_ms(1, 0, TM_S("")), 0);
-  assert_true(tm__outbox_retry_ms(1, 1, TM_S("")) > 0);
-  assert_int_equal(tm__outbox_retry_ms(2, 1, TM_S("")), 0);
-  assert_true(tm__outbox_retry_ms(3, day, TM_S("a:1:0")) !=
-              tm__outbox_retry_ms(3, day, TM_S("b:1:0")));
+  assert_int_equal(tm__outbox_retry_ms(1, LONG_AGO, 0, TM_S("")), 0);
+  assert_true(tm__outbox_retry_ms(1, LONG_AGO, 1, TM_S("")) > 0);
+  assert_int_equal(tm__outbox_retry_ms(2, LONG_AGO, 1, TM_S("")), 0);
+  assert_true(tm__outbox_retry_ms(3, LONG_AGO, day, TM_S("a:1:0")) !=
+              tm__outbox_retry_ms(3, LONG_AGO, day, TM_S("b:1:0")));
+}
+
+/* Attempts that a host took with it into the grave are none that took an hour each. */
+static void none_is_given_up_early(void **state) {
+  (void)state;
+  const int64_t hour = 3600 * 1000, day = 24 * hour;
+  assert_int_equal(tm__outbox_retry_ms(99, day, day, TM_S("a:1:0")), 0);
+  int64_t ms = tm__outbox_retry_ms(99, day - 1, day, TM_S("a:1:0"));
+  assert_true(ms >= hour && ms < hour + hour / 4);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(signatures),
       cmocka_unit_test(pauses_double_to_an_hour),
+      cmocka_unit_test(none_is_given_up_early),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

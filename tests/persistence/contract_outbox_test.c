@@ -460,6 +460,20 @@ static void they_move_to_another_store(void **state) {
   assert_int_equal(b->outbox_put(fx->writer, &e, &fx->err), TM_ECONFLICT);
 }
 
+/* Of a commit that the source made after its head was copied: it is copied with that. */
+static void none_comes_before_its_commit(void **state) {
+  fixture *fx = *state;
+  assert_ok(fx, emit(fx, 1, 0, 0));
+  tm_outgoing e = {.revision = 2, .created = 11, .body = TM_S("not yet")};
+  set_text(e.conversation, sizeof(e.conversation), nth(1).text);
+  set_text(e.tenant, sizeof(e.tenant), "default");
+  assert_int_equal(fx->backend->outbox_put(fx->writer, &e, &fx->err), TM_ECONFLICT);
+  assert_int_equal(list(fx, -1, NULL, 9).count, 0);
+  assert_int_equal(next(fx), 0);
+  assert_ok(fx, emit(fx, 1, 1, 1)); /* a commit of its own, of that revision */
+  (void)take_one(fx, "1.2.0");
+}
+
 static void they_get_other_bodies(void **state) {
   fixture *fx = *state;
   assert_ok(fx, emit(fx, 1, 0, 2));
@@ -498,6 +512,7 @@ static const struct CMUnitTest cases[] = {
     CASE(lists_have_pages),
     CASE(a_purge_takes_them),
     CASE(they_move_to_another_store),
+    CASE(none_comes_before_its_commit),
     CASE(they_get_other_bodies),
 };
 

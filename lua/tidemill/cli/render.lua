@@ -232,11 +232,43 @@ function views.session(answer, to)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- Events that were not delivered
+
+local function add_event(lines, item, to)
+  local stands = item.status == "dead" and "given up " .. text.time(item.dead_at)
+    or given(item.next_at) and "next attempt " .. text.time(item.next_at)
+    or "behind an older one"
+  lines[#lines + 1] = text.paint("bold", text.block(show(item.id), to.columns, ""), to.colour)
+  lines[#lines + 1] = text.block(("%s, %s, %s"):format(given(item.event) and show(item.event)
+    or "unreadable", counted(item.attempts or 0, "attempt"), stands), to.columns, "    ")
+  if given(item.last_error) then
+    lines[#lines + 1] = text.paint("red", text.block(show(item.last_error), to.columns, "    "),
+      to.colour)
+  end
+end
+
+function views.event(answer, to)
+  local lines = {}
+  add_event(lines, answer, to)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+function views.outbox(answer, to)
+  local items = list(answer.items)
+  if #items == 0 then return none "events" .. more(answer) end
+  local lines = {}
+  for _, item in ipairs(items) do add_event(lines, item, to) end
+  return table.concat(lines, "\n") .. "\n" .. more(answer)
+end
+
 function views.purge(answer)
   local how = answer.dry_run == true and "would be removed" or "removed"
   local line = ("%s: %s, %s"):format(how, counted(answer.conversations or 0, "conversation"),
     counted(answer.sessions or 0, "session"))
   local versions, ended = answer.versions or 0, answer.sessions_ended or 0
+  if (answer.events or 0) ~= 0 then
+    line = line .. (", %s that were given up"):format(counted(answer.events, "event"))
+  end
   if versions ~= 0 then
     line = line .. (", the sources of %s"):format(counted(versions, "version"))
   end
