@@ -25,6 +25,7 @@ local M = {}
 ---@field step string at which the conversation waits
 ---@field wait table? what its prompt has come to
 ---@field undo integer[] seqs of the executions to undo
+---@field hint string? why the answer stays as it was: only what was undone runs again
 
 local function refuse(reason)
   error(fault.new("command.refused", reason, { status = "conflict", turn = true }), 0)
@@ -94,12 +95,12 @@ local function ask_again(run, step, wait, hint)
   return wait.enter(run, step)
 end
 
-local function back_to_prompt(run, waits, hint)
-  local kept = run.runtime.correct
+local function back_to_prompt(run, waits)
+  local correct = run.runtime.correct
   leave(run)
-  run.runtime.wait = kept.wait
-  local step = run.flow.steps[kept.step]
-  return ask_again(run, step, waits[step.step_type], hint)
+  run.runtime.wait = correct.wait
+  local step = run.flow.steps[correct.step]
+  return ask_again(run, step, waits[step.step_type], correct.hint)
 end
 
 --- From here the way is another one: what was on the old one is no part of it any more.
@@ -161,6 +162,23 @@ local function fail_unforeseen(run, passage)
     :format(step.step_id), { fatal = true, retryable = false }))
 end
 
+--- Undoes what the passage did, and before that what was done behind it. Returns whether it may run
+--- again; else the turn has ended.
+local function undo_unforeseen(run, past, i)
+  if not past[i].undo then return fail_unforeseen(run, past[i]) end
+  run.undo_failed = function()
+    run.undoing, run.runtime.attempt = nil, nil
+    fail_unforeseen(run, past[i])
+  end
+  for behind = #past, i, -1 do
+    local passage = past[behind]
+    local is_open = passage.undo and not is_undone(run.runtime.undone, passage)
+    if is_open and not undo.one(run, path.undo_item(past, passage.seq)) then return false end
+  end
+  run.undo_failed = nil
+  return true
+end
+
 local function run_again(run, step, passage, visit)
   run.corrects, run.input = passage.seq, passage.said
   if step.step_type == "user_input" then
@@ -181,7 +199,7 @@ local function pass(run, past, i, answer, was, visit)
     run.state_text = nil
     return passage.next
   end
-  if is_unforeseen(passage, undone) then return fail_unforeseen(run, passage) end
+  if is_unforeseen(passage, undone) and not undo_unforeseen(run, past, i) then return nil end
   return run_again(run, step, passage, visit)
 end
 
@@ -221,12 +239,19 @@ local function undo_all(run, past)
   return true
 end
 
+--- With the old answer again, so that what was undone by then is done.
+local function keep_answer(run, step_id, reason)
+  run.runtime.correct.hint = ("The answer stays as it was, for the step '%s' could not be "
+    .. "undone: %s"):format(step_id, reason)
+  run.undoing, run.current, run.undo_failed, run.runtime.attempt = nil, nil, nil, nil
+end
+
 local function work(run, past, answer, waits, visit)
-  run.undo_failed = function(step_id, reason)
-    return back_to_prompt(run, waits, ("The answer stays as it was, for the step '%s' could not be "
-      .. "undone: %s"):format(step_id, reason))
+  local correct = run.runtime.correct
+  run.undo_failed = function(step_id, reason) keep_answer(run, step_id, reason) end
+  if not correct.at and not correct.hint and not undo_all(run, past) then
+    return correct.hint and M.resume(run, waits, visit)
   end
-  if not run.runtime.correct.at and not undo_all(run, past) then return nil end
   run.undo_failed = nil
   return run_passages(run, past, answer, waits, visit)
 end
@@ -242,10 +267,13 @@ local function read(run, ids)
   if not at then
     refuse(("there is no answer '%s' that could be corrected"):format(said_name(run)))
   end
-  local step = run.flow.steps[past[at].step_id]
+  local step, correct = run.flow.steps[past[at].step_id], run.runtime.correct
+  if correct and correct.hint then
+    return past, { at = at, value = past[at].output, step = step }
+  end
   local value = whole_answer(step, past[at], command.name, command.input)
   path.say(past, at, value)
-  return past, { at = at, value = value, step = step, input = past[at].input }
+  return past, { at = at, value = value, step = step }
 end
 
 local function check(run, step, wait)
@@ -288,7 +316,7 @@ function M.run(run, step, wait, waits, visit)
   return work(run, past, answer, waits, visit)
 end
 
----Goes on with a correction that was interrupted.
+---Goes on with a correction that was interrupted, or with the old answer.
 ---@param run tidemill.Run
 ---@param waits table<string, tidemill.Wait>
 ---@param visit fun(run: tidemill.Run, step: tidemill.Step): string?

@@ -116,6 +116,7 @@ end
 ---@param given { answer: any, is_skipped: boolean }? of a user_input
 ---@return { pass: tidemill.Pass, next: string, reads: tidemill.Reads, writes: table }? seen
 ---@return string? reason of a refused answer
+---@return tidemill.Fault? failure
 function M.run(paper, step, passage, given)
   local before = M.texts(paper.state)
   paper.runtime, paper.bytes = { step_seq = passage.seq - 1 }, 0
@@ -129,7 +130,7 @@ function M.run(paper, step, passage, given)
   if not ok or not pass or paper.broken then
     if not ok and fault.of(pass).turn then error(pass, 0) end
     transition.restore(paper)
-    return nil, ok and next_step or nil
+    return nil, ok and next_step or nil, not ok and not paper.broken and fault.of(pass) or nil
   end
   return { pass = pass, next = next_step, reads = paper.reads, writes = written(paper, before) }
 end

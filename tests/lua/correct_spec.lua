@@ -473,6 +473,112 @@ describe("a correction that is interrupted", function()
     assert.equal("completed", host:send("yes").status)
   end)
 
+  --- Two of them, whose effects depend on one answer.
+  local function two(first)
+    load_flow(([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "one" } },
+      ConversationStep { step_id = "one", step_type = "action", run = post("/one", "a"),
+        save_as = "one", undo = function(ctx) %s end, max_retries = 0, next_steps = { "two" } },
+      ConversationStep { step_id = "two", step_type = "action", run = post("/two", "a"),
+        undo = function(ctx) ctx:http { url = "http://h/untwo" } end, save_as = "two",
+        next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{a}?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]]):format(first),
+      'start_step = "a",', BEFORE)
+    host:start()
+    host:send "x"
+    asked()
+  end
+
+  it("does again what was undone when another one could not be", function()
+    two 'error("stuck")'
+    local turn = correct("a", "y")
+    assert.same({ "last", { a = "x", one = "x", two = "x" } }, { turn.step, turn.state })
+    assert.equal("/untwo /two", asked())
+    assert.matches("The answer stays as it was, for the step 'one' could not be undone",
+      turn.prompt.hint, 1, true)
+    assert.is_nil(turn.runtime.correct)
+    turn = correct("a", "y")
+    assert.same({ "last", "x" }, { turn.step, turn.state.a })
+    assert.equal("/untwo /two", asked())
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("does it again, too, when a limit stops the other one's undo", function()
+    two 'ctx:http { url = "http://h/unone" }'
+    correct("a", "y", function(op) return op.url == "http://h/unone" end)
+    task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too much" })
+    host:pump()
+    assert.same({ "last", { a = "x", one = "x", two = "x" } }, { host.ended.step, host.ended.state })
+    assert.equal("/untwo /unone /two", asked())
+    assert.matches("could not be undone: .*too much", host.ended.prompt.hint)
+  end)
+
+  it("does it again after a crash, too", function()
+    for stop = 2, 5 do
+      two 'error("stuck")'
+      local seen = 0
+      correct("a", "y", function()
+        seen = seen + 1
+        return seen == stop
+      end)
+      assert.is_nil(host.ended, stop)
+      host:crash()
+      local turn = host:resume()
+      assert.same({ "last", { a = "x", one = "x", two = "x" } }, { turn.step, turn.state }, stop)
+      assert.matches("The answer stays as it was", turn.prompt.hint, 1, true)
+    end
+  end)
+
+  it("undoes what it could not foresee before that runs again", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "get" } },
+      ConversationStep { step_id = "get", step_type = "action", irreversible = false,
+        run = function(ctx)
+          local found = ctx:http { method = "POST", url = "http://h/get", json = ctx.state.a }.json
+          if found == "new" then ctx.state.found = found end
+        end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "found"),
+        undo = function(ctx) ctx:http { url = "http://h/repay" } end, next_steps = { "send" } },
+      ConversationStep { step_id = "send", step_type = "action", run = post("/send", "nothing"),
+        undo = function(ctx) ctx:http { url = "http://h/unsend" } end, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "old"
+    asked()
+    local turn = correct("a", "new")
+    assert.same({ "b", { a = "new", found = "new" } }, { turn.step, turn.state })
+    assert.equal("/get /unsend /repay /pay /send", asked())
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("is refused where a step would fail with that answer", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "integer" }, next_steps = { "check" } },
+      ConversationStep { step_id = "check", step_type = "action", save_as = "half",
+        run = function(ctx)
+          if ctx.state.a > 9 then error("too much") end
+          return ctx.state.a
+        end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "a"),
+        undo = function(ctx) ctx:http { url = "http://h/repay" } end, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "1"
+    asked()
+    local turn = correct("a", "10")
+    assert.same({ "fail", "command.refused", "conflict" },
+      { turn.kind, turn.error and turn.error.code, turn.error and turn.error.status })
+    assert.matches("the step 'check' fails with that answer: .*too much", turn.error.message)
+    assert.equal("", asked())
+    assert.equal("b", correct("a", "9").step)
+  end)
+
   it("stops at what it could not foresee, and does not do it twice", function()
     load_flow([[
       ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
