@@ -14,6 +14,7 @@ local journal = require "host.journal"
 local path = require "tidemill.path"
 local plan = require "tidemill.plan"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 local transition = require "tidemill.transition"
 local undo = require "tidemill.undo"
 
@@ -253,6 +254,7 @@ local function work(run, past, answer, waits, visit)
     return correct.hint and M.resume(run, waits, visit)
   end
   run.undo_failed = nil
+  task.pause() -- what was done on paper is not on the account of the first step
   return run_passages(run, past, answer, waits, visit)
 end
 

@@ -3,6 +3,7 @@
 --- wrote. Where that is not known, the reason is said instead.
 local json = require "host.json"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 
 local M = {}
 
@@ -98,6 +99,7 @@ local function look(paper, step, passage, following)
   return true
 end
 
+--- The budget of time and memory is that of one step: each has its own, and others go first.
 local function look_all(run, list, paper, waits_at)
   for i, passage in ipairs(list) do
     local step = run.flow.steps[passage.step_id]
@@ -113,6 +115,7 @@ local function look_all(run, list, paper, waits_at)
       return ("the step '%s' does not come out again as it did: it looks at something that is not "
         .. "recorded, or the way did not lead on from it"):format(passage.step_id)
     end
+    task.pause()
   end
 end
 

@@ -4,6 +4,7 @@
 --- anything, and where it may lead elsewhere, whatever has effects behind it depends on it.
 local fault = require "tidemill.fault"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 
 local M = {}
 
@@ -127,6 +128,7 @@ local function follow(sketch, i)
   for name in pairs(sketch.unknown) do names[name] = true end
   local elsewhere = false
   if M.touches(passage, names) then elsewhere = redo(sketch, i) else keep(sketch, passage) end
+  task.pause()
   M.write(sketch.was, passage.writes)
   return not elsewhere
 end
