@@ -113,15 +113,26 @@ local function turn_off(run, passage, next_step)
   return next_step
 end
 
+--- What was answered does not count any more: the step asks again.
+local function drop_answer(run, step, value, reason)
+  draft.step(run, step, { input = value, error = { code = "input.no_match", message =
+    "what was answered " .. reason } })
+  transition.restore(run)
+  return step.step_id, true
+end
+
+local function ask_anew(run, step, passage)
+  execution.enter(run, step, clock.now(), 1)
+  run.corrects = passage.seq
+  return drop_answer(run, step, passage.output, "was said to something else")
+end
+
 local function record_answer(run, step, passage, value, is_skipped)
   execution.enter(run, step, clock.now(), 1)
   run.corrects = passage.seq
   local pass, next_step = replay.answer(run, step, value, is_skipped)
   if not pass then
-    draft.step(run, step, { input = value, error = { code = "input.no_match", message =
-      "what was answered is not accepted any more: " .. next_step } })
-    transition.restore(run)
-    return step.step_id, true
+    return drop_answer(run, step, value, "is not accepted any more: " .. next_step)
   end
   execution.complete(run, step, pass, value)
   return next_step
@@ -195,6 +206,7 @@ local function pass(run, past, i, answer, was, visit)
   run.keeps = kept(past, i + 1, undone) ~= nil
   if i == answer.at then return answer_again(run, step, passage, answer.value, false) end
   local names = plan.changed(was, replay.texts(run.state))
+  if plan.asks_anew(passage, names) then return ask_anew(run, step, passage) end
   if not is_undone(undone, passage) and not plan.touches(passage, names) then
     replay.write(run.state, passage.writes)
     run.state_text = nil

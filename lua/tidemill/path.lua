@@ -89,6 +89,7 @@ local function look(paper, step, passage, following)
   local given = passage.type == "user_input"
     and { answer = passage.output, is_skipped = passage.is_skipped }
   if step.review and passage.attempt > 1 then return false end -- it knew why it was rejected
+  passage.confirmed = replay.confirmed(paper, step)
   local seen = replay.run(paper, step, passage, given or nil)
   if not seen or seen.next ~= following then return false end
   local raw = seen.pass.raw

@@ -45,6 +45,17 @@ function M.texts_at(past, at)
   return texts
 end
 
+---Was the user asked to confirm what is something else now?
+---@param passage tidemill.Passage
+---@param names table<string, true>
+---@return boolean
+function M.asks_anew(passage, names)
+  for name in pairs(passage.confirmed or {}) do
+    if names[name] then return true end
+  end
+  return false
+end
+
 local function reads(passage, names)
   if passage.reads.all and next(names) then return true end
   for name in pairs(names) do
@@ -125,6 +136,8 @@ end
 local function follow(sketch, i)
   local passage = sketch.past[i]
   local names = M.changed(sketch.was, replay.texts(sketch.paper.state))
+  if M.asks_anew(passage, names) then return not all_behind(sketch, i) end
+  sketch.is_open = sketch.is_open or M.asks_anew(passage, sketch.unknown)
   for name in pairs(sketch.unknown) do names[name] = true end
   local elsewhere = false
   if M.touches(passage, names) then elsewhere = redo(sketch, i) else keep(sketch, passage) end

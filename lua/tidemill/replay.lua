@@ -7,6 +7,7 @@ local fault = require "tidemill.fault"
 local input = require "tidemill.input"
 local json = require "host.json"
 local step_runner = require "tidemill.step"
+local template = require "tidemill.template"
 local transition = require "tidemill.transition"
 
 local M = {}
@@ -33,6 +34,7 @@ local M = {}
 ---@field irreversible boolean?
 ---@field said any what the user had said last when it ran
 ---@field called boolean?
+---@field confirmed table<string, true>? names in what the user was asked to confirm
 ---@field reads tidemill.Reads
 ---@field writes table<string, string|false> JSON by name; false: nothing
 ---@field next string
@@ -107,6 +109,20 @@ local function written(paper, before)
     if not after[name] then writes[name] = false end
   end
   return writes
+end
+
+local CONFIRMS = { boolean = true, choice = true }
+
+---The names in a prompt whose answer means nothing without it: yes, or the second one.
+---@param paper tidemill.Run
+---@param step tidemill.Step
+---@return table<string, true>? names
+function M.confirmed(paper, step)
+  if step.step_type ~= "user_input" or not CONFIRMS[step.input.type] then return nil end
+  local scope = { state = paper.state, session = paper.session, config = paper.config,
+    reads = { names = {} } }
+  pcall(template.render, step.prompt, scope)
+  return scope.reads.names
 end
 
 ---Runs one execution on paper. nil: it failed, was refused, or would have called the outside.

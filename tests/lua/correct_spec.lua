@@ -317,6 +317,58 @@ describe("a correction that changes the way", function()
   end)
 end)
 
+describe("a confirmation", function()
+  local function begin(charge, kind)
+    load_flow((([[
+      ConversationStep { step_id = "amount", step_type = "user_input", prompt = "How many?",
+        input_schema = { type = "integer" }, save_as = "amount", next_steps = { "total" } },
+      ConversationStep { step_id = "total", step_type = "action", save_as = "total",
+        run = function(ctx) return math.min(ctx.state.amount, 9) end, next_steps = { "ok" } },
+      ConversationStep { step_id = "ok", step_type = "user_input", prompt = "Charge {total}?",
+        input_schema = { KIND }, save_as = "ok", next_steps = { "charge" } },
+      ConversationStep { step_id = "charge", step_type = "action", run = post("/charge", "ok"),
+        CHARGE next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]]):gsub("CHARGE", charge)
+        :gsub("KIND", kind)), 'start_step = "amount",', BEFORE)
+    host:start()
+    host:send "2"
+    host:send "yes"
+    asked()
+  end
+  local BOOLEAN = 'type = "boolean"'
+  local REFUND = 'undo = function(ctx) ctx:http { url = "http://h/refund" } end,'
+
+  it("is asked for anew where something else is to be confirmed", function()
+    for _, kind in ipairs { BOOLEAN, 'type = "choice", options = { "yes", "no" }' } do
+      begin(REFUND, kind)
+      local turn = correct("amount", "5")
+      assert.same({ "ok", "Charge 5?", { amount = 5, total = 5 } },
+        { turn.step, turn.prompt.text, turn.state })
+      assert.equal("/refund", asked())
+      turn = host:send "yes"
+      assert.same({ "last", "/charge" }, { turn.step, asked() })
+      assert.equal("ok", correct("amount", "6").step)
+    end
+  end)
+
+  it("is kept where it asked for the same", function()
+    begin(REFUND, BOOLEAN)
+    correct("amount", "20")
+    host:send "yes"
+    asked()
+    local turn = correct("amount", "30")
+    assert.same({ "last", { 30, 9 } }, { turn.step, { turn.state.amount, turn.state.total } })
+    assert.equal("", asked())
+  end)
+
+  it("is what nothing that cannot be taken back may depend on", function()
+    begin("", BOOLEAN)
+    assert.matches("cannot be taken back: charge;", correct("amount", "5").error.message, 1, true)
+    assert.equal("", asked())
+  end)
+end)
+
 describe("what a step looks at", function()
   local function run_with(body, undo)
     load_flow(([[
