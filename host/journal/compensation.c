@@ -4,7 +4,8 @@
 #include "core/json.h"
 #include "journal/slot.h"
 
-#define ROWS_MAX 65536 /* looked at */
+#define ROWS_MAX  65536        /* looked at */
+#define PART_MOST (128 * 1024) /* given at once: as Lua values they are many times larger */
 
 typedef struct walk {
   tm_undo_steps found;
@@ -26,17 +27,33 @@ static tm_status on_row(void *ud, const tm_row *row) {
   return w->limited ? TM_ECANCELLED : status;
 }
 
+/* Those whose function has failed for good are not tried again. */
+static bool add_left(tm_undo_steps *u, tm_slice runtime) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice left;
+  bool ok = true;
+  bool more = tm__json_walk(&w, tm__json_get(runtime, "left"));
+  while (ok && more && tm__json_next(&w, &key, &left)) {
+    ok = tm__texts_add(&u->undone, tm__json_get(left, "seq"));
+  }
+  return ok;
+}
+
 static void write_list(tm_buf *out, const walk *w) {
-  tm_buf names = {0};
+  tm_buf names = {0}, steps = {0};
+  bool more;
   tm__undo_steps_irreversible(&w->found, &names);
   tm__buf_byte(out, '{');
   tm__json_member(out, "irreversible", tm__buf_view(&names));
   tm__json_member_bool(out, "limited", w->limited);
-  tm__json_key(out, "steps");
-  (void)tm__undo_steps_write(&w->found, out);
+  (void)tm__undo_steps_write(&w->found, PART_MOST, &more, &steps);
+  tm__json_member_bool(out, "more", more);
+  tm__json_member_raw(out, "steps", tm__buf_view(&steps));
   tm__buf_byte(out, '}');
-  out->failed = out->failed || !tm__buf_ok(&names);
+  out->failed = out->failed || !tm__buf_ok(&names) || !tm__buf_ok(&steps);
   tm__buf_free(&names);
+  tm__buf_free(&steps);
 }
 
 tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err) {
@@ -44,9 +61,10 @@ tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err
   tm_status status =
       tm__access_chain(a, r->in_memory, &r->head, r->head.tip, true, on_row, &w, err);
   if (status == TM_OK || status == TM_ECANCELLED) {
+    bool known = add_left(&w.found, tm__buf_view(&r->runtime));
     tm__buf_clear(&r->input);
     write_list(&r->input, &w);
-    status = tm__buf_ok(&r->input) ? TM_OK : tm__fail_memory(err, "what is to be undone");
+    status = known && tm__buf_ok(&r->input) ? TM_OK : tm__fail_memory(err, "what is to be undone");
   }
   tm__undo_steps_free(&w.found);
   return status;

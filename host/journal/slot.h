@@ -215,16 +215,16 @@ typedef struct tm_undo_steps { /* zero-initialise */
 /* The next row of the walk. TM_ENOMEM, or TM_ELIMIT with *err. */
 tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,
                              tm_error *err);
-/* The names of those that cannot be taken back, one after the other; nothing: all can. */
+/* The names of those that cannot be taken back, each once, with ", " between; nothing: all can. */
 void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names);
-/* [{"output","seq","step_id","undo"}]; returns how many. */
-size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out);
+/* [{"output","seq","step_id","undo"}], `most` bytes of it or one; returns how many. */
+size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_buf *out);
 void tm__undo_steps_free(tm_undo_steps *u);
 
 /* ---- compensation.c ---- */
 bool tm__is_failing(const tm_record *r);
 /* In a store job: `input` of a record that is failing becomes {"irreversible": names, "limited":
- * is there more?, "steps": as above}. */
+ * was too much to look at?, "more": is this only a part?, "steps": as above}. */
 tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err);
 
 /* ---- undo_row.c ---- */

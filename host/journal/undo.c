@@ -153,7 +153,8 @@ static tm_status make_plan(undo_job *job, const tm_store_access *a, tm_error *er
   tm__buf_byte(&job->functions, '{');
   if (job->force) tm__json_member_bool(&job->functions, "force", true);
   tm__json_key(&job->functions, "steps");
-  job->count = tm__undo_steps_write(&job->between, &job->functions);
+  bool more;
+  job->count = tm__undo_steps_write(&job->between, SIZE_MAX, &more, &job->functions);
   tm__buf_byte(&job->functions, '}');
   tm__undo_plan(&job->plan, &job->from, &job->from_tip, &job->record, &job->tip, job->target);
   bool ok = tm__buf_ok(&job->functions) && tm__buf_ok(&job->plan);

@@ -214,10 +214,21 @@ static bool cannot_be_undone(const tm_undo_steps *u, size_t at) {
   return !step->has_undo || (!step->completed && !is_covered(u, at));
 }
 
+static bool is_listed(const tm_buf *names, const char *id) {
+  size_t len = strlen(id);
+  for (const char *at = names->ptr, *end = at + names->len; at != NULL && at < end;) {
+    const char *comma = memchr(at, ',', (size_t)(end - at));
+    const char *over = comma == NULL ? end : comma;
+    if ((size_t)(over - at) == len && memcmp(at, id, len) == 0) return true;
+    at = comma == NULL ? NULL : comma + 2;
+  }
+  return false;
+}
+
 void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
   for (size_t i = 0; i < u->count; i++) {
     const tm_undo_step *step = &u->items[i];
-    if (!cannot_be_undone(u, i)) continue;
+    if (!cannot_be_undone(u, i) || is_listed(names, step->step_id)) continue;
     if (names->len > 0) tm__buf_text(names, ", ");
     if (step->step_id[0] != '\0') {
       tm__buf_text(names, step->step_id);
@@ -227,12 +238,16 @@ void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
   }
 }
 
-size_t tm__undo_steps_write(const tm_undo_steps *u, tm_buf *out) {
-  size_t written = 0;
+size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_buf *out) {
+  size_t written = 0, bytes = 0;
+  *more = false;
   tm__buf_byte(out, '[');
   for (size_t i = 0; i < u->count; i++) {
     const tm_undo_step *step = &u->items[i];
     if (step->text.len == 0 || is_undone(u, step->seq)) continue;
+    bytes += step->text.len;
+    *more = written > 0 && bytes > most;
+    if (*more) break;
     if (written++ > 0) tm__buf_byte(out, ',');
     tm__buf_slice(out, tm__buf_view(&step->text));
   }

@@ -14,6 +14,7 @@ local journal = require "host.journal"
 local path = require "tidemill.path"
 local plan = require "tidemill.plan"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 local transition = require "tidemill.transition"
 local undo = require "tidemill.undo"
 
@@ -25,6 +26,7 @@ local M = {}
 ---@field step string at which the conversation waits
 ---@field wait table? what its prompt has come to
 ---@field undo integer[] seqs of the executions to undo
+---@field hint string? why the answer stays as it was: only what was undone runs again
 
 local function refuse(reason)
   error(fault.new("command.refused", reason, { status = "conflict", turn = true }), 0)
@@ -94,12 +96,12 @@ local function ask_again(run, step, wait, hint)
   return wait.enter(run, step)
 end
 
-local function back_to_prompt(run, waits, hint)
-  local kept = run.runtime.correct
+local function back_to_prompt(run, waits)
+  local correct = run.runtime.correct
   leave(run)
-  run.runtime.wait = kept.wait
-  local step = run.flow.steps[kept.step]
-  return ask_again(run, step, waits[step.step_type], hint)
+  run.runtime.wait = correct.wait
+  local step = run.flow.steps[correct.step]
+  return ask_again(run, step, waits[step.step_type], correct.hint)
 end
 
 --- From here the way is another one: what was on the old one is no part of it any more.
@@ -111,15 +113,26 @@ local function turn_off(run, passage, next_step)
   return next_step
 end
 
+--- What was answered does not count any more: the step asks again.
+local function drop_answer(run, step, value, reason)
+  draft.step(run, step, { input = value, error = { code = "input.no_match", message =
+    "what was answered " .. reason } })
+  transition.restore(run)
+  return step.step_id, true
+end
+
+local function ask_anew(run, step, passage)
+  execution.enter(run, step, clock.now(), 1)
+  run.corrects = passage.seq
+  return drop_answer(run, step, passage.output, "was said to something else")
+end
+
 local function record_answer(run, step, passage, value, is_skipped)
   execution.enter(run, step, clock.now(), 1)
   run.corrects = passage.seq
   local pass, next_step = replay.answer(run, step, value, is_skipped)
   if not pass then
-    draft.step(run, step, { input = value, error = { code = "input.no_match", message =
-      "what was answered is not accepted any more: " .. next_step } })
-    transition.restore(run)
-    return step.step_id, true
+    return drop_answer(run, step, value, "is not accepted any more: " .. next_step)
   end
   execution.complete(run, step, pass, value)
   return next_step
@@ -161,6 +174,23 @@ local function fail_unforeseen(run, passage)
     :format(step.step_id), { fatal = true, retryable = false }))
 end
 
+--- Undoes what the passage did, and before that what was done behind it. Returns whether it may run
+--- again; else the turn has ended.
+local function undo_unforeseen(run, past, i)
+  if not past[i].undo then return fail_unforeseen(run, past[i]) end
+  run.undo_failed = function()
+    run.undoing, run.runtime.attempt = nil, nil
+    fail_unforeseen(run, past[i])
+  end
+  for behind = #past, i, -1 do
+    local passage = past[behind]
+    local is_open = passage.undo and not is_undone(run.runtime.undone, passage)
+    if is_open and not undo.one(run, path.undo_item(past, passage.seq)) then return false end
+  end
+  run.undo_failed = nil
+  return true
+end
+
 local function run_again(run, step, passage, visit)
   run.corrects, run.input = passage.seq, passage.said
   if step.step_type == "user_input" then
@@ -176,12 +206,13 @@ local function pass(run, past, i, answer, was, visit)
   run.keeps = kept(past, i + 1, undone) ~= nil
   if i == answer.at then return answer_again(run, step, passage, answer.value, false) end
   local names = plan.changed(was, replay.texts(run.state))
+  if plan.asks_anew(passage, names) then return ask_anew(run, step, passage) end
   if not is_undone(undone, passage) and not plan.touches(passage, names) then
     replay.write(run.state, passage.writes)
     run.state_text = nil
     return passage.next
   end
-  if is_unforeseen(passage, undone) then return fail_unforeseen(run, passage) end
+  if is_unforeseen(passage, undone) and not undo_unforeseen(run, past, i) then return nil end
   return run_again(run, step, passage, visit)
 end
 
@@ -221,13 +252,21 @@ local function undo_all(run, past)
   return true
 end
 
+--- With the old answer again, so that what was undone by then is done.
+local function keep_answer(run, step_id, reason)
+  run.runtime.correct.hint = ("The answer stays as it was, for the step '%s' could not be "
+    .. "undone: %s"):format(step_id, reason)
+  run.undoing, run.current, run.undo_failed, run.runtime.attempt = nil, nil, nil, nil
+end
+
 local function work(run, past, answer, waits, visit)
-  run.undo_failed = function(step_id, reason)
-    return back_to_prompt(run, waits, ("The answer stays as it was, for the step '%s' could not be "
-      .. "undone: %s"):format(step_id, reason))
+  local correct = run.runtime.correct
+  run.undo_failed = function(step_id, reason) keep_answer(run, step_id, reason) end
+  if not correct.at and not correct.hint and not undo_all(run, past) then
+    return correct.hint and M.resume(run, waits, visit)
   end
-  if not run.runtime.correct.at and not undo_all(run, past) then return nil end
   run.undo_failed = nil
+  task.pause() -- what was done on paper is not on the account of the first step
   return run_passages(run, past, answer, waits, visit)
 end
 
@@ -242,10 +281,13 @@ local function read(run, ids)
   if not at then
     refuse(("there is no answer '%s' that could be corrected"):format(said_name(run)))
   end
-  local step = run.flow.steps[past[at].step_id]
+  local step, correct = run.flow.steps[past[at].step_id], run.runtime.correct
+  if correct and correct.hint then
+    return past, { at = at, value = past[at].output, step = step }
+  end
   local value = whole_answer(step, past[at], command.name, command.input)
   path.say(past, at, value)
-  return past, { at = at, value = value, step = step, input = past[at].input }
+  return past, { at = at, value = value, step = step }
 end
 
 local function check(run, step, wait)
@@ -288,7 +330,7 @@ function M.run(run, step, wait, waits, visit)
   return work(run, past, answer, waits, visit)
 end
 
----Goes on with a correction that was interrupted.
+---Goes on with a correction that was interrupted, or with the old answer.
 ---@param run tidemill.Run
 ---@param waits table<string, tidemill.Wait>
 ---@param visit fun(run: tidemill.Run, step: tidemill.Step): string?

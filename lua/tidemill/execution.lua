@@ -142,6 +142,13 @@ function M.suspend(run, step)
   write(run, journal.suspend, made)
 end
 
+---The turn goes on at once, with what the host then finds of it.
+---@param run tidemill.Run
+---@param step { step_id: string }
+function M.put_off(run, step)
+  write(run, journal.suspend, draft.suspend(run, step.step_id, clock.now()))
+end
+
 --- What the steps of the conversation did outside is undone before it ends (undo.lua). From here on
 --- nothing else can come of it, so nothing else is due.
 local function fail_conversation(run, step, failure)
@@ -149,7 +156,7 @@ local function fail_conversation(run, step, failure)
   if run.ends or not run.root.compensates then return M.finish(run, "failed", failure, step) end
   runtime.failing = error_of(failure, step)
   runtime.wait, runtime.deadlines, runtime.input, runtime.once = nil, nil, nil, nil
-  write(run, journal.suspend, draft.suspend(run, step.step_id, clock.now()))
+  M.put_off(run, step)
 end
 
 --- The flow on top has failed. What it interrupted goes on; a step that went to it has failed too.

@@ -3,6 +3,7 @@
 --- wrote. Where that is not known, the reason is said instead.
 local json = require "host.json"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 
 local M = {}
 
@@ -88,6 +89,7 @@ local function look(paper, step, passage, following)
   local given = passage.type == "user_input"
     and { answer = passage.output, is_skipped = passage.is_skipped }
   if step.review and passage.attempt > 1 then return false end -- it knew why it was rejected
+  passage.confirmed = replay.confirmed(paper, step)
   local seen = replay.run(paper, step, passage, given or nil)
   if not seen or seen.next ~= following then return false end
   local raw = seen.pass.raw
@@ -98,6 +100,7 @@ local function look(paper, step, passage, following)
   return true
 end
 
+--- The budget of time and memory is that of one step: each has its own, and others go first.
 local function look_all(run, list, paper, waits_at)
   for i, passage in ipairs(list) do
     local step = run.flow.steps[passage.step_id]
@@ -113,6 +116,7 @@ local function look_all(run, list, paper, waits_at)
       return ("the step '%s' does not come out again as it did: it looks at something that is not "
         .. "recorded, or the way did not lead on from it"):format(passage.step_id)
     end
+    task.pause()
   end
 end
 

@@ -4,6 +4,7 @@
 --- anything, and where it may lead elsewhere, whatever has effects behind it depends on it.
 local fault = require "tidemill.fault"
 local replay = require "tidemill.replay"
+local task = require "tidemill.task"
 
 local M = {}
 
@@ -44,6 +45,17 @@ function M.texts_at(past, at)
   return texts
 end
 
+---Was the user asked to confirm what is something else now?
+---@param passage tidemill.Passage
+---@param names table<string, true>
+---@return boolean
+function M.asks_anew(passage, names)
+  for name in pairs(passage.confirmed or {}) do
+    if names[name] then return true end
+  end
+  return false
+end
+
 local function reads(passage, names)
   if passage.reads.all and next(names) then return true end
   for name in pairs(names) do
@@ -82,8 +94,26 @@ end
 
 local function keep(sketch, passage)
   replay.write(sketch.paper.state, passage.writes)
+  sketch.paper.state_text = nil
   for name in pairs(passage.writes) do sketch.unknown[name] = nil end
   if sketch.is_open and passage.effects then sketch.depends[#sketch.depends + 1] = passage end
+end
+
+--- Nothing has happened yet, and it need not.
+local function check_failure(step, failure)
+  if not failure or step.on_error then return end
+  error(fault.new("command.refused", ("the step '%s' fails with that answer: %s")
+    :format(step.step_id, failure.message), { status = "conflict", turn = true }), 0)
+end
+
+--- Runs it where all that it reads is known, what it reads only this time included.
+local function try(sketch, step, passage)
+  local is_answer = passage.type == "user_input"
+  local seen, _, failure = replay.run(sketch.paper, step, passage, is_answer
+    and { answer = passage.output, is_skipped = passage.is_skipped } or nil)
+  if not seen or not reads(seen, sketch.unknown) then return seen, failure, true end
+  for name in pairs(seen.writes) do sketch.unknown[name] = true end
+  return nil, nil, false
 end
 
 --- Returns whether the way is another one from there.
@@ -91,12 +121,12 @@ local function redo(sketch, i)
   local passage = sketch.past[i]
   local step = sketch.run.flow.steps[passage.step_id]
   local known = not passage.effects and not sketch.is_open and not reads(passage, sketch.unknown)
-  local is_answer = passage.type == "user_input"
-  local seen = known and replay.run(sketch.paper, step, passage, is_answer
-    and { answer = passage.output, is_skipped = passage.is_skipped } or nil)
+  local seen, failure
+  if known then seen, failure, known = try(sketch, step, passage) end
   sketch.depends[#sketch.depends + 1] = passage
   if seen then return seen.next ~= passage.next and all_behind(sketch, i + 1) end
-  if known and is_answer then return all_behind(sketch, i + 1) end
+  check_failure(step, failure)
+  if known and passage.type == "user_input" then return all_behind(sketch, i + 1) end
   for name in pairs(passage.writes) do sketch.unknown[name] = true end
   sketch.is_open = sketch.is_open or known or may_turn_off(sketch.run.flow, step)
   return false
@@ -106,9 +136,12 @@ end
 local function follow(sketch, i)
   local passage = sketch.past[i]
   local names = M.changed(sketch.was, replay.texts(sketch.paper.state))
+  if M.asks_anew(passage, names) then return not all_behind(sketch, i) end
+  sketch.is_open = sketch.is_open or M.asks_anew(passage, sketch.unknown)
   for name in pairs(sketch.unknown) do names[name] = true end
   local elsewhere = false
   if M.touches(passage, names) then elsewhere = redo(sketch, i) else keep(sketch, passage) end
+  task.pause()
   M.write(sketch.was, passage.writes)
   return not elsewhere
 end

@@ -7,6 +7,7 @@ local fault = require "tidemill.fault"
 local input = require "tidemill.input"
 local json = require "host.json"
 local step_runner = require "tidemill.step"
+local template = require "tidemill.template"
 local transition = require "tidemill.transition"
 
 local M = {}
@@ -33,6 +34,7 @@ local M = {}
 ---@field irreversible boolean?
 ---@field said any what the user had said last when it ran
 ---@field called boolean?
+---@field confirmed table<string, true>? names in what the user was asked to confirm
 ---@field reads tidemill.Reads
 ---@field writes table<string, string|false> JSON by name; false: nothing
 ---@field next string
@@ -109,6 +111,20 @@ local function written(paper, before)
   return writes
 end
 
+local CONFIRMS = { boolean = true, choice = true }
+
+---The names in a prompt whose answer means nothing without it: yes, or the second one.
+---@param paper tidemill.Run
+---@param step tidemill.Step
+---@return table<string, true>? names
+function M.confirmed(paper, step)
+  if step.step_type ~= "user_input" or not CONFIRMS[step.input.type] then return nil end
+  local scope = { state = paper.state, session = paper.session, config = paper.config,
+    reads = { names = {} } }
+  pcall(template.render, step.prompt, scope)
+  return scope.reads.names
+end
+
 ---Runs one execution on paper. nil: it failed, was refused, or would have called the outside.
 ---@param paper tidemill.Run
 ---@param step tidemill.Step
@@ -116,6 +132,7 @@ end
 ---@param given { answer: any, is_skipped: boolean }? of a user_input
 ---@return { pass: tidemill.Pass, next: string, reads: tidemill.Reads, writes: table }? seen
 ---@return string? reason of a refused answer
+---@return tidemill.Fault? failure
 function M.run(paper, step, passage, given)
   local before = M.texts(paper.state)
   paper.runtime, paper.bytes = { step_seq = passage.seq - 1 }, 0
@@ -129,7 +146,7 @@ function M.run(paper, step, passage, given)
   if not ok or not pass or paper.broken then
     if not ok and fault.of(pass).turn then error(pass, 0) end
     transition.restore(paper)
-    return nil, ok and next_step or nil
+    return nil, ok and next_step or nil, not ok and not paper.broken and fault.of(pass) or nil
   end
   return { pass = pass, next = next_step, reads = paper.reads, writes = written(paper, before) }
 end

@@ -329,7 +329,13 @@ local function stopped(run, err)
   local failure = fault.of(err)
   failure.retryable, failure.fatal = false, failure.fatal or run.keeps
   execution.name_place(step, failure)
-  if run.undoing then return undo.stopped(run, step, failure) end
+  if run.undoing then
+    undo.stopped(run, step, failure)
+    local corrects = run.runtime.correct
+    if not corrects or not corrects.hint then return end
+    task.pause()
+    return go(run, correct.resume(run, WAITS, visit))
+  end
   local next_step = execution.fail(run, step, failure)
   if next_step then task.pause() end
   return go(run, next_step)

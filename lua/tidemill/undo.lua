@@ -195,8 +195,9 @@ local function go_on(run)
   for _, item in ipairs(run.undo_list) do
     if not over[item.seq] and not M.one(run, item) then return end
   end
-  if run.runtime.failing then return finish_failing(run) end
-  return finish(run)
+  if not run.runtime.failing then return finish(run) end
+  if not run.turn.input.more then return finish_failing(run) end
+  return execution.put_off(run, { step_id = run.runtime.failing.step_id })
 end
 
 ---A limit has stopped one of the functions.

@@ -7,7 +7,8 @@
 static void assert_list(const fixture *fx, const char *irreversible, const char *steps) {
   char wanted[256];
   (void)snprintf(wanted, sizeof(wanted),
-                 "{\"irreversible\":\"%s\",\"limited\":false,\"steps\":[%s]}", irreversible, steps);
+                 "{\"irreversible\":\"%s\",\"limited\":false,\"more\":false,\"steps\":[%s]}",
+                 irreversible, steps);
   assert_string_equal(fx->last_input, wanted);
   assert_int_equal(fx->last_kind, TM_TURN_RESUME);
   assert_int_equal(fx->last_began_as, TM_TURN_MESSAGE);
@@ -30,10 +31,11 @@ static void test_all_of_it(void **unused) {
     assert_answer(say(h, id, "fixed"));
     assert_answer(say(h, id, "loose"));
     assert_answer(say(h, id, "call"));
+    assert_answer(say(h, id, "call"));
     answer *a = say_keyed(h, id, "break", "key");
     assert_answer(a);
     assert_member(a, "status", "\"failed\"");
-    assert_list(&fx, "step6, step4", PAID(3) "," PAID(2));
+    assert_list(&fx, "step7, step6, step4", PAID(3) "," PAID(2));
     int turns = fx.turns;
     answer *again = say_keyed(h, id, "break", "key");
     assert_answer(again);
@@ -73,6 +75,33 @@ static void test_goes_on(void **unused) {
     assert_answer(a);
     assert_member(a, "status", "\"failed\"");
     assert_list(&fx, "", PAID(3));
+  }
+}
+
+static void test_what_is_left(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    ordered(h, id);
+    fx.on_failing = "failing_left";
+    assert_answer(say(h, id, "break"));
+    assert_list(&fx, "", PAID(2));
+  }
+}
+
+/* No more than what a worker can hold beside its work; the rest is in the next list. */
+static void test_large_outputs(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    ordered(h, id);
+    assert_answer(say(h, id, "paid_large"));
+    assert_answer(say(h, id, "paid_large"));
+    assert_answer(say(h, id, "break"));
+    assert_true(fx.last_more);
+    assert_in_range(fx.last_length, 100000, 101000); /* one of them */
   }
 }
 
@@ -122,6 +151,8 @@ int main(void) {
       cmocka_unit_test(test_all_of_it),
       cmocka_unit_test(test_not_twice),
       cmocka_unit_test(test_goes_on),
+      cmocka_unit_test(test_what_is_left),
+      cmocka_unit_test(test_large_outputs),
       cmocka_unit_test(test_after_a_crash),
       cmocka_unit_test(test_is_not_interrupted),
   };

@@ -19,7 +19,7 @@
  *
  * break leaves its conversation failing; the turn then does what on_failing says: failed,
  * failing_call (a call, held until the test goes on), failing_later (undoes step 2 and suspends
- * once).
+ * once), failing_left (leaves step 3 and suspends once).
  *
  * A message is refused by it unless the conversation waits for one; a signal of kind pause pauses.
  */
@@ -119,6 +119,8 @@ typedef struct fixture {
   int turns, outside_calls, cancelled;
   tm_turn_kind last_kind, last_began_as;
   bool last_unsealed;
+  bool last_more; /* is last_input but a part of the list of what is to be undone? */
+  size_t last_length;
   char last_input[4096], last_calls[256], last_runtime[256], last_version[33];
   tm_error last_refused;
 } fixture;
@@ -237,7 +239,10 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
   bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
   if (failing) tm__json_member_raw(&p->runtime, "failing", TM_S("{}"));
-  if (does(r->what, "failing_later")) tm__json_member_bool(&p->runtime, "later", true);
+  if (does(r->what, "failing_later") || does(r->what, "failing_left"))
+    tm__json_member_bool(&p->runtime, "later", true);
+  if (does(r->what, "failing_left"))
+    tm__json_member_raw(&p->runtime, "left", TM_S("[{\"seq\":3,\"step_id\":\"step3\"}]"));
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
@@ -250,9 +255,12 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
                                               : "";
   tm__buf_printf(&p->steps,
                  "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","
-                 "\"type\":\"%s\"%s}]",
+                 "\"type\":\"%s\"%s",
                  (int)r->count, (int)r->count, does(r->what, "answer") ? "user_input" : "action",
                  more);
+  if (does(r->what, "paid_large"))
+    tm__buf_printf(&p->steps, ",\"output\":\"%0100000d\",\"undo\":\"orders\"", 1);
+  tm__buf_text(&p->steps, "}]");
   int said = (int)(does(r->what, "suspend") ? strcspn(r->what, "#") : strlen(r->what));
   tm__buf_printf(&p->messages,
                  "[{\"agent\":\"bot\",\"provider\":\"offline\",\"role\":\"agent\",\"seq\":%d,"
@@ -396,7 +404,8 @@ static inline void finish_run(run *r, const char *what) {
     d.error = TM_S("{\"code\":\"test.failed\",\"compensation\":{\"undone\":1}}");
   if (does(what, "failing_later"))
     d.steps = TM_S("[{\"seq\":9,\"status\":\"completed\",\"step_id\":\"step2\",\"undoes\":2}]");
-  bool suspends = does(what, "suspend") || does(what, "break") || does(what, "failing_later");
+  bool suspends = does(what, "suspend") || does(what, "break") || does(what, "failing_later") ||
+                  does(what, "failing_left");
   tm_turn *t = take_turn(r);
   if (suspends) {
     d.wake_at = fixture_now(fx) + fx->retry_ms;
@@ -512,6 +521,8 @@ static inline void exec_run(void *ud, tm_turn *t) {
   fx->last_began_as = v->began_as;
   fx->last_unsealed = v->unsealed;
   (void)tm__copy(fx->last_input, sizeof(fx->last_input), v->input);
+  fx->last_more = tm__slice_is(tm__json_get(v->input, "more"), "true");
+  fx->last_length = v->input.len;
   (void)tm__copy(fx->last_runtime, sizeof(fx->last_runtime), v->runtime);
   (void)tm__copy(fx->last_calls, sizeof(fx->last_calls), v->calls);
   (void)tm__copy(fx->last_version, sizeof(fx->last_version), tm__slice(v->bundle->version));

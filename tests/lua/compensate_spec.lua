@@ -68,8 +68,11 @@ local function given(irreversible)
   return { irreversible = irreversible or "", limited = false, steps = list }
 end
 
-local function go_on(stop, irreversible)
-  host.unfinished = { kind = host.unfinished.kind, input = given(irreversible) }
+local function go_on(stop, irreversible, most)
+  local list = given(irreversible)
+  list.more = #list.steps > (most or 1000)
+  for i = #list.steps, (most or 1000) + 1, -1 do list.steps[i] = nil end
+  host.unfinished = { kind = host.unfinished.kind, input = list }
   return host:resume(stop)
 end
 
@@ -98,6 +101,18 @@ describe("a conversation that fails", function()
     assert.equal(3, host:all("steps")[5].undoes)
     assert.is_nil(turn.runtime.failing)
     assert.equal("book", turn.state.item)
+  end)
+
+  it("undoes them in several turns where they are too many for one", function()
+    load_flow()
+    host:send "book"
+    local turn = go_on(nil, "ask", 1)
+    assert.same({ "suspend", "active", host.now }, { turn.kind, turn.status, turn.wake_at })
+    assert.equal("pay ship unship", asked())
+    turn = go_on(nil, "none", 1)
+    assert.same({ "turn", "failed" }, { turn.kind, turn.status })
+    assert.equal("pay ship unship unpay", asked())
+    assert.same({ undone = 2, failed = {}, irreversible = { "ask" } }, turn.error.compensation)
   end)
 
   it("does not without the setting", function()

@@ -317,6 +317,58 @@ describe("a correction that changes the way", function()
   end)
 end)
 
+describe("a confirmation", function()
+  local function begin(charge, kind)
+    load_flow((([[
+      ConversationStep { step_id = "amount", step_type = "user_input", prompt = "How many?",
+        input_schema = { type = "integer" }, save_as = "amount", next_steps = { "total" } },
+      ConversationStep { step_id = "total", step_type = "action", save_as = "total",
+        run = function(ctx) return math.min(ctx.state.amount, 9) end, next_steps = { "ok" } },
+      ConversationStep { step_id = "ok", step_type = "user_input", prompt = "Charge {total}?",
+        input_schema = { KIND }, save_as = "ok", next_steps = { "charge" } },
+      ConversationStep { step_id = "charge", step_type = "action", run = post("/charge", "ok"),
+        CHARGE next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "Sure?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]]):gsub("CHARGE", charge)
+        :gsub("KIND", kind)), 'start_step = "amount",', BEFORE)
+    host:start()
+    host:send "2"
+    host:send "yes"
+    asked()
+  end
+  local BOOLEAN = 'type = "boolean"'
+  local REFUND = 'undo = function(ctx) ctx:http { url = "http://h/refund" } end,'
+
+  it("is asked for anew where something else is to be confirmed", function()
+    for _, kind in ipairs { BOOLEAN, 'type = "choice", options = { "yes", "no" }' } do
+      begin(REFUND, kind)
+      local turn = correct("amount", "5")
+      assert.same({ "ok", "Charge 5?", { amount = 5, total = 5 } },
+        { turn.step, turn.prompt.text, turn.state })
+      assert.equal("/refund", asked())
+      turn = host:send "yes"
+      assert.same({ "last", "/charge" }, { turn.step, asked() })
+      assert.equal("ok", correct("amount", "6").step)
+    end
+  end)
+
+  it("is kept where it asked for the same", function()
+    begin(REFUND, BOOLEAN)
+    correct("amount", "20")
+    host:send "yes"
+    asked()
+    local turn = correct("amount", "30")
+    assert.same({ "last", { 30, 9 } }, { turn.step, { turn.state.amount, turn.state.total } })
+    assert.equal("", asked())
+  end)
+
+  it("is what nothing that cannot be taken back may depend on", function()
+    begin("", BOOLEAN)
+    assert.matches("cannot be taken back: charge;", correct("amount", "5").error.message, 1, true)
+    assert.equal("", asked())
+  end)
+end)
+
 describe("what a step looks at", function()
   local function run_with(body, undo)
     load_flow(([[
@@ -418,12 +470,22 @@ describe("what a step looks at", function()
 end)
 
 describe("a correction that is interrupted", function()
+  it("lets others go first between the steps that it looks at, and before it begins", function()
+    order()
+    local pauses = 0
+    correct("amount", "5", function(op)
+      if op.kind == "timer" then pauses = pauses + 1 end
+    end)
+    assert.equal(6 + 5 + 1, pauses, "as it was, with the new answer, and before they run")
+    assert.equal("/release/6 /reserve", asked())
+  end)
+
   it("goes on in its midst, and calls nothing twice", function()
     for stop = 2, 6 do -- before it was begun there is nothing to go on with
       order()
       local seen = 0
-      correct("amount", "5", function()
-        seen = seen + 1
+      correct("amount", "5", function(op)
+        if op.kind ~= "timer" then seen = seen + 1 end
         return seen == stop
       end)
       assert.is_nil(host.ended)
@@ -471,6 +533,113 @@ describe("a correction that is interrupted", function()
     assert.same({ nil, nil }, { turn.runtime.correct, turn.runtime.undone })
     assert.equal("", asked())
     assert.equal("completed", host:send("yes").status)
+  end)
+
+  --- Two of them, whose effects depend on one answer.
+  local function two(first)
+    load_flow(([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "one" } },
+      ConversationStep { step_id = "one", step_type = "action", run = post("/one", "a"),
+        save_as = "one", undo = function(ctx) %s end, max_retries = 0, next_steps = { "two" } },
+      ConversationStep { step_id = "two", step_type = "action", run = post("/two", "a"),
+        undo = function(ctx) ctx:http { url = "http://h/untwo" } end, save_as = "two",
+        next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{a}?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]]):format(first),
+      'start_step = "a",', BEFORE)
+    host:start()
+    host:send "x"
+    asked()
+  end
+
+  it("does again what was undone when another one could not be", function()
+    two 'error("stuck")'
+    local turn = correct("a", "y")
+    assert.same({ "last", { a = "x", one = "x", two = "x" } }, { turn.step, turn.state })
+    assert.equal("/untwo /two", asked())
+    assert.matches("The answer stays as it was, for the step 'one' could not be undone",
+      turn.prompt.hint, 1, true)
+    assert.is_nil(turn.runtime.correct)
+    turn = correct("a", "y")
+    assert.same({ "last", "x" }, { turn.step, turn.state.a })
+    assert.equal("/untwo /two", asked())
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("does it again, too, when a limit stops the other one's undo", function()
+    two 'ctx:http { url = "http://h/unone" }'
+    correct("a", "y", function(op) return op.url == "http://h/unone" end)
+    task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too much" })
+    host:pump()
+    assert.same({ "last", { a = "x", one = "x", two = "x" } },
+      { host.ended.step, host.ended.state })
+    assert.equal("/untwo /unone /two", asked())
+    assert.matches("could not be undone: .*too much", host.ended.prompt.hint)
+  end)
+
+  it("does it again after a crash, too", function()
+    for stop = 2, 5 do
+      two 'error("stuck")'
+      local seen = 0
+      correct("a", "y", function(op)
+        if op.kind ~= "timer" then seen = seen + 1 end
+        return seen == stop
+      end)
+      assert.is_nil(host.ended, stop)
+      host:crash()
+      local turn = host:resume()
+      assert.same({ "last", { a = "x", one = "x", two = "x" } }, { turn.step, turn.state }, stop)
+      assert.matches("The answer stays as it was", turn.prompt.hint, 1, true)
+    end
+  end)
+
+  it("undoes what it could not foresee before that runs again", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "get" } },
+      ConversationStep { step_id = "get", step_type = "action", irreversible = false,
+        run = function(ctx)
+          local found = ctx:http { method = "POST", url = "http://h/get", json = ctx.state.a }.json
+          if found == "new" then ctx.state.found = found end
+        end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "found"),
+        undo = function(ctx) ctx:http { url = "http://h/repay" } end, next_steps = { "send" } },
+      ConversationStep { step_id = "send", step_type = "action", run = post("/send", "nothing"),
+        undo = function(ctx) ctx:http { url = "http://h/unsend" } end, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "old"
+    asked()
+    local turn = correct("a", "new")
+    assert.same({ "b", { a = "new", found = "new" } }, { turn.step, turn.state })
+    assert.equal("/get /unsend /repay /pay /send", asked())
+    assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("is refused where a step would fail with that answer", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "integer" }, next_steps = { "check" } },
+      ConversationStep { step_id = "check", step_type = "action", save_as = "half",
+        run = function(ctx)
+          if ctx.state.a > 9 then error("too much") end
+          return ctx.state.a
+        end, next_steps = { "pay" } },
+      ConversationStep { step_id = "pay", step_type = "action", run = post("/pay", "a"),
+        undo = function(ctx) ctx:http { url = "http://h/repay" } end, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "user_input", prompt = "B?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "1"
+    asked()
+    local turn = correct("a", "10")
+    assert.same({ "fail", "command.refused", "conflict" },
+      { turn.kind, turn.error and turn.error.code, turn.error and turn.error.status })
+    assert.matches("the step 'check' fails with that answer: .*too much", turn.error.message)
+    assert.equal("", asked())
+    assert.equal("b", correct("a", "9").step)
   end)
 
   it("stops at what it could not foresee, and does not do it twice", function()
