@@ -18,8 +18,8 @@ void tm__event_id(char out[TM_EVENT_ID_SIZE], const tm_outgoing *event) {
 bool tm__event_id_read(tm_outgoing *out, tm_slice id) {
   char text[TM_EVENT_ID_SIZE], again[TM_EVENT_ID_SIZE];
   if (!tm__copy(text, sizeof(text), id)) return false;
-  char *at = strchr(text, ':');
-  tm_slice conversation = {text, at != NULL ? (size_t)(at - text) : 0};
+  char *at = text + strcspn(text, ":");
+  tm_slice conversation = {text, (size_t)(at - text)};
   if (!tm__uuid_valid(conversation)) return false;
   long long numbers[3] = {0, 0, 0}; /* revision, index, created */
   for (int i = 0; i < 3 && *at == ':'; i++)

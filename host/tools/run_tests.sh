@@ -9,7 +9,7 @@ export results
 
 run_one() {
   log=$(mktemp -p "$results")
-  if timeout -k 5 "${TEST_TIMEOUT:-300}" "$1" >"$log" 2>&1; then
+  if timeout -k 5 "${TEST_TIMEOUT:-600}" "$1" >"$log" 2>&1; then
     echo passed >>"$results/all"
     printf 'ok %s (%s cases)\n' "$1" "$(grep -c '\[       OK \]' "$log")"
   else

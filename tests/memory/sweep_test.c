@@ -43,7 +43,7 @@ static void test_start_memory(void **state) {
                         .run = start_and_end,
                         .verify = start_and_talk,
                         .starts = true,
-                        .sample = 2});
+                        .sample = 3});
 }
 
 static void test_start_sqlite(void **state) {
@@ -158,6 +158,7 @@ static void test_message_outside(void **state) {
                         .prepare = begin_fetch,
                         .run = tell_word,
                         .verify = tell_word_again,
+                        .sample = 3,
                         .tear_down = end});
 }
 
@@ -463,7 +464,7 @@ static void test_reload(void **state) {
                         .prepare = write_small_system,
                         .run = reload,
                         .by_path = true,
-                        .sample = 3,
+                        .sample = 5,
                         .verify = reload_again,
                         .tear_down = end});
 }
