@@ -57,7 +57,7 @@ function placed(t, config = {}) {
   decide = () => 204;
   const place = new Place({ shipped: false, config: {
     webhooks: { url: `http://127.0.0.1:${webhook.address().port}/hook`, secret: SECRET,
-      previous_secret: OLDER, timeout: '200ms', ...config.webhooks },
+      previous_secret: OLDER, timeout: '20s', ...config.webhooks },
     ...(config.store ? { workflow_persistence: config.store } : {}),
   } });
   place.script('shop', system);
@@ -216,7 +216,7 @@ const stores = { sqlite: undefined, file: 'files' };
 
 for (const [backend, kind] of Object.entries(stores)) {
   test(`killed at every post: ${backend}`, { timeout: 120000 }, async (t) => {
-    const place = placed(t);
+    const place = placed(t, { webhooks: { timeout: '200ms' } }); // a lease of 600
     if (kind === 'files') place.use_files();
     let server = await new Server(place).start();
     t.after(() => server.kill());
