@@ -62,6 +62,13 @@ tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err) {
                   event->conversation, (long long)event->revision, event->index);
 }
 
+tm_status tm__purge_conflict(tm_slice id, tm_error *err) {
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "conversation %.*s was changed by another process meanwhile, or has events that "
+                  "wait",
+                  (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE), id.ptr);
+}
+
 tm_status tm__store_tenant(const char *tenant, tm_error *err) {
   bool dotted = tenant[0] == '.' || tenant[0] == '-';
   size_t len = strspn(tenant, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");

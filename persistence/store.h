@@ -16,7 +16,7 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   4
+#define TM_STORE_ABI   5
 #define TM_RECENT_KEYS 8
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
 #define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
@@ -165,6 +165,8 @@ tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index);
 /* For backends: TM_ECONFLICT, which says that the event is another's. */
 tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err);
+/* For backends: TM_ECONFLICT, which says why the conversation is not purged. */
+tm_status tm__purge_conflict(tm_slice id, tm_error *err);
 /* For backends: TM_EINVAL when nobody of that name can have a store of his own. */
 tm_status tm__store_tenant(const char *tenant, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that another process has written the note. */
@@ -344,12 +346,15 @@ typedef struct tm_store_backend {
   tm_status (*outbox_rewrite)(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 
   /* ---- what goes ---- */
-  /* Heads with 0 < ended <= before, earliest first. */
+  /* Heads with 0 < ended <= before, earliest first, but for those with an event that is neither
+   * delivered nor dead. */
   tm_status (*ended)(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
                      tm_error *err);
   /* The conversation, its start key and its events are gone at once, its rows with later sweeps.
-   * TM_ECONFLICT: revision differs; TM_ENOTFOUND. Writer. */
-  tm_status (*purge)(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+   * TM_ECONFLICT: revision differs, or an event is neither delivered nor dead and `undelivered` is
+   * false; TM_ENOTFOUND. Writer. */
+  tm_status (*purge)(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                     tm_error *err);
   /* One small piece of housekeeping, at most some `limit` records: rows of purged conversations,
    * old start keys, hints that lie; gives space back. *more: there is work left. Writer. */
   tm_status (*sweep)(tm_store_conn *c, size_t limit, bool *more, tm_error *err);

@@ -356,7 +356,8 @@ tm_status tm__file_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm
                                void *ud, tm_error *err);
 tm_status tm__file_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__file_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
-tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                         tm_error *err);
 tm_status tm__file_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__file_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__file_script_put(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,

@@ -10,9 +10,19 @@
 
 /* ---- what goes ---- */
 
+/* Has it an event that is neither delivered nor dead? */
+static tm_status waits(tm_store_conn *c, tm_slice id, bool *out, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__file_bind(c, TM_FSQL_WAITING, &st, err, "t", id);
+  if (status == TM_OK) status = tm__file_step(c, st, out, err);
+  if (status == TM_OK) sqlite3_reset(st);
+  return status;
+}
+
 static tm_status drop_conversation(tm_store_conn *c, tm_slice id, int64_t expect_revision,
-                                   tm_error *err) {
+                                   bool undelivered, tm_error *err) {
   tm_file_entry entry = {0};
+  bool stays = false;
   tm_status status = tm__file_entry(c, id, &entry, err);
   if (status == TM_ECORRUPT)
     entry.found = true; /* what cannot be read can still be removed */
@@ -21,18 +31,19 @@ static tm_status drop_conversation(tm_store_conn *c, tm_slice id, int64_t expect
   else if (!entry.found)
     return tm__file_not_found(err, "conversation");
   else if (entry.state.head.revision != expect_revision)
-    return tm__fail(err, TM_ECONFLICT, "store.conflict",
-                    "conversation %s was changed by another process meanwhile",
-                    entry.state.head.id);
-  status = tm__file_drop_events(c, id, err);
+    return tm__purge_conflict(id, err);
+  status = undelivered ? TM_OK : waits(c, id, &stays, err);
+  if (status == TM_OK && stays) return tm__purge_conflict(id, err);
+  if (status == TM_OK) status = tm__file_drop_events(c, id, err);
   if (status != TM_OK) return status;
   return tm__file_add_remove(c, &(tm_file_name){TM_FILE_CONVERSATION, id, {0}}, err);
 }
 
-tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
+tm_status tm__file_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                         tm_error *err) {
   tm_status status = tm__file_begin(c, err);
   if (status != TM_OK) return status;
-  return tm__file_finish(c, drop_conversation(c, id, expect_revision, err), err);
+  return tm__file_finish(c, drop_conversation(c, id, expect_revision, undelivered, err), err);
 }
 
 /* A purge has removed the log already; what is left are start keys that nobody knows any more. They

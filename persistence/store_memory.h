@@ -49,12 +49,13 @@ typedef struct tm_session_name {
 typedef struct tm_head_record {
   tm_order_node by_id;      /* 0, id */
   tm_order_node by_due;     /* wake_at, id; in the set while wake_at > 0 */
-  tm_order_node by_over;    /* in which order they ended, id; in the set while it is over */
-  tm_order_node by_end;     /* ended, id; in the set while ended > 0 */
+  tm_order_node by_over;    /* in which order they ended, id */
+  tm_order_node by_end;     /* ended, id */
   tm_order_node by_session; /* 0, name NUL id */
   tm_key_record *key;       /* NULL: started without one, or it is forgotten */
   tm_row_record *newest;
   tm_head head;
+  bool in_over, in_end; /* it is over, ended > 0, and no event of it waits: it is in the set */
   char session_name[65 + 129 + TM_ID_SIZE];
 } tm_head_record;
 
@@ -151,11 +152,16 @@ tm_event_record *tm__memory_event_new(const tm_outgoing *event); /* a copy; NULL
 void tm__memory_event_add(tm_store *s, tm_event_record *r);
 /* The oldest of the conversation that is not dead is due at `at`, unless one is due already. */
 void tm__memory_events_arm(tm_store *s, tm_slice conversation, int64_t at);
+/* Is one of them not dead? */
+bool tm__memory_events_wait(const tm_store *s, tm_slice conversation);
+/* Whether one waits may be another answer now. */
+void tm__memory_events_changed(tm_store *s, tm_slice conversation);
 void tm__memory_events_purge(tm_store *s, tm_slice conversation);
 
 /* ---- as the members of tm_store_backend ---- */
 tm_status tm__memory_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
-tm_status tm__memory_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__memory_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err);
 tm_status tm__memory_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__memory_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__memory_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,

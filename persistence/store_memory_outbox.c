@@ -83,6 +83,13 @@ void tm__memory_events_arm(tm_store *s, tm_slice conversation, int64_t at) {
   if (oldest != NULL) set_due(s, oldest, at > 0 ? at : 1);
 }
 
+bool tm__memory_events_wait(const tm_store *s, tm_slice conversation) {
+  const tm_event_record *r = next_of(s, conversation, NULL);
+  while (r != NULL && r->event.dead_at != 0)
+    r = next_of(s, conversation, r);
+  return r != NULL;
+}
+
 void tm__memory_events_purge(tm_store *s, tm_slice conversation) {
   tm_event_record *r;
   while ((r = next_of(s, conversation, NULL)) != NULL)
@@ -140,6 +147,7 @@ static void settle(tm_store *s, tm_event_record *r, const tm_outgoing *event, tm
   if (outcome == TM_OUTCOME_LATER) set_due(s, r, at);
   if (outcome == TM_OUTCOME_DELIVERED) drop(s, r);
   tm__memory_events_arm(s, tm__slice(id), at);
+  tm__memory_events_changed(s, tm__slice(id));
 }
 
 static bool may_settle(const tm_outgoing *have, const tm_outgoing *event, tm_outcome outcome) {
@@ -233,6 +241,7 @@ tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_e
   if (known)
     tm__memory_events_arm(s, tm__slice(event->conversation),
                           event->due_at > 0 ? event->due_at : event->created);
+  tm__memory_events_changed(s, tm__slice(event->conversation));
   tm__memory_tidy(s, 0);
   tm__memory_unlock(s);
   if (known) return TM_OK;

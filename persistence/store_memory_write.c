@@ -25,13 +25,33 @@ static void forget_key(tm_store *s, tm_key_record *k) {
   free(k);
 }
 
+/* What ended leaves when no event of it waits. */
+static void list_end(tm_store *s, tm_head_record *h, bool over) {
+  bool ends = (over || h->head.ended > 0) && !tm__memory_events_wait(s, tm__slice(h->head.id));
+  h->in_over = ends && over;
+  h->in_end = ends && h->head.ended > 0;
+  if (h->in_over) tm__order_insert(&s->over, &h->by_over);
+  if (h->in_end) tm__order_insert(&s->ended, &h->by_end);
+}
+
+static void unlist_end(tm_store *s, tm_head_record *h) {
+  if (h->in_over) tm__order_remove(&s->over, &h->by_over);
+  if (h->in_end) tm__order_remove(&s->ended, &h->by_end);
+  h->in_over = h->in_end = false;
+}
+
 static void set_over(tm_store *s, tm_head_record *h, bool over, int64_t ended) {
-  if (tm__conversation_is_over(h->head.status)) tm__order_remove(&s->over, &h->by_over);
-  if (h->head.ended > 0) tm__order_remove(&s->ended, &h->by_end);
+  unlist_end(s, h);
   h->by_over.number = ++s->overs;
   h->by_end.number = h->head.ended = ended;
-  if (over) tm__order_insert(&s->over, &h->by_over);
-  if (ended > 0) tm__order_insert(&s->ended, &h->by_end);
+  list_end(s, h, over);
+}
+
+void tm__memory_events_changed(tm_store *s, tm_slice conversation) {
+  tm_head_record *h = tm__memory_find_head(s, conversation);
+  if (h == NULL) return;
+  unlist_end(s, h);
+  list_end(s, h, tm__conversation_is_over(h->head.status));
 }
 
 /* Takes the newest row out of the list and the set. */
@@ -238,13 +258,13 @@ static int64_t add_row(tm_store *s, tm_head_record *h, draft *d) {
   return r->row.id;
 }
 
-static void add_events(tm_store *s, draft *d) {
+static void add_events(tm_store *s, draft *d, tm_slice conversation) {
   for (size_t i = 0; i < d->event_count; i++) {
     tm__memory_event_add(s, d->events[i]);
-    tm__memory_events_arm(s, tm__slice(d->events[i]->event.conversation),
-                          d->events[i]->event.created);
+    tm__memory_events_arm(s, conversation, d->events[i]->event.created);
     d->events[i] = NULL;
   }
+  if (d->event_count > 0) tm__memory_events_changed(s, conversation);
 }
 
 /* The first conversation of a session says what is kept of it. */
@@ -304,7 +324,7 @@ static bool session_fits(const tm_store *s, const tm_commit *item) {
          (item->tenant_sessions_max <= 0 || own < item->tenant_sessions_max);
 }
 
-/* Those that have ended leave at the next commit. */
+/* Those that have ended, and have nothing more to tell, leave at the next commit. */
 static bool is_full(const tm_store *s) {
   return s->bytes_max != 0 && s->bytes > s->bytes_max && s->over.root == NULL && s->purged == NULL;
 }
@@ -341,7 +361,7 @@ static void apply(tm_store *s, tm_commit *item, draft *d, int64_t now) {
   }
   if (item->start_answer && h->key != NULL && h->key->answer == 0) h->key->answer = item->row_id;
   if (d->session != NULL) join_session(s, d);
-  add_events(s, d);
+  add_events(s, d, tm__slice(h->head.id));
 }
 
 tm_status tm__memory_commit(tm_store_conn *c, tm_commit *const *items, size_t count,
@@ -370,17 +390,17 @@ tm_status tm__memory_commit(tm_store_conn *c, tm_commit *const *items, size_t co
 
 /* ---- purge, sweep, rewrite ---- */
 
-tm_status tm__memory_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
+tm_status tm__memory_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err) {
   tm__memory_lock(c->store);
   tm_head_record *h = tm__memory_find_head(c->store, id);
-  bool found = h != NULL, same = found && h->head.revision == expect_revision;
+  bool found = h != NULL, same = found && h->head.revision == expect_revision &&
+                                 (undelivered || !tm__memory_events_wait(c->store, id));
   if (same) tm__memory_remove(c->store, h, false);
   tm__memory_unlock(c->store);
   if (!found) return tm__memory_not_found(err, "conversation");
   if (same) return TM_OK;
-  return tm__fail(err, TM_ECONFLICT, "store.conflict",
-                  "conversation %.*s was changed by another process meanwhile",
-                  (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE), id.ptr);
+  return tm__purge_conflict(id, err);
 }
 
 tm_status tm__memory_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err) {

@@ -230,7 +230,8 @@ tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_se
                               void *ud, tm_error *err);
 tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
 tm_status tm__pg_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
-tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                       tm_error *err);
 tm_status tm__pg_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__pg_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__pg_script_put(tm_store_conn *c, tm_slice system, tm_slice version, tm_slice sources,

@@ -10,35 +10,40 @@
 
 typedef struct purging {
   tm_pg_work work;
-  const tm_pg_args *purge, *exists;
-  int64_t gone, there;
+  const tm_pg_args *purge, *id;
+  int64_t gone;
+  bool there;
 } purging;
 
+/* Who tries an event again, or delivers one, has locked the head: what he did is seen. */
 static bool send_purge(tm_pg_work *w, PGconn *pg) {
   const purging *p = (const purging *)(void *)w;
-  return tm__pg_send(pg, TM_PG_EXISTS, p->exists) && tm__pg_send(pg, TM_PG_PURGE, p->purge);
+  return tm__pg_send(pg, TM_PG_LOCK_HEAD, p->id) && tm__pg_send(pg, TM_PG_PURGE, p->purge);
 }
 
 static void take_purge(tm_pg_work *w, size_t index, PGresult *r) {
   purging *p = (purging *)(void *)w;
-  *(index == 0 ? &p->there : &p->gone) = tm__pg_get_int(r, 0, 0);
+  if (index == 0)
+    p->there = PQntuples(r) > 0;
+  else
+    p->gone = tm__pg_get_int(r, 0, 0);
 }
 
-tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
-  tm_pg_args purge = {0}, exists = {0};
-  purging p = {{"purge a conversation", send_purge, take_purge}, &purge, &exists, 0, 0};
+tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                       tm_error *err) {
+  tm_pg_args purge = {0}, name = {0};
+  purging p = {{"purge a conversation", send_purge, take_purge}, &purge, &name, 0, false};
   if (!tm__pg_is_text(id)) return tm__pg_not_found(err, "conversation");
-  tm_slice name = id.ptr != NULL ? id : TM_S("");
-  tm__pg_bytes(&purge, name);
+  tm_slice text = id.ptr != NULL ? id : TM_S("");
+  tm__pg_bytes(&purge, text);
   tm__pg_int(&purge, expect_revision);
   tm__pg_int(&purge, c->store->now_ms(c->store->now_ud));
-  tm__pg_bytes(&exists, name);
+  tm__pg_int(&purge, undelivered);
+  tm__pg_bytes(&name, text);
   tm_status status = tm__pg_write(c, &p.work, err);
   if (status != TM_OK || p.gone > 0) return status;
-  if (p.there == 0) return tm__pg_not_found(err, "conversation");
-  return tm__fail(err, TM_ECONFLICT, "store.conflict",
-                  "conversation %.*s was changed by another process meanwhile", (int)id.len,
-                  name.ptr);
+  if (!p.there) return tm__pg_not_found(err, "conversation");
+  return tm__purge_conflict(id, err);
 }
 
 /* ---- sweeping ---- */

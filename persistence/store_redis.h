@@ -257,7 +257,8 @@ tm_status tm__redis_ended(tm_store_conn *c, int64_t before, size_t limit, tm_hea
                           tm_error *err);
 
 /* ---- purge, sweep ---- */
-tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                          tm_error *err);
 tm_status tm__redis_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__redis_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 
@@ -270,6 +271,9 @@ void tm__redis_add_events(tm_store_conn *c, const tm_commit *item);
 size_t tm__redis_hint_events(tm_store_conn *c, const char *id, int64_t at);
 /* Adds those that take it off. */
 void tm__redis_part_events(tm_store_conn *c, const char *id);
+/* Whose events are neither all delivered nor dead. */
+tm_status tm__redis_events_wait(tm_store_conn *c, const tm_head *heads, size_t count, bool *out,
+                                tm_error *err);
 /* What is said of the conversation's events is made true. */
 tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err);
 tm_status tm__redis_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,

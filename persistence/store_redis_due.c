@@ -12,6 +12,7 @@ typedef struct search {
   tm_redis_times which;
   int64_t now, until;  /* until 0: nothing is held */
   size_t limit, count; /* found */
+  size_t waiting;      /* true ones that were passed over */
   tm_head *found;
   size_t room;
 } search;
@@ -31,7 +32,7 @@ static tm_status take(tm_store_conn *c, const search *s, size_t limit, redisRepl
   tm__redis_run(c, TM_REDIS_TAKE, 1, 4);
   tm__redis_key_arg(c, &k);
   tm__redis_int(c, s->now);
-  tm__redis_int(c, s->until == 0 ? (int64_t)s->count : 0);
+  tm__redis_int(c, s->until == 0 ? (int64_t)(s->count + s->waiting) : 0);
   tm__redis_int(c, (int64_t)limit);
   tm__redis_int(c, s->until);
   return tm__redis_ask(c, out, err);
@@ -49,13 +50,31 @@ static bool keep(search *s, const tm_head *h) {
   return true;
 }
 
+/* What is true is found, unless events keep it; what is not comes first in `heads`. */
+static tm_status sift(tm_store_conn *c, search *s, tm_head *heads, size_t count, size_t *lies,
+                      tm_error *err) {
+  bool waits[PAGE] = {false};
+  tm_status status =
+      s->which == TM_TIMES_ENDED ? tm__redis_events_wait(c, heads, count, waits, err) : TM_OK;
+  *lies = 0;
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    bool right = is_true(s, &heads[i]);
+    s->waiting += right && waits[i];
+    if (!right)
+      heads[(*lies)++] = heads[i];
+    else if (!waits[i] && !keep(s, &heads[i]))
+      status = tm__fail_memory(err, "deadlines");
+  }
+  return status;
+}
+
 /* One page of hints: what is true is kept, what is not is mended. *seen: how many there were. */
-static tm_status look(tm_store_conn *c, search *s, size_t *seen, size_t *lies, tm_error *err) {
+static tm_status look(tm_store_conn *c, search *s, size_t *seen, tm_error *err) {
   redisReply *reply;
   tm_slice ids[PAGE];
-  size_t limit = s->limit - s->count < PAGE ? s->limit - s->count : PAGE;
+  size_t limit = s->limit - s->count < PAGE ? s->limit - s->count : PAGE, lies = 0;
   tm_head *heads = malloc(PAGE * sizeof(*heads));
-  *seen = *lies = 0;
+  *seen = 0;
   if (heads == NULL) return tm__fail_memory(err, "deadlines");
   tm_status status = take(c, s, limit, &reply, err);
   if (status == TM_OK) {
@@ -63,14 +82,9 @@ static tm_status look(tm_store_conn *c, search *s, size_t *seen, size_t *lies, t
       ids[*seen] = tm__redis_slice(reply->element[2 * *seen]);
     status = tm__redis_heads(c, ids, *seen, heads, err);
   }
-  for (size_t i = 0; status == TM_OK && i < *seen; i++) {
-    if (!is_true(s, &heads[i]))
-      heads[(*lies)++] = heads[i];
-    else if (!keep(s, &heads[i]))
-      status = tm__fail_memory(err, "deadlines");
-  }
+  if (status == TM_OK) status = sift(c, s, heads, *seen, &lies, err);
   freeReplyObject(reply);
-  if (status == TM_OK && *lies > 0) status = tm__redis_mend_times(c, s->which, heads, *lies, err);
+  if (status == TM_OK && lies > 0) status = tm__redis_mend_times(c, s->which, heads, lies, err);
   free(heads);
   return status;
 }
@@ -89,9 +103,9 @@ static int by_end(const void *a, const void *b) {
 
 static tm_status run(tm_store_conn *c, search *s, tm_head_fn fn, void *ud, tm_error *err) {
   tm_status status = TM_OK;
-  size_t seen = 1, lies = 0;
+  size_t seen = 1;
   for (int i = 0; status == TM_OK && seen > 0 && s->count < s->limit && i < ROUNDS; i++)
-    status = look(c, s, &seen, &lies, err);
+    status = look(c, s, &seen, err);
   if (s->count > 0)
     qsort(s->found, s->count, sizeof(*s->found), s->which == TM_TIMES_DUE ? by_due : by_end);
   for (size_t i = 0; status == TM_OK && i < s->count; i++)

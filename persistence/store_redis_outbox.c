@@ -177,6 +177,36 @@ tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err)
   return status == TM_OK ? mend(c, id, s, err) : status;
 }
 
+/* Whose events have a time; who has none has nothing that waits. */
+static tm_status ask_times(tm_store_conn *c, const tm_head *heads, size_t count, bool *out,
+                           tm_error *err) {
+  tm_status status = tm__redis_ready(c, err);
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    add_named(c, "ZSCORE", 1, true);
+    tm__redis_text(c, heads[i].id);
+  }
+  if (status == TM_OK) status = tm__redis_flush(c, err);
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    redisReply *reply;
+    status = tm__redis_take(c, &reply, err);
+    if (status == TM_OK) out[i] = reply->type != REDIS_REPLY_NIL;
+    freeReplyObject(reply);
+  }
+  return status;
+}
+
+tm_status tm__redis_events_wait(tm_store_conn *c, const tm_head *heads, size_t count, bool *out,
+                                tm_error *err) {
+  standing s = {0, 0};
+  tm_status status = count > 0 ? ask_times(c, heads, count, out, err) : TM_OK;
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    if (!out[i]) continue;
+    status = look(c, heads[i].id, &s, err);
+    out[i] = status == TM_OK && s.due > 0;
+  }
+  return status;
+}
+
 /* ---- taking ---- */
 
 static tm_status take_hints(tm_store_conn *c, int64_t now, int64_t until, size_t limit,

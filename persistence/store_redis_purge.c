@@ -32,7 +32,8 @@ static tm_status forget(tm_store_conn *c, const tm_head *h, uint64_t start_key, 
   return status == TM_OK ? tm__redis_skip(c, c->awaited, err) : status;
 }
 
-tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
+tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                          tm_error *err) {
   redisReply *reply;
   tm_head head;
   uint64_t key;
@@ -49,7 +50,7 @@ tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision
   if (status == TM_ENOTFOUND) return tm__redis_not_found("conversation", err);
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_run(c, TM_REDIS_PURGE, 3, 1);
+  tm__redis_run(c, TM_REDIS_PURGE, 3, 2);
   tm__redis_head_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
   tm__redis_rows_key(&k, c->store, id);
@@ -57,13 +58,13 @@ tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision
   tm__redis_events_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
   tm__redis_int(c, expect_revision);
+  tm__redis_int(c, undelivered);
   status = tm__redis_ask(c, &reply, err);
   if (status != TM_OK) return status;
   bool gone = reply->integer == 1;
   freeReplyObject(reply);
   if (gone) return forget(c, &head, key, err);
-  return tm__fail(err, TM_ECONFLICT, "store.conflict",
-                  "conversation %s was changed by another process meanwhile", head.id);
+  return tm__purge_conflict(id, err);
 }
 
 /* ---- rewriting ---- */

@@ -166,7 +166,8 @@ tm_status tm__sqlite_probe(tm_store_conn *c, tm_error *err);
 tm_status tm__sqlite_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
 
 /* ---- what goes: as the members of tm_store_backend ---- */
-tm_status tm__sqlite_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err);
+tm_status tm__sqlite_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err);
 tm_status tm__sqlite_sweep(tm_store_conn *c, size_t limit, bool *more, tm_error *err);
 tm_status tm__sqlite_rewrite(tm_store_conn *c, const tm_row *rows, size_t count, tm_error *err);
 tm_status tm__sqlite_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud,

@@ -35,13 +35,27 @@ static tm_status change(tm_store_conn *c, tm_sql which, tm_slice text, int64_t n
   return tm__sqlite_run(c, st, "purge a conversation", err);
 }
 
-static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
+/* Has it an event that is neither delivered nor dead? */
+static tm_status waits(tm_store_conn *c, tm_slice id, bool *out, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_statement(c, TM_SQL_WAITING, &st, err);
+  if (status != TM_OK) return status;
+  int rc = tm__sqlite_bind(st, 1, id);
+  if (rc == SQLITE_OK) rc = sqlite3_step(st);
+  *out = rc == SQLITE_ROW;
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) status = tm__sqlite_conn_fail(c, rc, "read", err);
+  sqlite3_reset(st);
+  return status;
+}
+
+static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err) {
   int64_t revision = 0, tip = 0;
+  bool stays = false;
   tm_status status = find_revision(c, id, &revision, &tip, err);
-  if (status == TM_OK && revision != expect_revision)
-    status = tm__fail(err, TM_ECONFLICT, "store.conflict",
-                      "conversation %.*s was changed by another process meanwhile",
-                      (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE), id.ptr);
+  if (status == TM_OK && !undelivered) status = waits(c, id, &stays, err);
+  if (status == TM_OK && (stays || revision != expect_revision))
+    status = tm__purge_conflict(id, err);
   if (status == TM_OK && tip != 0) status = change(c, TM_SQL_ADD_PURGED, id, tip, err);
   if (status == TM_OK) status = change(c, TM_SQL_DROP_KEYS, id, 0, err);
   if (status == TM_OK) status = change(c, TM_SQL_DROP_EVENTS, id, 0, err);
@@ -49,10 +63,11 @@ static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revisio
   return status;
 }
 
-tm_status tm__sqlite_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, tm_error *err) {
+tm_status tm__sqlite_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err) {
   tm_status status = tm__sqlite_begin(c, err);
   if (status != TM_OK) return status;
-  return tm__sqlite_end(c, drop_head(c, id, expect_revision, err), err);
+  return tm__sqlite_end(c, drop_head(c, id, expect_revision, undelivered, err), err);
 }
 
 /* ---- sweeping ---- */

@@ -259,7 +259,8 @@ static bool is_address(const char *text) {
          strlen(text) <= ADDRESS_MAX;
 }
 
-/* Its address and its secret belong together; what is not delivered yet must not be purged. */
+/* Its address and its secret belong together; what waits to be delivered keeps
+ * its conversation. */
 static void whole_webhook(tm_loader *l) {
   static const char url[] = "webhooks.url", secret[] = "webhooks.secret";
   const tm_slot *u = slot(l, url), *s = slot(l, secret);
@@ -279,7 +280,7 @@ static void whole_webhook(tm_loader *l) {
   for (size_t i = 0; i < 2; i++)
     if (slot(l, ttls[i])->value.number > 0)
       within(l, "webhooks.give_up_after", ttls[i],
-             "an event would be purged before it is given up");
+             "conversations would be kept longer, for their events");
 }
 
 static void no_encrypted_redis(tm_loader *l) {

@@ -247,7 +247,7 @@ static tm_status sweep(const tm_copy *c, tm_error *err) {
 }
 
 tm_status tm__copy_remove(tm_copy *c, tm_slice id, int64_t revision, tm_error *err) {
-  tm_status status = c->to.backend->purge(c->to.conn, id, revision, err);
+  tm_status status = c->to.backend->purge(c->to.conn, id, revision, true, err);
   if (status != TM_OK) return status;
   c->counts.removed++;
   return sweep(c, err);

@@ -4,6 +4,7 @@
  * changed meanwhile stays. */
 #include "keeping/purge.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "keeping/session.h"
@@ -93,9 +94,10 @@ static tm_status find_ended(tm_purge *p, const tm_store_access *a, tm_error *err
   return status;
 }
 
-/* TM_OK also when it was changed meanwhile, or is gone. */
+/* TM_OK also when it was changed meanwhile, is gone, or has events that wait. */
 static tm_status purge_one(tm_purge *p, const tm_store_access *a, const tm_head *h, tm_error *err) {
-  tm_status status = backend_of(p, a)->purge(conn_of(p, a), tm__slice(h->id), h->revision, err);
+  tm_status status =
+      backend_of(p, a)->purge(conn_of(p, a), tm__slice(h->id), h->revision, false, err);
   if (status == TM_OK) {
     memcpy(p->purged[p->purged_count++], h->id, sizeof(h->id));
     p->conversations++;
@@ -185,7 +187,7 @@ static tm_status remove_session(tm_purge *p, const tm_store_access *a, tm_kept_s
   status = backend_of(p, a)->session_drop(conn_of(p, a), k->s.tenant, k->s.id, err);
   p->sessions += status == TM_OK;
   if (status != TM_ECONFLICT) return status == TM_ENOTFOUND ? TM_OK : status;
-  k->s.look_at = p->now + LATER_MS; /* a conversation of it is open again */
+  k->s.look_at = p->now + LATER_MS; /* a conversation is open again, or waits for its events */
   return tm__session_put(a, p->in_memory, k, err);
 }
 
@@ -251,17 +253,45 @@ static tm_status find_sessions(tm_purge *p, const tm_store_access *a, tm_error *
   return status;
 }
 
-static tm_status on_counted_once(void *ud, const tm_head *h) {
-  tm_purge *p = ud;
-  p->conversations += !is_due(h->ended, p->keep->conversation_ms, p->now);
+static tm_status on_waiting(void *ud, const tm_outgoing *event) {
+  tm_outgoing *out = ud;
+  *out = *event;
   return TM_OK;
 }
 
-/* The conversations that would go with a session, but for those that would go anyway. */
+/* Is the conversation kept by an event? */
+static tm_status waits(const tm_purge *p, const tm_store_access *a, const tm_head *h, bool *out,
+                       tm_error *err) {
+  tm_outgoing newest = {.index = 0};
+  tm_outgoing_filter f = {
+      .before_revision = INT64_MAX, .before_index = INT_MAX, .dead = 0, .limit = 1};
+  memcpy(f.before, h->id, sizeof(f.before));
+  tm_status status = backend_of(p, a)->outbox_list(conn_of(p, a), &f, on_waiting, &newest, err);
+  *out = strcmp(newest.conversation, h->id) == 0;
+  return status;
+}
+
+/* The conversations that would go with a session, but for those that would go anyway; *all: nothing
+ * keeps it. */
 static tm_status count_with(tm_purge *p, const tm_store_access *a, const tm_kept_session *k,
-                            tm_error *err) {
-  tm_list_filter f = {.tenant = k->s.tenant, .session = k->s.id, .status = -1, .limit = COUNT_MAX};
-  return backend_of(p, a)->list(conn_of(p, a), &f, on_counted_once, p, err);
+                            bool *all, tm_error *err) {
+  tm_list_filter f = {
+      .tenant = k->s.tenant, .session = k->s.id, .status = -1, .limit = TM_PURGE_BATCH};
+  tm_status status = TM_OK;
+  p->head_count = TM_PURGE_BATCH;
+  *all = true;
+  while (status == TM_OK && p->head_count == TM_PURGE_BATCH) {
+    p->head_count = 0;
+    status = backend_of(p, a)->list(conn_of(p, a), &f, on_head, p, err);
+    for (size_t i = 0; status == TM_OK && i < p->head_count; i++) {
+      bool stays;
+      status = waits(p, a, &p->heads[i], &stays, err);
+      p->conversations += !stays && !is_due(p->heads[i].ended, p->keep->conversation_ms, p->now);
+      *all = *all && !stays;
+    }
+    if (p->head_count > 0) memcpy(f.before, p->heads[p->head_count - 1].id, sizeof(f.before));
+  }
+  return status;
 }
 
 /* Of those that were found only the ones that something is to be done with; a dry run counts them.
@@ -273,9 +303,10 @@ static tm_status sift(tm_purge *p, const tm_store_access *a, tm_error *err) {
     tm_kept_session k = kept_of(&p->keys[i]);
     verdict v;
     status = judge_stored(p, a, &k, &v, err);
-    p->sessions += p->dry && v == GOES;
+    bool goes = p->dry && v == GOES;
     p->sessions_ended += p->dry && v == ENDS;
-    if (status == TM_OK && p->dry && v == GOES) status = count_with(p, a, &k, err);
+    if (status == TM_OK && goes) status = count_with(p, a, &k, &goes, err);
+    p->sessions += goes;
     if (v != STAYS) p->keys[kept_count++] = p->keys[i];
     tm__session_release(&k);
   }

@@ -383,10 +383,10 @@ static void a_webhook_is_whole(void **state) {
   assert_loads(f, WEBHOOK "workflow_persistence: {retention: {conversation_ttl: 24h}}\n");
   assert_loads(f, "workflow_persistence: {retention: {conversation_ttl: 1h}}\n");
   assert_refused(f, WEBHOOK "workflow_persistence: {retention: {conversation_ttl: 23h}}\n", "2",
-                 "would be purged before it is given up");
+                 "would be kept longer, for their events");
   assert_loads(f, WEBHOOK "workflow_persistence: {retention: {session_ttl: 24h}}\n");
   assert_refused(f, WEBHOOK "workflow_persistence: {retention: {session_ttl: 23h}}\n", "2",
-                 "would be purged before it is given up");
+                 "would be kept longer, for their events");
   assert_refused(f, "webhooks: {url: \"http://x\"}\n", "1", "belong together; set both");
   assert_refused(f, "webhooks: {secret: \"x\"}\n", "1", "belong together; set both");
   assert_refused(f, "webhooks: {url: \"ftp://x\", secret: \"s\"}\n", "1", "http:// or https://");

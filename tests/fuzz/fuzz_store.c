@@ -92,7 +92,7 @@ static void fill(void) {
                   .status = TM_COMPLETED,
                   .ended = 7};
   append(&gone, NULL);
-  MUST(backend->purge(conn, tm__slice(gone.id), 1, &err) == TM_OK);
+  MUST(backend->purge(conn, tm__slice(gone.id), 1, true, &err) == TM_OK);
   MUST(backend->note_put(conn, TM_S("seen"), TM_S("x"), &err) == TM_OK);
   MUST(backend->tenant_wake(conn, TM_S("acme"), -1, 9, &err) == TM_OK);
   MUST(backend->script_put(conn, TM_S("talk"), TM_S("v1"), TM_S("{}"), &err) == TM_OK);

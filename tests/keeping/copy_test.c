@@ -273,7 +273,8 @@ static void check_kills(pair *p) {
       same_stores(p, 4);
       for (int n = 0; n < 4; n++) {
         tm_head head = head_of(&p->to, nth(n).text);
-        assert_ok(&p->to, to->purge(p->to.writer, tm__slice(head.id), head.revision, &p->to.err));
+        assert_ok(&p->to,
+                  to->purge(p->to.writer, tm__slice(head.id), head.revision, true, &p->to.err));
       }
       bool more = true;
       while (more)
@@ -645,7 +646,7 @@ static bool purge_in_between(void *ud, const tm_copy_counts *now) {
   const tm_store_backend *b = purger.fx->backend;
   if (b->head(purger.fx->writer, tm__slice(nth(1).text), &head, NULL) != TM_OK) return true;
   assert_ok(purger.fx,
-            b->purge(purger.fx->writer, tm__slice(head.id), head.revision, &purger.fx->err));
+            b->purge(purger.fx->writer, tm__slice(head.id), head.revision, true, &purger.fx->err));
   bool more = true;
   while (more)
     assert_ok(purger.fx, b->sweep(purger.fx->writer, 100, &more, &purger.fx->err));

@@ -513,6 +513,59 @@ static void test_idle_sessions_go_with_all(void **unused) {
   }
 }
 
+/* What waits to be told keeps its conversation, and that its session; more of them than a batch
+ * keep nobody else. */
+static void test_events_keep_their_conversation(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char ids[TM_PURGE_BATCH + 1][TM_ID_SIZE], over[TM_ID_SIZE];
+    size_t count = sizeof(ids) / sizeof(ids[0]);
+    fx.keep.conversation_ms = DAY;
+    for (size_t i = 0; i < count; i++) {
+      assert_answer(start(h, ids[i], "emit"));
+      assert_answer(say(h, ids[i], "finish"));
+    }
+    turn_clock(&fx, 1);
+    assert_answer(start(h, over, "finish"));
+    turn_clock(&fx, DAY);
+    assert_int_equal(pass(&fx, true).conversations, 1);
+    assert_pass(&fx, 1, 0, 0);
+    assert_gone(&fx, over);
+    assert_there(&fx, ids[0]);
+    assert_events(&fx, false, 0, 2 * count);
+    with_events(&fx, false, true);
+    assert_pass(&fx, (int64_t)count, 0, 0);
+    assert_events(&fx, false, 0, 0); /* those that were given up go along */
+  }
+}
+
+static void test_events_keep_their_session(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char told[TM_ID_SIZE], over[TM_ID_SIZE];
+    tm_session s;
+    fx.keep.session_ms = DAY;
+    assert_answer(start(h, told, "emit"));
+    assert_answer(say(h, told, "finish"));
+    assert_answer(start(h, over, "finish"));
+    turn_clock(&fx, DAY);
+    tm_purge dry = pass(&fx, true);
+    assert_int_equal(dry.conversations, 1);
+    assert_int_equal(dry.sessions, 0);
+    assert_pass(&fx, 1, 0, 0);
+    assert_gone(&fx, over);
+    assert_there(&fx, told);
+    assert_events(&fx, false, 0, 2);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    with_events(&fx, false, true);
+    assert_pass(&fx, 1, 1, 0);
+    assert_gone(&fx, told);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_ENOTFOUND);
+  }
+}
+
 /* A session of both stores goes when neither has an open conversation of it. */
 static void test_session_of_both_stores(void **unused) {
   (void)unused;
@@ -785,6 +838,8 @@ int main(void) {
       cmocka_unit_test(test_idle_sessions_end),
       cmocka_unit_test(test_used_session_stays_open),
       cmocka_unit_test(test_idle_sessions_go_with_all),
+      cmocka_unit_test(test_events_keep_their_conversation),
+      cmocka_unit_test(test_events_keep_their_session),
       cmocka_unit_test(test_session_of_both_stores),
       cmocka_unit_test(test_isolated_tenants),
       cmocka_unit_test(test_by_the_clock),

@@ -422,16 +422,64 @@ static void a_purge_takes_them(void **state) {
   assert_ok(fx, emit(fx, 2, 0, 1));
   tm_outgoing e = take(fx, fx->now + 1000, 1).events[0];
   assert_string_equal(e.conversation, nth(1).text);
-  assert_int_equal(fx->backend->purge(fx->writer, tm__slice(nth(1).text), 7, &fx->err),
+  assert_int_equal(fx->backend->purge(fx->writer, tm__slice(nth(1).text), 7, true, &fx->err),
                    TM_ECONFLICT);
   assert_int_equal(list(fx, -1, NULL, 9).count, 4);
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 1, true, &fx->err));
   assert_int_equal(settle(fx, &e, TM_OUTCOME_LATER, fx->now), TM_ECONFLICT);
   reopen(fx);
   assert_int_equal(list(fx, -1, NULL, 9).count, 1);
   (void)take_one(fx, "2.1.0");
   assert_ok(fx, emit(fx, 1, 0, 1)); /* the id again */
   (void)take_one(fx, "1.1.0");
+}
+
+static size_t ended(fixture *fx) {
+  seen s = {0};
+  assert_ok(fx, fx->backend->ended(fx->reader, 1000, 10, see_head, &s, &fx->err));
+  return s.count;
+}
+
+static void end(fixture *fx, int n, int64_t revision) {
+  tm_commit c = commit_of(fx, nth(n).text, revision, NULL);
+  c.head.status = TM_COMPLETED;
+  c.head.ended = 500;
+  assert_ok(fx, commit_one(fx, &c));
+}
+
+/* Whoever purges what has ended waits for what it has to tell. */
+static void what_waits_keeps_its_conversation(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_slice id = tm__slice(nth(1).text);
+  assert_ok(fx, emit(fx, 1, 0, 2));
+  end(fx, 1, 1);
+  end(fx, 2, 0);
+  assert_int_equal(ended(fx), 1);
+  assert_int_equal(b->purge(fx->writer, id, 2, false, &fx->err), TM_ECONFLICT);
+  tm_outgoing first = take_one(fx, "1.1.0");
+  assert_int_equal(ended(fx), 1); /* somebody sends it */
+  assert_ok(fx, settle(fx, &first, TM_OUTCOME_DEAD, fx->now));
+  assert_int_equal(b->purge(fx->writer, id, 2, false, &fx->err), TM_ECONFLICT);
+  tm_outgoing second = take_one(fx, "1.1.1");
+  assert_ok(fx, settle(fx, &second, TM_OUTCOME_DELIVERED, fx->now));
+  assert_int_equal(ended(fx), 2);
+  assert_ok(fx, settle(fx, &first, TM_OUTCOME_AGAIN, fx->now));
+  reopen(fx);
+  assert_int_equal(ended(fx), 1);
+  assert_int_equal(b->purge(fx->writer, id, 2, false, &fx->err), TM_ECONFLICT);
+  first = take_one(fx, "1.1.0");
+  assert_ok(fx, settle(fx, &first, TM_OUTCOME_DEAD, fx->now));
+  assert_int_equal(ended(fx), 2);
+  second.due_at = 0;
+  second.body = TM_S("1.1.1");
+  assert_ok(fx, b->outbox_put(fx->writer, &second, &fx->err));
+  assert_int_equal(ended(fx), 1);
+  second = take_one(fx, "1.1.1");
+  assert_ok(fx, settle(fx, &second, TM_OUTCOME_DELIVERED, fx->now));
+  assert_ok(fx, b->purge(fx->writer, id, 2, false, &fx->err));
+  assert_int_equal(list(fx, -1, NULL, 9).count, 0);
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(2).text), 1, false, &fx->err));
 }
 
 static void they_move_to_another_store(void **state) {
@@ -511,6 +559,7 @@ static const struct CMUnitTest cases[] = {
     CASE(a_dead_one_comes_back),
     CASE(lists_have_pages),
     CASE(a_purge_takes_them),
+    CASE(what_waits_keeps_its_conversation),
     CASE(they_move_to_another_store),
     CASE(none_comes_before_its_commit),
     CASE(they_get_other_bodies),

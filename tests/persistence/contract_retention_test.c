@@ -27,7 +27,7 @@ static int64_t fill(fixture *fx, int n, int count) {
 }
 
 static tm_status purge(fixture *fx, int n, int64_t revision) {
-  return fx->backend->purge(fx->writer, tm__slice(nth(n).text), revision, &fx->err);
+  return fx->backend->purge(fx->writer, tm__slice(nth(n).text), revision, true, &fx->err);
 }
 
 static tm_status count_row(void *ud, const tm_row *row) {

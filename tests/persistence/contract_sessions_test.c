@@ -146,7 +146,7 @@ static void sessions_in_use_stay(void **state) {
   assert_ok(fx, b->session_drop(fx->writer, TM_S("default"), TM_S("none"), &fx->err));
   assert_int_equal(find_session(fx, "other", "a"), TM_ENOTFOUND);
   assert_int_equal(find_session(fx, "default", "a2"), TM_ENOTFOUND);
-  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(1).text), 1, &fx->err));
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(1).text), 1, true, &fx->err));
   assert_int_equal(find_session(fx, "default", "a"), TM_OK); /* it outlives its conversations */
   assert_ok(fx, b->session_drop(fx->writer, TM_S("default"), TM_S("a"), &fx->err));
   assert_int_equal(find_session(fx, "default", "a"), TM_ENOTFOUND);
@@ -180,7 +180,7 @@ static void each_tenant_has_its_limit(void **state) {
   assert_ok(fx, start(fx, 2, "other", "b", s, 0, 1));
   assert_ok(fx, start(fx, 3, "default", "b", s, 0, 2));
   assert_int_equal(start(fx, 4, "default", "c", s, 100, 2), TM_ELIMIT);
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(3).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(3).text), 1, true, &fx->err));
   assert_ok(fx, fx->backend->session_drop(fx->writer, TM_S("default"), TM_S("b"), &fx->err));
   assert_ok(fx, start(fx, 4, "default", "c", s, 100, 2));
 }

@@ -117,7 +117,7 @@ static void stores_of_tenants_are_apart(void **state) {
   must_show(fx, other.conn, "the other's");
   must_show(fx, fx->writer, "everybody's");
   bool more = true;
-  assert_ok(fx, fx->backend->purge(acme.conn, tm__slice(nth(1).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(acme.conn, tm__slice(nth(1).text), 1, true, &fx->err));
   while (more)
     assert_ok(fx, fx->backend->sweep(acme.conn, 10, &more, &fx->err));
   must_show(fx, other.conn, "the other's");
@@ -358,7 +358,7 @@ static void a_sound_store_has_no_errors(void **state) {
   int found[3] = {0};
   put_in(fx, fx->writer, "x");
   (void)turn(fx, nth(2).text, 0, 0, "{}");
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 1, true, &fx->err));
   for (int deep = 0; deep < 2; deep++)
     assert_ok(fx, fx->backend->inspect(fx->reader, deep != 0, count_findings, found, &fx->err));
   assert_int_equal(found[TM_FINDING_ERROR], 0);

@@ -88,7 +88,7 @@ static void a_torn_end_is_dropped_at_every_byte(void **state) {
   int64_t id[4];
   turns_of_many(fx, 1, id);
   int64_t size = size_of(log_of(fx, 1).text);
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 3, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 3, true, &fx->err));
   int count = (int)(size - id[3]) + 1;
   assert_in_range(count, 200, MANY);
   turns_of_many(fx, count, id);
@@ -278,7 +278,7 @@ static void a_damaged_end_is_told(void **state) {
   assert_int_equal(good.status, TM_OK);
   assert_int_equal(size_of(log_of(fx, 1).text), size);
   assert_int_equal(inspect(fx, false).errors, 1);
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 2, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(1).text), 2, true, &fx->err));
   assert_int_equal(inspect(fx, false).errors, 0);
 }
 
@@ -337,7 +337,7 @@ static void fill_store(fixture *fx) {
   over.head.ended = 33;
   assert_ok(fx, commit_one(fx, &over));
   (void)turn(fx, nth(4).text, 0, 0, "{}");
-  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(4).text), 1, &fx->err));
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(4).text), 1, true, &fx->err));
   assert_ok(fx, b->script_put(fx->writer, TM_S("shop"), TM_S("3f9c"), TM_S("return {}"), &fx->err));
   assert_ok(fx, b->note_put(fx->writer, TM_S("a.b"), TM_S("\0text\xff"), &fx->err));
   assert_ok(fx, b->note_put(fx->writer, TM_S("gone"), TM_S("x"), &fx->err));
@@ -493,7 +493,7 @@ static void an_old_index_is_noticed(void **state) {
   tm_buf old = content_of(beside(fx, "index.db").text);
   fixture_open(fx);
   (void)turn(fx, nth(5).text, 0, 0, "{}");
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(5).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(5).text), 1, true, &fx->err));
   fixture_close(fx);
   in_a_dying_process(fx, many_turns);
   drop_index(fx);

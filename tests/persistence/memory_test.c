@@ -1,5 +1,5 @@
 /* What only the backend in memory does: it holds so much and no more. Conversations that have ended
- * make room; open ones never do. */
+ * make room once they have told their events; open ones never do. */
 #include "fixture.h"
 
 #define LIMIT ((size_t)64 << 10)
@@ -103,6 +103,37 @@ static void open_ones_stay(void **state) {
     assert_true(i == 3 || knows(fx, i));
 }
 
+static tm_status see_event(void *ud, const tm_outgoing *event) {
+  *(tm_outgoing *)ud = *event;
+  return TM_OK;
+}
+
+/* What has ended makes no room before its events are told; then it does. */
+static void those_with_events_stay(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_row row = row_of(fx, 0, body);
+  tm_outgoing event = {.created = fx->now, .body = TM_S("{}")};
+  tm_commit told = commit_of(fx, nth(0).text, 0, &row);
+  told.head.status = TM_COMPLETED;
+  told.events = &event;
+  told.event_count = 1;
+  told.start_key = 1;
+  assert_ok(fx, commit_one(fx, &told));
+  for (int n = 1; n < 100; n++)
+    assert_ok(fx, begin(fx, n, TM_COMPLETED));
+  assert_false(knows(fx, 1));
+  assert_true(knows(fx, 0));
+  int n = 100;
+  while (begin(fx, n, TM_WAITING_INPUT) == TM_OK) /* it is full, and says so */
+    n++;
+  assert_true(knows(fx, 0));
+  assert_ok(fx, b->outbox_take(fx->writer, fx->now, fx->now + 9, 9, see_event, &event, &fx->err));
+  assert_ok(fx, b->outbox_settle(fx->writer, &event, TM_OUTCOME_DELIVERED, fx->now, &fx->err));
+  assert_ok(fx, begin(fx, n, TM_WAITING_INPUT));
+  assert_false(knows(fx, 0));
+}
+
 typedef struct walk {
   fixture *fx;
   int rows, next;
@@ -141,6 +172,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       CASE(ended_ones_make_room),
       CASE(open_ones_stay),
+      CASE(those_with_events_stay),
       CASE(nothing_leaves_during_a_walk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

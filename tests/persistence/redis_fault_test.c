@@ -243,7 +243,7 @@ static void a_host_that_stops_says_that_it_does_not_know(void **state) {
     tm_head head;
     if (s->direct.backend->head(s->direct.reader, tm__slice(nth(0).text), &head, NULL) == TM_OK)
       assert_ok(&s->direct, s->direct.backend->purge(s->direct.writer, tm__slice(nth(0).text), 1,
-                                                     &s->direct.err));
+                                                     true, &s->direct.err));
   }
 }
 

@@ -140,11 +140,12 @@ static void do_everything(fixture *fx, int from) {
   assert_int_equal(turn(fx, nth(from).text, 1, 1, "{\"n\":2}"), 2);
   assert_int_equal(commit_one(fx, &c), TM_ECONFLICT);
   assert_ok(fx, b->start_key(fx->reader, TM_S("default"), (uint64_t)from + 1, &key, &fx->err));
-  assert_int_equal(b->purge(fx->writer, tm__slice(nth(from).text), 1, &fx->err), TM_ECONFLICT);
+  assert_int_equal(b->purge(fx->writer, tm__slice(nth(from).text), 1, true, &fx->err),
+                   TM_ECONFLICT);
   row.id = 2;
   set_text(row.conversation, sizeof(row.conversation), nth(from).text);
   assert_ok(fx, b->rewrite(fx->writer, &row, 1, &fx->err));
-  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(from).text), 2, &fx->err));
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(from).text), 2, true, &fx->err));
   assert_ok(fx, b->session_drop(fx->writer, TM_S("default"), TM_S("s1"), &fx->err));
   session.tenant = TM_S("default");
   session.id = TM_S("s9");
@@ -207,7 +208,7 @@ static void forgotten_scripts_are_loaded_again(void **state) {
   row.body = TM_S("[]");
   set_text(row.conversation, sizeof(row.conversation), nth(1).text);
   FORGET(b->rewrite(fx->writer, &row, 1, &fx->err));
-  FORGET(b->purge(fx->writer, tm__slice(nth(1).text), 2, &fx->err));
+  FORGET(b->purge(fx->writer, tm__slice(nth(1).text), 2, true, &fx->err));
   FORGET(b->session_drop(fx->writer, TM_S("default"), TM_S("none"), &fx->err));
 }
 
@@ -432,7 +433,7 @@ static void reservations_of_the_dead_are_free(void **state) {
   assert_string_equal(found.conversation, nth(2).text);
   tm_commit late = commit_of(fx, nth(1).text, 0, NULL); /* it was alive after all */
   assert_int_equal(commit_one(fx, &late), TM_ECONFLICT);
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 1, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 1, true, &fx->err));
   assert_int_equal(fx->backend->start_key(fx->reader, TM_S("default"), 7, &found, NULL),
                    TM_ENOTFOUND);
 }

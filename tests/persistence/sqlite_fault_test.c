@@ -147,13 +147,13 @@ static bool purge_with_fault(fixture *fx, const kind *k, int n) {
   for (int i = 0; i < ROWS; i++)
     tip = turn(fx, nth(2).text, i, tip, body);
   fault_set(k->rc, n, true);
-  tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, &fx->err);
+  tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, true, &fx->err);
   int met = fault.met;
   assert_int_equal(status, met > 0 && status != TM_OK ? TM_EUNAVAILABLE : TM_OK);
   fault_set(0, 0, false);
   assert_int_equal(left_of(fx, 2), status == TM_OK ? -1 : ROWS); /* all or nothing */
   if (status != TM_OK)
-    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, &fx->err));
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), ROWS, true, &fx->err));
   fault_set(k->rc, n, true);
   status = fx->backend->sweep(fx->writer, 2, &more, &fx->err);
   met += fault.met;

@@ -176,7 +176,7 @@ static void a_purge_gives_space_back(void **state) {
   assert_true(full > 60 * 20 * 3000);
   fixture_open(fx);
   for (int n = 5; n < 60; n++)
-    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(n).text), 20, &fx->err));
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(n).text), 20, true, &fx->err));
   sweep_all(fx, &log);
   (void)go_on(fx, 100); /* a served file shrinks, too: with the next copy of the log */
   assert_true(file_size(fx->file, "") < full / 4);
@@ -195,7 +195,7 @@ static void without_vacuum_space_is_used_again(void **state) {
   fixture_open(fx);
   fill(fx, 0, 60, 20);
   for (int n = 5; n < 60; n++)
-    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(n).text), 20, &fx->err));
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(n).text), 20, true, &fx->err));
   sweep_all(fx, &log);
   fixture_close(fx);
   int64_t full = file_size(fx->file, "");

@@ -140,7 +140,7 @@ static void what_was_brought_forward_goes_on(void **state) {
   c.tenant_sessions_max = 2;
   assert_ok(fx, commit_one(fx, &c));
   (void)turn(fx, nth(1).text, 2, 3, "{\"delta\":{}}");
-  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 2, &fx->err));
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 2, true, &fx->err));
   while (more)
     assert_ok(fx, fx->backend->sweep(fx->writer, 1, &more, &fx->err));
   sql_must_give(fx->file, "SELECT count(*) FROM journal WHERE conversation LIKE '%02'", "0\n");

@@ -282,7 +282,7 @@ static void purge_and_sweep(fixture *fx, int out, int in) {
   open_quietly(fx);
   for (int n = 0; n < GOING;) {
     bool more;
-    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, NULL);
+    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, true, NULL);
     need(status == TM_OK || status == TM_ENOTFOUND || status == TM_EUNAVAILABLE);
     if (status != TM_EUNAVAILABLE) say(out, n++);
     status = fx->backend->sweep(fx->writer, 2, &more, NULL);
@@ -332,7 +332,7 @@ static void purges_of_another_process(void **state) {
   }
   fixture_open(fx);
   for (int n = 0; n < GOING; n++) {
-    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, &fx->err);
+    tm_status status = fx->backend->purge(fx->writer, tm__slice(nth(n).text), ROWS, true, &fx->err);
     assert_true(status == TM_OK || status == TM_ENOTFOUND);
   }
   bool more = true;

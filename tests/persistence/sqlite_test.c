@@ -518,7 +518,7 @@ static tm_status see_rare(void *ud, const tm_head *head) {
   rare *r = ud;
   fixture *fx = r->fx;
   if (r->count++ == 0)
-    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(0).text), 1, &fx->err));
+    assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(0).text), 1, true, &fx->err));
   memcpy(r->last, head->id, sizeof(r->last));
   return TM_OK;
 }

@@ -92,7 +92,7 @@ static void live(void) {
       turn(n, revision, &tip);
     write_others(n);
     if (n == 0 || n % 3 == 0) continue;
-    must(backend->purge(conn, tm__slice(id_of(n - 1)), ROWS, &err));
+    must(backend->purge(conn, tm__slice(id_of(n - 1)), ROWS, true, &err));
     done("purge", n - 1, 0);
     must(backend->sweep(conn, 3, &more, &err));
     done("sweep", n, 0);
@@ -201,7 +201,7 @@ static void purge_all(void) {
     tm_status status = backend->head(conn, tm__slice(id_of(n)), &head, &err);
     if (status == TM_ENOTFOUND) continue;
     must(status);
-    must(backend->purge(conn, tm__slice(id_of(n)), head.revision, &err));
+    must(backend->purge(conn, tm__slice(id_of(n)), head.revision, true, &err));
   }
   while (more)
     must(backend->sweep(conn, 5, &more, &err));
