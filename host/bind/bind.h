@@ -162,12 +162,13 @@ tm_status tm__json_restore(lua_State *L, tm_slice text, tm_error *err); /* canon
 void tm__json_push_null(lua_State *L);
 
 /* ---- operations in flight (ops.c) ---- */
-typedef enum tm_op_kind { TM_OP_TIMER, TM_OP_HTTP, TM_OP_JOURNAL } tm_op_kind;
+typedef enum tm_op_kind { TM_OP_TIMER, TM_OP_HTTP, TM_OP_JOURNAL, TM_OP_MESSAGES } tm_op_kind;
 struct tm_op {
   tm_vm *vm;
   tm_run *run; /* NULL: its turn has ended */
   uint64_t id;
   uint64_t handle; /* of the timer or the request */
+  tm_messages_read *reading;
   tm_op_kind kind;
   bool waits;  /* over, but not told yet: in the door's list, or in its run's */
   bool failed; /* waits: with error */

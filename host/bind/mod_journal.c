@@ -2,6 +2,7 @@
  *
  *   journal.begin(id, draft) -> op | nil, err
  *   journal.call(id, key, result) -> op | nil, err
+ *   journal.messages(id, cursor?) -> op | nil, err
  *   journal.commit(id, draft) -> true | nil, err
  *   journal.suspend(id, draft) -> true | nil, err
  *   journal.undone(id, draft, err?) -> true | nil, err
@@ -143,6 +144,37 @@ static int journal_call(lua_State *L) {
   return 1;
 }
 
+static int push_page(lua_State *L, void *ud) {
+  const tm_slice *page = ud;
+  lua_pushlstring(L, page->ptr, page->len);
+  return 1;
+}
+
+static void on_messages(void *ud, tm_slice page, const tm_error *err) {
+  if (err != NULL)
+    tm__op_failed(ud, err);
+  else
+    tm__op_done(ud, push_page, &page);
+}
+
+static int journal_messages(lua_State *L) {
+  tm_error err = {0};
+  tm_slice cursor;
+  tm_run *run = check_run(L, &err);
+  cursor.ptr = luaL_optlstring(L, 2, "", &cursor.len);
+  if (run == NULL) return tm__push_fail(L, &err);
+  tm_op *op = tm__op_new(tm__vm(L), TM_OP_MESSAGES, &err);
+  if (op == NULL) return tm__push_fail(L, &err);
+  lua_Integer id = (lua_Integer)op->id;
+  op->reading = tm__turn_messages(run->turn, cursor, on_messages, op, &err);
+  if (op->reading == NULL) {
+    tm__op_free(op);
+    return tm__push_fail(L, &err);
+  }
+  lua_pushinteger(L, id);
+  return 1;
+}
+
 static tm_turn *end_turn(tm_run *run) {
   tm_turn *turn = run->turn;
   run->turn = NULL;
@@ -227,9 +259,11 @@ static int journal_fail(lua_State *L) {
 
 int tm__open_journal(lua_State *L) {
   static const luaL_Reg funcs[] = {
-      {"begin", journal_begin},     {"call", journal_call},     {"commit", journal_commit},
-      {"suspend", journal_suspend}, {"undone", journal_undone}, {"rollback", journal_rollback},
-      {"trail", journal_trail},     {"fail", journal_fail},     {NULL, NULL},
+      {"begin", journal_begin},       {"call", journal_call},
+      {"messages", journal_messages}, {"commit", journal_commit},
+      {"suspend", journal_suspend},   {"undone", journal_undone},
+      {"rollback", journal_rollback}, {"trail", journal_trail},
+      {"fail", journal_fail},         {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

@@ -90,6 +90,8 @@ static void stop(tm_op *op) {
     (void)tm__timer_cancel(op->vm->o.worker, op->handle);
   else if (op->kind == TM_OP_HTTP)
     (void)tm__http_cancel(op->vm->o.client, op->handle);
+  else if (op->kind == TM_OP_MESSAGES)
+    tm__messages_cancel(op->reading);
 }
 
 /* A lost turn hears nothing more from the journal, so nothing is kept for it. */

@@ -179,6 +179,16 @@ void tm__turn_rollback(tm_turn *t, int steps);
  * done since one of the steps (["ids", ...], the top flow's) was answered last; or is refused. */
 void tm__turn_trail(tm_turn *t, tm_slice steps);
 
+/* What was said before, as far as rows hold it: {"items":[messages, newest first],"next":cursor or
+ * null}; `cursor` is that of the page before, or empty. `fn` is called once, on the worker's thread
+ * and after this has returned, also when the turn has ended meanwhile; `page` is valid within it.
+ * NULL: out of memory. */
+typedef struct tm_messages_read tm_messages_read;
+typedef void (*tm_messages_fn)(void *ud, tm_slice page, const tm_error *err); /* `err` NULL: done */
+tm_messages_read *tm__turn_messages(const tm_turn *t, tm_slice cursor, tm_messages_fn fn, void *ud,
+                                    tm_error *err);
+void tm__messages_cancel(tm_messages_read *r); /* before `fn` was called: it never is */
+
 /* ---- the journal of one worker ---- */
 typedef void (*tm_scheduler_hint_fn)(void *ud, int64_t when);
 typedef struct tm_journal_options {

@@ -17,7 +17,8 @@
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
 #define ROWS_MAX     4096               /* looked at for one page */
-#define BYTES_MAX    (2 * 1024 * 1024)  /* a page that has as many takes nothing more */
+#define BYTES_MAX    (2 * 1024 * 1024)  /* a page that has as many takes nothing more; likewise: */
+#define SAID_BYTES   (128 * 1024)       /* of what a turn reads */
 #define SEEN_MAX     (INT64_C(1) << 24) /* checkpoints that a cursor counts */
 #define PASSED_MAX   128                /* prompts that it counts: more than one may go back */
 
@@ -34,7 +35,7 @@ typedef struct read_job {
   void *ud;
   tm_read what;
   char tenant[65], id[TM_ID_SIZE];
-  size_t limit;
+  size_t limit, bytes;
   cursor from; /* row 0: the newest */
   tm_head head;
   tm_buf out;
@@ -155,7 +156,7 @@ static void write_step(tm_buf *out, tm_slice step, tm_slice messages) {
 
 static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element,
                         tm_slice messages) {
-  if (job->count == job->limit || job->out.len > BYTES_MAX) {
+  if (job->count == job->limit || job->out.len > job->bytes) {
     job->next = (cursor){.row = row->id, .index = index};
     return false;
   }
@@ -362,6 +363,21 @@ static tm_status conversation_work(tm_store_job *base, const tm_store_access *a,
   return gone ? not_found(job, err) : status; /* purged while its rows were read */
 }
 
+/* `row`: where the first page begins; 0: at the newest row. */
+static tm_status prepare(read_job *job, tm_slice tenant, tm_slice id, tm_slice cursor_text,
+                         int64_t row, tm_error *err) {
+  job->bytes = BYTES_MAX;
+  job->from.row = row;
+  job->job.work = conversation_work;
+  if (!tm__copy(job->tenant, sizeof(job->tenant), tenant) || !tm__uuid_valid(id) ||
+      !tm__copy(job->id, sizeof(job->id), id))
+    return tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %.*s",
+                    (int)(id.len < 64 ? id.len : 64), id.ptr);
+  memcpy(job->job.tenant, job->tenant, sizeof(job->tenant));
+  if (cursor_text.len == 0 || cursor_parse(&job->from, job->what, cursor_text)) return TM_OK;
+  return cursor_invalid(err);
+}
+
 void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_read what,
                              tm_slice cursor_text, int limit, const tm_checkpoints *listed,
                              tm_reply_fn fn, void *ud) {
@@ -371,20 +387,26 @@ void tm__reader_conversation(tm_storage *s, tm_slice tenant, tm_slice id, tm_rea
   job->listed = listed != NULL ? *listed : tm__checkpoints(NULL, 0);
   job->what = what;
   job->limit = page_size(limit);
-  tm_status status = TM_OK;
-  if (!tm__copy(job->tenant, sizeof(job->tenant), tenant) || !tm__uuid_valid(id) ||
-      !tm__copy(job->id, sizeof(job->id), id)) {
-    status = tm__fail(&err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %.*s",
-                      (int)(id.len < 64 ? id.len : 64), id.ptr);
-  } else if (cursor_text.len > 0 && !cursor_parse(&job->from, what, cursor_text)) {
-    status = cursor_invalid(&err);
-  }
+  tm_status status = prepare(job, tenant, id, cursor_text, 0, &err);
   if (what == TM_READ_CHECKPOINTS) set_counted(&job->listed, job->from.index);
-  if (status != TM_OK) {
+  if (status == TM_OK)
+    tm__storage_run(s, &job->job);
+  else
     answer(job, status, &err);
-    return;
-  }
-  job->job.work = conversation_work;
-  memcpy(job->job.tenant, job->tenant, sizeof(job->tenant));
-  tm__storage_run(s, &job->job);
+}
+
+void tm__reader_messages(tm_storage *s, const tm_head *head, tm_slice cursor_text, tm_reply_fn fn,
+                         void *ud) {
+  tm_error err;
+  read_job *job = job_new(s, fn, ud);
+  if (job == NULL) return;
+  job->what = TM_READ_MESSAGES;
+  job->limit = PAGE_MAX;
+  tm_status status =
+      prepare(job, tm__slice(head->tenant), tm__slice(head->id), cursor_text, head->tip, &err);
+  job->bytes = SAID_BYTES;
+  if (status == TM_OK)
+    tm__storage_run(s, &job->job);
+  else
+    answer(job, status, &err);
 }

@@ -13,6 +13,7 @@
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  *   quota.c    limits on turns                         rates.c  the turns of a minute
  *   together.c messages that come at once              interrupt.c giving a turn up for another
+ *   transcript.c what was said before
  */
 #ifndef TM_JOURNAL_SLOT_H
 #define TM_JOURNAL_SLOT_H

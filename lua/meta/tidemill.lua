@@ -49,6 +49,14 @@ function tm.system(system) end
 --- what another agent wants to say: to be answered by { outcome = "pass" }, by
 --- { outcome = "reject", text = reason }, or by a text that is the JSON of { verdict, reason }
 ---@field reply string?
+---@field transcript tm.Said[]? with conversation_summary: what was said, oldest first
+
+---@class tm.Said one message
+--- `note`: the beginning was left out, for at most 500 messages and 256 KiB are given
+---@field role "user"|"agent"|"prompt"|"note"
+---@field text string
+---@field agent string? who spoke
+---@field step_id string? the step that spoke or asked
 
 ---@class tm.Reply
 ---@field text string?

@@ -96,7 +96,7 @@ end
 
 local function request_of(run, step)
   return { prompt = step.prompt and template.render(step.prompt, run) or "",
-    input = context.input_of(run) }
+    input = context.input_of(run), transcript = run.transcript and view.copy(run.transcript) }
 end
 
 local function respond_custom(run, step, agent)

@@ -222,15 +222,22 @@ function M.enter(run, step, started, attempt)
   run.snapshot, run.broken, run.said, run.fork = nil, nil, nil, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
   run.scope, run.drawn, run.review, run.reviewing = nil, nil, nil, nil
-  run.emitted = nil
+  run.emitted, run.transcript = nil, nil
   if run.attempt == 1 then runtime.once, runtime.rejected = nil, nil end
 end
 
-local FEEDBACK_CHARACTERS = 1000
+local FEEDBACK_CHARACTERS, SUMMARY_CHARACTERS = 1000, 2000
 
---- The runtime part stays small; the whole answer is in the transcript.
-local function feedback_of(output)
-  return type(output) == "string" and fault.printable(output, FEEDBACK_CHARACTERS) or output
+--- What the conversation's record shows of it. The runtime part stays small; the whole answer is in
+--- the transcript.
+local function keep_for_record(run, metadata, output)
+  local runtime = run.runtime
+  if metadata.conversation_summary then
+    runtime.summary = fault.printable(run.said.text, SUMMARY_CHARACTERS)
+  elseif metadata.satisfaction_check or metadata.satisfaction_survey then
+    runtime.feedback = type(output) == "string" and fault.printable(output, FEEDBACK_CHARACTERS)
+      or output
+  end
 end
 
 ---Records the completed step.
@@ -245,10 +252,7 @@ function M.complete(run, step, pass, answered)
   local reply = said and draft.message(run, "agent", said.text,
     { step_id = step.step_id, agent = said.agent, provider = said.provider })
   if reply then output = nil end -- a row does not hold the text twice
-  local metadata = step.metadata
-  if metadata.satisfaction_check or metadata.satisfaction_survey then
-    run.runtime.feedback = feedback_of(output)
-  end
+  keep_for_record(run, step.metadata, output)
   tell_slow(run, step)
   run.output = pass.output
   draft.step(run, step, { input = answered, output = output, reply = reply })

@@ -106,7 +106,8 @@ M.metadata = {
   solution_type = of "string", satisfaction_check = for_types("boolean", "user_input"),
   custom = of "plain",
   expected_duration = of "duration", processing_time = of "duration",
-  allows_partial_completion = of "boolean", conversation_summary = only(false),
+  allows_partial_completion = of "boolean",
+  conversation_summary = for_types("boolean", "agent_response"),
   satisfaction_survey = for_types("boolean", "user_input"),
 }
 

@@ -113,15 +113,20 @@ end
 local WAITING = { user_input = true, approval = true, wait = true }
 
 ---Why a step cannot be in a branch; nil when it can.
----@param step_type any
+---@param step any as given, or compiled
 ---@return string? problem
 ---@return string? rule
-function M.check_in_branch(step_type)
+function M.check_in_branch(step)
+  if type(step) ~= "table" then return nil end
+  local step_type, metadata = step.step_type, step.metadata
   if WAITING[step_type] then
     return ("is a '%s': a branch cannot wait for people or time; let a step before or behind the "
       .. "parallel one do so"):format(step_type), "fields"
   elseif step_type == "parallel" then
     return "is parallel itself: branches in branches are not supported yet", "unsupported"
+  elseif type(metadata) == "table" and metadata.conversation_summary then
+    return "has metadata.conversation_summary: what is said beside it in other branches would be "
+      .. "missing; let a step behind the parallel one sum up", "fields"
   end
 end
 
@@ -144,7 +149,7 @@ end
 local function compile_branch_steps(flow, step, name, steps, context, findings)
   local inner = branch_flow(flow, step, name, steps)
   for _, raw in ipairs(steps) do
-    local problem, rule = M.check_in_branch(type(raw) == "table" and raw.step_type)
+    local problem, rule = M.check_in_branch(raw)
     if problem then
       findings:reporter(origin.source(raw, step.source),
         ("flow '%s', step '%s'"):format(inner.flow_id, tostring(raw.step_id)))(problem, rule)

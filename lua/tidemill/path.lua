@@ -108,7 +108,7 @@ local function look_all(run, list, paper, waits_at)
     if not step or passage.status ~= "completed" then
       return ("the step '%s' has failed since then"):format(passage.step_id)
     end
-    if OPAQUE[step.step_type] then
+    if OPAQUE[step.step_type] or step.metadata.conversation_summary then
       return ("the step '%s' (%s) has come between, and nobody knows what in it depended on the "
         .. "answer"):format(passage.step_id, step.step_type)
     end

@@ -9,6 +9,7 @@ local json = require "host.json"
 local outside = require "tidemill.outside"
 local review = require "tidemill.review"
 local template = require "tidemill.template"
+local transcript = require "tidemill.transcript"
 local transition = require "tidemill.transition"
 
 local M = {}
@@ -16,6 +17,7 @@ local M = {}
 local executors = {}
 
 function executors.agent_response(run, step)
+  if step.metadata.conversation_summary then run.transcript = transcript.read(run) end
   local reply, agent = agents.respond(run, step)
   if step.review then review.run(run, step, reply.text) end
   run.said = { text = reply.text, agent = agent.name, provider = agent.provider }

@@ -208,7 +208,7 @@ end
 
 local function check_reached(flow, caller, report)
   for _, step_id in ipairs(flow.step_order) do
-    local problem, rule = flows.check_in_branch(flow.steps[step_id].step_type)
+    local problem, rule = flows.check_in_branch(flow.steps[step_id])
     if problem then
       return report(("leads to the step '%s' of the flow '%s', which %s"):format(step_id,
         flow.flow_id, problem), rule)
@@ -220,7 +220,7 @@ local function check_reached(flow, caller, report)
   end
 end
 
---- Whatever flows a branch leads to: none of them may wait for people or time.
+--- Whatever flows a branch leads to: none of them may have a step that no branch can have.
 local function check_fork(system, flow, fork, report)
   local list, seen = {}, {}
   if fork.flow then add_reached(system, fork.flow, list, seen) end

@@ -81,9 +81,20 @@ local function walk(value, path, from)
   return value
 end
 
+--- A line for each message: what {transcript} stands for where an agent sums it up.
+local function transcript_text(said)
+  local lines = {}
+  for i, message in ipairs(said) do
+    local who = message.agent or message.role
+    lines[i] = who == "note" and message.text or who .. ": " .. message.text
+  end
+  return table.concat(lines, "\n")
+end
+
 ---What a path names in the scope of a step; nil when nothing does.
 ---@param path (string|integer)[]
----@param scope { state: table, session: table, config: table, reads: tidemill.Reads? }
+---@param scope { state: table, session: table, config: table, reads: tidemill.Reads?,
+---  transcript: tm.Said[]? }
 ---@return any
 function M.lookup(path, scope)
   if scope.reads then scope.reads.names[path[1]] = true end
@@ -92,6 +103,9 @@ function M.lookup(path, scope)
   local first, session = path[1], scope.session
   if first == "session" then return walk(session, path, 2) end
   if first == "config" and path[2] then return walk(scope.config, path, 2) end
+  if #path == 1 and first == "transcript" and scope.transcript then
+    return transcript_text(scope.transcript)
+  end
   if #path == 1 and first == "user_id" then return session.user_id end
   if #path == 1 and first == "session_id" then return session.id end
   return walk(scope.config, path, 1)

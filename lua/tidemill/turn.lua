@@ -74,6 +74,7 @@ local WAITS = {
 ---@field calls table<string, any> recorded calls that were not asked for again yet
 ---@field ordinals table<string, integer> of this step's calls
 ---@field emitted table[]? events of the present step
+---@field transcript tm.Said[]? what was said before the present step, which sums it up
 ---@field events table[] those of steps that the next row records
 ---@field scope tidemill.Scope? the function of ctx:once that runs
 ---@field drawn integer? how many random numbers and ids the present step has drawn

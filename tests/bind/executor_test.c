@@ -211,6 +211,27 @@ static void test_operations(void **state) {
   free_turn(t);
 }
 
+static void test_messages(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "local _, page = await(journal.messages(id)) assert(page == '{1}')"
+                              " _, page = await(journal.messages(id, '{2}')) assert(page == '')"
+                              " local ok, e = await(journal.messages(id))"
+                              " assert(not ok and e.code == 'store.full')"
+                              " ok, e = journal.messages(id, 'refuse') assert(not ok)"
+                              " assert(op.cancel(journal.messages(id)))"
+                              " journal.messages(id) journal.commit(id, draft())");
+  tm_error full = {0};
+  (void)tm__fail(&full, TM_EUNAVAILABLE, "store.full", "no room");
+  assert_string_equal(messages.cursor, "");
+  messages.fn(messages.ud, TM_S("{1}"), NULL);
+  assert_string_equal(messages.cursor, "{2}");
+  messages.fn(messages.ud, TM_S(""), NULL);
+  messages.fn(messages.ud, (tm_slice){NULL, 0}, &full);
+  expect_end(t, "commit");
+  assert_true(messages.cancelled); /* the turn is over: nobody hears it */
+  free_turn(t);
+}
+
 static void test_failed_operations(void **state) {
   (void)state;
   tm_error lost = {0};
@@ -1018,6 +1039,7 @@ int main(void) {
       CASE(test_suspend_and_fail),
       CASE(test_refused_drafts),
       CASE(test_operations),
+      CASE(test_messages),
       CASE(test_failed_operations),
       CASE(test_wrong_arguments_raise),
       CASE(test_answers_at_once),

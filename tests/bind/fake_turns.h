@@ -72,6 +72,32 @@ void tm__turn_call(tm_turn *t, tm_slice key, tm_slice result, tm_turn_done_fn fn
   fake_wait(t, fn, ud);
 }
 
+static struct { /* the transcript that was asked for last */
+  tm_messages_fn fn;
+  void *ud;
+  char cursor[32];
+  bool cancelled;
+} messages;
+
+tm_messages_read *tm__turn_messages(const tm_turn *t, tm_slice cursor, tm_messages_fn fn, void *ud,
+                                    tm_error *err) {
+  (void)t;
+  if (tm__slice_is(cursor, "refuse")) {
+    (void)tm__fail(err, TM_EUNAVAILABLE, "store.full", "no room");
+    return NULL;
+  }
+  messages.fn = fn;
+  messages.ud = ud;
+  messages.cancelled = false;
+  (void)tm__copy(messages.cursor, sizeof(messages.cursor), cursor);
+  return (tm_messages_read *)(void *)&messages;
+}
+
+void tm__messages_cancel(tm_messages_read *r) {
+  (void)r;
+  messages.cancelled = true;
+}
+
 void tm__turn_commit(tm_turn *t, const tm_draft *draft) {
   fake_draft(t, draft);
   fake_end(t, "commit");

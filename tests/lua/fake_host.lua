@@ -80,6 +80,21 @@ modules.journal = {
       return "done"
     end)
   end,
+  messages = function(_, cursor)
+    local rows, size = #current.rows, current.page_size or 200
+    return operation("messages", function()
+      if current.messages_error then return "failed", current.messages_error end
+      local all, items = {}, json.array {}
+      for i = 1, rows do
+        for _, message in ipairs(current.rows[i].messages or {}) do all[#all + 1] = message end
+      end
+      local last = tonumber(cursor) or #all
+      for i = last, math.max(1, last - size + 1), -1 do items[#items + 1] = all[i] end
+      local behind = last - #items
+      return "done", json.encode { items = items,
+        next = behind > 0 and tostring(behind) or json.null }
+    end)
+  end,
   commit = function(_, draft)
     check_idle()
     local row, err = row_of("turn", draft)

@@ -132,8 +132,7 @@ end)
 
 describe("what is not supported yet", function()
   it("is refused, field by field", function()
-    for _, field in ipairs { 'extract = {}', 'sensitive = true', 'tools = {}', 'query = {}',
-      'metadata = { conversation_summary = true }' } do
+    for _, field in ipairs { 'extract = {}', 'sensitive = true', 'tools = {}', 'query = {}' } do
       local text = step_findings(ask(field))
       assert.matches("not supported yet", text, 1, true, field)
       assert.matches("[unsupported]", text, 1, true, field)

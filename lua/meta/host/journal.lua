@@ -37,6 +37,14 @@ function journal.begin(id, draft) end
 ---@return host.Error? err
 function journal.call(id, key, result) end
 
+---Reads what was said before, as far as rows hold it. Completes with a page, as JSON: `items`, the
+---newest message first, and `next`, the cursor of the page behind it, or null.
+---@param id integer
+---@param cursor string? of the page before; that of the first page is nil
+---@return integer? op
+---@return host.Error? err
+function journal.messages(id, cursor) end
+
 ---Ends the turn.
 ---@param id integer
 ---@param draft host.Draft

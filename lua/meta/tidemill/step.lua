@@ -121,6 +121,9 @@
 --- comes back
 ---@field allows_partial_completion? boolean
 ---@field satisfaction_survey? boolean (user_input) as satisfaction_check
+--- (agent_response) the agent gets what was said until now (`request.transcript`, and {transcript}
+--- in the templates of the step); its answer is the conversation's `summary`
+---@field conversation_summary? boolean
 --- how long the step should take, its user's time included; longer: the event `slow_step` in the
 --- log. In the description of the flow as `expected_ms`
 ---@field expected_duration? tm.Duration

@@ -91,7 +91,8 @@ end
 
 local function check_template(names, step, field, template, report)
   for _, used in ipairs(type(template) == "table" and template.names or {}) do
-    if not used.default then
+    local is_transcript = used.name == "transcript" and step.metadata.conversation_summary
+    if not used.default and not is_transcript then
       check_use(names, step, used.name, ("'%s' names {%s}"):format(field, used.name), "templates",
         report)
     end
