@@ -1,23 +1,33 @@
 /* scheduler.c - asks the store which deadlines have passed: at each tick, at a deadline that was
  * announced, or when poked; never twice at once. Where tenants have stores of their own, the store
- * of all says which of them to ask; one after the other is asked then. */
+ * of all says which of them to ask; these are asked at once, so that one whose store must be
+ * opened, or stands in a queue behind turns, does not hold up the others. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "journal/journal.h"
 
-#define PAGE    256
-#define TENANTS 16 /* asked in one look */
-#define NEVER   INT64_MAX
-#define HOLD_MS 5000 /* how long other hosts leave us what we were given */
+#define PAGE        256
+#define TENANTS     16 /* asked in one look */
+#define TENANT_PAGE 32
+#define NEVER       INT64_MAX
+#define HOLD_MS     5000 /* how long other hosts leave us what we were given */
 /* Until a tenant without deadlines is asked again, and one whose store fails or whose events wait
  * for somebody to be told. */
 #define CALM_MS (INT64_C(6) * 60 * 60 * 1000)
 #define FAIL_MS (INT64_C(60) * 1000)
 
+/* A tenant that is asked, with the job that does it. */
 typedef struct due_tenant {
+  tm_scheduler *scheduler;
   char name[65];
   int64_t wake_at; /* as the store of all has it */
+  tm_store_job job;
+  tm_message landed;
+  bool postpones;  /* it could not be asked; the job notes that */
+  bool has_events; /* some are due */
+  tm_head heads[TENANT_PAGE];
+  size_t count;
 } due_tenant;
 
 struct tm_scheduler {
@@ -27,16 +37,15 @@ struct tm_scheduler {
   int64_t next;       /* atomic; host time of the next look; NEVER while one is out */
   int64_t wanted;     /* atomic; the earliest deadline announced before `next`; NEVER: none */
   uint64_t timer;
-  bool armed, reading, again, stopped;
+  bool armed, again, stopped;
+  size_t out; /* jobs that have not come back: of the store of all, then of tenants */
   tm_store_job job;
-  tm_message landed;   /* the look has come back */
-  uv_sem_t has_landed; /* ... and nothing of it is on a reader's thread any more */
+  tm_message landed;   /* it has come back */
+  uv_sem_t has_landed; /* for each job: nothing of it is on a store's thread any more */
   int64_t now;         /* of the look that is out */
   due_tenant tenants[TENANTS];
-  size_t tenant_count, tenant; /* how many, and which is asked now: from 1 */
-  bool asking;                 /* tenants; the store of all has answered */
-  bool has_events;             /* the tenant that was asked: some are due */
-  int64_t rest;                /* until the next look */
+  size_t tenant_count;
+  int64_t rest; /* until the next look */
   tm_head heads[PAGE];
   size_t count;
   bool full;
@@ -76,7 +85,7 @@ static void on_poke(tm_message *m) {
 static void on_hint(tm_message *m) {
   tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, hint));
   (void)__atomic_exchange_n(&s->hinted, false, __ATOMIC_ACQ_REL);
-  if (s->stopped || s->reading) return; /* what is out looks at `wanted` when it comes back */
+  if (s->stopped || s->out > 0) return; /* what is out looks at `wanted` when it comes back */
   int64_t left = __atomic_load_n(&s->next, __ATOMIC_RELAXED) - tm__clock_now(&s->o.clock);
   arm(s, left < s->o.poll_ms ? left : s->o.poll_ms); /* more: the clock was turned back */
 }
@@ -139,9 +148,8 @@ static int64_t next_look(const tm_scheduler *s, int64_t next_due) {
   return next_due > s->now + s->o.poll_ms ? next_due : s->now + s->o.poll_ms;
 }
 
-static tm_status set_wake(const tm_scheduler *s, const tm_store_access *a, int64_t wake_at,
+static tm_status set_wake(const due_tenant *t, const tm_store_access *a, int64_t wake_at,
                           tm_error *err) {
-  const due_tenant *t = &s->tenants[s->tenant - 1];
   tm_status status =
       a->backend->tenant_wake(a->common, tm__slice(t->name), t->wake_at, wake_at, err);
   return status == TM_ECONFLICT ? TM_OK : status; /* an earlier one came */
@@ -158,53 +166,58 @@ static int64_t earlier(int64_t a, int64_t b) {
 
 /* When the next event is due. Without anybody to be told it waits, and is asked for now and then:
  * somebody may be named at the next start. */
-static tm_status next_event(tm_scheduler *s, const tm_store_access *a, int64_t *out,
-                            tm_error *err) {
+static tm_status next_event(due_tenant *t, const tm_store_access *a, int64_t *out, tm_error *err) {
+  const tm_scheduler *s = t->scheduler;
   tm_status status = a->backend->outbox_next(a->conn, out, err);
   bool due = status == TM_OK && *out > 0 && *out <= s->now;
   if (s->o.events != NULL)
-    s->has_events = s->has_events || due;
+    t->has_events = t->has_events || due;
   else if (due)
     *out = s->now + FAIL_MS;
   return status;
 }
 
 /* The earliest deadline of a conversation, a session or an event; 0: there is none. */
-static tm_status next_deadline(tm_scheduler *s, const tm_store_access *a, int64_t *out,
+static tm_status next_deadline(due_tenant *t, const tm_store_access *a, int64_t *out,
                                tm_error *err) {
   int64_t session = 0, event = 0;
   tm_status status = a->backend->next_due(a->conn, out, err);
   if (status != TM_OK) return status;
   status = a->backend->sessions_due(a->conn, INT64_MAX, 1, on_due_session, &session, err);
   if (status == TM_ECANCELLED) status = TM_OK;
-  if (status == TM_OK) status = next_event(s, a, &event, err);
+  if (status == TM_OK) status = next_event(t, a, &event, err);
   *out = earlier(earlier(*out, session), event);
   return status;
+}
+
+static tm_status on_tenant_head(void *ud, const tm_head *head) {
+  due_tenant *t = ud;
+  if (t->count < TENANT_PAGE) t->heads[t->count++] = *head;
+  return TM_OK;
 }
 
 /* What is committed before the wake-up is set is seen by the second look, what is committed later
  * announces itself after its commit (storage.c). */
 static tm_status tenant_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
+  due_tenant *t = (due_tenant *)((char *)job - offsetof(due_tenant, job));
+  const tm_scheduler *s = t->scheduler;
   int64_t next = 0, again = 0;
-  s->has_events = false;
-  tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, PAGE, on_head, s, err);
-  if (status == TM_OK && s->o.sessions != NULL)
-    status = s->o.sessions(s->o.ud, a, job->tenant, err);
-  if (status == TM_OK) status = next_deadline(s, a, &next, err);
+  tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, TENANT_PAGE, on_tenant_head, t, err);
+  if (status == TM_OK && s->o.sessions != NULL) status = s->o.sessions(s->o.ud, a, t->name, err);
+  if (status == TM_OK) status = next_deadline(t, a, &next, err);
   int64_t wake_at = next_look(s, next);
-  if (status == TM_OK) status = set_wake(s, a, wake_at, err);
-  if (status == TM_OK) status = next_deadline(s, a, &again, err);
+  if (status == TM_OK) status = set_wake(t, a, wake_at, err);
+  if (status == TM_OK) status = next_deadline(t, a, &again, err);
   if (status == TM_OK && again > s->now && again < wake_at) {
-    status = a->backend->tenant_wake(a->common, tm__slice(job->tenant), -1, again, err);
+    status = a->backend->tenant_wake(a->common, tm__slice(t->name), -1, again, err);
   }
   return status;
 }
 
 /* The tenant's store fails: nobody asks it at every tick. */
 static tm_status postpone_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  const tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
-  return set_wake(s, a, s->now + FAIL_MS, err);
+  const due_tenant *t = (due_tenant *)((char *)job - offsetof(due_tenant, job));
+  return set_wake(t, a, t->scheduler->now + FAIL_MS, err);
 }
 
 /* A full page means that more is due: look again at once, and while the same heads come (their
@@ -217,73 +230,100 @@ static int64_t next_pause(tm_scheduler *s) {
   return s->full && s->pause < s->o.poll_ms ? s->pause : s->o.poll_ms;
 }
 
-static void on_read(tm_message *m) { /* on the reader's thread */
-  tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, job.message));
-  tm__worker_post(s->o.worker, &s->landed);
+/* On the store's thread: back to the worker. */
+static void come_back(tm_scheduler *s, tm_message *landed) {
+  tm__worker_post(s->o.worker, landed);
   uv_sem_post(&s->has_landed);
 }
 
-static void run(tm_scheduler *s,
-                tm_status (*work)(tm_store_job *, const tm_store_access *, tm_error *),
-                const char *tenant, bool write) {
-  s->reading = true;
-  s->job.work = work;
-  s->job.write = write;
-  (void)tm__copy(s->job.tenant, sizeof(s->job.tenant), tm__slice(tenant));
-  tm__storage_run(s->o.storage, &s->job);
+static void on_read(tm_message *m) {
+  tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, job.message));
+  come_back(s, &s->landed);
 }
 
-/* Asks the next tenant, if there is one; `failed`: the one before could not be asked. */
-static bool ask_tenants(tm_scheduler *s, bool failed) {
-  bool own = s->asking && s->job.tenant[0] != '\0'; /* what failed was the tenant's store */
-  s->count = 0;
-  s->asking = true;
-  if (failed && own) {
-    run(s, postpone_work, "", true);
-  } else if (s->tenant < s->tenant_count) {
-    run(s, tenant_work, s->tenants[s->tenant++].name, true);
-  } else {
-    return false;
-  }
+static void on_asked(tm_message *m) {
+  due_tenant *t = (due_tenant *)((char *)m - offsetof(due_tenant, job.message));
+  come_back(t->scheduler, &t->landed);
+}
+
+/* On the worker again; false: nobody wants to know. */
+static bool has_come(tm_scheduler *s, const tm_store_job *job) {
+  if (s->stopped) return false;
+  uv_sem_wait(&s->has_landed);
+  s->out--;
+  if (job->status != TM_OK)
+    tm__log_error(s->o.log, TM_LOG_WARNING, "deadlines cannot be read", &job->error);
   return true;
+}
+
+static void ask(due_tenant *t) {
+  tm_scheduler *s = t->scheduler;
+  s->out++;
+  t->count = 0;
+  t->has_events = false;
+  t->job.work = t->postpones ? postpone_work : tenant_work;
+  t->job.write = true;
+  (void)tm__copy(t->job.tenant, sizeof(t->job.tenant), tm__slice(t->postpones ? "" : t->name));
+  tm__storage_run(s->o.storage, &t->job);
+}
+
+static void wake(const tm_scheduler *s, const tm_head *heads, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    s->o.wake(s->o.ud, &heads[i]);
+}
+
+/* The look is over once everybody has answered. */
+static void end_look(tm_scheduler *s) {
+  if (s->out > 0) return;
+  if (s->again)
+    look(s);
+  else
+    arm(s, s->rest);
+}
+
+static void on_tenant_landed(tm_message *m) {
+  due_tenant *t = (due_tenant *)((char *)m - offsetof(due_tenant, landed));
+  tm_scheduler *s = t->scheduler;
+  if (!has_come(s, &t->job)) return;
+  bool failed = t->job.status != TM_OK;
+  if (!failed) wake(s, t->heads, t->count);
+  if (!failed && t->has_events) s->o.events(s->o.ud, t->name);
+  if (failed && !t->postpones) {
+    t->postpones = true;
+    ask(t);
+  }
+  end_look(s);
 }
 
 static void on_landed(tm_message *m) {
   tm_scheduler *s = (tm_scheduler *)((char *)m - offsetof(tm_scheduler, landed));
-  if (s->stopped) return;
-  uv_sem_wait(&s->has_landed);
-  s->reading = false;
-  bool failed = s->job.status != TM_OK;
-  if (failed) {
-    tm__log_error(s->o.log, TM_LOG_WARNING, "deadlines cannot be read", &s->job.error);
-    if (!s->asking) s->full = false;
-    s->count = 0;
+  if (!has_come(s, &s->job)) return;
+  if (s->job.status != TM_OK) {
+    s->full = false;
+    s->count = s->tenant_count = 0;
   }
-  for (size_t i = 0; i < s->count; i++) {
-    s->o.wake(s->o.ud, &s->heads[i]);
+  wake(s, s->heads, s->count);
+  s->rest = s->tenant_count == TENANTS ? 1 : next_pause(s);
+  for (size_t i = 0; i < s->tenant_count; i++) {
+    s->tenants[i].postpones = false;
+    ask(&s->tenants[i]);
   }
-  if (s->has_events && !failed) s->o.events(s->o.ud, s->job.tenant);
-  s->has_events = false;
-  if (!s->asking) s->rest = s->tenant_count == TENANTS ? 1 : next_pause(s);
-  if (ask_tenants(s, failed)) return;
-  if (s->again) {
-    look(s);
-  } else {
-    arm(s, s->rest);
-  }
+  end_look(s);
 }
 
 static void look(tm_scheduler *s) {
   if (s->stopped) return;
-  s->again = s->reading;
-  if (s->reading) return;
+  s->again = s->out > 0;
+  if (s->out > 0) return;
   if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
   s->armed = false;
   __atomic_store_n(&s->next, NEVER, __ATOMIC_RELEASE);
   s->now = tm__clock_now(&s->o.clock);
-  s->tenant_count = s->tenant = 0;
-  s->asking = false;
-  run(s, main_work, "", tm__storage_shared(s->o.storage));
+  s->tenant_count = 0;
+  s->out = 1;
+  s->job.work = main_work;
+  s->job.write = tm__storage_shared(s->o.storage);
+  tm__storage_run(s->o.storage, &s->job);
 }
 
 /* ---- life ---- */
@@ -302,6 +342,11 @@ tm_status tm__scheduler_new(tm_scheduler **out, const tm_scheduler_options *o, t
   s->hint.run = on_hint;
   s->landed.run = on_landed;
   s->job.message.run = on_read;
+  for (size_t i = 0; i < TENANTS; i++) {
+    s->tenants[i].scheduler = s;
+    s->tenants[i].landed.run = on_tenant_landed;
+    s->tenants[i].job.message.run = on_asked;
+  }
   *out = s;
   tm__scheduler_poke(s); /* the first look, on the worker */
   return TM_OK;
@@ -312,7 +357,8 @@ void tm__scheduler_stop(tm_scheduler *s) {
   s->stopped = true;
   if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
   s->armed = false;
-  if (s->reading) uv_sem_wait(&s->has_landed); /* one bounded read */
+  for (; s->out > 0; s->out--)
+    uv_sem_wait(&s->has_landed); /* bounded reads */
 }
 
 void tm__scheduler_free(tm_scheduler *s) {
