@@ -9,7 +9,7 @@ import { compare, FLOWS, play, system, World } from './every_step_scenario.mjs';
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
 
 async function killed_at(state, flow, cut) {
-  let next = null;
+  let next = state.death = null;
   state.world.reach = (kind, n, when) => {
     if (next || kind !== cut.kind || n !== cut.at || when !== cut.when) return false;
     next = state.death = state.server.kill().then(() => new Server(state.place).start());

@@ -64,6 +64,7 @@ class Pair {
   async play(flow, cuts) {
     this.cuts = [...cuts];
     this.counts = {};
+    this.death = null;
     const one = await play(this, flow);
     const left = this.cuts.length;
     this.cuts = [];

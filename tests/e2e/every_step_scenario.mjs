@@ -233,7 +233,6 @@ async function all_told(state, id) {
 // From start to end. `state`: { world, server, runs, death }.
 export async function play(state, flow) {
   state.world.clear();
-  state.death = null;
   state.runs = (state.runs ?? 0) + 1;
   const id = await begin(state, flow);
   for (const [n, input] of INPUTS[flow].entries()) await act(state, id, n, input);
