@@ -71,6 +71,7 @@ typedef struct moved {
   int64_t step_seq;  /* executions since the conversation began */
   int64_t inherited; /* those of them that a fork found */
   int64_t forked;    /* when another conversation was made of it; 0: none */
+  int64_t workflow;  /* when the conversation's whole time is over; 0: not said */
 } moved;
 
 static void write_restored(tm_buf *out, tm_slice before, const moved *m) {
@@ -81,7 +82,26 @@ static void write_restored(tm_buf *out, tm_slice before, const moved *m) {
   if (m->inherited > 0) tm__json_member_int(out, "inherited", m->inherited);
   tm__json_member_int(out, "moved", m->by + tm__json_get_int(before, "moved", 0));
   tm__json_member_int(out, "step_seq", m->step_seq);
+  if (m->workflow > 0) tm__json_member_int(out, "workflow", m->workflow);
   tm__buf_byte(out, '}');
+}
+
+/* When the time of the whole conversation is over: it counts from the start, so that going back
+ * does not move it; while the conversation was paused it stood still. Of a fork that has done
+ * nothing yet the runtime finds it. */
+static int64_t whole_time(tm_slice runtime, int64_t now) {
+  tm_slice restored = tm__json_get(runtime, "restored");
+  int64_t own = tm__json_get_int(tm__json_get(runtime, "deadlines"), "workflow", 0);
+  if (tm__json_get_int(restored, "forked", 0) > 0) own = 0;
+  int64_t at = tm__json_get_int(restored, "workflow", own);
+  return at > 0 ? at + now - tm__json_get_int(tm__json_get(runtime, "paused"), "since", now) : 0;
+}
+
+/* That of one that is over is not known any more. */
+static int64_t time_left(tm_slice plan, int64_t now) {
+  int64_t at = whole_time(tm__json_get(tm__json_get(plan, "from"), "runtime"), now);
+  tm_slice target = tm__json_get(tm__json_get(plan, "target"), "runtime");
+  return at > 0 ? at : whole_time(target, now);
 }
 
 /* The runtime part as it was, and in `restored` what the next turn does to it. */
@@ -143,9 +163,15 @@ typedef struct texts {
   tm_buf prompt, runtime, step, outcome;
 } texts;
 
+static int64_t next_deadline(tm_slice place, const moved *m) {
+  int64_t deadline = tm__json_get_int(place, "deadline", 0);
+  if (deadline == 0) return 0;
+  deadline += m->by;
+  return m->workflow > 0 && m->workflow < deadline ? m->workflow : deadline;
+}
+
 /* The draft that brings a place of the plan back; false: t has failed. */
 static bool make_draft(tm_turn *t, tm_slice place, const moved *m, tm_draft *draft, texts *x) {
-  int64_t deadline = tm__json_get_int(place, "deadline", 0);
   tm_slice status = tm__json_get(place, "status");
   move_prompt(&x->prompt, tm__json_get(place, "prompt"), m->by);
   restore_runtime(&x->runtime, tm__json_get(place, "runtime"), m);
@@ -161,7 +187,7 @@ static bool make_draft(tm_turn *t, tm_slice place, const moved *m, tm_draft *dra
                    "the plan of a rollback of conversation %s is damaged; restore a backup",
                    t->slot->id);
   } else {
-    draft->wake_at = deadline > 0 ? deadline + m->by : 0;
+    draft->wake_at = next_deadline(place, m);
     draft->error = tm__json_get(place, "error");
     draft->prompt = tm__buf_view(&x->prompt);
     draft->runtime = tm__buf_view(&x->runtime);
@@ -186,6 +212,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
   int64_t now = tm__journal_now(t->slot->journal);
   moved m = {.by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now),
+             .workflow = why != NULL ? 0 : time_left(tm__buf_view(&t->undo), now),
              .step_seq = tm__steps_counted(made->runtime),
              .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = made->compress,
@@ -207,6 +234,7 @@ void tm__turn_given_up(tm_turn *t, const tm_error *why) {
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
   int64_t now = tm__journal_now(t->slot->journal);
   moved m = {.by = now - tm__json_get_int(place, "created", now),
+             .workflow = time_left(tm__buf_view(&t->undo), now),
              .step_seq = tm__steps_counted(tm__buf_view(&rec->runtime)),
              .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,

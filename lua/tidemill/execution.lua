@@ -67,14 +67,15 @@ function M.wait(run, step, status, prompt, failure)
   write(run, journal.commit, made)
 end
 
----Ends the conversation, or the branch.
+---Ends the conversation, or the branch. When its whole time is over stays known: it may be rolled
+---back.
 ---@param run tidemill.Run
 ---@param status string
 ---@param failure tidemill.Fault?
 ---@param step tidemill.Step? that failed, where something did
 function M.finish(run, status, failure, step)
   if run.ends then return run.ends.finish(run, failure, step) end
-  run.runtime.wait, run.runtime.deadlines = nil, nil
+  run.runtime.wait = nil
   local made = draft.commit(run, status, "", 0)
   made.error = failure and error_of(failure, step)
   write(run, journal.commit, made)

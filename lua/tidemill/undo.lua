@@ -19,10 +19,10 @@ local task = require "tidemill.task"
 
 local M = {}
 
----A record that a rollback has brought back: its deadlines are as far away as they were then, and
+---A record that a rollback has brought back: what it waits for is as far away as it was then, and
 ---no execution gets the number of one that was undone, by which the outside would take its calls
----for those of the other. A fork knows how many executions it has not had itself, and how long it
----may last counts from when it was made.
+---for those of the other. How long the conversation may last goes on counting. A fork knows how
+---many executions it has not had itself, and how long it may last counts from when it was made.
 ---@param runtime table
 ---@param flow tidemill.Flow
 function M.restored(runtime, flow)
@@ -31,11 +31,10 @@ function M.restored(runtime, flow)
   runtime.restored = nil
   runtime.step_seq = math.max(runtime.step_seq or 0, restored.step_seq)
   runtime.inherited = restored.inherited
+  local most, whole = flow.inherited.max_duration_ms, deadlines.at(runtime, "workflow")
   deadlines.shift(runtime, restored.moved)
-  local most = flow.inherited.max_duration_ms
-  if restored.forked and most > 0 then
-    deadlines.set(runtime, "workflow", restored.forked + most)
-  end
+  if restored.forked and most > 0 then whole = restored.forked + most end
+  deadlines.set(runtime, "workflow", restored.workflow or whole)
 end
 
 ---- the end of the turn ----

@@ -107,6 +107,7 @@ typedef struct fixture {
   const char *on_failing;    /* likewise, what goes on failing */
   const char *on_correct;    /* likewise, a correction; NULL: it waits for the next answer */
   int rollback;              /* that the flow allows; 0: not said */
+  int64_t workflow;          /* when the conversation's time is over, as records say; 0: never */
   bool counts;               /* drafts count executions of steps, as the runtime does */
   const char *session;       /* of conversations that begin */
   tm_session_rules sessions; /* of their system */
@@ -235,6 +236,10 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
   tm__buf_byte(&p->runtime, '{');
   if (r->host->fx->concurrency != NULL)
     tm__json_member_text(&p->runtime, "concurrency", r->host->fx->concurrency);
+  if (status == TM_PAUSED) {
+    tm__json_key(&p->runtime, "paused");
+    tm__buf_printf(&p->runtime, "{\"since\":%lld}", (long long)fixture_now(r->host->fx));
+  }
   if (r->host->fx->rollback > 0)
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
   bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
@@ -243,6 +248,10 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
     tm__json_member_bool(&p->runtime, "later", true);
   if (does(r->what, "failing_left"))
     tm__json_member_raw(&p->runtime, "left", TM_S("[{\"seq\":3,\"step_id\":\"step3\"}]"));
+  if (r->host->fx->workflow > 0) {
+    tm__json_key(&p->runtime, "deadlines");
+    tm__buf_printf(&p->runtime, "{\"workflow\":%lld}", (long long)r->host->fx->workflow);
+  }
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);

@@ -124,6 +124,35 @@ static void test_deadline_moves(void **unused) {
   }
 }
 
+static void assert_restored(const fixture *fx, int64_t workflow) {
+  char text[64];
+  (void)snprintf(text, sizeof(text), "\"workflow\":%lld},", (long long)workflow);
+  assert_non_null(strstr(strstr(fx->last_runtime, "restored"), text));
+}
+
+/* That of the whole conversation counts from its start; a pause has moved it since, and the one
+ * that it is in does. */
+static void test_workflow_deadline_stays(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.workflow = fx.now + 11000;
+    assert_answer(start(h, id, "deadline"));
+    fx.workflow += 200;
+    assert_answer(say(h, id, "plain"));
+    turn_clock(&fx, 10500);
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_int_equal(stored_head(&fx, id).wake_at, fx.workflow);
+    assert_answer(say(h, id, "pause"));
+    assert_restored(&fx, fx.workflow);
+    turn_clock(&fx, 100);
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_answer(say(h, id, "plain"));
+    assert_restored(&fx, fx.workflow + 100);
+  }
+}
+
 /* What was shown again, without an answer in between, is one prompt. */
 static void test_one_prompt(void **unused) {
   (void)unused;
@@ -373,6 +402,7 @@ int main(void) {
       cmocka_unit_test(test_checkpoint),
       cmocka_unit_test(test_irreversible),
       cmocka_unit_test(test_deadline_moves),
+      cmocka_unit_test(test_workflow_deadline_stays),
       cmocka_unit_test(test_one_prompt),
       cmocka_unit_test(test_waits_for_the_turn),
       cmocka_unit_test(test_functions),

@@ -41,6 +41,25 @@ describe("a record that was brought back", function()
     assert.equal("expired", host:wake().status)
   end)
 
+  it("has no more time for the whole conversation than before", function()
+    local system = (Host.script(STEPS, FLOW):gsub("return tm.system {",
+      "%0 orchestrator = { performance_config = { max_workflow_duration = 60 } },"))
+    for _, said in ipairs { 60000, 63000 } do
+      host = Host.new(system)
+      host:load()
+      local asked = host:start()
+      local began = host.now
+      host.now = host.now + 59000
+      bring_back(asked, 59000, 7)
+      host.record.runtime.restored.workflow = said > 60000 and began + said or nil
+      assert.equal(math.min(began + said, host.now + 5000), host:send("fine").wake_at)
+      host.now = began + said - 1
+      assert.equal("waiting_input", host:wake().status)
+      host.now = began + said
+      assert.same({ "expired", "flow.timeout" }, { host:wake().status, host.ended.error.code })
+    end
+  end)
+
   it("knows of a fork what it has not done itself", function()
     load_flow(STEPS, FLOW)
     bring_back(host:start(), 0, 7)
