@@ -53,11 +53,15 @@ local function arm(run, step)
   deadlines.set(wait, "rung", last and now + rungs[1].after_ms)
 end
 
-local function ask(run, step, asked, public)
+local function show(run, step, asked, public)
   local hint = run.runtime.wait.hint
-  arm(run, step)
   draft.message(run, "prompt", hint and hint .. "\n" .. asked or asked, { step_id = step.step_id })
   commit_prompt(run, step, asked, public)
+end
+
+local function ask(run, step, asked, public)
+  arm(run, step)
+  show(run, step, asked, public)
 end
 
 local function begin_prompt(run, step)
@@ -139,13 +143,13 @@ local function apply_answer(run, step)
   return transition.settle(run, step, pass), pass
 end
 
----Asks again, with a reason; what was said is no attempt.
+---Asks again, with a reason; what was said is no attempt, and the time that it has goes on.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@param text string
 function M.tell(run, step, text)
   run.runtime.wait.hint = text
-  ask(run, step, prompt_text(run, step))
+  show(run, step, prompt_text(run, step))
 end
 
 ---@param step tidemill.Step

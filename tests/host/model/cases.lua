@@ -367,6 +367,8 @@ table.sort(NAMES)
 
 local function draw()
   local m = case.model
+  local due = m:deadline()
+  if due and due <= case.now then return "silence" end -- who went back has no time left
   if m.status == "paused" and chance(60) then return "resume" end
   if m.status == "waiting_approval" and chance(50) then return "approve" end
   if m.status == "waiting_event" and chance(50) then return "event" end

@@ -62,7 +62,7 @@ local function keep_place(m)
   if wait.shown or not SOMEBODY[m.status] then return end
   wait.shown = true
   m.places[#m.places + 1] = { now = m.now, status = m.status, step = m.step,
-    frames = copy(m.frames), messages = #m.messages, kept = #m.kept, ends = m.ends }
+    frames = copy(m.frames), messages = #m.messages, kept = #m.kept }
 end
 
 local function stand(m, status, step)
@@ -88,16 +88,21 @@ local function question(m, step)
   end
 end
 
--- Asks, with what comes before the question; silence is counted from now on.
+-- Shows the question, with what comes before it.
+local function show(m, step, before)
+  top(m).wait.before = before
+  say(m, "prompt", (before or "") .. question(m, step))
+  stand(m, "waiting_input", step)
+end
+
+-- Asks; silence is counted from now on.
 local function ask(m, step, before)
   local wait, rungs = top(m).wait, ladder_of(m, step)
   wait.rung = 1
   wait.deadline = after(m, rungs[1] and rungs[1].after)
   local last = rungs[#rungs]
   wait.expires_at = last and not last.say and after(m, last.after) or nil
-  wait.before = before
-  say(m, "prompt", (before or "") .. question(m, step))
-  stand(m, "waiting_input", step)
+  show(m, step, before)
 end
 
 ---- running ----
@@ -409,7 +414,7 @@ end
 
 local function answer_command(m, text)
   if m.status ~= "waiting_input" or top(m).wait.failed then return "command.refused" end
-  ask(m, step_of(m, m.step), text)
+  show(m, step_of(m, m.step), text)
 end
 
 local commands = {}
@@ -463,6 +468,8 @@ function Model:rollback(count)
     local undone = table.remove(self.kept)
     if undone.undo then table.insert(self.ran, { id = undone.id, status = "completed" }) end
   end
+  local held = self.paused and self.now - self.paused.since or 0
+  self.ends = self.ends and self.ends + held
   self.status, self.step, self.paused = place.status, place.step, nil
   self.frames = copy(place.frames)
   while #self.messages > place.messages do table.remove(self.messages) end
@@ -472,8 +479,7 @@ function Model:rollback(count)
     wait.expires_at = wait.expires_at and wait.expires_at + self.now - place.now
     wait.from = wait.from and wait.from + self.now - place.now
   end
-  self.ends = place.ends and place.ends + self.now - place.now
-  place.now, place.frames, place.ends = self.now, copy(self.frames), self.ends
+  place.now, place.frames = self.now, copy(self.frames)
 end
 
 ---- what the user says ----
