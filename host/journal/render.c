@@ -44,6 +44,13 @@ static void add_replies(tm_buf *out, tm_slice messages) {
   }
 }
 
+/* What is waited for: `prompt` is what the user is asked, `waiting_for` what a role is. */
+static void add_prompt(tm_buf *out, tm_slice prompt) {
+  bool of_role = tm__json_get(prompt, "role").ptr != NULL;
+  tm__json_member_raw(out, "prompt", of_role ? tm__slice(NULL) : prompt);
+  if (of_role) tm__json_member_raw(out, "waiting_for", prompt);
+}
+
 void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const tm_slice *rows,
                      size_t count, bool durable) {
   tm_row_fields end = {0};
@@ -61,7 +68,7 @@ void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const t
   }
   add_replies(out, end.messages);
   tm__buf_byte(out, ']');
-  tm__json_member_raw(out, "prompt", end.prompt);
+  add_prompt(out, end.prompt);
   if (end.error.ptr != NULL) tm__json_member_raw(out, "error", end.error);
   tm__json_member_bool(out, "durable", durable);
   tm__buf_byte(out, '}');
@@ -118,7 +125,7 @@ static void add_position(tm_buf *out, const tm_head *head) {
 void tm__render_conversation(tm_buf *out, const tm_head *head, const tm_render_record *r) {
   add_identity(out, head);
   add_position(out, head);
-  tm__json_member_raw(out, "prompt", or_null(r->prompt));
+  add_prompt(out, or_null(r->prompt));
   if (r->error.len > 0) tm__json_member_raw(out, "error", r->error);
   tm__json_member_bool(out, "durable", r->durable);
   tm__json_member_int(out, "created", head->created);

@@ -98,7 +98,13 @@ test('a role approves, an event comes, and both are repeated without effect', as
 });
 
 test('who rejects goes another way', async () => {
-  const id = await begin('31');
+  const id = (await server.begin('desk', 'pay')).json.conversation_id;
+  const asked = fine(await server.say(id, '31'), 'waiting_approval');
+  assert.equal(asked.prompt, null);
+  assert.equal(asked.waiting_for.role, 'manager');
+  assert.match(asked.waiting_for.text, /31/);
+  const read = (await server.get(`/v1/conversations/${id}`)).json;
+  assert.deepEqual(read.waiting_for, asked.waiting_for);
   const turn = fine(await steer(id, 'approval', { approved: false }, MANAGER), 'completed');
   assert.equal(turn.replies[0].text, 'Nothing was paid.');
   assert.equal(requests(31).length, 0);

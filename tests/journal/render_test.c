@@ -41,6 +41,24 @@ static void test_turn(void **unused) {
   tm__buf_free(&out);
 }
 
+/* What a role is asked is not the user's prompt. */
+static void test_waiting_for(void **unused) {
+  (void)unused;
+  const tm_head head = head_of("c1");
+  const tm_slice row = TM_S("{\"messages\":[],\"prompt\":{\"role\":\"boss\",\"text\":\"?\"},"
+                            "\"status\":\"waiting_approval\",\"step\":\"ok\"}");
+  const tm_render_record r = {.prompt = TM_S("{\"role\":\"boss\"}"), .state = TM_S("{}")};
+  tm_buf out = {0};
+  tm__render_turn(&out, &head, 4, &row, 1, true);
+  assert_non_null(strstr(out.ptr, "\"replies\":[],\"prompt\":null,\"waiting_for\":{\"role\":"
+                                  "\"boss\",\"text\":\"?\"},\"durable\":true}"));
+  tm__buf_clear(&out);
+  tm__render_conversation(&out, &head, &r);
+  assert_non_null(
+      strstr(out.ptr, "\"prompt\":null,\"waiting_for\":{\"role\":\"boss\"},\"durable\""));
+  tm__buf_free(&out);
+}
+
 static void test_conversation(void **unused) {
   (void)unused;
   const tm_head head = head_of("c1");
@@ -119,6 +137,7 @@ static void test_damaged(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_turn),
+      cmocka_unit_test(test_waiting_for),
       cmocka_unit_test(test_conversation),
       cmocka_unit_test(test_damaged),
   };

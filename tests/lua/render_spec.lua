@@ -121,6 +121,14 @@ describe("a turn", function()
     assert.matches("waiting_event", render("turn", { status = "waiting_event" }, 80, false))
   end)
 
+  it("says who is asked to decide", function()
+    local waits = { status = "waiting_approval", prompt = json.null, conversation_id = "0199",
+      waiting_for = { role = "man\27ager", text = "Pay 30?", step_id = "ok" } }
+    assert.equal("The conversation waits for 'man?ager' to decide: Pay 30?\n",
+      render("turn", waits, 80, false))
+    assert.matches("waiting_for +man%?ager\n", render("conversation", waits, 80, false))
+  end)
+
   it("has colours only when asked for", function()
     assert.is_nil(render("turn", turn, 80, false):find("\27", 1, true))
     assert.is_truthy(render("turn", turn, 80, true):find("\27[1m", 1, true))

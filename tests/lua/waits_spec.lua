@@ -33,8 +33,13 @@ describe("an approval", function()
 
   it("waits for its role, and keeps who decided what, when and why", function()
     local turn = begin()
-    assert.same({ "waiting_approval", "ok", 0, nil }, { turn.status, turn.step, turn.wake_at,
+    local asked = { step_id = "ok", text = "Pay 30?", role = "manager", expires_at = json.null }
+    assert.same({ "waiting_approval", "ok", 0, asked }, { turn.status, turn.step, turn.wake_at,
       turn.prompt })
+    assert.is_nil(host:signal("pause").prompt)
+    assert.same(asked, host:signal("unpause").prompt)
+    assert.equal(host.now + 60000, begin("timeout = 60").prompt.expires_at)
+    turn = begin()
     assert.same({ role = "prompt", seq = 1, text = "Pay 30?", step_id = "ok", agent = "manager" },
       turn.messages[1])
     host.now = host.now + 5000
@@ -224,6 +229,25 @@ describe("ladders", function()
     assert.same({ host.now + 480000, host.now + 480000 }, { turn.wake_at,
       turn.prompt.expires_at })
     assert.equal("completed", host:send("Ada").status)
+  end)
+
+  it("go on while the user asks for help, or for what the prompt does not allow", function()
+    begin(SILENCE)
+    local asked = host.now
+    local function say(name)
+      local turn = host:signal("command", { command = name })
+      return { turn.step, turn.wake_at - asked, turn.prompt.expires_at - asked }
+    end
+    host.now = asked + 110000
+    assert.same({ "ask", 120000, 600000 }, say "help")
+    host.now = asked + 120000
+    assert.equal("Still there, you?", host:wake().messages[1].text)
+    host.now = asked + 599999
+    assert.same({ "ask", 600000, 600000 }, say "help")
+    assert.same({ "ask", 600000, 600000 }, say "skip")
+    host.now = asked + 600000
+    assert.same({ "ask", 600000, 600000 }, say "cancel")
+    assert.equal("help", host:wake().step)
   end)
 
   it("close the conversation, of a flow that has one for all its prompts", function()

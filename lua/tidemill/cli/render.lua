@@ -184,6 +184,7 @@ function views.conversation(answer, to)
   local lines = {}
   for _, name in ipairs(ORDER) do add_member(lines, name, answer[name], to) end
   if is_table(answer.prompt) then add_member(lines, "prompt", answer.prompt.text, to) end
+  add_member(lines, "waiting_for", list(answer.waiting_for).role, to)
   add_error(lines, answer.error, to)
   add_state(lines, list(answer.state), to)
   return table.concat(lines, "\n") .. "\n"
@@ -408,6 +409,9 @@ function views.turn(turn, to)
   if is_table(turn.prompt) then
     add_prompt(lines, turn.prompt, to)
     add_options(lines, asked(list(turn.prompt.input_schema)), to)
+  elseif is_table(turn.waiting_for) then
+    lines[#lines + 1] = text.block(("The conversation waits for '%s' to decide: %s")
+      :format(show(turn.waiting_for.role), show(turn.waiting_for.text)), to.columns, "")
   else
     local status = show(turn.status)
     lines[#lines + 1] = ENDS[status]

@@ -17,6 +17,12 @@ local function begin(run, step)
   return template.render(step.prompt, run)
 end
 
+--- Its user does not answer, but sees who is asked for what.
+local function commit(run, step, asked)
+  execution.wait(run, step, "waiting_approval", { step_id = step.step_id, text = asked,
+    role = step.role, expires_at = deadlines.at(run.runtime.wait, "approval") or json.null })
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
@@ -27,14 +33,14 @@ function M.enter(run, step)
   run.runtime.wait = wait
   deadlines.set(wait, "approval", step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil)
   draft.message(run, "prompt", asked, { step_id = step.step_id, agent = step.role })
-  M.again(run, step)
+  commit(run, step, asked)
 end
 
 ---Goes on waiting.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 function M.again(run, step)
-  execution.wait(run, step, "waiting_approval")
+  commit(run, step, template.render(step.prompt, run))
 end
 
 local function decide(run, step, decision)
