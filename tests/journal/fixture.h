@@ -231,15 +231,22 @@ static inline void write_counts(const run *r, tm_buf *out, tm_conversation_statu
   tm__json_member_int(out, "step_seq", (own > undone ? own : undone) + (status != TM_ACTIVE));
 }
 
+static inline void write_times(const run *r, tm_buf *out, tm_conversation_status status) {
+  if (r->host->fx->workflow > 0) {
+    tm__json_key(out, "deadlines");
+    tm__buf_printf(out, "{\"workflow\":%lld}", (long long)r->host->fx->workflow);
+  }
+  if (status == TM_PAUSED) {
+    tm__json_key(out, "paused");
+    tm__buf_printf(out, "{\"since\":%lld}", (long long)fixture_now(r->host->fx));
+  }
+}
+
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
   tm__buf_byte(&p->runtime, '{');
   if (r->host->fx->concurrency != NULL)
     tm__json_member_text(&p->runtime, "concurrency", r->host->fx->concurrency);
-  if (status == TM_PAUSED) {
-    tm__json_key(&p->runtime, "paused");
-    tm__buf_printf(&p->runtime, "{\"since\":%lld}", (long long)fixture_now(r->host->fx));
-  }
   if (r->host->fx->rollback > 0)
     tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
   bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
@@ -248,10 +255,7 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
     tm__json_member_bool(&p->runtime, "later", true);
   if (does(r->what, "failing_left"))
     tm__json_member_raw(&p->runtime, "left", TM_S("[{\"seq\":3,\"step_id\":\"step3\"}]"));
-  if (r->host->fx->workflow > 0) {
-    tm__json_key(&p->runtime, "deadlines");
-    tm__buf_printf(&p->runtime, "{\"workflow\":%lld}", (long long)r->host->fx->workflow);
-  }
+  write_times(r, &p->runtime, status);
   tm__json_member_int(&p->runtime, "seq", r->count);
   tm__json_key(&p->runtime, "summary");
   tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
