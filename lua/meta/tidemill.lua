@@ -102,6 +102,7 @@ tm.ConversationPattern = {
 --- Builders: each makes a flow of ordinary steps. What is wrong is found at the line of the call.
 ---@class tm.Builders
 ---@field step_by_step_process fun(given: tm.StepByStepProcess): tm.Flow
+---@field database_interaction fun(given: tm.DatabaseInteraction): tm.Flow
 ---@field simple_chat fun(given: tm.SimpleChat): tm.Flow
 ---@field information_gathering fun(given: tm.InformationGathering): tm.Flow
 ---@field decision_tree fun(given: tm.DecisionTree): tm.Flow

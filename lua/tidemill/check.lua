@@ -219,13 +219,13 @@ local function check_flow(system, flow, findings, outer)
 end
 
 --- Does the flow have the shape that its pattern names?
-local function check_pattern(flow, findings)
+local function check_pattern(system, flow, findings)
   if not is_whole(flow) or not has_its_targets(flow) then return end
   local label = ("flow '%s': pattern '%s': "):format(flow.flow_id, flow.pattern)
   pattern.check(flow, function(step, text)
     local at = step and ("the step '%s' "):format(step.step_id) or ""
     findings:add(step and step.source or flow.source, label .. at .. text, "pattern")
-  end)
+  end, system)
 end
 
 --- The branches of parallel steps see the names of the flow around them.
@@ -264,7 +264,7 @@ function M.add(system, findings)
   for _, id in ipairs(system.flow_order) do
     local flow = system.flows[id]
     check_parts(system, flow, findings)
-    check_pattern(flow, findings)
+    check_pattern(system, flow, findings)
     check_variables(flow, sources, findings)
   end
   if is_complete then

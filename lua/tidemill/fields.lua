@@ -42,7 +42,7 @@ M.flow = {
   flow_id = needed "string", name = of "string", description = of "string",
   pattern = of("string", { among = { "step_by_step_process", "simple_chat",
       "information_gathering", "decision_tree", "approval_workflow",
-      "multi_agent_collaboration" }, later = set "database_interaction" }),
+      "multi_agent_collaboration", "database_interaction" } }),
   steps = needed "list", start_step = needed "string", end_steps = of "names",
   variables = of "table", settings = of "table",
   interrupts = of "list", on_no_match = of "list", on_no_input = of "list",

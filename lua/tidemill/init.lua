@@ -9,19 +9,11 @@ local view = require "tidemill.view"
 
 local LOCKED = "tidemill.%s cannot be set"
 
---- Known names that an issue has not reached yet, and why.
-local LATER = {
-  database_interaction = "it is made of steps of the type 'database_query', which are not either",
-}
-
 local M = {}
 
 --- A name that is not there is a mistake at the script's line, not a nil that is taken for nothing.
 local function strict(t, what)
   return setmetatable(t, { __index = function(_, name)
-    if LATER[name] then
-      fault.misuse(("%s.%s is not supported yet: %s"):format(what, name, LATER[name]))
-    end
     fault.misuse(("%s has no '%s'%s"):format(what, tostring(name),
       schema.hint(tostring(name), t)))
   end })

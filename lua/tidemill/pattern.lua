@@ -9,7 +9,7 @@ local schema = require "tidemill.schema"
 local M = {}
 
 local NAMES = { "step_by_step_process", "simple_chat", "information_gathering", "decision_tree",
-  "approval_workflow", "multi_agent_collaboration" }
+  "approval_workflow", "multi_agent_collaboration", "database_interaction" }
 
 --- Most systems need none of them: the modules take memory in those only that do.
 local function pattern_of(name)
@@ -35,8 +35,9 @@ for _, name in ipairs(NAMES) do M.builders[name] = builder_of(name) end
 ---Reports how a flow differs from the pattern that it names.
 ---@param flow tidemill.Flow
 ---@param report fun(step: tidemill.Step?, text: string)
-function M.check(flow, report)
-  pattern_of(flow.pattern).check(flow, report)
+---@param system tidemill.System
+function M.check(flow, report, system)
+  pattern_of(flow.pattern).check(flow, report, system)
 end
 
 ---The fields of a builder, for the manual's test.

@@ -81,6 +81,25 @@ describe("step by step", function()
     assert.equal("completed", host.record.status)
   end)
 
+  it("leaves the script's own steps as they are: they may be in two flows", function()
+    local two = SYSTEM:gsub("flows = { flow }", "flows = { flow[1], flow[2] }")
+    host = Host.new(two:format [[(function()
+      local ask = S { step_id = "ask", step_type = "user_input", prompt = "?", save_as = "it",
+        input_schema = { type = "text" } }
+      local function tell(said) return S { step_id = "tell", step_type = "agent_response",
+        agent = one, response = said } end
+      local a = tm.pattern.step_by_step_process { flow_id = "main", steps = { ask, tell "A" } }
+      assert(ask.next_steps == nil)
+      return { a, tm.pattern.step_by_step_process { flow_id = "b", steps = { tell "B", ask } } }
+    end)()]])
+    host:load()
+    host:start()
+    assert.equal("x | A", say "x")
+    host.flow_id, host.record, host.rows = "b", { status = "active", step = "" }, {}
+    assert.equal("B | ?", said(host:start()))
+    assert.equal("completed", host:send("x").status)
+  end)
+
   it("needs steps", function()
     finds([[tm.pattern.step_by_step_process { flow_id = "main", steps = {} }]],
       "init.lua:9: error: flow 'main': step_by_step_process: 'steps' must be a list of "
@@ -256,6 +275,15 @@ describe("information gathering", function()
       "init.lua:9: error: flow 'main', step 'ask_a': input_schema: input: 'type' is 'txet'")
     finds(wrong([[{ name = "default", type = "text", prompt = "?" }]], [[, confirm = "?" ]]),
       "'name' = 'default' is a word of conditional_logic")
+    local taken = "is taken: the flow keeps something else under it"
+    finds(wrong([[{ name = "confirmed", type = "text", prompt = "?" },
+      { name = "changing", type = "text", prompt = "?" },
+      { name = "result", type = "text", prompt = "?" }]], [[, confirm = "?", run = tm.array]]),
+      "init.lua:9: error: flow 'main': information_gathering: questions[1]: 'name' = 'confirmed' "
+        .. taken, "questions[2]: 'name' = 'changing' " .. taken,
+      "questions[3]: 'name' = 'result' " .. taken)
+    assert.equal("", findings(wrong [[{ name = "confirmed", type = "text", prompt = "?" },
+      { name = "result", type = "text", prompt = "?" }]]))
     finds(FLOW:format [[, change = "?" ]], "'change' is asked after 'confirm' only")
     finds(FLOW:format [[, response = "Thanks." ]], "'agent' is missing: who says the 'response'")
   end)
@@ -431,6 +459,14 @@ describe("an approval workflow", function()
       "'undo' and 'irreversible' belong to 'run'")
     finds(wrong "approvals = { { role = 'boss', prompt = '?' } }, request = {}, revise = true",
       "'request' must name at least one question")
+    finds(wrong([[approvals = { { role = 'boss', prompt = '?' } }, run = tm.array, request = {
+      { name = "result", type = "text", prompt = "?" },
+      { name = "approval_1", type = "text", prompt = "?" },
+      { name = "approval_2", type = "text", prompt = "?" } }]]),
+      "request[1]: 'name' = 'result' is taken", "request[2]: 'name' = 'approval_1' is taken")
+    assert.is_nil(host.files["init.lua"] == nil or findings(wrong([[
+      approvals = { { role = 'boss', prompt = '?' } }, run = tm.array, request = {
+        { name = "approval_2", type = "text", prompt = "?" } }]])):find("taken", 1, true))
     finds(wrong "approvals = { { role = 'boss', prompt = '?', default = 'yes' } }, run = tm.array",
       "step 'approve_1': step: 'default' is 'yes', must be one of approved, rejected")
   end)
@@ -451,6 +487,44 @@ describe("an approval workflow", function()
       "the step 'gate' can be gone past: a way leads to 'tell' without its approval")
     finds(hand(ask .. gate:format("ask", "ask") .. tell), "can be gone past")
     finds(hand(tell, "tell"), "there is no step of the type 'approval' that something follows")
+    finds(hand(gate:format("end", "end"):gsub("role = ", "on_error = 'tell', role = ") .. tell),
+      "the step 'gate' can be gone past: a way leads to 'tell' without its approval")
+    finds(hand(gate:format("sorry", "sorry"):gsub("role = ", "on_error = 'sorry', role = ") .. tell
+      .. [[S { step_id = "sorry", step_type = "agent_response", agent = "one", response = "Hm.",
+        next_steps = { "tell" } },]]), "can be gone past")
+  end)
+
+  it("written by hand cannot be gone past to another flow either", function()
+    local function hand(rejected, more)
+      return ([[(function() OTHER = tm.pattern.step_by_step_process { flow_id = "buy", steps = {
+        S { step_id = "t", step_type = "agent_response", agent = one, response = "Hm." } } }
+        return tm.ConversationFlow { flow_id = "main", start_step = "gate",
+          pattern = tm.ConversationPattern.APPROVAL_WORKFLOW, steps = {
+          S { step_id = "gate", step_type = "approval", role = "boss", prompt = "?", next_steps = {
+              "end", "tell" }, conditional_logic = { approved = "flow:buy", rejected = "%s" } },
+          S { step_id = "tell", step_type = "agent_response", agent = one, response = "No.",
+            next_steps = { "last" } }, %s } } end)()]]):format(rejected, more)
+    end
+    local function found(flow)
+      local text = (SYSTEM:gsub("flows = { flow }", "flows = { flow, OTHER }")
+        :gsub("local flow", "local OTHER local flow"))
+      host = Host.new(text:format(flow))
+      local lines = {}
+      for _, item in ipairs(json.decode(check.run "shop").items) do
+        if item.level == "error" then lines[#lines + 1] = item.text end
+      end
+      return table.concat(lines, "\n")
+    end
+    local last = [[S { step_id = "last", step_type = "agent_response", agent = one,
+      response = "Bye.", next_steps = { "end" } }]]
+    local past = "the step 'gate' can be gone past: a way leads to 'flow:buy' without its approval"
+    assert.equal("", found(hand("tell", last)))
+    assert.matches(past, found(hand("tell", [[S { step_id = "last", step_type = "subflow",
+      flow = "buy", next_steps = { "end" } }]])), 1, true)
+    assert.matches(past, found(hand("tell", [[S { step_id = "last", step_type = "decision",
+      condition = function() return "x" end, next_steps = { "end" },
+      conditional_logic = { x = "flow:buy", default = "end" } }]])), 1, true)
+    assert.matches("whether approved or rejected", found(hand("flow:buy", last)), 1, true)
   end)
 end)
 
@@ -644,12 +718,198 @@ describe("agents that work together", function()
   end)
 end)
 
-describe("what is not supported yet", function()
-  it("is refused by name, as a pattern and as a builder", function()
-    finds(by_hand("DATABASE_INTERACTION", "tell", TELL:format "end"), "init.lua:9: error: flow "
-      .. "'main': flow: 'pattern' = 'database_interaction' is not supported yet [unsupported]")
-    finds("tm.pattern.database_interaction { flow_id = 'main' }", "init.lua:9: error: "
-      .. "pattern.database_interaction is not supported yet: it is made of steps of the type "
-      .. "'database_query', which are not either [script]")
+describe("questions that are looked up", function()
+  local FLOW = [[tm.pattern.database_interaction { flow_id = "main", agent = one, save_as = "row",
+    query = function(ctx)
+      local rows = { a = { n = 1 }, none = {}, empty = "", no = false }
+      return rows[ctx.state.question]
+    end, %s }]]
+  local ONE = FLOW:format [[prompt = "What?", response = "{question} is {row.n}." %s]]
+  local MANY = FLOW:format [[questions = {
+    { name = "question", type = "text", prompt = "What?", required = true } }, %s]]
+  local WRITE = [[, empty = "No {question}.", confirm = "Change {row.n}?",
+    write = function(ctx) return ctx.state.row.n + 1 end, undo = function() end,
+    written = "Now {result}.", stop = { "Enough" }, farewell = "See you.", again = "What else?"]]
+
+  it("are answered, one after the other, until there are no more", function()
+    local flow = ONE:format ""
+    assert.equal("", findings(flow))
+    load(flow)
+    assert.equal("What?", said(host:start()))
+    assert.equal("a | a is 1. | What?", say "a")
+    for _, nothing in ipairs { "b", "none", "empty", "no" } do
+      assert.equal(nothing .. " | Nothing was found. | What?", say(nothing))
+    end
+    assert.equal("Bye!", say "Bye!")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("change something when the user has said yes to it, and keep nothing of before", function()
+    local flow = ONE:format(WRITE)
+    assert.equal("", findings(flow))
+    load(flow)
+    host:start()
+    assert.equal("a | a is 1. | Change 1?", say "a")
+    assert.equal("no | What else?", say "no")
+    say "a"
+    host:crash()
+    assert.equal("yes | Now 2. | What else?", say "yes")
+    assert.equal("b | No b. | What else?", say "b")
+    assert.is_nil(host.record.state.row)
+    assert.equal("enough | See you.", say "enough")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("may be fields, asked once, or again where the user wants it", function()
+    local once = FLOW:format [[questions = {
+      { name = "wanted", type = "text", prompt = "What?", required = true },
+      { name = "which", type = "text", prompt = "Which?", required = true } },
+      response = "{wanted}: {row.n}"]]
+    once = once:gsub("ctx.state.question", "ctx.state.which")
+    assert.equal("", findings(once))
+    load(once)
+    host:start()
+    say "tea"
+    assert.equal("a | tea: 1", say "a")
+    assert.equal("completed", host.record.status)
+    local more = FLOW:format [[questions = {
+      { name = "question", type = "text", prompt = "Which?", required = true } },
+      response = "{row.n}", again = "Another?", farewell = "Bye."]]
+    assert.is_truthy(findings(more):find("'question' is taken", 1, true))
+    more = more:gsub('name = "question"', 'name = "wanted"'):gsub("rows%[.-%]", "rows.a")
+    assert.equal("", findings(more))
+    load(more)
+    host:start()
+    assert.equal("x | 1 | Another?", say "x")
+    assert.equal("yes | Which?", say "yes")
+    say "x"
+    assert.equal("no | Bye.", say "no")
+    assert.equal("completed", host.record.status)
+  end)
+
+  it("are told what is wrong with them where they were called", function()
+    local where = "scripts/shop/init.lua:9: error: flow 'main': database_interaction: "
+    finds([[tm.pattern.database_interaction { flow_id = "main" }]], where .. "'query' is missing",
+      where .. "'agent' is missing")
+    finds(FLOW:format "", where .. "give 'prompt', which asks for one text, or 'questions', and "
+      .. "not both [fields]")
+    finds(MANY:format [[prompt = "?"]], where .. "give 'prompt'",
+      where .. "questions[1]: 'name' = 'question' is taken: the flow keeps something else under it")
+    finds(FLOW:format [[prompt = "?", stop = {}]], "'stop' must name at least one word")
+    finds(MANY:format [[stop = { "bye" }]], "'stop' are words that answer 'prompt'")
+    finds(ONE:format [[, write = function() end]], "'confirm' is missing: what the user is asked "
+      .. "before 'write' changes anything")
+    finds(ONE:format [[, undo = function() end, confirm = "?"]], "'undo' belongs to 'write', which "
+      .. "is missing", "'confirm' belongs to 'write'")
+    for name, why in pairs { result = "is taken", ["a b"] = "is no name of letters" } do
+      finds((ONE:format ""):gsub('"row"', '"' .. name .. '"'), ("'save_as' = '%s' %s")
+        :format(name, why))
+    end
+  end)
+
+  it("must be answered with what was found", function()
+    finds((ONE:format ""):gsub("{row.n}", "it"), "init.lua:9: error: flow 'main': pattern "
+      .. "'database_interaction': the step 'look_up' finds something as 'row', and no agent behind "
+      .. "it says anything of that; name it in the prompt or response of an agent_response "
+      .. "[pattern]")
+    local own = FLOW:gsub("agent = one", "agent = three"):format [[prompt = "What?",
+      instruction = "Say {row.n}.", farewell = "Be polite."]]
+    assert.equal("", findings(own))
+    load(own)
+    host:start()
+    assert.equal("Say 1. | What?", say "a")
+    assert.equal("Nothing was found. | What?", say "b")
+    assert.equal("Be polite.", say "bye")
+  end)
+end)
+
+describe("a database interaction by hand", function()
+  local ASK_ROW = ASK:format [[save_as = "name", next_steps = { "find" },]]
+  local FIND = [[S { step_id = "find", step_type = "action", %s next_steps = { "%s" },
+    run = function(ctx) return { n = 1 } end },]]
+  local SAY = [[S { step_id = "say", step_type = "agent_response", agent = "one",
+    response = "%s", next_steps = { "%s" } },]]
+  local CHANGE = [[S { step_id = "change", step_type = "action", %s, next_steps = { "%s" },
+    run = function() end },]]
+  local CONFIRM = [[S { step_id = "sure", step_type = "user_input", prompt = "?", save_as = "ok",
+    input_schema = { type = "boolean", required = true }, next_steps = { "change", "%s" }, %s
+    conditional_logic = { condition = "%s", [true] = "change", [false] = "%s" } },]]
+
+  local function sure(no, more, name) return CONFIRM:format(no, more or "", name or "ok", no) end
+  local function hand(steps, start)
+    return by_hand("DATABASE_INTERACTION", start or "ask", steps)
+  end
+  local function kept(onward) return FIND:format([[save_as = "row",]], onward) end
+  local function changing(gate, change, say_to)
+    return hand(ASK_ROW .. kept "say" .. SAY:format("{row.n}", say_to or "sure") .. gate
+      .. CHANGE:format(change or "undo = function() end", "end"))
+  end
+
+  it("asks, looks up under a name, and says what was found", function()
+    assert.equal("", findings(hand(ASK_ROW .. kept "say" .. SAY:format("{row.n}", "end"))))
+    finds(hand(ASK_ROW .. FIND:format("", "say") .. SAY:format("Hm.", "end")), "init.lua:11: "
+      .. "error: flow 'main': pattern 'database_interaction': the step 'find' keeps what it finds "
+      .. "under no name; name it by save_as")
+    finds(hand(ASK_ROW .. kept "say" .. SAY:format("Hm.", "end")), "the step 'find' finds "
+      .. "something as 'row', and no agent behind it says anything")
+    finds(hand(TELL:format "end", "tell"), "flow 'main': pattern 'database_interaction': there is "
+      .. "no step of the type 'action' that looks something up")
+    finds(hand(kept "say" .. SAY:format("{row.n}", "end"), "find"), "there is no user_input that "
+      .. "leads to a look-up: nobody asks for anything")
+    local named = SAY:format("Hm.", "end"):gsub("agent = ", "metadata = { required_context = "
+      .. "{ 'row' } }, agent = ")
+    assert.equal("", findings(hand(ASK_ROW .. kept "say" .. named)))
+  end)
+
+  it("changes nothing that nobody has said yes to", function()
+    assert.equal("", findings(changing(sure("end", "", "ok"))))
+    assert.equal("", findings(changing(sure("end", "", "ok"), "irreversible = true")))
+    assert.equal("", findings(changing("", "irreversible = false", "change")))
+    finds(changing("", nil, "change"), "init.lua:13: error: flow 'main': pattern "
+      .. "'database_interaction': the step 'change' changes data (it has undo), and nobody has to "
+      .. "say yes to it on the way ask, find, say, change; let a user_input of the type 'boolean' "
+      .. "or 'choice', or an approval, branch before it [pattern]")
+    finds(changing("", "irreversible = true", "change"), "changes data (it is irreversible)")
+    finds(changing(sure("change", "", "ok")), "on the way ask, find, say, sure, change")
+    finds(changing(sure("end", "", "name")), "nobody has to say yes")
+    finds(changing(sure("end", "on_error = 'change',", "ok")), "nobody has to say yes")
+    finds(changing(sure("end", "on_no_input = { { after = 5, go = 'change' } },", "ok")),
+      "nobody has to say yes")
+    finds(changing(sure("end", "on_no_match = { { go = 'change' } },", "ok")),
+      "nobody has to say yes")
+  end)
+
+  it("takes a choice, a no that leads on, or an approval as a yes", function()
+    assert.equal("", findings(changing([[S { step_id = "sure", step_type = "user_input",
+      prompt = "?", save_as = "ok", next_steps = { "change", "end" }, input_schema = {
+        type = "choice", options = { "Change it", "Leave it" } }, conditional_logic = {
+        condition = function(ctx) return ctx.output == "Leave it" and "leave" or "change" end,
+        leave = "end", default = "change" } },]])))
+    assert.equal("", findings(changing([[S { step_id = "sure", step_type = "user_input",
+      prompt = "Shall I leave it?", save_as = "leave", next_steps = { "end", "change" },
+      input_schema = { type = "boolean", required = true },
+      conditional_logic = { condition = "leave", [true] = "end", [false] = "change" } },]])))
+    assert.equal("", findings(changing([[S { step_id = "sure", step_type = "approval",
+      role = "boss", prompt = "?", next_steps = { "change", "end" },
+      conditional_logic = { approved = "change", rejected = "end" } },]])))
+  end)
+
+  it("asks each time, and also for what branches change", function()
+    local function round(no, to)
+      return hand(ASK_ROW .. kept "say" .. SAY:format("{row.n}", "sure") .. sure(no)
+        .. CHANGE:format("undo = function() end", "more") .. ([[S { step_id = "more",
+          step_type = "user_input", prompt = "More?", save_as = "name",
+          input_schema = { type = "text" }, next_steps = { "%s", "end" }, conditional_logic = {
+            condition = function() return "x" end, x = "%s", default = "end" } },]])
+            :format(to, to))
+    end
+    assert.equal("", findings(round("more", "find")))
+    finds(round("end", "change"), "nobody has to say yes to it on the way more, …, change")
+    finds(round("more", "change"), "on the way ask, find, say, sure, change")
+    local both = [[S { step_id = "change", step_type = "parallel", next_steps = { "end" },
+      branches = { a = { S { step_id = "do_it", step_type = "action", irreversible = true,
+        run = function() end } } } },]]
+    finds(hand(ASK_ROW .. kept "say" .. SAY:format("{row.n}", "change") .. both), "the step "
+      .. "'change' changes data (a step of its branches does)")
   end)
 end)

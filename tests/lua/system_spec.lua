@@ -306,9 +306,9 @@ describe("a script that fails", function()
     assert.matches("init.lua:2: error: ConversationPattern has no 'SIMPLE_CHATS'; did you mean "
       .. "'SIMPLE_CHAT'", text_of(findings_of(
         "local tm = require 'tidemill'\nlocal x = tm.ConversationPattern.SIMPLE_CHATS")), 1, true)
-    assert.matches("init.lua:2: error: pattern.database_interaction is not supported yet: it is "
-      .. "made of steps of the type 'database_query'", text_of(findings_of(
-      "local tm = require 'tidemill'\nlocal x = tm.pattern.database_interaction { }")), 1, true)
+    assert.matches("init.lua:2: error: pattern has no 'database_interactions'; did you mean "
+      .. "'database_interaction'", text_of(findings_of(
+      "local tm = require 'tidemill'\nlocal x = tm.pattern.database_interactions { }")), 1, true)
   end)
 
   it("may raise anything, and is told what and where", function()

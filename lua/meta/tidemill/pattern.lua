@@ -18,6 +18,28 @@
 ---@field stop? string[]
 ---@field farewell? string template: what the agent says at the end
 
+--- The user asks, something is looked up, the agent answers with it, and so on. Steps: ask or
+--- ask_NAME for each question, look_up, answer, tell_empty, confirm, write, tell_written, ask_again
+--- or another, farewell.
+---@class tm.DatabaseInteraction: tm.AnyFlow
+---@field prompt? string template: asks for one text, {question}; or give `questions`
+---@field questions? tm.Question[]
+---@field query fun(ctx: tm.Context): any, any what is found; nil, false, "" and {} are nothing
+---@field save_as? string the name in state of what is found; "found" when absent
+---@field agent tm.Agent|string one with a `respond` of its own by value
+---@field instruction? string template: what a model is told
+---@field response? string template: what an offline agent answers
+---@field empty? string template: what is said when nothing was found
+---@field write? fun(ctx: tm.Context): any, any changes something; its result is kept as {result}
+---@field undo? fun(ctx: tm.Context, output: any): any, any takes back what `write` did outside
+---@field irreversible? boolean of `write`
+---@field confirm? string template: asks before `write`, which needs it
+---@field written? string template: what is said after `write`
+--- template: (prompt) asks the next time; (questions) asks whether there is another one
+---@field again? string
+---@field stop? string[] (prompt) as in a simple chat
+---@field farewell? string template: what the agent says at the end
+
 --- Answers kept by name. Steps: ask_NAME for each question, or ask; confirm; change, change_NAME;
 --- hand_over; thanks.
 ---@class tm.InformationGathering: tm.AnyFlow

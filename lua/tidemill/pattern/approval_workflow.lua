@@ -1,6 +1,7 @@
 --- APPROVAL_WORKFLOW: a request, the decisions of roles on it one after the other, and what is done
 --- when all of them approve; nothing of that can be reached past them.
 local builder = require "tidemill.pattern.builder"
+local ladder = require "tidemill.ladder"
 local paths = require "tidemill.check.paths"
 
 local M = {}
@@ -18,9 +19,16 @@ M.approval_fields = {
   timeout = { type = "duration" }, default = { type = "string" },
 }
 
+--- What the steps behind the request keep.
+local function taken_by(given)
+  local taken = { result = given.run and true }
+  for i = 1, #given.approvals do taken[("approval_%d"):format(i)] = true end
+  return taken
+end
+
 local function is_sound(given, flow)
   local function wrong(text) flow.report("approval_workflow: " .. text, "fields") end
-  if given.request then flow:check_questions(given.request, "request") end
+  if given.request then flow:check_questions(given.request, "request", taken_by(given)) end
   for i, approval in ipairs(given.approvals) do
     flow:check(M.approval_fields, approval, ("approvals[%d]"):format(i))
   end
@@ -82,10 +90,34 @@ function M.build(given, flow)
   end
 end
 
---- Can `target` be reached from `from` without the approval?
+--- Does the step go to the target itself, which is a flow?
+local function goes_to(step, target)
+  for _, one in pairs(step.branches or {}) do
+    if one == target then return true end
+  end
+  return step.default_branch == target or step.flow and "flow:" .. step.flow == target
+end
+
+--- Can `target`, a step or "flow:…", be reached from the step `from` without the approval?
 local function goes_past(flow, from, target, approval)
+  if not flow.steps[from] or from == approval then return false end
   local reached = paths.reach(flow, from, function(id) return id == approval end)
-  return from == target or reached[target] ~= nil
+  if from == target or reached[target] then return true end
+  if goes_to(flow.steps[from], target) then return true end
+  for id in pairs(reached) do
+    if id ~= approval and goes_to(flow.steps[id], target) then return true end
+  end
+  return false
+end
+
+--- Where the conversation can go instead of `approved`: from the start, from behind a rejection (of
+--- a flow, what follows it), and where the approval itself fails or nobody comes.
+local function other_ways(flow, step, rejected)
+  local ways = ladder.targets(step.no_input)
+  ways[#ways + 1] = flow.start_step
+  ways[#ways + 1] = step.on_error
+  ways[#ways + 1] = rejected and (rejected:find "^flow:" and step.onward or rejected)
+  return ways
 end
 
 local function check_gate(flow, step, report)
@@ -96,11 +128,12 @@ local function check_gate(flow, step, report)
     return report(step, "leads to the same whether approved or rejected; let conditional_logic "
       .. "tell approved from rejected")
   end
-  if not flow.steps[approved] then return end
-  local past = goes_past(flow, flow.start_step, approved, step.step_id)
-    or flow.steps[rejected] and goes_past(flow, rejected, approved, step.step_id)
-  if past then
-    report(step, ("can be gone past: a way leads to '%s' without its approval"):format(approved))
+  if approved == "end" then return end
+  for _, from in ipairs(other_ways(flow, step, rejected)) do
+    if goes_past(flow, from, approved, step.step_id) then
+      return report(step, ("can be gone past: a way leads to '%s' without its approval")
+        :format(approved))
+    end
   end
 end
 

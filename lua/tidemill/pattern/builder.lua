@@ -2,6 +2,7 @@
 --- or ask for something, and the list of what was given wrong. A wrong builder makes no steps; its
 --- flow carries the problems until the system is compiled.
 local definition = require "tidemill.definition"
+local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
 local origin = require "tidemill.origin"
 local schema = require "tidemill.schema"
@@ -85,6 +86,19 @@ function Builder:say(id, speech, more, steps)
   self:step(step, steps)
 end
 
+local STOP = { "bye", "goodbye" }
+
+---A condition: is the whole answer one of the words that end it, "stop", or not, "go_on"?
+---@param words string[]? "bye" and "goodbye" when absent
+---@return fun(ctx: tm.Context): string
+function M.stops_at(words)
+  local known = {}
+  for _, word in ipairs(words or STOP) do known[digression.normalized(word)] = true end
+  return function(ctx)
+    return known[digression.normalized(ctx.output)] and "stop" or "go_on"
+  end
+end
+
 ---- questions, one by one ----
 
 local function question_fields()
@@ -98,27 +112,32 @@ end
 
 local QUESTION = question_fields()
 
+local function name_problem(name, seen, taken)
+  if not definition.is_state_name(name) then return "is no name of letters, digits and _" end
+  if seen[name] then return "is there twice" end
+  return taken and taken[name] and "is taken: the flow keeps something else under it" or nil
+end
+
 ---Are they questions that can be asked one by one? What is wrong with one is reported.
 ---@param list table[]
 ---@param where string the field that holds them
+---@param taken table<string, true>? names under which the builder's own steps keep something
 ---@return boolean ok
-function Builder:check_questions(list, where)
+function Builder:check_questions(list, where, taken)
   local ok, seen = #list > 0, {}
   if not ok then
     self.report(("%s: '%s' must name at least one question"):format(self.name, where), "fields")
   end
   for i, question in ipairs(list) do
     local at = ("%s[%d]"):format(where, i)
-    if not self:check(QUESTION, question, at) then
-      ok = false
-    elseif not definition.is_state_name(question.name) or seen[question.name] then
-      self.report(("%s: %s: 'name' = '%s' %s"):format(self.name, at, question.name,
-        seen[question.name] and "is there twice" or "is no name of letters, digits and _"),
+    local sound = self:check(QUESTION, question, at)
+    local problem = sound and name_problem(question.name, seen, taken)
+    if problem then
+      self.report(("%s: %s: 'name' = '%s' %s"):format(self.name, at, question.name, problem),
         "fields")
-      ok = false
-    else
-      seen[question.name] = true
     end
+    if sound then seen[question.name] = true end
+    ok = ok and sound and not problem
   end
   return ok
 end

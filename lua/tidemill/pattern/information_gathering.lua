@@ -59,9 +59,16 @@ end
 --- Names that are no outcomes: conditional_logic has fields of these names.
 local RESERVED = { condition = true, classify = true, default = true }
 
+--- What the steps behind the questions keep.
+local function taken_by(given)
+  local changes = given.confirm and not given.together and #given.questions > 1
+  return { confirmed = given.confirm and true, changing = changes or nil,
+    result = given.run and true }
+end
+
 local function is_sound(given, flow)
   local function wrong(text) flow.report("information_gathering: " .. text, "fields") end
-  local ok = flow:check_questions(given.questions, "questions")
+  local ok = flow:check_questions(given.questions, "questions", taken_by(given))
   for i, question in ipairs(ok and given.questions or {}) do
     if RESERVED[question.name] and given.confirm and not given.together then
       wrong(("questions[%d]: 'name' = '%s' is a word of conditional_logic; take another")

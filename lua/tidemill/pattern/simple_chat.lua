@@ -1,7 +1,6 @@
 --- SIMPLE_CHAT: the user says something, the agent answers, and so on until the user has had
 --- enough.
 local builder = require "tidemill.pattern.builder"
-local digression = require "tidemill.digression"
 local paths = require "tidemill.check.paths"
 
 local M = {}
@@ -12,22 +11,11 @@ M.fields = builder.fields {
   stop = { type = "names" }, farewell = { type = "string" },
 }
 
-local STOP = { "bye", "goodbye" }
-
---- A condition: is the whole answer one of the words that end the chat?
-local function stops_at(words)
-  local known = {}
-  for _, word in ipairs(words) do known[digression.normalized(word)] = true end
-  return function(ctx)
-    return known[digression.normalized(ctx.output)] and "stop" or "go_on"
-  end
-end
-
 local function ask(flow, given, id, prompt)
   local last = given.farewell and "farewell" or "end"
   flow:step { step_id = id, step_type = "user_input", prompt = prompt, save_as = "message",
     input_schema = { type = "text", required = true }, next_steps = { "answer", last },
-    conditional_logic = { condition = stops_at(given.stop or STOP), stop = last,
+    conditional_logic = { condition = builder.stops_at(given.stop), stop = last,
       default = "answer" } }
 end
 

@@ -1,6 +1,7 @@
 --- STEP_BY_STEP_PROCESS: one step after the other; what branches says so itself. Every flow has
 --- this shape whose steps are reached and lead to an end, which `check` sees for all of them.
 local builder = require "tidemill.pattern.builder"
+local origin = require "tidemill.origin"
 
 local M = {}
 
@@ -10,6 +11,15 @@ M.fields = builder.fields { steps = { type = "list", required = true } }
 local function is_open(step)
   return type(step) == "table" and step.next_steps == nil and step.conditional_logic == nil
     and step.condition == nil
+end
+
+--- The script may use its own in another flow as well.
+local function going_on(step, following, flow)
+  local copied = {}
+  for name, value in pairs(step) do copied[name] = value end
+  copied.next_steps = { type(following) == "table" and following.step_id or "end" }
+  origin.built("ConversationStep", copied, origin.source(step, flow.source))
+  return copied
 end
 
 ---A step without next_steps goes on to the one behind it.
@@ -22,11 +32,7 @@ function M.build(given, flow)
       .. "at least one", "fields")
   end
   for i, step in ipairs(given.steps) do
-    if is_open(step) then
-      local following = given.steps[i + 1]
-      step.next_steps = { type(following) == "table" and following.step_id or "end" }
-    end
-    flow.steps[i] = step
+    flow.steps[i] = is_open(step) and going_on(step, given.steps[i + 1], flow) or step
   end
 end
 
