@@ -12,7 +12,7 @@ local tm = {}
 ---@field name? string the folder's name; a system is named by its folder
 ---@field description? string
 ---@field agents table<string, tm.Agent>
----@field flows tm.Flow[]
+---@field flows? tm.Flow[] with those that are registered with the orchestrator at least one
 ---@field orchestrator? tm.Orchestrator
 --- plain values; scripts see it as ctx.config, templates as {name} or {config.name}
 ---@field config? table
@@ -82,7 +82,7 @@ tm.DatabaseAgent = {}
 function tm.ConversationFlow(flow) end
 
 ---@param orchestrator tm.Orchestrator
----@return tm.Orchestrator
+---@return tm.MadeOrchestrator
 function tm.ConversationOrchestrator(orchestrator) end
 
 ---@param step tm.Step

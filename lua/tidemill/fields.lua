@@ -27,7 +27,7 @@ local function only(value) return { type = "boolean", only = value } end
 local function for_types(type_name, ...) return of(type_name, { kinds = set(...) }) end
 
 M.system = {
-  name = of "string", description = of "string", agents = needed "table", flows = needed "list",
+  name = of "string", description = of "string", agents = needed "table", flows = of "list",
   orchestrator = of "table", config = of "plain",
 }
 
@@ -152,7 +152,7 @@ M.review = { agent = needed "any", outcome = of "any", response = of "string" }
 M.orchestrator = {
   session_config = of "table", error_config = of "table", performance_config = of "table",
   persistence_config = of "table", memory_manager = LATER, shared_memory = LATER,
-  registered_flows = LATER,
+  registered_flows = of "table",
   tenant_id = LATER, tenant_isolation = only(false), encryption = of "boolean",
   encryption_key = LATER, quota_limits = LATER,
 }

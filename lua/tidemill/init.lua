@@ -2,6 +2,7 @@
 --- where; everything is checked when the whole system is loaded (tidemill.system).
 local fault = require "tidemill.fault"
 local json = require "host.json"
+local orchestrator = require "tidemill.orchestrator"
 local origin = require "tidemill.origin"
 local pattern = require "tidemill.pattern"
 local schema = require "tidemill.schema"
@@ -36,7 +37,10 @@ M.AssistantAgent = agent_constructor "AssistantAgent"
 M.DatabaseAgent = agent_constructor "DatabaseAgent"
 M.ConversationFlow = constructor "ConversationFlow"
 M.ConversationStep = constructor "ConversationStep"
-M.ConversationOrchestrator = constructor "ConversationOrchestrator"
+M.ConversationOrchestrator = function(t)
+  origin.mark("ConversationOrchestrator", t)
+  return orchestrator.of(t)
+end
 M.system = constructor "system"
 M.array = json.array
 M.null = json.null

@@ -13,6 +13,7 @@ local fields = require "tidemill.fields"
 local flows = require "tidemill.flow"
 local host_config = require "host.config"
 local json = require "host.json"
+local orchestrators = require "tidemill.orchestrator"
 local origin = require "tidemill.origin"
 local sandbox = require "tidemill.sandbox"
 local schema = require "tidemill.schema"
@@ -266,9 +267,9 @@ local function compile(name, given, box, findings)
   local report = findings:reporter(source, ("system '%s'"):format(name))
   if not schema.check(fields.system, given, "system", report) then return nil end
   check_name(name, given, report)
-  local orchestrator = given.orchestrator or {}
+  local orchestrator = orchestrators.plain(given.orchestrator)
   settings.check_orchestrator(orchestrator,
-    findings:reporter(origin.source(orchestrator, source), ("system '%s'"):format(name)))
+    findings:reporter(origin.source(given.orchestrator, source), ("system '%s'"):format(name)))
   local config = host_config.get()
   local own_config = view.copy(given.config or {}) -- no script holds it
   local system = {
@@ -279,8 +280,9 @@ local function compile(name, given, box, findings)
       "ctx.config.%s cannot be written: the config belongs to all conversations"),
   }
   local known = compile_agents(system, given.agents, config, findings)
-  compile_flows(system, given.flows, { agents = known, orchestrator = orchestrator,
-    config = config, source = source, flow_ids = flow_ids(given.flows) }, findings)
+  local all = orchestrators.flows(given.flows, orchestrator, report)
+  compile_flows(system, all, { agents = known, orchestrator = orchestrator, config = config,
+    source = source, flow_ids = flow_ids(all) }, findings)
   check_subflows(system, findings)
   return system
 end

@@ -31,8 +31,13 @@
 ---@field error_config? tm.ErrorConfig
 ---@field performance_config? tm.PerformanceConfig
 ---@field persistence_config? tm.PersistenceConfig
+---@field registered_flows? tm.Flow[]|table<string, tm.Flow> flows of the system; also by flow_id
 ---@field tenant_isolation? false
 ---@field encryption? boolean as encrypt_sensitive_data of every flow
+
+--- What ConversationOrchestrator { … } returns.
+---@class tm.MadeOrchestrator: tm.Orchestrator
+---@field register_flow fun(self: tm.MadeOrchestrator, flow: tm.Flow) while init.lua runs
 
 ---@class tm.SessionConfig
 ---@field default_timeout? tm.Duration interaction_timeout of flows that say none
