@@ -39,7 +39,9 @@ function tm.system(system) end
 --- returns its text, or { text = …, outcome = … }, or nil and an error, which fails the step
 ---@field respond fun(ctx: tm.Context, request: tm.Request): (string|tm.Reply|nil), any
 
----@alias tm.Agent tm.AssistantAgent|tm.CustomAgent
+--- A function makes the agent: at start, or where lazy_load_agents says so, when it is needed
+--- first; once on each worker.
+---@alias tm.Agent tm.AssistantAgent|tm.CustomAgent|fun(): tm.CustomAgent?, any
 
 ---@class tm.Request what an agent is asked
 ---@field prompt string the step's prompt, rendered

@@ -36,6 +36,29 @@ local function compile_custom(name, given, report)
     respond = given.respond }
 end
 
+---Makes an agent that was given as a function, if it is not made yet; raises.
+---@param agent tidemill.Agent
+function M.make(agent)
+  if agent.made then return end
+  local made, err = agent.maker()
+  if made == nil and err ~= nil then error(fault.of(err), 0) end
+  if type(made) ~= "table" or type(made.respond) ~= "function" then
+    fault.stop("agent.invalid", ("the function that makes the agent '%s' must return a table with "
+      .. "a function respond(ctx, request)"):format(agent.name))
+  end
+  agent.made = made
+end
+
+local function compile_maker(name, maker)
+  local agent = { name = name, user_id = name, type = "custom", provider = "custom",
+    maker = maker }
+  function agent.respond(ctx, request)
+    M.make(agent)
+    return agent.made.respond(ctx, request)
+  end
+  return agent
+end
+
 ---Compiles one of a system's agents; nil when it is unusable.
 ---@param name string
 ---@param given any
@@ -54,9 +77,11 @@ function M.compile(name, given, config, source, findings)
     agent = compile_assistant(name, given, config, report)
   elseif type(given) == "table" and type(given.respond) == "function" then
     agent = compile_custom(name, given, report)
+  elseif type(given) == "function" then
+    agent = compile_maker(name, given)
   else
-    report("must be an AssistantAgent { … } or a table with a function respond(ctx, request)",
-      "agents")
+    report("must be an AssistantAgent { … }, a table with a function respond(ctx, request), or a "
+      .. "function that makes such a table", "agents")
   end
   if agent then agent.source = source end
   return agent

@@ -60,7 +60,7 @@ M.no_input_rung = { after = needed "duration", say = of "string", go = of "strin
 M.settings = {
   interaction_timeout = of "duration", max_retries = of("integer", { min = 0, max = 100 }),
   retry_delay = of "duration", persist_state = of "boolean", auto_checkpoint = of "boolean",
-  checkpoint_interval = of "duration", lazy_load_agents = only(false),
+  checkpoint_interval = of "duration", lazy_load_agents = of "boolean",
   enable_rollback = of "boolean", max_rollback_steps = of("integer", { min = 1, max = 100 }),
   allow_step_skipping = of "boolean", allow_early_termination = of "boolean",
   resume_on_failure = of "boolean",

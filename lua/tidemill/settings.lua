@@ -128,6 +128,7 @@ function M.resolve(own, orchestrator, config)
       config.max_workflow_duration_ms, 0),
     parallel_validation = first(own.parallel_validation, true),
     resume_on_failure = own.resume_on_failure or false,
+    lazy_agents = own.lazy_load_agents or false,
     auto_recovery = first(errors.auto_recovery, config.auto_recovery, false),
     fallback_responses = fallbacks(errors.fallback_responses, config.fallback_responses),
     step_timeout_ms = first(duration(performance.step_timeout), config.step_timeout_ms, 0),

@@ -59,6 +59,8 @@ local MAIN = "init"
 ---@field provider string "offline" or "custom"
 ---@field system_message string?
 ---@field respond (fun(ctx: tm.Context, request: tm.Request): any, any)? custom agents
+---@field maker (fun(): any, any)? that it was given as
+---@field made table? what that has made
 ---@field source tidemill.Source
 
 ---@class tidemill.Flow
@@ -145,7 +147,8 @@ local function compile_agents(system, given, config, findings)
   for _, name in ipairs(schema.sorted_keys(given)) do
     local agent = agents.compile(name, given[name], config, system.source, findings)
     by_name[name] = agent or false
-    if type(given[name]) == "table" then by_value[given[name]] = name end
+    local kind = type(given[name])
+    if kind == "table" or kind == "function" then by_value[given[name]] = name end
     if agent then
       system.agents[name] = agent
       system.agent_order[#system.agent_order + 1] = name
@@ -262,6 +265,36 @@ local function check_name(name, given, report)
   end
 end
 
+--- The agents that nobody uses, or a flow that does not wait for their first use.
+local function needed_at_start(system)
+  local used, needed = {}, {}
+  for _, flow_id in ipairs(system.flow_order) do
+    for _, flow in ipairs(flows.parts(system.flows[flow_id])) do
+      for _, step in pairs(flow.steps) do
+        for _, name in ipairs { step.agent or false, step.review and step.review.agent } do
+          if name then used[name] = true end
+          if name and not flow.inherited.lazy_agents then needed[name] = true end
+        end
+      end
+    end
+  end
+  for _, name in ipairs(system.agent_order) do needed[name] = needed[name] or not used[name] end
+  return needed
+end
+
+local function make_agents(system, findings)
+  local needed = needed_at_start(system)
+  for _, name in ipairs(system.agent_order) do
+    local agent = system.agents[name]
+    local ok, failure = true, nil
+    if agent.maker and needed[name] then ok, failure = xpcall(agents.make, fault.caught, agent) end
+    if not ok then
+      findings:add(agent.source, ("agent '%s': %s"):format(name, fault.of(failure).message),
+        "agents")
+    end
+  end
+end
+
 local function compile(name, given, box, findings)
   local source = origin.source(given, box.main)
   local report = findings:reporter(source, ("system '%s'"):format(name))
@@ -284,6 +317,7 @@ local function compile(name, given, box, findings)
   compile_flows(system, all, { agents = known, orchestrator = orchestrator, config = config,
     source = source, flow_ids = flow_ids(all) }, findings)
   check_subflows(system, findings)
+  make_agents(system, findings)
   return system
 end
 

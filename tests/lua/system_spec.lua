@@ -140,7 +140,7 @@ describe("what is not supported yet", function()
     one("'max_rollback_steps' needs enable_rollback = true", "",
       'start_step = "last", settings = { max_rollback_steps = 5 },')
     assert.matches("not supported yet", step_findings(ask "question = '?'"), 1, true)
-    for _, setting in ipairs { "cache_agent_responses = true", "lazy_load_agents = true" } do
+    for _, setting in ipairs { "cache_agent_responses = true" } do
       one("not supported yet", "", ('start_step = "last", settings = { %s },'):format(setting))
     end
     for _, kind in ipairs { "database_query" } do

@@ -11,7 +11,8 @@
 ---@field persist_state? boolean false: lives in memory only
 ---@field auto_checkpoint? boolean list rows as checkpoints
 ---@field checkpoint_interval? tm.Duration between two checkpoints at least; 0: at every wait
----@field lazy_load_agents? false
+--- agents that are given as functions are made when a step needs them first; otherwise at start
+---@field lazy_load_agents? boolean
 ---@field enable_rollback? boolean whether one may go back; false by default
 ---@field max_rollback_steps? integer how many answered prompts back at most; needs enable_rollback
 ---@field allow_step_skipping? boolean the user may skip a question that needs no answer
