@@ -17,6 +17,8 @@ typedef struct fork_job {
   bool in_memory;
   /* while walking */
   int rows;
+  bool any;
+  uint32_t flags; /* how the newest row was stored */
   tm_checkpoints listed;
   int64_t row, revision; /* that is forked; 0: none yet */
   bool listed_if_last;
@@ -42,6 +44,8 @@ static bool is_row(const fork_job *job, const tm_row *row, const tm_row_fields *
 static tm_status on_row(void *ud, const tm_row *row) {
   fork_job *job = ud;
   tm_row_fields f;
+  if (!job->any) job->flags = row->flags;
+  job->any = true;
   tm__row_fields(&f, row->body);
   tm_listing listing = tm__checkpoints_next(&job->listed, row, &f);
   if (job->row != 0) { /* listed only if nothing older is */
@@ -87,6 +91,7 @@ static tm_status fork_work(tm_store_job *base, const tm_store_access *a, tm_erro
     job->record.head = job->head;
     job->record.in_memory = job->in_memory;
     status = tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
+    if (status == TM_OK) status = tm__record_trust(&job->record, job->flags, err);
   }
   bool gone = status != TM_OK && tm__access_is_gone(a, tm__slice(job->origin));
   return gone ? no_origin(job, err) : status; /* purged meanwhile */

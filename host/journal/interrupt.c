@@ -6,14 +6,16 @@
 
 typedef struct interrupt_job {
   tm_slot_job base;
-  int64_t row; /* that is restored, and what it holds: */
+  uint32_t flags; /* how the newest row was stored */
+  int64_t row;    /* that is restored, and what it holds: */
   tm_record record;
   tm_tip tip;
 } interrupt_job;
 
 static tm_status restore_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   interrupt_job *job = (interrupt_job *)(void *)base;
-  return tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
+  tm_status status = tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
+  return status == TM_OK ? tm__record_trust(&job->record, job->flags, err) : status;
 }
 
 /* The turn stays unfinished; whoever interrupted it is told why, and nobody tries for ever. */
@@ -67,6 +69,7 @@ static void read_row(tm_turn *t) {
     return;
   }
   job->row = t->before;
+  job->flags = s->record.flags;
   job->record.head = s->record.head;
   job->record.in_memory = s->record.in_memory;
   job->base.job.work = restore_work;

@@ -98,10 +98,13 @@ static tm_status read_state(walk *w, const tm_row *row, const tm_row_fields *f) 
   return TM_OK;
 }
 
-static void read_flags(walk *w, uint32_t flags) {
-  if (!w->any) w->record->flags = flags;
+static void read_flags(walk *w, const tm_row *row) {
+  tm_record *r = w->record;
+  if (!w->any) r->flags = row->flags;
   w->any = true;
-  if ((flags & TM_BODY_SEALED) == 0) w->record->unsealed = true;
+  if ((row->flags & TM_BODY_SEALED) != 0) return;
+  if (!r->unsealed) r->plain = row->revision;
+  r->unsealed = true;
 }
 
 static tm_status on_row(void *ud, const tm_row *row) {
@@ -109,7 +112,7 @@ static tm_status on_row(void *ud, const tm_row *row) {
   tm_row_fields f;
   tm_status status = TM_OK;
   tm__row_fields(&f, row->body);
-  read_flags(w, row->flags);
+  read_flags(w, row);
   if (!w->tip_seen && row->kind != TM_ROW_CALL) status = read_tip(w, row, &f);
   if (status == TM_OK && w->unfinished) read_unfinished(w, row, &f);
   if (status == TM_OK && !w->state_seen) status = read_state(w, row, &f);
@@ -173,6 +176,14 @@ tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_access *a, i
   tm__texts_free(&w.deltas);
   tm__texts_free(&w.calls);
   return status;
+}
+
+tm_status tm__record_trust(const tm_record *r, uint32_t flags, tm_error *err) {
+  const tm_place at = {.tenant = tm__slice(r->head.tenant),
+                       .conversation = tm__slice(r->head.id),
+                       .revision = r->plain};
+  bool seals = ((r->flags | flags) & TM_BODY_SEALED) != 0;
+  return r->unsealed && seals ? tm__codec_plaintext(&at, err) : TM_OK;
 }
 
 /* ---- the job ---- */

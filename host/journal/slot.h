@@ -71,7 +71,8 @@ typedef struct tm_record {
   tm_head head; /* as stored; revision 0: not stored yet */
   bool loaded, in_memory;
   uint32_t flags; /* how the newest row was stored */
-  bool unsealed;  /* some of the rows were not sealed, and there is no leave for that */
+  bool unsealed;  /* some of the rows were not sealed, and there is no leave for that … */
+  int64_t plain;  /* ... and the revision of the newest of them */
   int rows_since_full;
   int64_t deadline; /* what the newest row says; the head's wake_at may be earlier */
   tm_buf state, runtime;
@@ -97,6 +98,10 @@ void tm__tip_clear(tm_tip *t);
  * name, and with `unfinished` the turn it belongs to. `tip` may be NULL. */
 tm_status tm__record_rows(tm_record *r, tm_tip *tip, const tm_store_access *a, int64_t row,
                           bool unfinished, tm_error *err);
+/* TM_OK, or "seal.plaintext": the conversation seals, as `flags` of its newest row say or those of
+ * the record, and the record was read from rows that anybody could have written. What somebody goes
+ * back to is not looked at by the executor, and would be sealed when it is written anew. */
+tm_status tm__record_trust(const tm_record *r, uint32_t flags, tm_error *err);
 /* Reads the record of the request at hand, then decides anew. */
 void tm__record_load(tm_slot *s);
 

@@ -23,6 +23,7 @@ typedef struct trail_job {
   int64_t first;              /* the oldest execution that is needed; 0: not known yet */
   bool reached;               /* its row was passed */
   int64_t target;             /* the row before, where it was asked; 0: none */
+  uint32_t flags;             /* how the newest row was stored */
   tm_texts executions, calls; /* newest first */
   /* what comes of it */
   tm_record record;
@@ -149,6 +150,7 @@ static tm_status trail_work(tm_store_job *base, const tm_store_access *a, tm_err
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->target == 0) return not_found(job, err);
   status = tm__record_rows(&job->record, NULL, a, job->target, false, err);
+  if (status == TM_OK) status = tm__record_trust(&job->record, job->flags, err);
   if (status != TM_OK) return status;
   write_trail(job);
   return tm__buf_ok(&job->trail) ? TM_OK : tm__fail_memory(err, "a correction");
@@ -205,6 +207,7 @@ void tm__trail_find(tm_slot *s) {
   }
   job->head = job->record.head = s->record.head;
   job->in_memory = job->record.in_memory = s->record.in_memory;
+  job->flags = s->record.flags;
   job->base.job.work = trail_work;
   job->base.done = trail_done;
   tm__slot_read(s, &job->base);

@@ -149,6 +149,8 @@ static tm_status make_plan(undo_job *job, const tm_store_access *a, tm_error *er
   tm_status status = tm__record_rows(&job->record, &job->tip, a, job->target, false, err);
   if (status == TM_OK)
     status = tm__record_rows(&job->from, &job->from_tip, a, job->head.tip, false, err);
+  if (status == TM_OK) status = tm__record_trust(&job->record, job->from.flags, err);
+  if (status == TM_OK) status = tm__record_trust(&job->from, 0, err);
   if (status != TM_OK) return status;
   tm__buf_byte(&job->functions, '{');
   if (job->force) tm__json_member_bool(&job->functions, "force", true);

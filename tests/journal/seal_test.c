@@ -241,6 +241,131 @@ static void test_plaintext_among_sealed(void **unused) {
   fixture_close(&fx);
 }
 
+static void plain_at(stored_rows *s, int64_t by) {
+  drop(&s->rows[by].body);
+  s->rows[by].flags = 0;
+  s->rows[by].body = (tm_slice){tm__slice_dup(TM_S(FORGED)), sizeof(FORGED) - 1};
+}
+
+static answer *fork_of(host *h, const char *id) {
+  char fresh[TM_ID_SIZE];
+  tm__uuid7(fresh, fixture_now(h->fx));
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_FORK, fresh);
+  (void)tm__copy(r->origin, sizeof(r->origin), tm__slice(id));
+  return submit(h, r);
+}
+
+/* What is gone back to is written anew, and sealed: it must not come from a row that anybody could
+ * have written. */
+static void test_no_way_back_to_plaintext(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  open_sealed(&fx, "sqlite", false);
+  assert_answer(start(&fx.hosts[0], id, MARKER));
+  assert_answer(say(&fx.hosts[0], id, "two"));
+  assert_answer(say(&fx.hosts[0], id, "three"));
+  change_rows(&fx, id, plain_at, 1);
+  fixture_restart(&fx);
+  answer *a = undo(&fx.hosts[0], id, 1, 0, false);
+  assert_refused(a, TM_ECORRUPT, "seal.plaintext");
+  assert_non_null(strstr(a->error.message, "revision 2 of"));
+  a = fork_of(&fx.hosts[0], id);
+  assert_refused(a, TM_ECORRUPT, "seal.plaintext");
+  assert_non_null(strstr(a->error.message, "revision 2 of"));
+  fx.coding.accept_plaintext = true;
+  fixture_restart(&fx);
+  assert_answer(fork_of(&fx.hosts[0], id));
+  assert_answer(undo(&fx.hosts[0], id, 1, 0, false));
+  fixture_close(&fx);
+}
+
+/* ---- events ---- */
+
+typedef struct events_job {
+  tm_store_job job;
+  uv_sem_t done;
+  int64_t now;
+  tm_outgoing first; /* as it was given; its body is not kept */
+  size_t count, readable;
+} events_job;
+
+static tm_status on_event(void *ud, const tm_outgoing *event) {
+  events_job *e = ud;
+  if (e->count++ == 0) e->first = *event;
+  e->readable += event->body.ptr != NULL;
+  return TM_OK;
+}
+
+/* Who can write the store puts another body there, or one of his own. */
+static tm_status forge_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  events_job *e = (events_job *)(void *)job;
+  const tm_outgoing_filter f = {.dead = -1, .limit = 9};
+  tm_status status = a->backend->outbox_list(a->conn, &f, on_event, e, err);
+  e->first.index = 0;
+  e->first.flags = 0;
+  e->first.body = TM_S("{\"event\":\"forged\"}");
+  return status == TM_OK ? a->backend->outbox_rewrite(a->conn, &e->first, err) : status;
+}
+
+static tm_status take_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  events_job *e = (events_job *)(void *)job;
+  return tm__access_take_events(a, false, e->now, e->now + 1, 9, on_event, e, err);
+}
+
+static void events_done(tm_message *m) {
+  uv_sem_post(&((events_job *)(void *)m)->done);
+}
+
+static events_job with_events(fixture *fx, tm_status (*work)(tm_store_job *,
+                                                             const tm_store_access *, tm_error *)) {
+  events_job e = {.job = {.write = true, .work = work, .message.run = events_done},
+                  .now = fixture_now(fx)};
+  assert_int_equal(uv_sem_init(&e.done, 0), 0);
+  tm__storage_run(fx->storage, &e.job);
+  uv_sem_wait(&e.done);
+  uv_sem_destroy(&e.done);
+  assert_int_equal(e.job.status, TM_OK);
+  return e;
+}
+
+static void test_plain_events_among_sealed(void **unused) {
+  (void)unused;
+  for (size_t i = 0; i < FIXTURE_BACKENDS; i++) {
+    fixture fx;
+    char id[TM_ID_SIZE];
+    open_sealed(&fx, fixture_backends[i].scheme, false);
+    assert_answer(start(&fx.hosts[0], id, "emit"));
+    assert_int_equal(with_events(&fx, forge_work).count, 2);
+    turn_clock(&fx, 10);
+    events_job e = with_events(&fx, take_work);
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.readable, 0);
+    assert_non_null(strstr(e.first.note, "is not sealed"));
+    assert_non_null(strstr(e.first.note, id));
+    fx.coding.accept_plaintext = true;
+    fixture_restart(&fx);
+    turn_clock(&fx, 10);
+    bool kept = strcmp(fixture_backends[i].scheme, "memory") != 0;
+    assert_int_equal(with_events(&fx, take_work).readable, kept);
+    fixture_close(&fx);
+  }
+}
+
+/* A conversation that is not sealed tells what it has to. */
+static void test_plain_events(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  fixture_init(&fx, "sqlite");
+  storage_start(&fx);
+  host_start(&fx, 0);
+  assert_answer(start(&fx.hosts[0], id, "emit"));
+  turn_clock(&fx, 10);
+  assert_int_equal(with_events(&fx, take_work).readable, 1);
+  fixture_close(&fx);
+}
+
 /* ---- keys ---- */
 
 static void test_another_key(void **unused) {
@@ -313,9 +438,15 @@ static void test_the_key_of_a_tenant(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_every_row),   cmocka_unit_test(test_plain_stays_plain),
-      cmocka_unit_test(test_tampering),   cmocka_unit_test(test_plaintext_among_sealed),
-      cmocka_unit_test(test_another_key), cmocka_unit_test(test_the_key_of_a_tenant),
+      cmocka_unit_test(test_every_row),
+      cmocka_unit_test(test_plain_stays_plain),
+      cmocka_unit_test(test_tampering),
+      cmocka_unit_test(test_plaintext_among_sealed),
+      cmocka_unit_test(test_no_way_back_to_plaintext),
+      cmocka_unit_test(test_plain_events_among_sealed),
+      cmocka_unit_test(test_plain_events),
+      cmocka_unit_test(test_another_key),
+      cmocka_unit_test(test_the_key_of_a_tenant),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
