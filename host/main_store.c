@@ -76,9 +76,9 @@ static void print_report(const json_t *report) {
   (void)printf("%s -> %s\n", json_text(report, "from"), json_text(report, "to"));
   (void)printf("conversations %" JSON_INTEGER_FORMAT ", of those written %" JSON_INTEGER_FORMAT
                " (%" JSON_INTEGER_FORMAT " rows); sessions %" JSON_INTEGER_FORMAT
-               "; scripts written %" JSON_INTEGER_FORMAT "\n",
+               "; events %" JSON_INTEGER_FORMAT "; scripts written %" JSON_INTEGER_FORMAT "\n",
                number(report, "conversations"), number(report, "copied"), number(report, "rows"),
-               number(report, "sessions"), number(report, "scripts"));
+               number(report, "sessions"), number(report, "events"), number(report, "scripts"));
   if (number(report, "rewritten") > 0)
     (void)printf("rows whose bodies had changed %" JSON_INTEGER_FORMAT "\n",
                  number(report, "rewritten"));

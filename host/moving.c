@@ -198,6 +198,7 @@ static void add_report(tm_buf *b, const moving *m) {
   tm__json_member_int(b, "rewritten", n->rewritten);
   tm__json_member_int(b, "sessions", n->sessions);
   tm__json_member_int(b, "scripts", n->scripts);
+  tm__json_member_int(b, "events", n->events);
   tm__json_member_int(b, "removed", n->removed);
   tm__json_member_int(b, "tenants", m->tenants);
   tm__json_member_text(b, "digest", digest);
@@ -245,9 +246,9 @@ static tm_status add_tenant(tm_copy *look, const end *e, const char *tenant, uin
 }
 
 /* The digest over the store of all and those of tenants. */
-static tm_status digest_of(const moving *m, const end *e, uint8_t digest[TM_COPY_DIGEST],
-                           tm_error *err) {
-  tm_copy look = {.go_on = m->copy.go_on, .ud = m->copy.ud};
+static tm_status digest_of(const moving *m, const end *e, bool events,
+                           uint8_t digest[TM_COPY_DIGEST], tm_error *err) {
+  tm_copy look = {.events = events, .go_on = m->copy.go_on, .ud = m->copy.ud};
   tenant_page p = {.count = 0};
   char after[65] = "";
   memset(digest, 0, TM_COPY_DIGEST);
@@ -266,7 +267,7 @@ static tm_status digest_of(const moving *m, const end *e, uint8_t digest[TM_COPY
 static tm_status sign(const moving *m, tm_error *err) {
   uint8_t digest[TM_COPY_DIGEST];
   tm_copy_side to = {m->to.place.backend, m->to.conn};
-  tm_status status = digest_of(m, &m->to, digest, err);
+  tm_status status = digest_of(m, &m->to, true, digest, err);
   return status == TM_OK ? tm__content_sign(&to, digest, err) : status;
 }
 
@@ -285,7 +286,7 @@ static tm_status check_signed(const moving *m, tm_error *err) {
   tm_status status = tm__content_signed(&from, &text, err);
   if (status == TM_OK && text.len > 0) {
     tm_error why = {.message = "it does not hold what was written into it"};
-    status = digest_of(m, &m->from, digest, &why);
+    status = digest_of(m, &m->from, tm__content_has_events(&text), digest, &why);
     bool differs = status == TM_OK && !tm__content_is(&text, digest);
     if (differs || status == TM_ECORRUPT || status == TM_ENOTFOUND)
       status = damaged(m, &why, err);

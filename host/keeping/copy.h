@@ -25,6 +25,7 @@ typedef struct tm_copy_counts {
   int64_t rewritten;            /* rows whose bodies were taken over again: sealed anew since */
   int64_t sessions;             /* looked at */
   int64_t scripts;              /* written */
+  int64_t events;               /* looked at */
   int64_t removed;              /* by `mirror` and `set_back` */
   int64_t failed;
 } tm_copy_counts;
@@ -34,6 +35,7 @@ typedef struct tm_copy {
   tm_copy_side from, to;
   bool set_back; /* what went on in the target by itself is replaced instead of being an error */
   bool mirror;   /* what the source does not have is removed from the target */
+  bool events;   /* only for tm__content_add(): it adds what is to be delivered, too */
   /* Called often, and where stopping is safe; false stops with TM_ECANCELLED. NULL: goes on. */
   bool (*go_on)(void *ud, const tm_copy_counts *now);
   /* One conversation (err->conversation_id) or script could not be copied; the others are. */
@@ -56,13 +58,16 @@ tm_status tm__store_compare(const tm_copy_side *from, const tm_copy_side *to, in
 /* ---- copy_content.c: the digest of everything in a store; a backup carries its own in a note ----
  */
 /* Adds all of c->from, called `name`, to the digest: conversations with their rows, sessions,
- * scripts. Not start keys, which grow old by themselves. c->counts tells how far it came. */
+ * scripts, events if `c` says so. Not start keys, which grow old by themselves. c->counts tells how
+ * far it came. */
 tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGEST], tm_error *err);
 /* Writes the note. */
 tm_status tm__content_sign(const tm_copy_side *to, const uint8_t digest[TM_COPY_DIGEST],
                            tm_error *err);
 /* Appends the note; nothing when there is none. */
 tm_status tm__content_signed(const tm_copy_side *from, tm_buf *out, tm_error *err);
+/* Is that digest one with events? Those of older programs are without. */
+bool tm__content_has_events(const tm_buf *signed_);
 bool tm__content_is(const tm_buf *signed_, const uint8_t digest[TM_COPY_DIGEST]);
 
 #endif

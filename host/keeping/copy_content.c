@@ -1,13 +1,15 @@
 /* copy_content.c - one digest over everything in a store. A backup carries its own: a file that was
  * damaged later holds rows that look as good as any other. */
 #include <sodium.h>
+#include <string.h>
 
 #include "keeping/copy_lane.h"
 #include "keeping/copy_rest.h"
 #include "keeping/copy_walk.h"
 
-#define FORM '1' /* of what is hashed, and how */
-#define PAGE 128
+#define FORM  '2' /* of what is hashed, and how */
+#define OLDER '1' /* without events */
+#define PAGE  128
 
 typedef struct content {
   tm_copy *copy;
@@ -16,6 +18,7 @@ typedef struct content {
   size_t count; /* in this page */
   char tenant[65], session[129];
   int64_t created;
+  tm_outgoing_filter event; /* where the next page starts */
   tm_error *err;
   tm_status status; /* of what was done with one; that of the walk is another's */
 } content;
@@ -124,6 +127,38 @@ static tm_status add_scripts(content *k) {
   return status;
 }
 
+/* ---- events ---- */
+
+static tm_status on_event(void *ud, const tm_outgoing *e) {
+  content *k = ud;
+  const tm_slice texts[] = {tm__slice(e->conversation), tm__slice(e->tenant), tm__slice(e->note),
+                            e->body};
+  const int64_t numbers[] = {e->revision, e->index,    e->created,
+                             e->dead_at,  e->attempts, (int64_t)e->flags};
+  for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+    add_slice(k, texts[i]);
+  for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+    add_int(k, numbers[i]);
+  memcpy(k->event.before, e->conversation, sizeof(k->event.before));
+  k->event.before_revision = e->revision;
+  k->event.before_index = e->index;
+  k->count++;
+  return TM_OK;
+}
+
+static tm_status add_events(content *k) {
+  const tm_copy_side *from = &k->copy->from;
+  tm_status status = TM_OK;
+  k->event = (tm_outgoing_filter){.dead = -1, .limit = PAGE};
+  do {
+    tm_outgoing_filter f = k->event;
+    k->count = 0;
+    status = tm__copy_pause(k->copy, k->err);
+    if (status == TM_OK) status = from->backend->outbox_list(from->conn, &f, on_event, k, k->err);
+  } while (status == TM_OK && k->count > 0);
+  return status;
+}
+
 /* ---- all of it ---- */
 
 tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGEST],
@@ -138,6 +173,7 @@ tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGE
   if (status == TM_OK) status = add_conversations(&k);
   if (status == TM_OK) status = add_sessions(&k);
   if (status == TM_OK) status = add_scripts(&k);
+  if (status == TM_OK && c->events) status = add_events(&k);
   (void)crypto_generichash_final(&k.hash, digest, TM_COPY_DIGEST);
   if (status != TM_OK && err != NULL) *err = local;
   return status;
@@ -149,15 +185,15 @@ typedef struct note {
   char text[2 * TM_COPY_DIGEST + 2];
 } note;
 
-static note note_of(const uint8_t digest[TM_COPY_DIGEST]) {
-  note n = {{FORM}};
+static note note_of(char form, const uint8_t digest[TM_COPY_DIGEST]) {
+  note n = {{form}};
   (void)sodium_bin2hex(n.text + 1, sizeof(n.text) - 1, digest, TM_COPY_DIGEST);
   return n;
 }
 
 tm_status tm__content_sign(const tm_copy_side *to, const uint8_t digest[TM_COPY_DIGEST],
                            tm_error *err) {
-  note n = note_of(digest);
+  note n = note_of(FORM, digest);
   return to->backend->note_put(to->conn, TM_S(TM_NOTE_BACKUP), tm__slice(n.text), err);
 }
 
@@ -167,7 +203,11 @@ tm_status tm__content_signed(const tm_copy_side *from, tm_buf *out, tm_error *er
   return status == TM_ENOTFOUND ? TM_OK : status;
 }
 
+bool tm__content_has_events(const tm_buf *signed_) {
+  return signed_->len == 0 || signed_->ptr[0] != OLDER;
+}
+
 bool tm__content_is(const tm_buf *signed_, const uint8_t digest[TM_COPY_DIGEST]) {
-  note n = note_of(digest);
+  note n = note_of(tm__content_has_events(signed_) ? FORM : OLDER, digest);
   return tm__slice_eq(tm__buf_view(signed_), tm__slice(n.text));
 }

@@ -772,6 +772,68 @@ static void check_events(pair *p) {
   tm__buf_free(&there);
 }
 
+/* What was delivered since goes from a mirror, and from nothing else. */
+static void check_delivered(pair *p) {
+  tm_buf here = {0}, there = {0};
+  tm_outgoing event;
+  emit(p, 3);
+  for (int i = 0; i < 2; i++) {
+    (void)copy_all(p);
+    list_events(&p->from, &here);
+    list_events(&p->to, &there);
+    assert_int_equal(strcmp(there.ptr, here.ptr) == 0, i == 0);
+    assert_ok(&p->from, p->from.backend->outbox_take(p->from.writer, 100, 900, 1, give_up, &event,
+                                                     &p->from.err));
+    assert_ok(&p->from, p->from.backend->outbox_settle(p->from.writer, &event, TM_OUTCOME_DELIVERED,
+                                                       41, &p->from.err));
+  }
+  tm_copy c = copy_of(p);
+  c.mirror = true;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.events, 4);
+  assert_int_equal(c.counts.removed, 2);
+  list_events(&p->from, &here);
+  list_events(&p->to, &there);
+  assert_string_equal(there.ptr, here.ptr);
+  tm__buf_free(&here);
+  tm__buf_free(&there);
+}
+
+static void a_mirror_has_no_delivered_events(void **state) {
+  (void)state;
+  each_target(check_delivered);
+}
+
+static void digest_of(pair *p, bool events, uint8_t out[TM_COPY_DIGEST]) {
+  tm_copy c = {.from = {p->from.backend, p->from.reader}, .events = events};
+  memset(out, 0, TM_COPY_DIGEST);
+  assert_ok(&p->from, tm__content_add(&c, TM_S(""), out, &p->from.err));
+}
+
+/* The digest of a backup tells other events from those that it was made with. */
+static void check_digest(pair *p) {
+  uint8_t before[2][TM_COPY_DIGEST], after[2][TM_COPY_DIGEST];
+  tm_outgoing event = {.revision = 1, .index = 1, .body = TM_S("other")};
+  emit(p, 2);
+  (void)tm__copy(event.conversation, sizeof(event.conversation), tm__slice(nth(1).text));
+  for (int i = 0; i < 2; i++)
+    digest_of(p, i == 1, before[i]);
+  assert_ok(&p->from, p->from.backend->outbox_rewrite(p->from.writer, &event, &p->from.err));
+  for (int i = 0; i < 2; i++)
+    digest_of(p, i == 1, after[i]);
+  assert_memory_equal(before[0], after[0], TM_COPY_DIGEST);
+  assert_memory_not_equal(before[1], after[1], TM_COPY_DIGEST);
+  tm_buf older = {0};
+  tm__buf_text(&older, "1");
+  assert_false(tm__content_has_events(&older));
+  tm__buf_free(&older);
+}
+
+static void a_digest_covers_events(void **state) {
+  (void)state;
+  each_target(check_digest);
+}
+
 static void events_go_along(void **state) {
   (void)state;
   each_target(check_events);
@@ -781,6 +843,8 @@ int main(void) {
   const struct CMUnitTest cases[] = {
       cmocka_unit_test(everything_arrives),
       cmocka_unit_test(events_go_along),
+      cmocka_unit_test(a_mirror_has_no_delivered_events),
+      cmocka_unit_test(a_digest_covers_events),
       cmocka_unit_test(what_happened_since_comes_with_the_next_run),
       cmocka_unit_test(a_target_may_want_to_be_told_parents),
       cmocka_unit_test(long_conversations_arrive_in_pieces),
