@@ -13,6 +13,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "outbox/event_id.h"
 #include "store_place.h"
 
 #define MIB            (UINT64_C(1) << 20)
@@ -257,48 +258,75 @@ static void check_clock(doctor *d, const tm_store_backend *b, tm_store_conn *con
 
 /* ---- events ---- */
 
-#define EVENTS_MAX 10000 /* that are counted, the newest */
+#define EVENTS_PAGE 100
+#define MAX_NAMED   20 /* of records that cannot be read */
 
 typedef struct outbox {
-  size_t dead, pending;
-  int64_t oldest; /* of those that are pending */
+  doctor *d;
+  int64_t dead, pending, damaged;
+  int64_t oldest;   /* of those that are pending */
+  tm_outgoing last; /* of the page */
+  size_t count;     /* on it */
 } outbox;
 
 static tm_status on_event(void *ud, const tm_outgoing *event) {
   outbox *o = ud;
+  char id[TM_EVENT_ID_SIZE];
+  tm__event_id(id, event);
+  o->count++;
+  o->last = *event;
   if (event->dead_at > 0) {
     o->dead++;
   } else if (o->pending++ == 0 || event->created < o->oldest) {
     o->oldest = event->created;
   }
+  if (event->tenant[0] == '\0' && o->damaged++ < MAX_NAMED)
+    findf(o->d, TM_FINDING_ERROR, "events",
+          "the record of event %s is damaged; the others go on; restore a backup to have it back",
+          id);
   return TM_OK;
+}
+
+static tm_status count_events(outbox *o, const tm_store_backend *b, tm_store_conn *conn,
+                              tm_error *err) {
+  tm_outgoing_filter f = {.dead = -1, .limit = EVENTS_PAGE};
+  tm_status status = TM_OK;
+  o->count = EVENTS_PAGE;
+  while (status == TM_OK && o->count == EVENTS_PAGE) {
+    o->count = 0;
+    status = b->outbox_list(conn, &f, on_event, o, err);
+    memcpy(f.before, o->last.conversation, sizeof(f.before));
+    f.before_revision = o->last.revision;
+    f.before_index = o->last.index;
+  }
+  return status;
 }
 
 static tm_status check_outbox(doctor *d, const tm_store_backend *b, tm_store_conn *conn,
                               tm_error *err) {
-  const tm_outgoing_filter f = {.dead = -1, .limit = EVENTS_MAX};
-  outbox o = {.dead = 0};
-  tm_status status = b->outbox_list(conn, &f, on_event, &o, err);
+  outbox o = {.d = d};
+  tm_status status = count_events(&o, b, conn, err);
   int64_t age = tm__clock_now(&d->host->clock) - o.oldest;
+  bool told = tm__config_text(d->host->config, "webhooks.url")[0] != '\0';
   if (o.dead > 0)
     findf(d, TM_FINDING_WARNING, "events",
-          "given up: %zu; see `tidemill outbox list --status dead`, then `tidemill outbox retry`",
+          "given up: %" PRId64
+          "; see `tidemill outbox list --status dead`, then `tidemill outbox retry`",
           o.dead);
-  if (o.pending > 0 && tm__config_text(d->host->config, "webhooks.url")[0] == '\0')
+  if (o.pending > 0 && !told)
     findf(d, TM_FINDING_WARNING, "events",
-          "%zu wait to be delivered, and webhooks.url is not set: set it and webhooks.secret",
+          "%" PRId64
+          " wait to be delivered, and webhooks.url is not set: set it and webhooks.secret",
           o.pending);
-  else if (o.pending > 0 && age > LATE_MS)
-    findf(d, TM_FINDING_WARNING, "events",
-          "%zu wait to be delivered, the oldest for %" PRId64
+  else if (o.pending > 0)
+    findf(d, age > LATE_MS ? TM_FINDING_WARNING : TM_FINDING_INFO, "events",
+          "%" PRId64 " wait to be delivered, the oldest for %" PRId64
           " s: see `tidemill outbox list`, and whether a server runs and the webhook answers",
           o.pending, age / 1000);
   return status;
 }
 
 /* ---- can every record be read, with the keys that are configured? ---- */
-
-#define MAX_NAMED 20 /* of those that cannot */
 
 typedef struct records {
   doctor *d;

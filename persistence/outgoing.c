@@ -1,6 +1,7 @@
-/* outgoing.c - a batch of events. */
+/* outgoing.c - a batch of events, and how it is read from a table of SQLite. */
 #include "persistence/outgoing.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 
 tm_status tm__outgoing_add(tm_outgoing_batch *b, const tm_outgoing *event, tm_error *err) {
@@ -26,6 +27,39 @@ tm_status tm__outgoing_give(const tm_outgoing_batch *b, tm_outgoing_fn fn, void 
     at += event.body.len;
     status = fn(ud, &event);
   }
+  return status;
+}
+
+static tm_slice column(sqlite3_stmt *st, int at) {
+  const char *bytes = sqlite3_column_blob(st, at); /* NULL for "" too */
+  return (tm_slice){bytes != NULL ? bytes : "", (size_t)sqlite3_column_bytes(st, at)};
+}
+
+/* The body is borrowed until the next step. */
+static bool read_row(sqlite3_stmt *st, tm_outgoing *e) {
+  *e = (tm_outgoing){.revision = sqlite3_column_int64(st, 1),
+                     .index = sqlite3_column_int(st, 2),
+                     .created = sqlite3_column_int64(st, 4),
+                     .due_at = sqlite3_column_int64(st, 5),
+                     .dead_at = sqlite3_column_int64(st, 6),
+                     .attempts = sqlite3_column_int(st, 7),
+                     .flags = (uint32_t)sqlite3_column_int64(st, 9),
+                     .body = column(st, 10)};
+  return tm__outgoing_texts(e, column(st, 0), column(st, 3), column(st, 8));
+}
+
+tm_status tm__outgoing_read(tm_outgoing_batch *b, sqlite3_stmt *st, int *rc, bool *nameless,
+                            tm_error *err) {
+  tm_outgoing event;
+  tm_status status = TM_OK;
+  *nameless = false;
+  while (status == TM_OK && (*rc = sqlite3_step(st)) == SQLITE_ROW) {
+    if (read_row(st, &event))
+      status = tm__outgoing_add(b, &event, err);
+    else
+      *nameless = true;
+  }
+  sqlite3_reset(st);
   return status;
 }
 

@@ -35,14 +35,15 @@ bool tm__conversation_is_over(tm_conversation_status s) {
   return s == TM_COMPLETED || s == TM_FAILED || s == TM_EXPIRED || s == TM_CANCELLED;
 }
 
-tm_status tm__commit_check(const tm_commit *item) {
+tm_status tm__commit_check(const tm_commit *item, size_t most) {
   int64_t before = item->expect_revision, now = item->head.revision;
+  if (most == 0) most = TM_ROW_MAX;
   if (before < 0 || (item->replay ? now <= before : now != before + 1)) return TM_EINVAL;
   if (item->row == NULL) return item->event_count == 0 ? TM_OK : TM_EINVAL;
   if (item->row->parent == TM_TIP && !item->replay) return TM_EINVAL;
   for (size_t i = 0; i < item->event_count; i++)
-    if (item->events[i].body.len > TM_ROW_MAX) return TM_ETOOLARGE;
-  return item->row->body.len > TM_ROW_MAX ? TM_ETOOLARGE : TM_OK;
+    if (item->events[i].body.len > most) return TM_ETOOLARGE;
+  return item->row->body.len > most ? TM_ETOOLARGE : TM_OK;
 }
 
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index) {
@@ -54,6 +55,19 @@ void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index) {
                        .body = {e->body.ptr != NULL ? e->body.ptr : "", e->body.len}};
   memcpy(out->conversation, item->head.id, sizeof(out->conversation));
   memcpy(out->tenant, item->head.tenant, sizeof(out->tenant));
+}
+
+bool tm__outgoing_texts(tm_outgoing *out, tm_slice conversation, tm_slice tenant, tm_slice note) {
+  (void)tm__copy(out->tenant, sizeof(out->tenant), tenant);
+  (void)tm__copy(out->note, sizeof(out->note), note);
+  return tm__copy(out->conversation, sizeof(out->conversation), conversation);
+}
+
+tm_status tm__outgoing_check(const tm_outgoing *event, size_t most, tm_error *err) {
+  if (event->body.len <= (most != 0 ? most : TM_ROW_MAX)) return TM_OK;
+  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
+                  "an event of conversation %s has %zu bytes, more than the store keeps",
+                  event->conversation, event->body.len);
 }
 
 tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err) {

@@ -100,8 +100,8 @@ typedef struct tm_outgoing {
   char conversation[TM_ID_SIZE];
   int64_t revision; /* of the row it was committed with */
   int index;        /* among the events of that row, from 0 */
-  char tenant[65];
-  int64_t created; /* ms */
+  char tenant[65];  /* "": the record is damaged; its key, attempts and times are all that counts */
+  int64_t created;  /* ms */
   int64_t due_at;  /* ms; 0: it waits for an older one, or is dead. While somebody sends it, when he
                       is taken for dead */
   int64_t dead_at; /* ms; 0: not given up */
@@ -154,8 +154,9 @@ typedef struct tm_commit {
   int64_t row_id;   /* of the appended row; 0: none */
 } tm_commit;
 
-/* For backends: TM_OK, or what an item is refused with whatever is stored. */
-tm_status tm__commit_check(const tm_commit *item);
+/* For backends: TM_OK, or what an item is refused with whatever is stored. `most`: bytes of a body
+ * that the store takes; 0: TM_ROW_MAX. */
+tm_status tm__commit_check(const tm_commit *item, size_t most);
 /* For backends: TM_ENOTFOUND "store.absent", and TM_EUNSUPPORTED "store.older". */
 tm_status tm__store_absent(const char *place, tm_error *err);
 tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
@@ -163,6 +164,10 @@ tm_status tm__store_older(const char *place, int64_t version, int newest, tm_err
 tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
 /* For backends: an event of a commit as it is stored, not due yet. */
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index);
+/* For backends: the texts of a stored one; what cannot be is "". False: so is the key. */
+bool tm__outgoing_texts(tm_outgoing *out, tm_slice conversation, tm_slice tenant, tm_slice note);
+/* For backends: TM_ETOOLARGE when its body has more bytes than the store takes; `most` as above. */
+tm_status tm__outgoing_check(const tm_outgoing *event, size_t most, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that the event is another's. */
 tm_status tm__outgoing_conflict(const tm_outgoing *event, tm_error *err);
 /* For backends: TM_ECONFLICT, which says why the conversation is not purged. */

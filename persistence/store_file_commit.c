@@ -76,11 +76,7 @@ static tm_status join_session(tm_store_conn *c, tm_commit *item, tm_error *err) 
 /* Everything that can say no comes before anything that is added. */
 static tm_status judge(tm_store_conn *c, tm_commit *item, tm_file_entry *before, tm_error *err) {
   bool is_free = true;
-  item->status = tm__commit_check(item);
-  if (item->status == TM_OK && item->row != NULL && item->row->body.len > c->store->row_max)
-    item->status = TM_ETOOLARGE;
-  for (size_t i = 0; i < item->event_count; i++)
-    if (item->events[i].body.len > c->store->row_max) item->status = TM_ETOOLARGE;
+  item->status = tm__commit_check(item, c->store->row_max);
   if (item->status != TM_OK) return TM_OK;
   tm_status status = tm__file_entry(c, tm__slice(item->head.id), before, err);
   if (status != TM_OK) return status;

@@ -102,32 +102,13 @@ tm_status tm__file_event_unindex(tm_store_conn *c, const tm_file_name *name, tm_
                      (int64_t)e.index);
 }
 
-static bool read_columns(sqlite3_stmt *st, tm_outgoing *e) {
-  *e = (tm_outgoing){.revision = sqlite3_column_int64(st, 1),
-                     .index = sqlite3_column_int(st, 2),
-                     .created = sqlite3_column_int64(st, 4),
-                     .due_at = sqlite3_column_int64(st, 5),
-                     .dead_at = sqlite3_column_int64(st, 6),
-                     .attempts = sqlite3_column_int(st, 7),
-                     .flags = (uint32_t)sqlite3_column_int64(st, 9),
-                     .body = tm__file_column(st, 10)};
-  return tm__copy(e->conversation, sizeof(e->conversation), tm__file_column(st, 0)) &&
-         tm__copy(e->tenant, sizeof(e->tenant), tm__file_column(st, 3)) &&
-         tm__copy(e->note, sizeof(e->note), tm__file_column(st, 8));
-}
-
-/* All rows of `st`, which is then reset. */
+/* All rows of `st`, which is then reset; what has no name any more stays where it is. */
 static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, tm_error *err) {
-  tm_outgoing event;
-  bool found = true;
-  tm_status status = TM_OK;
-  while (status == TM_OK && found) {
-    status = tm__file_step(c, st, &found, err);
-    if (status != TM_OK || !found) break;
-    status = read_columns(st, &event) ? tm__outgoing_add(b, &event, err) : refuse(c, err);
-  }
-  sqlite3_reset(st);
-  return status;
+  int rc = SQLITE_DONE;
+  bool nameless;
+  tm_status status = tm__outgoing_read(b, st, &rc, &nameless, err);
+  return status != TM_OK || rc == SQLITE_DONE ? status
+                                              : tm__file_sql_conn_fail(c, rc, "use it", err);
 }
 
 static int64_t limit_of(size_t limit) {
@@ -303,13 +284,6 @@ tm_status tm__file_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_
   return tm__file_finish(c, settle(c, event, outcome, at, err), err);
 }
 
-static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *err) {
-  if (e->body.len <= s->row_max) return TM_OK;
-  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
-                  "an event of conversation %s has %zu bytes, more than a store keeps",
-                  e->conversation, e->body.len);
-}
-
 /* It comes before one that is due already. */
 static tm_status disarm(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   sqlite3_stmt *st;
@@ -341,7 +315,7 @@ static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
 }
 
 tm_status tm__file_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->row_max, err);
   if (status == TM_OK) status = tm__file_begin(c, err);
   return status == TM_OK ? tm__file_finish(c, put(c, event, err), err) : status;
 }
@@ -361,7 +335,7 @@ static tm_status rewrite(tm_store_conn *c, const tm_outgoing *e, tm_error *err) 
 }
 
 tm_status tm__file_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->row_max, err);
   if (status == TM_OK) status = tm__file_begin(c, err);
   return status == TM_OK ? tm__file_finish(c, rewrite(c, event, err), err) : status;
 }

@@ -210,14 +210,6 @@ tm_status tm__memory_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, 
 
 /* ---- copying, other bodies ---- */
 
-static tm_status check_size(const tm_store *s, const tm_outgoing *event, tm_error *err) {
-  size_t most = s->record_bytes_max != 0 ? s->record_bytes_max : TM_ROW_MAX;
-  if (event->body.len <= most) return TM_OK;
-  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
-                  "an event of conversation %s has %zu bytes, more than a store keeps",
-                  event->conversation, event->body.len);
-}
-
 /* It comes before one that is due already. */
 static void disarm_behind(tm_store *s, const tm_event_record *r) {
   tm_slice conversation = tm__slice(r->event.conversation);
@@ -228,7 +220,7 @@ static void disarm_behind(tm_store *s, const tm_event_record *r) {
 
 tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   tm_store *s = c->store;
-  if (check_size(s, event, err) != TM_OK) return TM_ETOOLARGE;
+  if (tm__outgoing_check(event, s->record_bytes_max, err) != TM_OK) return TM_ETOOLARGE;
   tm_event_record *r = tm__memory_event_new(event);
   if (r == NULL) return tm__fail_memory(err, "an event");
   tm__memory_lock(s);
@@ -251,7 +243,7 @@ tm_status tm__memory_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_e
 
 tm_status tm__memory_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   tm_store *s = c->store;
-  if (check_size(s, event, err) != TM_OK) return TM_ETOOLARGE;
+  if (tm__outgoing_check(event, s->record_bytes_max, err) != TM_OK) return TM_ETOOLARGE;
   tm_event_record *r = tm__memory_event_new(event);
   if (r == NULL) return tm__fail_memory(err, "an event");
   tm__memory_lock(s);

@@ -171,14 +171,6 @@ static tm_session_record *session_new(const tm_commit *item) {
   return tm__memory_session_new(&session);
 }
 
-static tm_status check(const tm_store *s, const tm_commit *item) {
-  tm_status status = tm__commit_check(item);
-  if (status != TM_OK || item->row == NULL || s->record_bytes_max == 0) return status;
-  for (size_t i = 0; i < item->event_count; i++)
-    if (item->events[i].body.len > s->record_bytes_max) return TM_ETOOLARGE;
-  return item->row->body.len > s->record_bytes_max ? TM_ETOOLARGE : TM_OK;
-}
-
 static bool fill_events(draft *d, const tm_commit *item) {
   tm_outgoing event;
   if (item->event_count == 0) return true;
@@ -193,7 +185,7 @@ static bool fill_events(draft *d, const tm_commit *item) {
 }
 
 static bool draft_fill(const tm_store *s, draft *d, const tm_commit *item) {
-  if (check(s, item) != TM_OK) return true;
+  if (tm__commit_check(item, s->record_bytes_max) != TM_OK) return true;
   bool starts = item->expect_revision == 0;
   bool row = item->row != NULL;
   bool session = starts && item->session != NULL;
@@ -333,7 +325,7 @@ static bool is_full(const tm_store *s) {
 static tm_status judge(tm_store *s, const tm_commit *item, const draft *d, int64_t now,
                        tm_head_record **h) {
   *h = NULL;
-  tm_status status = check(s, item);
+  tm_status status = tm__commit_check(item, s->record_bytes_max);
   if (status != TM_OK) return status;
   *h = tm__memory_find_head(s, tm__slice(item->head.id));
   if (*h == NULL ? d->head == NULL : (*h)->head.revision != item->expect_revision)

@@ -186,13 +186,8 @@ static bool has_texts(const tm_head *h) {
 }
 
 static tm_status check(const tm_store *s, const tm_commit *item) {
-  tm_status status = tm__commit_check(item);
+  tm_status status = tm__commit_check(item, s->record_bytes_max);
   if (status != TM_OK) return status;
-  if (item->row != NULL && s->record_bytes_max > 0 && item->row->body.len > s->record_bytes_max)
-    return TM_ETOOLARGE;
-  for (size_t i = 0; i < item->event_count; i++)
-    if (s->record_bytes_max > 0 && item->events[i].body.len > s->record_bytes_max)
-      return TM_ETOOLARGE;
   return has_texts(&item->head) ? TM_OK : TM_EINVAL;
 }
 

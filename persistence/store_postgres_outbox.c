@@ -43,9 +43,7 @@ static bool decode(const PGresult *r, int row, tm_outgoing *e) {
                      .attempts = (int)tm__pg_get_int(r, row, 7),
                      .flags = (uint32_t)tm__pg_get_int(r, row, 9),
                      .body = tm__pg_get(r, row, 10)};
-  return tm__pg_get_text(r, row, 0, e->conversation, sizeof(e->conversation)) &&
-         tm__pg_get_text(r, row, 3, e->tenant, sizeof(e->tenant)) &&
-         tm__pg_get_text(r, row, 8, e->note, sizeof(e->note));
+  return tm__outgoing_texts(e, tm__pg_get(r, row, 0), tm__pg_get(r, row, 3), tm__pg_get(r, row, 8));
 }
 
 tm_status tm__pg_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
@@ -87,13 +85,13 @@ typedef struct taking {
   tm_pg_work work;
   const tm_pg_args *args;
   tm_outgoing_batch batch;
-  bool damaged, full;
+  bool full;
 } taking;
 
 static bool send_take(tm_pg_work *w, PGconn *pg) {
   taking *t = (taking *)(void *)w;
   tm__outgoing_free(&t->batch); /* of an attempt before */
-  t->damaged = t->full = false;
+  t->full = false;
   return tm__pg_send(pg, TM_PG_TAKE_EVENTS, t->args);
 }
 
@@ -102,9 +100,7 @@ static void see_taken(tm_pg_work *w, size_t index, PGresult *r) {
   tm_outgoing event;
   (void)index;
   for (int i = 0; i < PQntuples(r); i++) {
-    if (!decode(r, i, &event))
-      t->damaged = true;
-    else if (tm__outgoing_add(&t->batch, &event, NULL) != TM_OK)
+    if (decode(r, i, &event) && tm__outgoing_add(&t->batch, &event, NULL) != TM_OK)
       t->full = true; /* what is not given out is due again when its lease ends */
   }
 }
@@ -121,7 +117,6 @@ tm_status tm__pg_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_
   tm_status status = tm__pg_outbox_next(c, &due, err);
   if (status != TM_OK || due == 0 || due > now) return status;
   status = tm__pg_write(c, &t.work, err);
-  if (status == TM_OK && t.damaged) status = tm__pg_damaged(err, c->store, "an event");
   if (status == TM_OK && t.full) status = tm__fail_memory(err, "events");
   if (status == TM_OK) status = tm__outgoing_give(&t.batch, fn, ud);
   tm__outgoing_free(&t.batch);
@@ -189,14 +184,6 @@ tm_status tm__pg_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_ou
 
 /* ---- copying, other bodies ---- */
 
-static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *err) {
-  size_t most = s->record_bytes_max != 0 ? s->record_bytes_max : TM_ROW_MAX;
-  if (e->body.len <= most) return TM_OK;
-  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
-                  "an event of conversation %s has %zu bytes, more than a store keeps",
-                  e->conversation, e->body.len);
-}
-
 static void add_body(tm_pg_args *a, const tm_outgoing *e) {
   tm__pg_int(a, e->flags);
   tm__pg_bytes(a, e->body.ptr != NULL ? e->body : TM_S(""));
@@ -204,7 +191,7 @@ static void add_body(tm_pg_args *a, const tm_outgoing *e) {
 
 tm_status tm__pg_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   tm_pg_args a = {0};
-  if (check_size(c->store, event, err) != TM_OK) return TM_ETOOLARGE;
+  if (tm__outgoing_check(event, c->store->record_bytes_max, err) != TM_OK) return TM_ETOOLARGE;
   if (!is_possible(event)) return tm__outgoing_conflict(event, err);
   add_key(&a, event);
   tm__pg_text(&a, event->tenant);
@@ -219,7 +206,7 @@ tm_status tm__pg_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error
 
 tm_status tm__pg_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   tm_pg_args a = {0};
-  if (check_size(c->store, event, err) != TM_OK) return TM_ETOOLARGE;
+  if (tm__outgoing_check(event, c->store->record_bytes_max, err) != TM_OK) return TM_ETOOLARGE;
   if (!is_possible(event)) return TM_OK;
   add_key(&a, event);
   add_body(&a, event);

@@ -208,11 +208,7 @@ static tm_status prepare(tm_store_conn *c, tm_redis_work *works, tm_commit *cons
     (void)snprintf(w->token, sizeof(w->token), "%016llx", (unsigned long long)token);
     w->item = items[i];
     items[i]->row_id = 0;
-    tm_status status = tm__commit_check(items[i]);
-    if (status == TM_OK && items[i]->row != NULL && items[i]->row->body.len > c->store->row_max)
-      status = TM_ETOOLARGE;
-    for (size_t e = 0; status == TM_OK && e < items[i]->event_count; e++)
-      if (items[i]->events[e].body.len > c->store->row_max) status = TM_ETOOLARGE;
+    tm_status status = tm__commit_check(items[i], c->store->row_max);
     if (status != TM_OK) finish(w, status);
   }
   tm_status status = tm__redis_reserve_keys(c, works, count, err);

@@ -27,33 +27,43 @@ static void add_value(tm_store_conn *c, const tm_outgoing *e) {
   tm__redis_arg_two(c, (tm_slice){header, (size_t)n}, e->body);
 }
 
-static tm_status decode(const tm_store *s, tm_slice id, tm_slice field, tm_slice value,
-                        tm_outgoing *e, tm_error *err) {
+/* "due dead attempts length-of-note created flags length-of-tenant", a line, note, tenant, body. */
+static bool read_value(tm_slice value, tm_outgoing *e) {
   char header[HEADER];
   long long due = 0, dead = 0, created = 0;
-  unsigned long long revision = 0;
   unsigned long flags = 0;
-  unsigned index = 0;
   size_t note = 0, tenant = 0;
   const char *end = value.len > 0 ? memchr(value.ptr, '\n', value.len) : NULL;
-  *e = (tm_outgoing){.revision = 0};
-  bool ok = end != NULL && tm__copy(e->conversation, sizeof(e->conversation), id) &&
-            tm__copy(header, sizeof(header), (tm_slice){value.ptr, (size_t)(end - value.ptr)}) &&
-            sscanf(header, "%lld %lld %d %zu %lld %lu %zu", &due, &dead, &e->attempts, &note,
-                   &created, &flags, &tenant) == 7 &&
-            field.ptr != NULL && sscanf(field.ptr, "%16llx.%8x", &revision, &index) == 2;
-  size_t left = ok ? value.len - (size_t)(end + 1 - value.ptr) : 0;
-  ok = ok && note <= left && tenant <= left - note &&
-       tm__copy(e->note, sizeof(e->note), (tm_slice){end + 1, note}) &&
-       tm__copy(e->tenant, sizeof(e->tenant), (tm_slice){end + 1 + note, tenant});
-  if (!ok) return tm__redis_damaged(s, "an event", err);
-  e->revision = (int64_t)revision;
-  e->index = (int)index;
+  if (end == NULL ||
+      !tm__copy(header, sizeof(header), (tm_slice){value.ptr, (size_t)(end - value.ptr)}))
+    return false;
+  int count = sscanf(header, "%lld %lld %d %zu %lld %lu %zu", &due, &dead, &e->attempts, &note,
+                     &created, &flags, &tenant);
   e->due_at = due;
   e->dead_at = dead;
   e->created = created;
   e->flags = (uint32_t)flags;
-  e->body = (tm_slice){end + 1 + note + tenant, left - note - tenant};
+  size_t left = value.len - (size_t)(end + 1 - value.ptr);
+  if (count != 7 || note > left) return false;
+  tm_slice name = {end + 1 + note, tenant <= left - note ? tenant : 0};
+  e->body = (tm_slice){name.ptr + name.len, left - note - name.len};
+  return tm__outgoing_texts(e, tm__slice(e->conversation), name, (tm_slice){end + 1, note});
+}
+
+static tm_status decode(const tm_store *s, tm_slice id, tm_slice field, tm_slice value,
+                        tm_outgoing *e, tm_error *err) {
+  unsigned long long revision = 0;
+  unsigned index = 0;
+  *e = (tm_outgoing){.revision = 0};
+  if (!tm__copy(e->conversation, sizeof(e->conversation), id) || field.ptr == NULL ||
+      sscanf(field.ptr, "%16llx.%8x", &revision, &index) != 2)
+    return tm__redis_damaged(s, "an event", err);
+  e->revision = (int64_t)revision;
+  e->index = (int)index;
+  if (!read_value(value, e)) {
+    e->tenant[0] = e->note[0] = '\0';
+    e->body = value;
+  }
   return TM_OK;
 }
 
@@ -250,6 +260,13 @@ static tm_status take_one(tm_store_conn *c, tm_slice id, int64_t now, int64_t un
   return status == TM_OK && !taken ? mend(c, name, s, err) : status;
 }
 
+/* One that has not even a key stops nobody else. */
+static tm_status take_from(tm_store_conn *c, tm_slice id, int64_t now, int64_t until,
+                           tm_outgoing_batch *b, tm_error *err) {
+  tm_status status = take_one(c, id, now, until, b, err);
+  return status == TM_ECORRUPT ? TM_OK : status;
+}
+
 static tm_status take_page(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                            tm_outgoing_batch *b, size_t *seen, tm_error *err) {
   redisReply *hints;
@@ -257,7 +274,7 @@ static tm_status take_page(tm_store_conn *c, int64_t now, int64_t until, size_t 
   *seen = 0;
   if (status != TM_OK) return status;
   for (; status == TM_OK && *seen < hints->elements / 2; ++*seen)
-    status = take_one(c, tm__redis_slice(hints->element[2 * *seen]), now, until, b, err);
+    status = take_from(c, tm__redis_slice(hints->element[2 * *seen]), now, until, b, err);
   freeReplyObject(hints);
   return status;
 }
@@ -335,18 +352,11 @@ tm_status tm__redis_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm
   return finish(c, event, err);
 }
 
-static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *err) {
-  if (e->body.len <= s->row_max) return TM_OK;
-  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
-                  "an event of conversation %s has %zu bytes, more than the store keeps",
-                  e->conversation, e->body.len);
-}
-
 tm_status tm__redis_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   char field[32];
   tm_redis_key k;
   int64_t at = event->due_at > 0 ? event->due_at : event->created;
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->row_max, err);
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_run(c, TM_REDIS_PUT_EVENT, 2, 3);
@@ -362,7 +372,7 @@ tm_status tm__redis_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_er
 
 tm_status tm__redis_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   char field[32];
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->row_max, err);
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   run_on_events(c, TM_REDIS_REWRITE_EVENT, event->conversation, 3);

@@ -4,33 +4,12 @@
 
 /* ---- reading ---- */
 
-/* From TM_OUTGOING_COLUMNS; the body is borrowed until the next step. */
-static bool decode(sqlite3_stmt *st, tm_outgoing *e) {
-  *e = (tm_outgoing){.revision = sqlite3_column_int64(st, 1),
-                     .index = sqlite3_column_int(st, 2),
-                     .created = sqlite3_column_int64(st, 4),
-                     .due_at = sqlite3_column_int64(st, 5),
-                     .dead_at = sqlite3_column_int64(st, 6),
-                     .attempts = sqlite3_column_int(st, 7),
-                     .flags = (uint32_t)sqlite3_column_int64(st, 9),
-                     .body = tm__sqlite_column(st, 10)};
-  return tm__copy(e->conversation, sizeof(e->conversation), tm__sqlite_column(st, 0)) &&
-         tm__copy(e->tenant, sizeof(e->tenant), tm__sqlite_column(st, 3)) &&
-         tm__copy(e->note, sizeof(e->note), tm__sqlite_column(st, 8));
-}
-
-/* All rows of `st`, which is then reset. */
-static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, tm_error *err) {
-  tm_outgoing event;
-  tm_status status = TM_OK;
+static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, bool *nameless,
+                      tm_error *err) {
   int rc = SQLITE_DONE;
-  while (status == TM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
-    status = decode(st, &event) ? tm__outgoing_add(b, &event, err)
-                                : tm__sqlite_damaged(err, c->store->path, "an event");
-  if (status == TM_OK && rc != SQLITE_DONE)
-    status = tm__sqlite_conn_fail(c, rc, "read events", err);
-  sqlite3_reset(st);
-  return status;
+  tm_status status = tm__outgoing_read(b, st, &rc, nameless, err);
+  return status != TM_OK || rc == SQLITE_DONE ? status
+                                              : tm__sqlite_conn_fail(c, rc, "read events", err);
 }
 
 tm_status tm__sqlite_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
@@ -62,7 +41,9 @@ static tm_status list_piece(tm_store_conn *c, const tm_outgoing_filter *f, tm_ou
   rc |= sqlite3_bind_int64(st, 5, f->before_revision);
   rc |= sqlite3_bind_int(st, 6, f->before_index);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a list of events", err);
-  return fill(c, st, b, err);
+  bool nameless = false;
+  status = fill(c, st, b, &nameless, err);
+  return nameless && status == TM_OK ? tm__sqlite_damaged(err, c->store->path, "an event") : status;
 }
 
 tm_status tm__sqlite_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
@@ -139,7 +120,8 @@ static tm_status find_due(tm_store_conn *c, int64_t now, size_t limit, tm_outgoi
   int rc = sqlite3_bind_int64(st, 1, now);
   rc |= sqlite3_bind_int64(st, 2, limit > INT32_MAX ? INT32_MAX : (int64_t)limit);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind the time", err);
-  return fill(c, st, b, err);
+  bool nameless; /* stays where it is */
+  return fill(c, st, b, &nameless, err);
 }
 
 static tm_status lease(tm_store_conn *c, tm_outgoing *e, int64_t until, tm_error *err) {
@@ -219,14 +201,6 @@ tm_status tm__sqlite_outbox_settle(tm_store_conn *c, const tm_outgoing *event, t
 
 /* ---- copying, other bodies ---- */
 
-static tm_status check_size(const tm_store *s, const tm_outgoing *e, tm_error *err) {
-  size_t most = s->record_bytes_max != 0 ? s->record_bytes_max : TM_ROW_MAX;
-  if (e->body.len <= most) return TM_OK;
-  return tm__fail(err, TM_ETOOLARGE, "store.too_large",
-                  "an event of conversation %s has %zu bytes, more than a store keeps",
-                  e->conversation, e->body.len);
-}
-
 /* It comes before one that is due already. */
 static tm_status disarm(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   sqlite3_stmt *st;
@@ -249,7 +223,7 @@ static tm_status put(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
 }
 
 tm_status tm__sqlite_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->record_bytes_max, err);
   if (status == TM_OK) status = tm__sqlite_begin(c, err);
   if (status != TM_OK) return status;
   return tm__sqlite_end(c, put(c, event, err), err);
@@ -257,7 +231,7 @@ tm_status tm__sqlite_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_e
 
 tm_status tm__sqlite_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status = check_size(c->store, event, err);
+  tm_status status = tm__outgoing_check(event, c->store->record_bytes_max, err);
   if (status == TM_OK) status = tm__sqlite_begin(c, err);
   if (status != TM_OK) return status;
   status = tm__sqlite_statement(c, TM_SQL_REWRITE_EVENT, &st, err);

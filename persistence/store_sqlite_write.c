@@ -219,13 +219,9 @@ static tm_status tidy_keys(tm_store_conn *c, int64_t now, tm_error *err) {
 /* Does nothing stand in the way? If something does, item->status says what. */
 static tm_status judge(tm_store_conn *c, tm_commit *item, tm_error *err) {
   bool taken = false, fits = true, starts = item->expect_revision == 0;
-  size_t most = c->store->record_bytes_max;
   tm_start_key key;
   tm_status status = TM_OK;
-  if ((item->status = tm__commit_check(item)) != TM_OK) return TM_OK;
-  if (item->row != NULL && most != 0 && item->row->body.len > most) item->status = TM_ETOOLARGE;
-  for (size_t i = 0; i < item->event_count; i++)
-    if (most != 0 && item->events[i].body.len > most) item->status = TM_ETOOLARGE;
+  item->status = tm__commit_check(item, c->store->record_bytes_max);
   if (item->status != TM_OK || !starts) return TM_OK;
   if (item->start_key != 0)
     status =

@@ -286,10 +286,12 @@ static void begin(tm_deliver *d, delivery *one) {
   one->next = d->all;
   d->all = one;
   d->count++;
+  bool damaged = one->event.tenant[0] == '\0'; /* it is set aside, in the store that has it */
+  if (damaged) memcpy(one->event.tenant, d->job.tenant, sizeof(one->event.tenant));
   if (one->event.body.ptr != NULL)
     post(one);
   else
-    failed(one, false); /* its note says why */
+    failed(one, damaged); /* its note says why */
 }
 
 static void on_landed(tm_message *m) {

@@ -155,11 +155,45 @@ tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64
 /* ---- events ---- */
 
 typedef struct event_walk {
-  tm_codec *codec;
+  const tm_store_access *access;
+  tm_codec *codec; /* NULL: of the store in memory */
+  bool taken;      /* by somebody who sends them */
   tm_buf body;
   tm_outgoing_fn fn;
   void *ud;
 } event_walk;
+
+#define ROWS_MOST 64 /* that are looked at for one event */
+
+typedef struct sealed_look {
+  int64_t revision; /* of the event's row */
+  int rows;
+  bool sealed;
+} sealed_look;
+
+static tm_status on_flags(void *ud, const tm_row *row) {
+  sealed_look *l = ud;
+  l->sealed = l->sealed || (row->flags & TM_BODY_SEALED) != 0;
+  bool enough = l->sealed || row->revision <= l->revision || ++l->rows == ROWS_MOST;
+  return enough ? TM_ECANCELLED : TM_OK;
+}
+
+/* Which flows seal only the executor knows; a conversation's rows since the event tell as well. */
+static tm_status check_sealed(const event_walk *w, const tm_outgoing *event, const tm_place *at,
+                              tm_error *err) {
+  const tm_store_access *a = w->access;
+  sealed_look look = {.revision = event->revision};
+  tm_head head;
+  if (w->codec == NULL || tm__codec_options(w->codec)->keys == NULL ||
+      (event->flags & TM_BODY_SEALED) != 0 || tm__access_takes_plaintext(a))
+    return TM_OK;
+  tm_status status = a->backend->head(a->conn, at->conversation, &head, err);
+  if (status == TM_ENOTFOUND) return TM_OK;
+  if (status == TM_OK)
+    status = a->backend->chain(a->conn, at->conversation, head.tip, false, on_flags, &look, err);
+  if (look.sealed) return tm__codec_plaintext(at, err);
+  return status == TM_ECANCELLED || status == TM_ENOTFOUND ? TM_OK : status;
+}
 
 static tm_status on_event(void *ud, const tm_outgoing *event) {
   event_walk *w = ud;
@@ -172,6 +206,9 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
   tm_outgoing plain = *event;
   tm_error why;
   tm_status status = tm__codec_decode(w->codec, &at, &stored, &w->body, &plain.body, &why);
+  if (status == TM_OK && event->tenant[0] == '\0')
+    status = tm__fail(&why, TM_ECORRUPT, "store.damaged", "its record in the store is damaged");
+  if (status == TM_OK && w->taken) status = check_sealed(w, event, &at, &why);
   if (status != TM_OK) {
     plain.body = (tm_slice){NULL, 0};
     (void)snprintf(plain.note, sizeof(plain.note), "%.150s", why.message);
@@ -182,7 +219,8 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
 tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64_t now,
                                  int64_t until, size_t limit, tm_outgoing_fn fn, void *ud,
                                  tm_error *err) {
-  event_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
+  event_walk w = {
+      .access = a, .codec = in_memory ? NULL : a->codec, .taken = true, .fn = fn, .ud = ud};
   tm_status status = backend_of(a, in_memory)
                          ->outbox_take(conn_of(a, in_memory), now, until, limit, on_event, &w, err);
   tm__buf_free(&w.body);
@@ -191,7 +229,7 @@ tm_status tm__access_take_events(const tm_store_access *a, bool in_memory, int64
 
 tm_status tm__access_events(const tm_store_access *a, bool in_memory, const tm_outgoing_filter *f,
                             tm_outgoing_fn fn, void *ud, tm_error *err) {
-  event_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
+  event_walk w = {.access = a, .codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud};
   tm_status status =
       backend_of(a, in_memory)->outbox_list(conn_of(a, in_memory), f, on_event, &w, err);
   tm__buf_free(&w.body);

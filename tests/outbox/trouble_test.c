@@ -14,6 +14,9 @@ typedef struct office {
   tm_deliver *deliver;
   tm_log log;
   int looks, lines; /* atomic: how often it asked for the time, and said that it cannot read */
+  int given_up;     /* atomic: events */
+  int named;        /* atomic: of them those of `broken` */
+  char broken[TM_ID_SIZE];
   sqlite3 *db;
 } office;
 
@@ -24,8 +27,13 @@ static int64_t counting_now(void *ud) {
 }
 
 static void on_line(void *ud, const char *line, size_t size) {
-  static const char words[] = "events cannot be read";
+  static const char words[] = "events cannot be read", given_up[] = "an event was given up";
   office *o = ud;
+  if (memmem(line, size, given_up, sizeof(given_up) - 1) != NULL) {
+    if (memmem(line, size, o->broken, strlen(o->broken)) != NULL)
+      (void)__atomic_add_fetch(&o->named, 1, __ATOMIC_SEQ_CST);
+    (void)__atomic_add_fetch(&o->given_up, 1, __ATOMIC_SEQ_CST);
+  }
   if (memmem(line, size, words, sizeof(words) - 1) != NULL)
     (void)__atomic_add_fetch(&o->lines, 1, __ATOMIC_SEQ_CST);
 }
@@ -80,7 +88,7 @@ static void close_office(office *o) {
   on_worker(&o->control, stop_now, o);
   assert_int_equal(tm__worker_stop(o->control.worker), 0);
   tm__deliver_free(o->deliver);
-  assert_int_equal(sqlite3_exec(o->db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+  if (o->db != NULL) assert_int_equal(sqlite3_exec(o->db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
   (void)sqlite3_close(o->db);
   fixture_close(&o->fx);
 }
@@ -123,10 +131,51 @@ static void test_a_look_does_not_say_that_it_can_be_written(void **unused) {
   close_office(&o);
 }
 
+static int attempts_of(office *o, const char *id) {
+  char sql[200];
+  sqlite3 *db;
+  sqlite3_stmt *st;
+  (void)snprintf(sql, sizeof(sql), "SELECT max(attempts) FROM outbox WHERE conversation='%s'", id);
+  assert_int_equal(sqlite3_open(o->fx.file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+  int attempts = sqlite3_column_int(st, 0);
+  (void)sqlite3_finalize(st);
+  (void)sqlite3_close(db);
+  return attempts;
+}
+
+/* A record that is damaged is set aside at once, and its name is said once; others are posted. */
+static void test_one_damaged_event_stops_nobody(void **unused) {
+  (void)unused;
+  office o;
+  char id[TM_ID_SIZE], sql[200];
+  open_office(&o);
+  assert_answer(start(&o.fx.hosts[0], o.broken, "emit"));
+  assert_answer(start(&o.fx.hosts[0], id, "emit"));
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET tenant=printf('%%.70c','x') WHERE conversation='%s'", o.broken);
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open(o.fx.file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+  (void)sqlite3_close(db);
+  deliver(&o, 1);
+  until(&o.given_up, 2); /* one behind the other */
+  for (int i = 0; attempts_of(&o, id) == 0; i++) {
+    assert_true(i < 20000);
+    uv_sleep(1);
+  }
+  assert_int_equal(__atomic_load_n(&o.named, __ATOMIC_SEQ_CST), 2);
+  assert_int_equal(__atomic_load_n(&o.given_up, __ATOMIC_SEQ_CST), 2);
+  assert_int_equal(__atomic_load_n(&o.lines, __ATOMIC_SEQ_CST), 0);
+  close_office(&o);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_waits_when_it_cannot_take),
       cmocka_unit_test(test_a_look_does_not_say_that_it_can_be_written),
+      cmocka_unit_test(test_one_damaged_event_stops_nobody),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

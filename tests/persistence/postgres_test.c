@@ -1,5 +1,6 @@
 /* What is special to PostgreSQL: its tables and who may use them, its views, its errors in our
  * words, and several hosts at once. */
+#include "damaged_event.h"
 #include "fixture.h"
 
 #include <libpq-fe.h>
@@ -773,6 +774,17 @@ static void a_delivery_waits_for_a_commit(void **state) {
   PQfinish(watch);
 }
 
+static void stretch_tenant(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET tenant=repeat('x',70) WHERE conversation='%s' AND idx=0", id);
+  (void)run(ud, sql);
+}
+
+static void one_event_stops_nobody(void **state) {
+  damaged_event(*state, stretch_tenant, *state);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define OPEN(f) cmocka_unit_test_setup_teardown(f, set_up_open, tear_down)
 
@@ -785,6 +797,7 @@ int main(void) {
       CASE(many_hosts_make_the_tables_at_once),
       CASE(tenants_have_schemas_of_their_own),
       OPEN(views_show_what_is_plain),
+      OPEN(one_event_stops_nobody),
       OPEN(views_hide_what_is_not),
       CASE(views_are_renamed),
       CASE(passwords_are_never_told),

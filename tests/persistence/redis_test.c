@@ -1,5 +1,6 @@
 /* What only Redis has: its login, its databases, scripts that it forgets, slots, hints that lie,
  * and each way in which a server says no. */
+#include "damaged_event.h"
 #include "redis_server.h"
 
 typedef struct setting {
@@ -565,6 +566,28 @@ static void damaged_records(void **state) {
                    TM_ECORRUPT);
 }
 
+static void make_nonsense(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HSET tidemill:e:{%s} 0000000000000001.00000000 nonsense", id);
+}
+
+/* A note that is longer than what there is. */
+static void make_too_long(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HSET tidemill:e:{%s} 0000000000000001.00000000 %b", id,
+                   "1 0 0 150 5 0 7\nx", (size_t)17);
+}
+
+static void one_event_stops_nobody(void **state) {
+  setting *s = *state;
+  damaged_event(&s->fx, make_nonsense, s);
+}
+
+static void nor_does_one_that_is_cut_off(void **state) {
+  setting *s = *state;
+  damaged_event(&s->fx, make_too_long, s);
+}
+
 static void newer_stores_are_refused(void **state) {
   setting *s = *state;
   fixture_close(&s->fx);
@@ -744,6 +767,8 @@ int main(void) {
       CASE(a_server_that_lets_one_do_little),
       CASE(keys_of_others),
       CASE(damaged_records),
+      CASE(one_event_stops_nobody),
+      CASE(nor_does_one_that_is_cut_off),
       CASE(newer_stores_are_refused),
       CASE(old_servers_are_refused),
       CASE(unsafe_settings_are_told),

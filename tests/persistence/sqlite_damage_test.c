@@ -1,4 +1,5 @@
 /* What is damaged, foreign or newer is refused and left as it is, byte for byte. */
+#include "damaged_event.h"
 #include "file_bytes.h"
 #include "persistence/store_sqlite.h"
 
@@ -377,6 +378,23 @@ static int tear_down(void **state) {
   return 0;
 }
 
+static void stretch_tenant(void *ud, const char *id) {
+  const fixture *fx = ud;
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET tenant=printf('%%.70c','x') WHERE conversation='%s' AND idx=0",
+                 id);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void one_event_stops_nobody(void **state) {
+  fixture *fx = *state;
+  fixture_open(fx);
+  damaged_event(fx, stretch_tenant, fx);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -396,6 +414,7 @@ int main(void) {
       CASE(a_crash_leaves_a_journal),
       CASE(damage_met_later),
       CASE(values_out_of_bounds),
+      CASE(one_event_stops_nobody),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
