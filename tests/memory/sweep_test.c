@@ -384,6 +384,68 @@ static void test_purge(void **state) {
                         .sample = on_disk() ? 40 : 1});
 }
 
+/* ---- the outbox ---- */
+
+static char event[128];
+
+static void list_events(const char *status) {
+  tm_outbox_list(host, NULL, status, NULL, 5, on_reply, ask());
+  await();
+}
+
+static void retry_event(void) {
+  tm_outbox_retry(host, NULL, event, on_reply, ask());
+  await();
+}
+
+/* A conversation, the newest, whose event was given up. */
+static void begin_told(void) {
+  char first[64];
+  (void)atomic_fetch_add(&now_ms, 1);
+  begin_well("small", "tell");
+  next_key();
+  tell("\"word\"");
+  expect_ok("message");
+  (void)snprintf(first, sizeof(first), "\"id\":\"%s", id);
+  const char *at;
+  do {
+    list_events("dead");
+    expect_ok("list");
+    at = strstr(last.json, first);
+  } while (at == NULL);
+  (void)snprintf(event, sizeof(event), "%.*s", (int)strcspn(at + 6, "\""), at + 6);
+}
+
+static void list_and_retry(void) {
+  list_events(NULL);
+  expect_clear();
+  retry_event();
+  expect_clear();
+}
+
+/* It is there, and can be tried again unless it is already. */
+static void expect_event(void) {
+  list_events(NULL);
+  expect_ok("list");
+  expect_text(event);
+  retry_event();
+  if (last.status != TM_ECONFLICT) expect_ok("retry");
+}
+
+static void test_outbox(void **state) {
+  (void)state;
+  told = true;
+  sweep_all(&(scenario){.name = "events that were given up",
+                        .set_up = open_hot_world,
+                        .prepare = begin_told,
+                        .run = list_and_retry,
+                        .verify = expect_event,
+                        .by_path = true,
+                        .tear_down = end,
+                        .sample = on_disk() ? 20 : 1});
+  told = false;
+}
+
 /* ---- over HTTP ---- */
 
 static uint16_t api_port;
@@ -562,6 +624,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_read),
       cmocka_unit_test(test_session_end),
       cmocka_unit_test(test_purge),
+      cmocka_unit_test(test_outbox),
       cmocka_unit_test(test_http),
       cmocka_unit_test(test_reload),
       cmocka_unit_test(test_migrate),
@@ -572,6 +635,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_read, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_session_end, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_purge, use_sqlite, use_memory),
+      cmocka_unit_test_setup_teardown(test_outbox, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_stop_memory, use_sqlite, use_memory),
       cmocka_unit_test_setup_teardown(test_message, use_seals, use_no_seals),
       cmocka_unit_test_setup_teardown(test_message_outside, use_seals, use_no_seals),

@@ -18,6 +18,7 @@ static _Atomic int64_t now_ms = 1800000000000;
 static tm_host *host;
 static const char *backend = "workflow_persistence.backend=memory";
 static bool sealed; /* and compressed */
+static bool told;   /* events go to somebody who is not there, once */
 
 /* ---- answers ---- */
 
@@ -87,16 +88,18 @@ static void start(void) {
   char scripts[64], db[128];
   (void)snprintf(scripts, sizeof(scripts), "scripts=%s/scripts", dir);
   (void)snprintf(db, sizeof(db), "workflow_persistence.sqlite.database_path=%s/state.db", dir);
-  const char *set[] = {
-      scripts,
-      db,
-      backend,
-      "server.workers=1",
-      "workflow_persistence.retention.conversation_ttl=1",
-      sealed ? "workflow_persistence.general.enable_compression=true" : NULL,
+  static const char *const seals[] = {
+      "workflow_persistence.general.enable_compression=true",
       "workflow_persistence.general.enable_encryption=true",
-      "workflow_persistence.general.encryption_key=q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE=",
-      NULL};
+      "workflow_persistence.general.encryption_key=q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE="};
+  static const char *const tells[] = {"webhooks.url=http://127.0.0.1:1/",
+                                      "webhooks.secret=whispered", "webhooks.give_up_after=0"};
+  const char *set[16] = {scripts, db, backend, "server.workers=1",
+                         "workflow_persistence.retention.conversation_ttl=1"};
+  for (size_t i = 0, n = 5; i < 3; i++) {
+    if (sealed) set[n++] = seals[i];
+    if (told) set[n++] = tells[i];
+  }
   tm_options o = TM_OPTIONS_INIT;
   o.set = set;
   o.log = on_log;
@@ -180,6 +183,7 @@ static const char small_system[] =
     "  local answer, err = call(ctx)\n"
     "  if not answer then return nil, err end\n"
     "  return count(ctx) end\n"
+    "local function tell(ctx) ctx:emit('word', {}) return count(ctx) end\n"
     "local function flow(name, step) return tm.ConversationFlow { flow_id = name,\n"
     "  pattern = tm.ConversationPattern.STEP_BY_STEP_PROCESS, start_step = 'ask',\n"
     "  settings = { enable_rollback = true, max_rollback_steps = 5, interaction_timeout = 600 },\n"
@@ -187,6 +191,7 @@ static const char small_system[] =
     "  steps = { ask(step.step_id), step } } end\n"
     "return tm.system { name = 'small', agents = {}, flows = {\n"
     "  flow('count', act('add', count)), flow('fetch', act('get', fetch)),\n"
+    "  flow('tell', act('say', tell)),\n"
     "  tm.ConversationFlow { flow_id = 'fail', start_step = 'ask', compensate_on_failure = true,\n"
     "    steps = { ask('pay'), tm.ConversationStep { step_id = 'pay', step_type = 'action',\n"
     "      run = count, undo = call, next_steps = { 'break' } },\n"
