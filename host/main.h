@@ -25,6 +25,7 @@ typedef struct cli {
   size_t sets;
   const char *arg[CLI_MAX_ARGS + 1]; /* what is no option, without the command; NULL-terminated */
   size_t args;
+  int number;          /* what --limit or --steps says; 0: nothing */
   const char *command; /* the command's last word: "serve", "show" */
   int columns;         /* of the terminal */
   bool colour;

@@ -22,31 +22,43 @@ int run_check(cli *c) {
   return code;
 }
 
-int run_config(cli *c) {
-  int code = open_host(c, true);
-  if (code != EXIT_OK) return code;
+/* Asks the library once, and shows what it answers. */
+static int show_once(cli *c, const char *view, void (*ask)(cli *c, answer *a)) {
   answer a;
   answer_init(&a);
-  tm_config_read(c->host, answer_come, &a);
-  code = show_answer(c, "config", &a);
+  ask(c, &a);
+  int code = show_answer(c, view, &a);
   answer_deinit(&a);
+  return code;
+}
+
+/* The same on a host that is started for it. */
+static int show_started(cli *c, const char *view, void (*ask)(cli *c, answer *a)) {
+  int code = start_host(c, false);
+  if (code == EXIT_OK) code = show_once(c, view, ask);
+  close_host(c);
+  return code;
+}
+
+static void read_config(cli *c, answer *a) {
+  tm_config_read(c->host, answer_come, a);
+}
+
+int run_config(cli *c) {
+  int code = open_host(c, true);
+  if (code == EXIT_OK) code = show_once(c, "config", read_config);
   close_host(c);
   return code;
 }
 
 /* ---- systems, flows ---- */
 
+static void read_systems(cli *c, answer *a) {
+  tm_systems_read(c->host, NULL, NULL, answer_come, a);
+}
+
 int run_systems(cli *c) {
-  answer a;
-  answer_init(&a);
-  int code = start_host(c, false);
-  if (code == EXIT_OK) {
-    tm_systems_read(c->host, NULL, NULL, answer_come, &a);
-    code = show_answer(c, "systems", &a);
-  }
-  answer_deinit(&a);
-  close_host(c);
-  return code;
+  return show_started(c, "systems", read_systems);
 }
 
 /* Appends the flows of `system` to `items`, each with the system's name. */
@@ -101,20 +113,26 @@ int run_flows(cli *c) {
 
 /* ---- conversations ---- */
 
-/* A whole number between 1 and `max` into *out; `fallback` when it was not given. */
-static int read_number(const char *option, const char *text, long max, int fallback, int *out) {
-  *out = fallback;
+/* A whole number between 1 and `max` into c->number; 0 when it was not given. */
+static int read_number(cli *c, const char *option, const char *text, long max) {
+  c->number = 0;
   if (text == NULL) return EXIT_OK;
   char *end;
   errno = 0;
   long n = strtol(text, &end, 10);
   if (errno != 0 || *end != '\0' || n < 1 || n > max)
     return usage("--%s wants a whole number from 1 to %ld, not `%s`", option, max, text);
-  *out = (int)n;
+  c->number = (int)n;
   return EXIT_OK;
 }
 
-int run_conversations(cli *c) {
+/* As show_started(), of at most --limit items. */
+static int show_page(cli *c, const char *view, void (*ask)(cli *c, answer *a)) {
+  int code = read_number(c, "limit", c->limit, 200);
+  return code == EXIT_OK ? show_started(c, view, ask) : code;
+}
+
+static void list_conversations(cli *c, answer *a) {
   tm_filter f = TM_FILTER_INIT;
   f.tenant = c->tenant;
   f.session_id = c->session;
@@ -122,17 +140,12 @@ int run_conversations(cli *c) {
   f.flow_id = c->flow;
   f.status = c->status;
   f.cursor = c->cursor;
-  int code = read_number("limit", c->limit, 200, 0, &f.limit);
-  if (code == EXIT_OK) code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_conversation_list(c->host, &f, answer_come, &a);
-    code = show_answer(c, "conversations", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  f.limit = c->number;
+  tm_conversation_list(c->host, &f, answer_come, a);
+}
+
+int run_conversations(cli *c) {
+  return show_page(c, "conversations", list_conversations);
 }
 
 static tm_read what_to_read(const char *command) {
@@ -142,38 +155,26 @@ static tm_read what_to_read(const char *command) {
   return TM_READ_CONVERSATION;
 }
 
+static void read_conversation(cli *c, answer *a) {
+  tm_conversation_read(c->host, c->tenant, c->arg[0], what_to_read(c->command), c->cursor,
+                       c->number, answer_come, a);
+}
+
 int run_conversation(cli *c) {
-  int limit;
-  tm_read what = what_to_read(c->command);
-  int code = read_number("limit", c->limit, 200, 0, &limit);
-  if (code == EXIT_OK) code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_conversation_read(c->host, c->tenant, c->arg[0], what, c->cursor, limit, answer_come, &a);
-    code = show_answer(c, what == TM_READ_CONVERSATION ? "conversation" : c->command, &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  bool whole = what_to_read(c->command) == TM_READ_CONVERSATION;
+  return show_page(c, whole ? "conversation" : c->command, read_conversation);
+}
+
+static void roll_back(cli *c, answer *a) {
+  tm_conversation_rollback(c->host, c->tenant, c->arg[0], c->number, c->checkpoint, c->force,
+                           answer_come, a);
 }
 
 int run_rollback(cli *c) {
-  int steps;
   if ((c->steps == NULL) == (c->checkpoint == NULL))
     return usage("`conversations rollback` wants either --steps N or --checkpoint ID");
-  int code = read_number("steps", c->steps, 1000000, 0, &steps);
-  if (code == EXIT_OK) code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_conversation_rollback(c->host, c->tenant, c->arg[0], steps, c->checkpoint, c->force,
-                             answer_come, &a);
-    code = show_answer(c, "turn", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  int code = read_number(c, "steps", c->steps, 1000000);
+  return code == EXIT_OK ? show_started(c, "turn", roll_back) : code;
 }
 
 /* ---- steering ---- */
@@ -208,130 +209,82 @@ static void tell(cli *c, answer *a) {
   tm_conversation_event(c->host, &e, answer_come, a);
 }
 
-/* Asks the library, and shows the turn that it answers. */
-static int show_turn(cli *c, void (*ask)(cli *c, answer *a)) {
-  int code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    ask(c, &a);
-    code = show_answer(c, "turn", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
-}
-
 static void fork_it(cli *c, answer *a) {
   tm_conversation_fork(c->host, c->tenant, c->arg[0], c->checkpoint, NULL, answer_come, a);
 }
 
 int run_fork(cli *c) {
-  return show_turn(c, fork_it);
+  return show_started(c, "turn", fork_it);
 }
 
 int run_steer(cli *c) {
-  return show_turn(c, steer);
+  return show_started(c, "turn", steer);
 }
 
 int run_approval(cli *c) {
-  return show_turn(c, decide);
+  return show_started(c, "turn", decide);
 }
 
 int run_event(cli *c) {
-  return show_turn(c, tell);
+  return show_started(c, "turn", tell);
 }
 
 /* ---- sessions ---- */
 
+static void list_sessions(cli *c, answer *a) {
+  tm_session_list(c->host, c->tenant, c->status, c->cursor, c->number, answer_come, a);
+}
+
 int run_sessions(cli *c) {
-  int limit;
-  int code = read_number("limit", c->limit, 200, 0, &limit);
-  if (code == EXIT_OK) code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_session_list(c->host, c->tenant, c->status, c->cursor, limit, answer_come, &a);
-    code = show_answer(c, "sessions", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  return show_page(c, "sessions", list_sessions);
+}
+
+static void one_session(cli *c, answer *a) {
+  bool ends = strcmp(c->command, "end") == 0;
+  (ends ? tm_session_end : tm_session_read)(c->host, c->tenant, c->arg[0], answer_come, a);
 }
 
 int run_session(cli *c) {
-  int code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    if (strcmp(c->command, "end") == 0) {
-      tm_session_end(c->host, c->tenant, c->arg[0], answer_come, &a);
-    } else {
-      tm_session_read(c->host, c->tenant, c->arg[0], answer_come, &a);
-    }
-    code = show_answer(c, "session", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  return show_started(c, "session", one_session);
 }
 
 /* ---- events that were not delivered ---- */
 
+static void list_outbox(cli *c, answer *a) {
+  tm_outbox_list(c->host, c->tenant, c->status, c->cursor, c->number, answer_come, a);
+}
+
 int run_outbox(cli *c) {
-  int limit;
-  int code = read_number("limit", c->limit, 200, 0, &limit);
-  if (code == EXIT_OK) code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_outbox_list(c->host, c->tenant, c->status, c->cursor, limit, answer_come, &a);
-    code = show_answer(c, "outbox", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  return show_page(c, "outbox", list_outbox);
+}
+
+static void retry_event(cli *c, answer *a) {
+  tm_outbox_retry(c->host, c->tenant, c->arg[0], answer_come, a);
 }
 
 int run_outbox_retry(cli *c) {
-  int code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_outbox_retry(c->host, c->tenant, c->arg[0], answer_come, &a);
-    code = show_answer(c, "event", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  return show_started(c, "event", retry_event);
 }
 
 /* ---- retention ---- */
 
+static void purge(cli *c, answer *a) {
+  tm_host_purge(c->host, c->dry_run ? 1 : 0, answer_come, a);
+}
+
 int run_purge(cli *c) {
-  int code = start_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_host_purge(c->host, c->dry_run ? 1 : 0, answer_come, &a);
-    code = show_answer(c, "purge", &a);
-    answer_deinit(&a);
-  }
-  close_host(c);
-  return code;
+  return show_started(c, "purge", purge);
 }
 
 /* ---- the running server ---- */
 
+static void reload(cli *c, answer *a) {
+  tm_server_reload(c->host, c->listen, answer_come, a);
+}
+
 int run_reload(cli *c) {
   int code = open_host(c, false);
-  if (code == EXIT_OK) {
-    answer a;
-    answer_init(&a);
-    tm_server_reload(c->host, c->listen, answer_come, &a);
-    code = show_answer(c, "reload", &a);
-    answer_deinit(&a);
-  }
+  if (code == EXIT_OK) code = show_once(c, "reload", reload);
   close_host(c);
   return code;
 }

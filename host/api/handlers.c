@@ -32,13 +32,22 @@ static tm_status not_a_conversation(const char *id, tm_error *err) {
   return st;
 }
 
-const char *tm__handler_key(const char *key) {
+static const char *key_or_none(const char *key) {
   return key[0] != '\0' ? key : NULL;
 }
 
 tm_status tm__handler_conversation(const char **id, const tm_api_request *r, tm_error *err) {
   *id = r->params[0];
   return tm__uuid_valid(tm__slice(*id)) ? TM_OK : not_a_conversation(*id, err);
+}
+
+tm_status tm__handler_posted(tm_posted *out, const tm_api_request *r, const tm_field *fields,
+                             size_t count, tm_error *err) {
+  tm_status st = tm__handler_conversation(&out->id, r, err);
+  if (st == TM_OK) st = tm__guard_key(out->key_text, r->x, err);
+  if (st == TM_OK) st = tm__body_parse(&out->body, tm__http_body(r->x), fields, count, err);
+  if (st == TM_OK) out->key = key_or_none(out->key_text);
+  return st;
 }
 
 /* ---- start ---- */
@@ -68,7 +77,7 @@ static tm_status start(const tm_api_request *r, const tm_body *body, const char 
     begin.user_id = tm__body_text(body, START_USER);
     begin.message = tm__body_text(body, START_MESSAGE);
     begin.metadata_json = metadata.ptr;
-    begin.idempotency_key = tm__handler_key(key);
+    begin.idempotency_key = key_or_none(key);
     tm_conversation_begin(r->host, &begin, tm__api_answer, owed);
   }
   tm__buf_free(&metadata);
@@ -109,8 +118,8 @@ static tm_status check_message(const tm_body *body, tm_error *err) {
   return TM_OK;
 }
 
-static tm_status send_message(const tm_api_request *r, const char *id, const tm_body *body,
-                              const char *key, tm_error *err) {
+static tm_status send_message(const tm_api_request *r, const tm_posted *p, tm_error *err) {
+  const tm_body *body = &p->body;
   tm_buf input = {0};
   tm_status st = tm__handler_json(&input, body->values[MESSAGE_INPUT], err);
   void *owed = NULL;
@@ -118,32 +127,27 @@ static tm_status send_message(const tm_api_request *r, const char *id, const tm_
   if (st == TM_OK && body->values[MESSAGE_COMMAND] != NULL) {
     tm_command c = TM_COMMAND_INIT;
     c.tenant = r->tenant;
-    c.conversation_id = id;
+    c.conversation_id = p->id;
     c.command = tm__body_text(body, MESSAGE_COMMAND);
     c.name = tm__body_text(body, MESSAGE_NAME);
     c.input_json = input.ptr;
-    c.idempotency_key = tm__handler_key(key);
+    c.idempotency_key = p->key;
     tm_conversation_command(r->host, &c, tm__api_answer, owed);
   } else if (st == TM_OK) {
-    tm_message_send(r->host, r->tenant, id, input.ptr, tm__handler_key(key), tm__api_answer, owed);
+    tm_message_send(r->host, r->tenant, p->id, input.ptr, p->key, tm__api_answer, owed);
   }
   tm__buf_free(&input);
   return st;
 }
 
 tm_status tm__handle_message(const tm_api_request *r, int argument, tm_error *err) {
-  char key[TM_KEY_SIZE];
-  const char *id;
-  tm_body body;
+  tm_posted p;
   (void)argument;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), message_fields, COUNT(message_fields), err);
+  tm_status st = tm__handler_posted(&p, r, message_fields, COUNT(message_fields), err);
   if (st != TM_OK) return st;
-  st = check_message(&body, err);
-  if (st == TM_OK) st = send_message(r, id, &body, key, err);
-  tm__body_free(&body);
+  st = check_message(&p.body, err);
+  if (st == TM_OK) st = send_message(r, &p, err);
+  tm__body_free(&p.body);
   return st;
 }
 
@@ -205,56 +209,56 @@ tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *er
 
 /* ---- sessions ---- */
 
-tm_status tm__handle_sessions(const tm_api_request *r, int argument, tm_error *err) {
+typedef void (*list_fn)(tm_host *host, const char *tenant, const char *status, const char *cursor,
+                        int limit, tm_reply_fn fn, void *ud);
+
+/* A page of a list that can be had by one of two statuses. */
+static tm_status list_by_status(const tm_api_request *r, list_fn list, const char *one,
+                                const char *other, tm_error *err) {
   const char *cursor, *status;
   int limit;
-  (void)argument;
   tm_status st = page_of(&limit, &cursor, r, err);
   if (st == TM_OK) st = tm__query_text(&status, r->x, "status", NAME_LIMIT, err);
   if (st != TM_OK) return st;
-  if (status != NULL && strcmp(status, "open") != 0 && strcmp(status, "ended") != 0)
-    return tm__fail(err, TM_EINVAL, "request.query", "status= must be open or ended");
+  if (status != NULL && strcmp(status, one) != 0 && strcmp(status, other) != 0)
+    return tm__fail(err, TM_EINVAL, "request.query", "status= must be %s or %s", one, other);
   void *owed;
   st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_session_list(r->host, r->tenant, status, cursor, limit, tm__api_answer, owed);
-  return TM_OK;
+  if (st == TM_OK) list(r->host, r->tenant, status, cursor, limit, tm__api_answer, owed);
+  return st;
+}
+
+tm_status tm__handle_sessions(const tm_api_request *r, int argument, tm_error *err) {
+  (void)argument;
+  return list_by_status(r, tm_session_list, "open", "ended", err);
+}
+
+/* What the path names. */
+static tm_status one_session(const tm_api_request *r,
+                             void (*act)(tm_host *, const char *, const char *, tm_reply_fn,
+                                         void *),
+                             tm_error *err) {
+  void *owed;
+  tm_status st = tm__api_owe(&owed, r, 200, err);
+  if (st == TM_OK) act(r->host, r->tenant, r->params[0], tm__api_answer, owed);
+  return st;
 }
 
 tm_status tm__handle_session(const tm_api_request *r, int argument, tm_error *err) {
-  void *owed;
   (void)argument;
-  tm_status st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_session_read(r->host, r->tenant, r->params[0], tm__api_answer, owed);
-  return TM_OK;
+  return one_session(r, tm_session_read, err);
 }
 
 tm_status tm__handle_session_end(const tm_api_request *r, int argument, tm_error *err) {
-  void *owed;
   (void)argument;
-  tm_status st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_session_end(r->host, r->tenant, r->params[0], tm__api_answer, owed);
-  return TM_OK;
+  return one_session(r, tm_session_end, err);
 }
 
 /* ---- events that were not delivered ---- */
 
 tm_status tm__handle_outbox(const tm_api_request *r, int argument, tm_error *err) {
-  const char *cursor, *status;
-  int limit;
   (void)argument;
-  tm_status st = page_of(&limit, &cursor, r, err);
-  if (st == TM_OK) st = tm__query_text(&status, r->x, "status", NAME_LIMIT, err);
-  if (st != TM_OK) return st;
-  if (status != NULL && strcmp(status, "pending") != 0 && strcmp(status, "dead") != 0)
-    return tm__fail(err, TM_EINVAL, "request.query", "status= must be pending or dead");
-  void *owed;
-  st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_outbox_list(r->host, r->tenant, status, cursor, limit, tm__api_answer, owed);
-  return TM_OK;
+  return list_by_status(r, tm_outbox_list, "pending", "dead", err);
 }
 
 tm_status tm__handle_outbox_retry(const tm_api_request *r, int argument, tm_error *err) {

@@ -4,6 +4,7 @@
 #define TM_API_HANDLERS_H
 
 #include "api/body.h"
+#include "api/guard.h"
 #include "api/request.h"
 
 /* ---- tm_route_fn ---- */
@@ -35,8 +36,15 @@ tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err)
 
 /* The id in the path. Ids are UUIDs; what is none cannot exist and need not be looked up. */
 tm_status tm__handler_conversation(const char **id, const tm_api_request *r, tm_error *err);
+typedef struct tm_posted { /* to a conversation */
+  const char *id, *key;    /* key NULL: none */
+  tm_body body;
+  char key_text[TM_KEY_SIZE];
+} tm_posted;
+/* With TM_OK the body is the caller's to free. */
+tm_status tm__handler_posted(tm_posted *out, const tm_api_request *r, const tm_field *fields,
+                             size_t count, tm_error *err);
 /* A value as JSON text, NUL-terminated; empty when not given. */
 tm_status tm__handler_json(tm_buf *out, const json_t *value, tm_error *err);
-const char *tm__handler_key(const char *key); /* what tm__guard_key gave; NULL: none */
 
 #endif

@@ -62,22 +62,17 @@ tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *e
 static const tm_field fork_fields[] = {{"checkpoint_id", TM_FIELD_KEY, false, NAME_LIMIT}};
 
 tm_status tm__handle_fork(const tm_api_request *r, int argument, tm_error *err) {
-  char key[TM_KEY_SIZE];
   char number[24];
-  const char *id;
-  tm_body body;
+  tm_posted p;
   void *owed;
   (void)argument;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), fork_fields, COUNT(fork_fields), err);
+  tm_status st = tm__handler_posted(&p, r, fork_fields, COUNT(fork_fields), err);
   if (st != TM_OK) return st;
   st = tm__api_owe(&owed, r, 201, err);
   if (st == TM_OK)
-    tm_conversation_fork(r->host, r->tenant, id, checkpoint_of(body.values[0], number),
-                         tm__handler_key(key), tm__api_answer, owed);
-  tm__body_free(&body);
+    tm_conversation_fork(r->host, r->tenant, p.id, checkpoint_of(p.body.values[0], number), p.key,
+                         tm__api_answer, owed);
+  tm__body_free(&p.body);
   return st;
 }
 
@@ -90,35 +85,29 @@ static const tm_field approval_fields[] = {
     [APPROVAL_USER] = {"user_id", TM_FIELD_ID, false, USER_LIMIT},
 };
 
-static tm_status approve(const tm_api_request *r, const char *id, const tm_body *body,
-                         const char *key, tm_error *err) {
+static tm_status approve(const tm_api_request *r, const tm_posted *p, tm_error *err) {
   void *owed;
   tm_status st = tm__api_owe(&owed, r, 200, err);
   if (st != TM_OK) return st;
   tm_approval a = TM_APPROVAL_INIT;
   a.tenant = r->tenant;
-  a.conversation_id = id;
-  a.approved = json_is_true(body->values[APPROVAL_APPROVED]);
-  a.comment = tm__body_text(body, APPROVAL_COMMENT);
+  a.conversation_id = p->id;
+  a.approved = json_is_true(p->body.values[APPROVAL_APPROVED]);
+  a.comment = tm__body_text(&p->body, APPROVAL_COMMENT);
   a.role = tm__http_header(r->x, "X-Tidemill-Role").ptr;
-  a.user_id = tm__body_text(body, APPROVAL_USER);
-  a.idempotency_key = tm__handler_key(key);
+  a.user_id = tm__body_text(&p->body, APPROVAL_USER);
+  a.idempotency_key = p->key;
   tm_conversation_approve(r->host, &a, tm__api_answer, owed);
   return TM_OK;
 }
 
 tm_status tm__handle_approval(const tm_api_request *r, int argument, tm_error *err) {
-  char key[TM_KEY_SIZE];
-  const char *id;
-  tm_body body;
+  tm_posted p;
   (void)argument;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), approval_fields, COUNT(approval_fields), err);
+  tm_status st = tm__handler_posted(&p, r, approval_fields, COUNT(approval_fields), err);
   if (st != TM_OK) return st;
-  st = approve(r, id, &body, key, err);
-  tm__body_free(&body);
+  st = approve(r, &p, err);
+  tm__body_free(&p.body);
   return st;
 }
 
@@ -130,19 +119,18 @@ static const tm_field event_fields[] = {
     [EVENT_DATA] = {"data", TM_FIELD_ANY, false, 0},
 };
 
-static tm_status tell(const tm_api_request *r, const char *id, const tm_body *body, const char *key,
-                      tm_error *err) {
+static tm_status tell(const tm_api_request *r, const tm_posted *p, tm_error *err) {
   tm_buf data = {0};
-  tm_status st = tm__handler_json(&data, body->values[EVENT_DATA], err);
+  tm_status st = tm__handler_json(&data, p->body.values[EVENT_DATA], err);
   void *owed = NULL;
   if (st == TM_OK) st = tm__api_owe(&owed, r, 200, err);
   if (st == TM_OK) {
     tm_event e = TM_EVENT_INIT;
     e.tenant = r->tenant;
-    e.conversation_id = id;
-    e.name = tm__body_text(body, EVENT_NAME);
+    e.conversation_id = p->id;
+    e.name = tm__body_text(&p->body, EVENT_NAME);
     e.data_json = data.ptr;
-    e.idempotency_key = tm__handler_key(key);
+    e.idempotency_key = p->key;
     tm_conversation_event(r->host, &e, tm__api_answer, owed);
   }
   tm__buf_free(&data);
@@ -150,17 +138,12 @@ static tm_status tell(const tm_api_request *r, const char *id, const tm_body *bo
 }
 
 tm_status tm__handle_event(const tm_api_request *r, int argument, tm_error *err) {
-  char key[TM_KEY_SIZE];
-  const char *id;
-  tm_body body;
+  tm_posted p;
   (void)argument;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK) st = tm__guard_key(key, r->x, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), event_fields, COUNT(event_fields), err);
+  tm_status st = tm__handler_posted(&p, r, event_fields, COUNT(event_fields), err);
   if (st != TM_OK) return st;
-  st = tell(r, id, &body, key, err);
-  tm__body_free(&body);
+  st = tell(r, &p, err);
+  tm__body_free(&p.body);
   return st;
 }
 
