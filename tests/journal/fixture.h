@@ -1083,4 +1083,15 @@ static inline void scheduler_start(host *h, int64_t poll_ms) {
 
 #define EACH_BACKEND(fx) EACH_OPENED(fx, fixture_open)
 
+static inline host *fixture_started(fixture *fx, char id[TM_ID_SIZE], const char *text) {
+  assert_answer(start(&fx->hosts[0], id, text));
+  return &fx->hosts[0];
+}
+
+/* On each backend a conversation `id` that was started with `text`, and its host `h`. */
+#define EACH_STARTED(fx, open, text)                                                               \
+  char id[TM_ID_SIZE];                                                                             \
+  EACH_OPENED(fx, open)                                                                            \
+  for (host *h = fixture_started(&fx, id, text); h != NULL; h = NULL)
+
 #endif

@@ -86,10 +86,7 @@ static void test_what_is_said_where(void **unused) {
 
 static void test_rejects_while_one_runs(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_reject) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_reject, "hello") {
     answer *one = say_keyed(h, id, "hold", "k1");
     run *r = held_run(h);
     answer *repeat = say_keyed(h, id, "hold", "k1");
@@ -191,10 +188,7 @@ static void test_rejects_until_the_retry(void **unused) {
 
 static void test_merges_what_waits(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_merge) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_merge, "hello") {
     answer *one = say_keyed(h, id, "hold", "k1");
     run *r = held_run(h);
     answer *two = say_keyed(h, id, "two", "k2");
@@ -231,10 +225,7 @@ static void test_merges_what_waits(void **unused) {
 
 static void test_merged_input(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_merge) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_merge, "hello") {
     (void)say(h, id, "hold");
     run *r = held_run(h);
     answer *one = say(h, id, "one");
@@ -322,10 +313,7 @@ static void test_merged_turn_is_overtaken(void **unused) {
 
 static void test_merged_turn_fails(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_merge) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_merge, "hello") {
     (void)say(h, id, "hold");
     run *r = held_run(h);
     answer *one = say_object(h, id, "{\"message\":\"fail\"}", "k1");
@@ -387,10 +375,7 @@ static void test_merges_at_most_so_much(void **unused) {
 
 static void test_interrupts_before_it_has_begun(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_interrupt) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_interrupt, "hello") {
     answer *one = say_keyed(h, id, "hold", "k1");
     run *r = held_run(h);
     answer *two = say(h, id, "two");
@@ -416,10 +401,7 @@ static void test_interrupts_before_it_has_begun(void **unused) {
 /* What it has written is undone: state, transcript and prompt are those of before. */
 static void test_interrupts_what_has_begun(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_interrupt) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_interrupt, "hello") {
     assert_answer(say(h, id, "before"));
     answer *one = say(h, id, "hold_begun");
     run *r = held_run(h);
@@ -450,10 +432,7 @@ static void test_interrupts_what_has_begun(void **unused) {
 /* Neither who repeats it, nor who is somebody else. */
 static void test_not_interrupted_by(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_interrupt) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_interrupt, "hello") {
     answer *one = say_keyed(h, id, "hold_begun", "k1");
     run *r = held_run(h);
     answer *repeat = say_keyed(h, id, "hold_begun", "k1");
@@ -477,10 +456,7 @@ static void test_not_interrupted_by(void **unused) {
 /* A command of the user takes the place as well; an event that runs is not touched. */
 static void test_interrupted_by_a_command(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_interrupt) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_interrupt, "hello") {
     answer *one = say(h, id, "hold_begun");
     run *r = held_run(h);
     answer *back = signal_it(h, id, TM_TURN_COMMAND, "skip");
@@ -500,10 +476,7 @@ static void test_interrupted_by_a_command(void **unused) {
 /* What it has undone stays so: neither while it runs nor while it waits to try again. */
 static void test_correction_is_not_interrupted(void **unused) {
   (void)unused;
-  EACH_OPENED(fx, open_interrupt) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "hello"));
+  EACH_STARTED(fx, open_interrupt, "hello") {
     assert_answer(say(h, id, "answer"));
     fx.on_correct = "hold_begun";
     answer *one = signal_it(h, id, TM_TURN_COMMAND, "correct");

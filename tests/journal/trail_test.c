@@ -42,10 +42,7 @@ static answer *correct(host *h, const char *id) {
 
 static void test_trail(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "answer"));
     assert_answer(say(h, id, "call2"));
     assert_answer(say(h, id, "three"));
@@ -59,10 +56,7 @@ static void test_trail(void **unused) {
 
 static void test_ways_that_were_left(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "answer"));
     assert_answer(say(h, id, "call"));
     assert_answer(undo(h, id, 1, 0, true));
@@ -76,10 +70,7 @@ static void test_ways_that_were_left(void **unused) {
 
 static void test_refusals(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "two")); /* no answer, but step2 */
     assert_refused(correct(h, id), TM_ECONFLICT, "command.refused");
     assert_refused(say(h, id, "correct"), TM_ESCRIPT, "journal.draft"); /* no command */

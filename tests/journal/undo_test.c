@@ -3,10 +3,7 @@
 
 static void test_back_one(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "two"));
     assert_answer(say(h, id, "three"));
     answer *a = undo(h, id, 1, 0, false);
@@ -36,10 +33,7 @@ static void test_back_one(void **unused) {
 
 static void test_back_several(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     for (int i = 0; i < 20; i++) {
       assert_answer(say(h, id, "more"));
     }
@@ -65,10 +59,7 @@ static void test_back_several(void **unused) {
 
 static void test_checkpoint(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "checkpoint"));
     assert_answer(say(h, id, "three"));
     answer *a = read_it(&fx, id, TM_READ_CHECKPOINTS, "", 0);
@@ -89,10 +80,7 @@ static void test_checkpoint(void **unused) {
 
 static void test_irreversible(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "call2"));
     assert_answer(say(h, id, "call"));
     assert_answer(say(h, id, "plain"));
@@ -109,10 +97,7 @@ static void test_irreversible(void **unused) {
 /* The prompt is asked again, with its whole time. */
 static void test_deadline_moves(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "deadline"));
+  EACH_STARTED(fx, fixture_open, "deadline") {
     turn_clock(&fx, 500);
     assert_answer(say(h, id, "plain"));
     turn_clock(&fx, 10000);
@@ -156,10 +141,7 @@ static void test_workflow_deadline_stays(void **unused) {
 /* What was shown again, without an answer in between, is one prompt. */
 static void test_one_prompt(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "two"));
     assert_answer(say(h, id, "again"));
     answer *a = undo(h, id, 1, 0, false);
@@ -327,10 +309,7 @@ static void test_failure_reaches_who_waits(void **unused) {
 
 static void test_what_steps_say(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "loose"));
     assert_answer(say(h, id, "paid"));
     assert_answer(say(h, id, "fixed"));
@@ -350,10 +329,7 @@ static void test_what_steps_say(void **unused) {
 /* A turn asks for it: its request gets the answer, also when it is repeated. */
 static void test_back(void **unused) {
   (void)unused;
-  EACH_BACKEND(fx) {
-    host *h = &fx.hosts[0];
-    char id[TM_ID_SIZE];
-    assert_answer(start(h, id, "one"));
+  EACH_STARTED(fx, fixture_open, "one") {
     assert_answer(say(h, id, "two"));
     assert_answer(say(h, id, "paid"));
     answer *a = signal_keyed(h, id, TM_TURN_COMMAND, "back", "key");
