@@ -179,6 +179,8 @@ static tm_status start_worker(tm_host *h, size_t index, tm_error *err) {
   vo.worker = w->worker;
   vo.client = w->client;
   vo.registry = h->registry;
+  if (tm__config_bool(h->config, "tenants.isolation"))
+    vo.tenant_states = (size_t)tm__config_int(h->config, "tenants.open_states");
   s = tm__lua_new(&w->lua, &vo, err);
   if (s != TM_OK) return s;
   const tm_config *c = h->config;

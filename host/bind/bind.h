@@ -33,6 +33,8 @@ typedef struct tm_door {
   void (*after)(void *ud, tm_run *run, const tm_error *err);
   /* True: the turn must rest; what it waits for is kept until it is woken. NULL: never. */
   bool (*rests)(void *ud, tm_run *run);
+  /* The journal has answered the last that a state had to be kept for. NULL: nobody asks. */
+  void (*quiet)(void *ud);
   void *ud;
 } tm_door;
 

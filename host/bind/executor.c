@@ -1,4 +1,5 @@
-/* executor.c - runs the turns of one worker in Lua: a state per system version.
+/* executor.c - runs the turns of one worker in Lua: a state per system version, or one per version
+ * and tenant.
  *
  * The journal may start or take away turns while an entry is under way (a commit can make room for
  * the next request). Such turns wait until the door is free; then they are started or forgotten.
@@ -40,8 +41,8 @@ static void forget_run(tm_lua *l, tm_run *run) {
     (void)tm__idmap_remove(&run->vm->runs, run->id);
     if (run->broken) tm__system_lighter(run->system, run->vm->o.limits.step_memory);
     tm__system_lighter(run->system, run->held);
-    tm__system_leave(run->system);
   }
+  if (run->system != NULL) tm__system_leave(run->system);
   (void)l->o.alloc(l->o.alloc_ud, run, sizeof(*run), 0);
 }
 
@@ -162,9 +163,21 @@ static void settle(tm_lua *l, tm_run *run, const tm_error *err) {
 
 /* ---- starting ---- */
 
+/* One that was loaded for it is kept until now; by now it may be too full. */
+static tm_system *take_place(tm_lua *l, tm_run *run, tm_error *err) {
+  tm_system *s = run->system;
+  if (s != NULL && (!s->spent || s->gave_way)) return s;
+  run->system = NULL;
+  if (s != NULL) tm__system_leave(s);
+  s = tm__system_for(l, run, err);
+  if (s == NULL) return NULL; /* it may have one by now, and is in the list then */
+  s->running++;
+  return run->system = s;
+}
+
 static void start_run(tm_lua *l, tm_run *run) {
   tm_error err;
-  tm_system *s = tm__system_for(l, run, &err);
+  tm_system *s = take_place(l, run, &err);
   if (s == NULL && err.status == TM_OK) return; /* it waits */
   if (s != NULL && !tm__idmap_reserve(&s->vm->runs)) {
     (void)tm__fail_memory(&err, "a turn");
@@ -174,8 +187,6 @@ static void start_run(tm_lua *l, tm_run *run) {
     fail_run(l, run, &err);
     return;
   }
-  s->running++;
-  run->system = s;
   run->vm = s->vm;
   run->id = ++s->vm->last_id;
   (void)tm__idmap_add(&s->vm->runs, run->id, run); /* reserved */
@@ -203,6 +214,10 @@ void tm__system_loaded(tm_lua *l, tm_system *s) {
   tm_run *first = NULL;
   for (tm_run *run; (run = s->first) != NULL;) { /* oldest first */
     tm__system_unwait(run);
+    if (why.status == TM_OK) {
+      run->system = s;
+      s->running++;
+    }
     run->next = first;
     first = run;
   }
@@ -215,6 +230,7 @@ void tm__system_loaded(tm_lua *l, tm_system *s) {
     else
       put(l, run);
   }
+  tm__rooms_go_on(l);
   drain(l);
 }
 
@@ -229,12 +245,17 @@ static void fail_for_memory(tm_lua *l, tm_run *run) {
   break_off(l, run, &err);
 }
 
+static bool is_full_one_of(const tm_system *s, const tm_system *newest) {
+  return s->spent && !s->gave_way && strcmp(s->tenant, newest->tenant) == 0 &&
+         strcmp(s->bundle->system, newest->bundle->system) == 0;
+}
+
 /* Full states whose turns still wait are memory beyond the limit: two of a system at most. */
 static void end_oldest_spent(tm_lua *l, const tm_system *newest) {
   size_t count = 0;
   tm_system *oldest = NULL;
   for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (!s->spent || strcmp(s->bundle->system, newest->bundle->system) != 0) continue;
+    if (!is_full_one_of(s, newest)) continue;
     count++;
     oldest = s; /* newest first */
   }
@@ -312,6 +333,10 @@ tm_executor tm__lua_executor(tm_lua *l) {
   return (tm_executor){.ud = l, .run = lua_run, .cancel = lua_cancel};
 }
 
+static void on_quiet(void *ud) {
+  tm__rooms_go_on(ud);
+}
+
 tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err) {
   tm_vm_options own = *o;
   own.alloc = tm__allocator(o);
@@ -319,9 +344,11 @@ tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err) {
   if (l == NULL) return tm__fail_memory(err, "the executor");
   *l = (tm_lua){.o = own, .runs = {.alloc = own.alloc, .alloc_ud = own.alloc_ud}};
   l->end = &l->first;
+  l->queue_end = &l->queue;
   l->door.ready_end = &l->door.ready;
   l->door.after = after_entry;
   l->door.rests = must_rest;
+  l->door.quiet = on_quiet;
   l->door.ud = l;
   return TM_OK;
 }
@@ -330,8 +357,13 @@ size_t tm__lua_turns(const tm_lua *l) {
   return l->runs.count;
 }
 
+size_t tm__lua_states(const tm_lua *l) {
+  return l->states;
+}
+
 void tm__lua_free(tm_lua *l) {
   if (l == NULL) return;
+  l->ending = true;
   for (tm_run *run; (run = tm__idmap_any(&l->runs)) != NULL;)
     forget_run(l, run);
   tm__systems_end(l);

@@ -1,4 +1,5 @@
-/* executor.h - what executor.c (turns) and systems.c (the states they run in) share. */
+/* executor.h - what executor.c (turns), systems.c (the states they run in) and rooms.c (how many of
+ * those there are where each tenant has its own) share. */
 #ifndef TM_BIND_EXECUTOR_H
 #define TM_BIND_EXECUTOR_H
 
@@ -11,11 +12,16 @@ typedef struct tm_system {
   tm_lua *lua; /* NULL: given up while it loads */
   tm_vm_options o;
   tm_bundle *bundle;
+  char tenant[65];           /* "": of all; where each has its own, nobody's yet */
   tm_vm *vm;                 /* NULL: not loaded */
   char *root;                /* owned; NULL: none */
-  size_t running, collected; /* turns; bytes after the last collection */
+  size_t running, collected; /* turns, also those it is kept for; bytes after the last collection */
   uint64_t used, seen;       /* its last use, as a count of all; that at the last look */
-  bool loading, spent;       /* spent: too full to go on, freed when nothing runs in it */
+  bool queued, loading;      /* queued: there is no room for it yet */
+  bool spent, gave_way;      /* spent: takes no more turns, freed when nothing runs in it; too full
+                                to go on, or gave_way: others wait for its room */
+  size_t share;              /* turns that it took while others waited for room */
+  struct tm_system *behind;  /* queued: the next one */
   tm_error failure;          /* of loading; status TM_OK: none */
   tm_run *first;             /* newest first: they wait for it to be loaded */
   tm_lua_wait *waits;        /* likewise */
@@ -30,6 +36,9 @@ struct tm_lua {
   bool draining;
   uint64_t uses;
   uint64_t look; /* timer: states of old versions that nothing used meanwhile are closed; 0: none */
+  size_t states; /* loaded, or being loaded */
+  tm_system *queue, **queue_end; /* of states that there was no room for: oldest first */
+  bool ending;
   tm_pace pace;
 };
 
@@ -40,7 +49,7 @@ struct tm_lua {
 tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err);
 void tm__system_unwait(tm_run *run); /* it waits no more */
 void tm__systems_end(tm_lua *l);     /* frees all */
-/* A turn has left it; may free it. */
+/* A turn has left it; may free it, or another one that nothing runs in. */
 void tm__system_leave(tm_system *s);
 /* A turn has dropped so many bytes: worth a collection before it is called full. */
 void tm__system_lighter(tm_system *s, size_t bytes);
@@ -52,6 +61,17 @@ tm_run *tm__system_unbroken(const tm_system *s); /* some turn that runs and has 
 void tm__system_free(tm_system *s);              /* one that is loading: as soon as it can */
 /* Tells whoever had it prepared; `err` NULL: it is there. */
 void tm__system_tell(tm_system *s, const tm_error *err);
+bool tm__system_idle(const tm_system *s); /* loaded, and nothing would miss it */
+
+/* ---- rooms.c ---- */
+void tm__rooms_wait(tm_system *s);  /* a new one: until there is room for it */
+void tm__rooms_leave(tm_system *s); /* it is going: loaded or not */
+/* Has what waits loaded, as far as there is room; may free states that nothing runs in. */
+void tm__rooms_go_on(tm_lua *l);
+/* One more could only have room when others are no longer in use. */
+bool tm__rooms_full(const tm_lua *l);
+/* False: a further turn has to wait, for others wait longer; the state gives way to them. */
+bool tm__rooms_share(tm_system *s);
 
 /* ---- executor.c ---- */
 void tm__system_loaded(tm_lua *l, tm_system *s); /* or not: s->failure says why */

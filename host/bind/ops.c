@@ -160,10 +160,18 @@ static void tell_end(tm_op *op) {
   tm__op_failed(op, &err);
 }
 
+/* What was kept for the journal's sake alone. */
+static void forget_orphan(tm_op *op) {
+  const tm_vm *vm = op->vm;
+  const tm_door *door = vm->door;
+  tm__op_free(op);
+  if (vm->orphans == NULL && door->quiet != NULL) door->quiet(door->ud);
+}
+
 static void tell_or_park(tm_op *op) {
   const tm_door *door = op->vm->door;
   if (op->run == NULL) {
-    tm__op_free(op);
+    forget_orphan(op);
   } else if (door->rests != NULL && door->rests(door->ud, op->run)) {
     op->next_ready = op->run->parked;
     op->run->parked = op;
@@ -183,7 +191,7 @@ void tm__op_ended(tm_op *op, const tm_error *err) {
 void tm__op_journal_done(void *ud, const tm_error *err) {
   tm_op *op = ud;
   if (op->run == NULL)
-    tm__op_free(op);
+    forget_orphan(op);
   else
     tm__op_ended(op, err);
 }

@@ -1,5 +1,6 @@
-/* systems.c - the states of one worker: one per version of a system, loaded beside the worker's
- * loop when a turn first needs it, dropped when it is old or full.
+/* systems.c - the states of one worker: one per version of a system, where tenants are isolated one
+ * per version and tenant; loaded beside the worker's loop when a turn first needs it, dropped when
+ * it is old or full. A tenant's is dropped when nothing uses it, too.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "core/json.h"
 
 #define KEEP_OLD 8     /* states of versions that are not current and run nothing */
-#define LOOK_MS  30000 /* such a state goes when nothing used it from one look to the next */
+#define LOOK_MS  30000 /* such a state, or a tenant's, goes when two looks find it unused */
 
 /* ---- loading: on another thread, with nothing of the worker's in hand ---- */
 
@@ -75,6 +76,7 @@ static void unlink_system(tm_system *s) {
   while (*at != NULL && *at != s)
     at = &(*at)->next;
   if (*at != NULL) *at = s->next;
+  tm__rooms_leave(s);
   s->lua = NULL;
 }
 
@@ -103,13 +105,19 @@ void tm__system_free(tm_system *s) {
   (void)s->o.alloc(s->o.alloc_ud, s, sizeof(*s), 0);
 }
 
-static bool is_idle(const tm_system *s) {
-  return !s->loading && s->running == 0 && s->vm->orphans == NULL;
+bool tm__system_idle(const tm_system *s) {
+  return !s->queued && !s->loading && s->running == 0 && s->vm->orphans == NULL;
 }
 
 void tm__system_leave(tm_system *s) {
+  tm_lua *l = s->lua;
   s->running--;
-  if (s->spent && is_idle(s)) tm__system_free(s);
+  if (s->spent && tm__system_idle(s)) tm__system_free(s);
+  tm__rooms_go_on(l);
+}
+
+static bool are_isolated(const tm_lua *l) {
+  return l->o.tenant_states > 0;
 }
 
 static bool is_old(const tm_lua *l, const tm_system *s) {
@@ -121,10 +129,11 @@ static bool is_old(const tm_lua *l, const tm_system *s) {
 }
 
 static void drop_old(tm_lua *l) {
+  if (are_isolated(l)) return; /* all of them are bounded together */
   size_t count = 0;
   tm_system *oldest = NULL;
   for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (!is_idle(s) || !is_old(l, s)) continue;
+    if (!tm__system_idle(s) || !is_old(l, s)) continue;
     count++;
     if (oldest == NULL || s->used < oldest->used) oldest = s;
   }
@@ -133,13 +142,13 @@ static void drop_old(tm_lua *l) {
 
 static void start_look(tm_lua *l);
 
-/* A conversation on such a version has its state made anew, from sources that the store keeps. */
+/* A conversation that needs it has it made anew, from sources that the store keeps. */
 static void on_look(void *ud) {
   tm_lua *l = ud;
   l->look = 0;
   for (tm_system *s = l->systems, *next; s != NULL; s = next) {
     next = s->next;
-    if (is_idle(s) && s->seen == s->used && is_old(l, s))
+    if (tm__system_idle(s) && s->seen == s->used && (are_isolated(l) || is_old(l, s)))
       tm__system_free(s);
     else
       s->seen = s->used;
@@ -148,7 +157,7 @@ static void on_look(void *ud) {
 }
 
 static void start_look(tm_lua *l) {
-  if (l->o.registry == NULL) return;
+  if (l->o.registry == NULL && !are_isolated(l)) return;
   if (tm__timer_start(l->o.worker, LOOK_MS, on_look, l, &l->look, NULL) != TM_OK) l->look = 0;
 }
 
@@ -158,14 +167,16 @@ void tm__systems_end(tm_lua *l) {
     tm__system_free(l->systems);
 }
 
-static tm_system *new_system(tm_lua *l, tm_bundle *bundle) {
+static tm_system *new_system(tm_lua *l, tm_bundle *bundle, const char *tenant) {
   tm_system *s = l->o.alloc(l->o.alloc_ud, NULL, 0, sizeof(*s));
   if (s == NULL) return NULL;
-  *s = (tm_system){.lua = l, .o = l->o, .bundle = tm__bundle_ref(bundle), .loading = true};
+  *s = (tm_system){.lua = l, .o = l->o, .bundle = tm__bundle_ref(bundle)};
+  (void)tm__copy(s->tenant, sizeof(s->tenant), tm__slice(tenant));
   s->job.work = load_work;
   s->job.done = load_done;
   s->next = l->systems;
   l->systems = s;
+  tm__rooms_wait(s);
   drop_old(l);
   if (l->look == 0) start_look(l);
   return s;
@@ -178,10 +189,16 @@ static bool holds(const tm_system *s, const tm_bundle *b) {
          (strcmp(s->bundle->version, b->version) == 0 && strcmp(s->bundle->system, b->system) == 0);
 }
 
-static tm_system *find(tm_lua *l, const tm_bundle *bundle) {
-  for (tm_system *s = l->systems; s != NULL; s = s->next)
-    if (!s->spent && holds(s, bundle)) return s;
-  return NULL;
+/* One that nobody has had yet becomes the tenant's. */
+static tm_system *find(tm_lua *l, const tm_bundle *bundle, const char *tenant) {
+  tm_system *nobodys = NULL;
+  for (tm_system *s = l->systems; s != NULL; s = s->next) {
+    if (s->spent || !holds(s, bundle)) continue;
+    if (strcmp(s->tenant, tenant) == 0) return s;
+    if (s->tenant[0] == '\0') nobodys = s;
+  }
+  if (nobodys != NULL) (void)tm__copy(nobodys->tenant, sizeof(nobodys->tenant), tm__slice(tenant));
+  return nobodys;
 }
 
 static void wait_for(tm_system *s, tm_run *run) {
@@ -195,14 +212,15 @@ void tm__system_unwait(tm_run *run) {
   while (*at != run)
     at = &(*at)->next;
   *at = run->next;
+  tm_system *s = run->awaited;
   run->awaited = NULL;
+  if (s->queued && s->first == NULL && s->waits == NULL) tm__system_free(s);
 }
 
-/* The state of that version, loaded or not; `begins`: it has to be loaded now. */
-static tm_system *have(tm_lua *l, tm_bundle *bundle, bool *begins, tm_error *err) {
-  tm_system *s = find(l, bundle);
-  *begins = s == NULL;
-  if (*begins) s = new_system(l, bundle);
+/* The state of that version and tenant, loaded or not. */
+static tm_system *have(tm_lua *l, tm_bundle *bundle, const char *tenant, tm_error *err) {
+  tm_system *s = find(l, bundle, tenant);
+  if (s == NULL || !tm__rooms_share(s)) s = new_system(l, bundle, tenant);
   if (s == NULL)
     (void)tm__fail_memory(err, "a system");
   else
@@ -210,27 +228,31 @@ static tm_system *have(tm_lua *l, tm_bundle *bundle, bool *begins, tm_error *err
   return s;
 }
 
+static bool is_loaded(const tm_system *s) {
+  return !s->queued && !s->loading;
+}
+
 tm_system *tm__system_for(tm_lua *l, tm_run *run, tm_error *err) {
-  bool begins;
-  tm_system *s = have(l, tm__turn_view(run->turn)->bundle, &begins, err);
-  if (s == NULL || !s->loading) return s;
+  const tm_turn_view *v = tm__turn_view(run->turn);
+  tm_system *s = have(l, v->bundle, are_isolated(l) ? v->head->tenant : "", err);
+  if (s == NULL || is_loaded(s)) return s;
   err->status = TM_OK;
   wait_for(s, run);
-  if (begins) tm__worker_beside(l->o.worker, &s->job);
+  tm__rooms_go_on(l);
   return NULL;
 }
 
 void tm__lua_prepare(tm_lua *l, tm_bundle *b, tm_lua_wait *w) {
-  bool begins;
   tm_error err;
-  tm_system *s = have(l, b, &begins, &err);
-  if (s == NULL || !s->loading) {
-    w->ready(w, s == NULL ? &err : NULL);
+  bool full = tm__rooms_full(l); /* of what tenants use: each has its own made when it comes */
+  tm_system *s = full ? NULL : have(l, b, "", &err);
+  if (s == NULL || is_loaded(s)) {
+    w->ready(w, s == NULL && !full ? &err : NULL);
     return;
   }
   w->next = s->waits;
   s->waits = w;
-  if (begins) tm__worker_beside(l->o.worker, &s->job);
+  tm__rooms_go_on(l);
 }
 
 /* ---- memory ---- */

@@ -33,6 +33,8 @@ typedef struct tm_vm_options { /* copied; what it points to must outlive the sta
   tm_worker *worker;       /* NULL: nothing asynchronous (check, render) */
   tm_http_client *client;  /* likewise */
   tm_registry *registry;   /* of an executor: which versions are current; NULL: all of them */
+  size_t tenant_states;    /* of an executor: states at most, each of one tenant; 0: tenants share
+                              those of all */
   const char *config_json; /* what host.config.get() gives the runtime: an object; NULL: {} */
   /* Reads one script file by its path within the system's folder, as host.file.read; appends to
    * out. TM_ENOTFOUND when there is none. */
@@ -63,19 +65,21 @@ tm_status tm__bundle_load(tm_bundle **out, const char *dir, const tm_vm_options 
 tm_status tm__system_check(const char *dir, const tm_vm_options *o, tm_buf *json, tm_error *err);
 
 /* ---- the executor of one worker (executor.c) ---- */
-typedef struct tm_lua tm_lua; /* a state per system version */
+typedef struct tm_lua tm_lua; /* a state per system version; see tm_vm_options.tenant_states */
 tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o,
                       tm_error *err); /* read_file, root: unused */
 tm_executor tm__lua_executor(tm_lua *l);
 /* Worker thread. Makes a state for the version beside the loop unless there is one, so that no turn
  * has to wait for it. `ready` is called once on the worker's thread, perhaps before this returns;
- * err NULL: the state is there. */
+ * err NULL: the state is there. Where each tenant has its own, one is made for the first that
+ * comes, and none while all that there may be are in use. */
 typedef struct tm_lua_wait {
   struct tm_lua_wait *next; /* internal */
   void (*ready)(struct tm_lua_wait *w, const tm_error *err);
 } tm_lua_wait;
 void tm__lua_prepare(tm_lua *l, tm_bundle *b, tm_lua_wait *w);
-size_t tm__lua_turns(const tm_lua *l); /* how many have not ended; worker thread */
-void tm__lua_free(tm_lua *l);          /* worker thread; NULL allowed */
+size_t tm__lua_turns(const tm_lua *l);  /* how many have not ended; worker thread */
+size_t tm__lua_states(const tm_lua *l); /* loaded, or being loaded; worker thread */
+void tm__lua_free(tm_lua *l);           /* worker thread; NULL allowed */
 
 #endif

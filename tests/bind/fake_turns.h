@@ -175,20 +175,25 @@ bool tm__http_cancel(tm_http_client *c, uint64_t id) {
   return true;
 }
 
-static bool beside_waits; /* what is to run on another thread is kept in `beside` */
-static tm_beside *beside;
+static bool beside_waits;               /* what is to run on another thread is kept in `beside` */
+static tm_beside *beside, *besides[16]; /* the oldest, and what came after it */
+static size_t beside_count;             /* of the latter */
 
 static inline void finish_beside(void) {
   tm_beside *b = beside;
-  beside = NULL;
+  beside = beside_count > 0 ? besides[0] : NULL;
+  if (beside_count > 0) memmove(besides, besides + 1, --beside_count * sizeof(besides[0]));
   b->work(b);
   b->done(b);
 }
 
 void tm__worker_beside(tm_worker *w, tm_beside *b) {
   (void)w;
-  if (beside != NULL) abort();
-  beside = b;
+  if (beside != NULL && beside_count == 16) abort();
+  if (beside != NULL)
+    besides[beside_count++] = b;
+  else
+    beside = b;
   if (!beside_waits) finish_beside();
 }
 
