@@ -3,11 +3,12 @@
 --- Loading checks every field and reference by itself; the rules here need the whole picture:
 --- `templates`, `context` and `conditions` (names that nothing sets), `branches`, `targets`,
 --- `unreachable`, `no_end`, `ends`, `metadata` (labels that assert something), `agents`, `offline`,
---- `compensation`, `pattern` (the shape that a flow says it has) and `variables`. They look at data
---- only; no function of a script is called.
+--- `compensation`, `pattern` (the shape that a flow says it has), `variables` and `kept` (what
+--- functions keep beside the conversation). No function of a script is called.
 local branches = require "tidemill.check.branches"
 local flows = require "tidemill.flow"
 local json = require "host.json"
+local kept = require "tidemill.check.kept"
 local names_of = require "tidemill.check.names"
 local paths = require "tidemill.check.paths"
 local pattern = require "tidemill.pattern"
@@ -171,7 +172,7 @@ end
 local function check_variables(flow, sources, findings)
   for _, name in ipairs(schema.sorted_keys(flow.variables)) do
     local count = 0
-    for _, source in ipairs(sources) do count = count + count_word(source, name) end
+    for _, source in ipairs(sources) do count = count + count_word(source.text, name) end
     if count < 2 then
       findings:add(flow.source, ("flow '%s': the variable '%s' is not used anywhere; remove it")
         :format(flow.flow_id, name), "variables", "warning")
@@ -239,9 +240,13 @@ local function check_parts(system, whole, findings)
   end
 end
 
+---@return { text: string, chunk: string }[]
 local function read_sources(files)
   local file, sources = require "host.file", {}
-  for i, path in ipairs(files) do sources[i] = file.read(path) or "" end
+  for i, path in ipairs(files) do
+    local text, chunk = file.read(path)
+    sources[i] = { text = text or "", chunk = text and chunk or path }
+  end
   return sources
 end
 
@@ -267,6 +272,7 @@ function M.add(system, findings)
     check_pattern(system, flow, findings)
     check_variables(flow, sources, findings)
   end
+  kept.check(system, sources, findings)
   if is_complete then
     check_agents(system, findings)
     check_compensation(system, findings)

@@ -367,3 +367,98 @@ describe("the guide's own mistakes", function()
     has(items, "warning", "ends", "step 'completion'")
   end)
 end)
+
+describe("what functions keep", function()
+  it("is found by what Lua knows of them", function()
+    local closure = require "host.closure"
+    local one, two = 1, "two"
+    local line = debug.getinfo(1, "l").currentline + 1
+    local function both()
+      return one, two
+    end
+    local chunk, first, last = closure.place(both)
+    assert.same({ "@tests/lua/check_spec.lua", line, line + 2 }, { chunk, first, last })
+    assert.same({ "one", 1 }, { closure.upvalue(both, 1) })
+    assert.same({ "two", "two" }, { closure.upvalue(both, 2) })
+    assert.is_nil((closure.upvalue(both, 3)))
+    assert.is_nil((closure.place(print)))
+    assert.is_false((pcall(closure.place, {})))
+    assert.is_false((pcall(closure.upvalue, both, 0)))
+  end)
+
+  local function kept(head, run, files)
+    files = files or {}
+    files["init.lua"] = head .. [[
+
+      local tm = require "tidemill"
+      local step = tm.ConversationStep { step_id = "a", step_type = "action",
+        run = ]] .. run .. [[ }
+      return tm.system { agents = {}, flows = { tm.ConversationFlow {
+        flow_id = "f", start_step = "a", end_steps = { "a" }, steps = { step } } } }]]
+    return findings_of("it", files)
+  end
+
+  it("outlives the turn: a local of the file, by the line that writes it", function()
+    local items = kept("\239\187\191local n = 0\r\nlocal function count()\n"
+      .. "  n = n + 1\n  return n\nend",
+      "function(ctx) ctx.state.n = count() end")
+    only(items, "warning", "kept", "writes 'n'")
+    assert.equal(3, items[1].line)
+    assert.equal("scripts/it/init.lua", items[1].file)
+  end)
+
+  it("is found through modules, tables, and functions that make functions", function()
+    local items = kept("local m = require 'm'", "m.steps[1].count", { ["m.lua"] = [[
+      local function counter()
+        local n = 0
+        return function(ctx)
+          local function up() n = n + 1 end
+          up()
+          ctx.state.n = n
+        end
+      end
+      return { steps = { { count = counter() } } } ]] })
+    only(items, "warning", "kept", "writes 'n'")
+    assert.equal(4, items[1].line)
+    assert.equal("scripts/it/m.lua", items[1].file)
+  end)
+
+  it("is nothing where only what loads the system writes", function()
+    clean(kept("local n = 0\nlocal function name() n = n + 1 return 'x' .. n end\n"
+      .. "local names = { name(), name() }", "function(ctx) ctx.state.names = #names end"))
+  end)
+
+  it("is nothing that ends with the call", function()
+    clean(kept("", [[function(ctx)
+      local sum, text = 0, ""
+      local function add(n) sum = sum + n; text = text .. n end
+      for i = 1, 3 do add(i) end
+      ctx.state.sum, ctx.state.text = sum, text
+    end]]))
+  end)
+
+  it("is told once, and of functions on one line only if each writes", function()
+    only(kept("local n = 0", "function(ctx) n = 1; ctx.state.n = n end"), "warning", "kept", "'n'")
+    clean(kept("local n = 0 local f, g = function() n = 1 end, function() return n end",
+      "function(ctx) ctx.state.n = g() end"))
+  end)
+
+  it("is read in every way of writing Lua", function()
+    local items = kept([==[
+local a, b, c, d, e = 1, 2, 3, 4, 5 --[[ a = 1 ]] -- b = 2
+local function all(t)
+  local text = "b = 2" .. 'c = "3"' .. [[d = 4]] .. 0x1p-4 .. 1e-3 .. "\z
+     \" e = 5"
+  for i, b in ipairs(t) do b = i end
+  for c = 1, 2 do c = c + 1 end
+  repeat local d = 1; d = d + 1 until d > 1
+  while false do goto done end
+  ::done::
+  if not t then a, t.x = 1, { b = 1, [c] = 2; e } elseif t then t.a = 1 else t:a { b = 1 } end
+  local x <const>, y = 1, -2 ~ 3 // 4
+  return text .. x .. y, (function(...) return ... end)(1)
+end]==], "function(ctx) ctx.state.x = all {} end")
+    only(items, "warning", "kept", "writes 'a'")
+    assert.equal(10, items[1].line)
+  end)
+end)
