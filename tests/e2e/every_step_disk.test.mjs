@@ -10,7 +10,7 @@ import { compare, FLOWS, play, system, World } from './every_step_scenario.mjs';
 import { Place, Server } from './host.mjs';
 
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
-const CUTS = process.env.STEP_CUTS ?? (NIGHTLY ? '200' : '8'); // of each flow
+const CUTS = process.env.STEP_CUTS ?? (NIGHTLY ? '100' : '8'); // of each flow
 
 // A host that is there again whenever it has died.
 class Host {
