@@ -14,7 +14,7 @@ enum { UNSAID, REVERSIBLE, IRREVERSIBLE };
 
 typedef struct tm_undo_step {
   int64_t seq, undoes, attempt;
-  char step_id[65];
+  char step_id[65], branch[65];
   bool completed, called, has_undo;
   int says;    /* about being irreversible */
   tm_buf text; /* what its function gets; empty: it has none */
@@ -49,14 +49,36 @@ static tm_undo_step *find(const tm_undo_steps *u, int64_t seq) {
   return low < u->count && u->items[low].seq == seq ? &u->items[low] : NULL;
 }
 
-/* How far a branch has come, "SEQ:BRANCH:kept:N", is no call; what branches call is their step's.
- */
+/* How far a branch has come, "SEQ:BRANCH:kept:N", is no call. */
 static bool is_progress(tm_slice key) {
   static const tm_slice mark = {":kept:", 6};
   for (size_t i = 0; i + mark.len <= key.len; i++) {
     if (memcmp(key.ptr + i, mark.ptr, mark.len) == 0) return true;
   }
   return false;
+}
+
+/* The branch in a key "SEQ:BRANCH.NUMBER:…", and the number of its own execution; else 0. */
+static int64_t branch_of(tm_slice key, tm_slice *branch) {
+  const char *colon = memchr(key.ptr, ':', key.len);
+  if (colon == NULL) return 0;
+  const char *name = colon + 1;
+  const char *dot = memchr(name, ':', (size_t)(key.ptr + key.len - name));
+  while (dot != NULL && dot > name && *dot != '.')
+    dot--;
+  if (dot == NULL || dot == name) return 0;
+  *branch = (tm_slice){name, (size_t)(dot - name)};
+  return strtoll(dot + 1, NULL, 10);
+}
+
+/* Behind a step come the executions of its branches: of one branch the number-th. */
+static tm_undo_step *find_in_branch(const tm_undo_steps *u, const tm_undo_step *step,
+                                    tm_slice branch, int64_t number) {
+  for (size_t i = (size_t)(step - u->items); i > 0 && u->items[i - 1].branch[0] != '\0'; i--) {
+    tm_undo_step *inner = &u->items[i - 1];
+    if (tm__slice_cmp(tm__slice(inner->branch), branch) == 0 && --number == 0) return inner;
+  }
+  return NULL;
 }
 
 /* A call whose step is not known (yet): its key is that of an attempt before, as ctx:once has it,
@@ -66,6 +88,10 @@ static bool add_call(tm_undo_steps *u, const tm_row_fields *f) {
   if (is_progress(key)) return true;
   int64_t seq = key.len > 1 ? strtoll(key.ptr + 1, NULL, 10) : 0; /* behind the quote; it ends */
   tm_undo_step *step = find(u, seq);
+  tm_slice branch;
+  int64_t number = step != NULL ? branch_of(key, &branch) : 0;
+  tm_undo_step *inner = number > 0 ? find_in_branch(u, step, branch, number) : NULL;
+  if (inner != NULL) step = inner;
   if (step == NULL) step = append(u);
   if (step == NULL) return false;
   step->seq = seq;
@@ -111,11 +137,14 @@ static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
   if (step == NULL) return false;
   tm_slice id = tm__json_get(json, "step_id");
   tm_slice undo = tm__json_get(json, "undo");
+  tm_slice branch = tm__json_get(json, "branch");
   step->seq = seq;
   step->undoes = tm__json_get_int(json, "undoes", 0);
   step->attempt = tm__json_get_int(json, "attempt", 1);
   if (id.len >= 2)
     (void)tm__copy(step->step_id, sizeof(step->step_id), (tm_slice){id.ptr + 1, id.len - 2});
+  if (branch.len >= 2)
+    (void)tm__copy(step->branch, sizeof(step->branch), (tm_slice){branch.ptr + 1, branch.len - 2});
   step->completed = tm__slice_is(tm__json_get(json, "status"), "\"completed\"");
   step->says = says(tm__json_get(json, "irreversible"));
   step->has_undo = undo.ptr != NULL;
@@ -205,12 +234,23 @@ static bool is_covered(const tm_undo_steps *u, size_t at) {
   return false;
 }
 
+/* What the step of a branch did is also taken back, or may stay, where its parallel step says so.
+ */
+static bool is_covered_outside(const tm_undo_steps *u, size_t at) {
+  if (u->items[at].branch[0] == '\0') return false;
+  while (at + 1 < u->count && u->items[at].branch[0] != '\0')
+    at++;
+  const tm_undo_step *outer = &u->items[at];
+  return outer->says == REVERSIBLE || (outer->has_undo && outer->completed);
+}
+
 static bool cannot_be_undone(const tm_undo_steps *u, size_t at) {
   const tm_undo_step *step = &u->items[at];
   if (step->undoes != 0)
     return step->completed && u->count > 0 && step->undoes < u->items[u->count - 1].seq;
   if (step->says == IRREVERSIBLE) return step->completed || step->called;
   if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
+  if (is_covered_outside(u, at)) return false;
   return !step->has_undo || (!step->completed && !is_covered(u, at));
 }
 

@@ -1,5 +1,6 @@
 /* Rollback: where it lands, what stands in its way, and what readers see afterwards. */
 #include "fixture.h"
+#include "journal/slot.h"
 
 static void test_back_one(void **unused) {
   (void)unused;
@@ -226,6 +227,60 @@ static void test_functions(void **unused) {
   }
 }
 
+static void add_row(tm_undo_steps *u, tm_row_kind kind, const char *body) {
+  tm_row row = {.kind = kind};
+  tm_row_fields f;
+  tm_error err;
+  row.body = tm__slice(body);
+  tm__row_fields(&f, row.body);
+  assert_int_equal(tm__undo_steps_add(u, &row, &f, &err), TM_OK);
+}
+
+/* A turn whose step 12 has two branches; what they called, and what the step itself says. */
+static void names_of(char *names, size_t size, const char *says, const char *const *calls) {
+  tm_undo_steps u = {0};
+  tm_buf out = {0}, steps = {0};
+  tm__buf_printf(&steps,
+                 "{\"messages\":[],\"steps\":[{\"seq\":12,\"status\":\"completed\",\"step_id\":"
+                 "\"fork\"%s},{\"branch\":\"a\",\"seq\":13,\"status\":\"completed\",\"step_id\":"
+                 "\"a1\"},{\"branch\":\"a\",\"output\":7,\"seq\":14,\"status\":\"completed\","
+                 "\"step_id\":\"a2\",\"undo\":\"main/fork/a\"},{\"branch\":\"b\",\"seq\":15,"
+                 "\"status\":\"completed\",\"step_id\":\"b1\"}]}",
+                 says);
+  tm__buf_byte(&steps, '\0');
+  add_row(&u, TM_ROW_TURN, steps.ptr);
+  for (; *calls != NULL; calls++) {
+    add_row(&u, TM_ROW_CALL, *calls);
+  }
+  tm__undo_steps_irreversible(&u, &out);
+  assert_true(tm__copy(names, size, tm__buf_view(&out)));
+  tm__buf_free(&out);
+  tm__buf_free(&steps);
+  tm__undo_steps_free(&u);
+}
+
+#define CALL(key) "{\"call\":{\"key\":\"" key "\",\"result\":1}}"
+
+/* A call of a branch is its step's, not that of the step around it. */
+static void test_calls_of_branches(void **unused) {
+  (void)unused;
+  const char *const undone[] = {CALL("12:a.2:http:ab:0@1"), CALL("12:a:kept:1"), NULL};
+  const char *const named[] = {CALL("12:b.1:http:ab:0@0"), CALL("12:a.2:http:ab:0@1"),
+                               CALL("12:a.1:once:cd@0"), NULL};
+  const char *const unknown[] = {CALL("12:b.2:http:ab:0@0"), NULL};
+  char names[64];
+  names_of(names, sizeof(names), "", undone);
+  assert_string_equal(names, "");
+  names_of(names, sizeof(names), "", named);
+  assert_string_equal(names, "b1, a1");
+  names_of(names, sizeof(names), ",\"irreversible\":false", named);
+  assert_string_equal(names, "");
+  names_of(names, sizeof(names), ",\"undo\":\"main\"", named);
+  assert_string_equal(names, "");
+  names_of(names, sizeof(names), "", unknown);
+  assert_string_equal(names, "fork");
+}
+
 static void test_functions_go_on_after_a_crash(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -382,6 +437,7 @@ int main(void) {
       cmocka_unit_test(test_one_prompt),
       cmocka_unit_test(test_waits_for_the_turn),
       cmocka_unit_test(test_functions),
+      cmocka_unit_test(test_calls_of_branches),
       cmocka_unit_test(test_functions_go_on_after_a_crash),
       cmocka_unit_test(test_functions_are_tried_again),
       cmocka_unit_test(test_functions_fail),
