@@ -35,6 +35,16 @@ local function add_record(run, step, status, result)
   }
 end
 
+--- What a branch has said that does not count is only the output of its steps.
+local function keep_unsaid(own)
+  local said = {}
+  for _, message in ipairs(own.messages) do said[message.seq] = message.text end
+  for _, record in ipairs(own.steps) do
+    if record.reply then record.output, record.reply = said[record.reply], nil end
+  end
+  own.messages = json.array {}
+end
+
 --- What a branch has left gets numbers behind those of its step.
 local function adopt(run, branch)
   local own, runtime = branch.run, run.runtime
@@ -54,8 +64,9 @@ local function adopt(run, branch)
   run.bytes = run.bytes + own.bytes
 end
 
---- A branch that ran when it was over with them leaves its step as cancelled.
-local function adopt_branches(run)
+--- A branch that ran when it was over with them leaves its step as cancelled. Of a step that has
+--- failed nothing was said.
+local function adopt_branches(run, failed)
   local branches = run.fork.branches
   run.fork = nil
   for _, branch in ipairs(branches) do
@@ -63,6 +74,7 @@ local function adopt_branches(run)
     if branch.status == "running" and own.current then
       add_record(own, own.current, "cancelled", {})
     end
+    if failed or not branch.counts then keep_unsaid(own) end
     adopt(run, branch)
   end
 end
@@ -80,7 +92,7 @@ function M.step(run, step, result)
   end
   run.emitted = nil
   add_record(run, step, result.error and "failed" or "completed", result)
-  if run.fork then adopt_branches(run) end
+  if run.fork then adopt_branches(run, result.error ~= nil) end
 end
 
 --- What the steps of one row may bring: well below the 8 MiB that a part of a row may have.

@@ -166,6 +166,35 @@ describe("a parallel step", function()
   end)
 end)
 
+describe("what agents say in branches", function()
+  local SAYS = [[ConversationStep { step_id = "%s", step_type = "agent_response", agent = clerk,
+    response = "%s says {base}", next_steps = { %s } }]]
+
+  local function said(turn)
+    local texts, kept = {}, {}
+    for i, message in ipairs(turn.messages) do texts[i] = message.text end
+    for _, step in ipairs(turn.steps) do
+      if step.type == "agent_response" then kept[#kept + 1] = step.reply or step.output end
+    end
+    return { texts, kept }
+  end
+
+  it("is a reply only where the branch counts", function()
+    load(script(fork(("a = { %s, call 'a1' }, b = { %s }"):format(SAYS:format("x", "a", "'a1'"),
+      SAYS:format("y", "b", "'end'")), "concurrency = 2, join = 'any',"), BASE))
+    local turn = host:start()
+    assert.same({ { "b says !", "?" }, { "a says !", 1 } }, said(turn))
+    assert.same({ 1, 2 }, { turn.messages[1].seq, turn.messages[2].seq })
+  end)
+
+  it("is none where the step fails", function()
+    load(script(fork(("a = { %s }, b = { %s, act('no', function() return nil, 'no' end) }")
+      :format(SAYS:format("x", "a", "'end'"), SAYS:format("y", "b", "'no'")),
+      "on_error = 'last',"), BASE))
+    assert.same({ { "?" }, { "a says !", "b says !" } }, said(host:start()))
+  end)
+end)
+
 --- Calls whose steps are listed end last, in that order.
 local function slow(names)
   local rank = {}

@@ -1,7 +1,8 @@
 --- A step whose branches run beside each other: each in a task of its own, with a state of its own.
 --- It waits for as many of them as `join` says; the others are cancelled.
 ---
---- The branches' records follow the step's own, by branch name, whatever order they ended in.
+--- The branches' records follow the step's own, by branch name, whatever order they ended in, and
+--- so does what those said that count; what others said is no reply, only the output of its step.
 local clock = require "host.clock"
 local context = require "tidemill.context"
 local draft = require "tidemill.draft"
@@ -25,6 +26,7 @@ local M = { statuses = {} } -- no step of a branch waits for people or time
 ---@field status "queued"|"running"|"completed"|"failed"
 ---@field failure tidemill.Fault?
 ---@field failed_at string? the step
+---@field counts boolean? it was completed before `join` was met
 
 --- The branches of a step that runs.
 ---@class tidemill.Fork
@@ -222,6 +224,7 @@ local function results_of(fork, step)
   end
   for i = 1, step.join do
     local branch = fork.done[i]
+    branch.counts = true
     results[branch.name] = { status = "completed", output = copied(branch.run.output),
       state = branch.run.state }
   end
