@@ -166,7 +166,7 @@ int run_conversation(cli *c) {
 }
 
 static void roll_back(cli *c, answer *a) {
-  tm_conversation_rollback(c->host, c->tenant, c->arg[0], c->number, c->checkpoint, c->force,
+  tm_conversation_rollback(c->host, c->tenant, c->arg[0], c->number, c->checkpoint, c->force, NULL,
                            answer_come, a);
 }
 

@@ -279,15 +279,24 @@ static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id
                   checkpoint_id);
 }
 
+static tm_status take_rollback_key(tm_request *r, const char *key, tm_error *err) {
+  char target[64];
+  (void)snprintf(target, sizeof(target), "%d:%lld:%d", r->steps, (long long)r->checkpoint,
+                 (int)r->force);
+  const tm_slice body[] = {TM_S("rollback"), tm__slice(target)};
+  return tm__request_take_key(r, key, body, 2, err);
+}
+
 void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conversation_id,
-                              int steps, const char *checkpoint_id, int force, tm_reply_fn fn,
-                              void *ud) {
+                              int steps, const char *checkpoint_id, int force,
+                              const char *idempotency_key, tm_reply_fn fn, void *ud) {
   tm_request *r = tm__request_enter(h, TM_REQUEST_UNDO, fn, ud);
   if (r == NULL) return;
   tm_error err;
   r->force = force != 0;
   tm_status s = tm__request_take_conversation(r, tenant, conversation_id, &err);
   if (s == TM_OK) s = take_target(r, steps, checkpoint_id, &err);
+  if (s == TM_OK) s = take_rollback_key(r, idempotency_key, &err);
   tm__request_submit(h, r, s, &err, fn, ud);
 }
 

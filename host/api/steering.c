@@ -27,10 +27,9 @@ static const char *checkpoint_of(const json_t *given, char number[24]) {
   return number;
 }
 
-static tm_status rollback(const tm_api_request *r, const char *id, const tm_body *body,
-                          tm_error *err) {
-  const json_t *steps = body->values[ROLLBACK_STEPS];
-  const json_t *checkpoint = body->values[ROLLBACK_CHECKPOINT];
+static tm_status rollback(const tm_api_request *r, const tm_posted *p, tm_error *err) {
+  const json_t *steps = p->body.values[ROLLBACK_STEPS];
+  const json_t *checkpoint = p->body.values[ROLLBACK_CHECKPOINT];
   char number[24];
   if ((steps == NULL) == (checkpoint == NULL))
     return tm__fail(err, TM_EINVAL, "request.member_value",
@@ -39,21 +38,19 @@ static tm_status rollback(const tm_api_request *r, const char *id, const tm_body
   void *owed;
   tm_status st = tm__api_owe(&owed, r, 200, err);
   if (st != TM_OK) return st;
-  tm_conversation_rollback(r->host, r->tenant, id, (int)json_integer_value(steps), to,
-                           json_is_true(body->values[ROLLBACK_FORCE]), tm__api_answer, owed);
+  tm_conversation_rollback(r->host, r->tenant, p->id, (int)json_integer_value(steps), to,
+                           json_is_true(p->body.values[ROLLBACK_FORCE]), p->key, tm__api_answer,
+                           owed);
   return TM_OK;
 }
 
 tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err) {
-  const char *id;
-  tm_body body;
+  tm_posted p;
   (void)argument;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK)
-    st = tm__body_parse(&body, tm__http_body(r->x), rollback_fields, COUNT(rollback_fields), err);
+  tm_status st = tm__handler_posted(&p, r, rollback_fields, COUNT(rollback_fields), err);
   if (st != TM_OK) return st;
-  st = rollback(r, id, &body, err);
-  tm__body_free(&body);
+  st = rollback(r, &p, err);
+  tm__body_free(&p.body);
   return st;
 }
 

@@ -158,10 +158,11 @@ typedef struct tm_filter {
 TM_API void tm_conversation_list(tm_host *host, const tm_filter *filter, tm_reply_fn fn, void *ud);
 
 /* Goes back `steps` answered prompts, or to a checkpoint when `checkpoint_id` is not NULL; answers
- * with the turn. TM_ECONFLICT names irreversible steps unless `force`. */
+ * with the turn. TM_ECONFLICT names irreversible steps unless `force`. The idempotency key holds as
+ * for tm_message_send. */
 TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const char *conversation_id,
                                      int steps, const char *checkpoint_id, int force,
-                                     tm_reply_fn fn, void *ud);
+                                     const char *idempotency_key, tm_reply_fn fn, void *ud);
 
 /* A new conversation, in the same session and version, that goes on from where this one waits, or
  * from a checkpoint when `checkpoint_id` is not NULL; answers with its first turn. What came before

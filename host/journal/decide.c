@@ -35,14 +35,19 @@ static void refuse_over(tm_slot *s) {
   refuse(s, &err);
 }
 
-/* Does the executor decide about it, and a repeat of it get the first one's answer? */
+/* Does the executor decide about it? */
 static bool is_turn(const tm_request *r) {
   return r->kind == TM_REQUEST_MESSAGE || r->kind == TM_REQUEST_SIGNAL;
 }
 
+/* Does a repeat of it get the first one's answer? */
+static bool has_key(const tm_request *r) {
+  return r->key != 0 && (is_turn(r) || r->kind == TM_REQUEST_UNDO);
+}
+
 /* Answers what came with a key that was seen before; false: it was not. */
 static bool answered_before(tm_slot *s, const tm_request *r) {
-  if (!is_turn(r) || r->key == 0) return false;
+  if (!has_key(r)) return false;
   const tm_head *h = &s->record.head;
   for (size_t i = 0; i < TM_RECENT_KEYS; i++) {
     if (h->recent[i].key != r->key) continue;
@@ -63,7 +68,7 @@ static void decide_unfinished(tm_slot *s, const tm_request *r) {
   bool due = rec->head.wake_at > 0 && rec->head.wake_at <= now;
   bool ours = strcmp(rec->head.claim, s->journal->o.host_id) == 0;
   bool given_up = rec->head.claim[0] == '\0' && tm__together_interrupts(s);
-  const tm_recent_key *same = is_turn(r) ? tm__keys_find(&rec->keys, r->key) : NULL;
+  const tm_recent_key *same = has_key(r) ? tm__keys_find(&rec->keys, r->key) : NULL;
   if (same != NULL && r->body != same->body) {
     refuse_reused(s);
   } else if (due || ours || given_up) {

@@ -79,8 +79,10 @@ void tm_conversation_list(tm_host *h, const tm_filter *f, tm_reply_fn fn, void *
 }
 
 void tm_conversation_rollback(tm_host *h, const char *tenant, const char *id, int steps,
-                              const char *checkpoint, int force, tm_reply_fn fn, void *ud) {
-  asked(h, fn, ud, "rollback %s %s %d %s %d", tenant, id, steps, or_dash(checkpoint), force);
+                              const char *checkpoint, int force, const char *key, tm_reply_fn fn,
+                              void *ud) {
+  asked(h, fn, ud, "rollback %s %s %d %s %d %s", tenant, id, steps, or_dash(checkpoint), force,
+        or_dash(key));
 }
 
 void tm_conversation_command(tm_host *h, const tm_command *c, tm_reply_fn fn, void *ud) {
@@ -313,11 +315,13 @@ static void reads(void **state) {
 
 static void steers(void **state) {
   fixture *f = *state;
-  reaches(f, "POST " BASE "/rollback", "", "{\"steps\":2}", 200, "rollback default " ID " 2 - 0");
+  reaches(f, "POST " BASE "/rollback", "", "{\"steps\":2}", 200, "rollback default " ID " 2 - 0 -");
   reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":\"17\",\"force\":true}", 200,
-          "rollback default " ID " 0 17 1");
+          "rollback default " ID " 0 17 1 -");
   reaches(f, "POST " BASE "/rollback", "", "{\"checkpoint_id\":17,\"force\":false}", 200,
-          "rollback default " ID " 0 17 0");
+          "rollback default " ID " 0 17 0 -");
+  reaches(f, "POST " BASE "/rollback", "Idempotency-Key: r1\r\n", "{\"steps\":2}", 200,
+          "rollback default " ID " 2 - 0 r1");
   reaches(f, "POST " BASE "/migrate", "", NULL, 200, "migrate default " ID " 0");
   reaches(f, "POST " BASE "/migrate", "X-Tidemill-Tenant: t\r\n", "{\"dry_run\":true}", 200,
           "migrate t " ID " 1");

@@ -11,7 +11,7 @@ local tm = require "tidemill"
 local Step = tm.ConversationStep
 local desk = tm.AssistantAgent { user_id = "desk", system_message = "Polite." }
 local pay = tm.ConversationFlow { flow_id = "pay", start_step = "ask",
-  settings = { interaction_timeout = 3600 }, steps = {
+  settings = { interaction_timeout = 3600, enable_rollback = true }, steps = {
   Step { step_id = "ask", step_type = "user_input", prompt = "How much?", save_as = "amount",
     input_schema = { type = "integer", required = true }, next_steps = { "approve" } },
   Step { step_id = "approve", step_type = "approval", role = "manager", prompt = "Pay {amount}?",
@@ -121,6 +121,27 @@ test('a paused conversation takes nothing until it is resumed', async () => {
   assert.deepEqual({ ...again, expires_at: 0 }, { ...prompt, expires_at: 0 });
   refused(await steer(id, 'resume'), 409, 'conversation.not_paused');
   fine(await server.say(id, '32'), 'waiting_approval');
+});
+
+test('a repeated rollback with its key goes back once', async () => {
+  const id = await begin('43');
+  const keyed = { 'idempotency-key': 'back1' };
+  const first = await steer(id, 'rollback', { steps: 1 }, keyed);
+  assert.equal(fine(first, 'waiting_input').current_step, 'ask');
+  assert.equal((await steer(id, 'rollback', { steps: 1 }, keyed)).text, first.text);
+  refused(await steer(id, 'rollback', { steps: 2 }, keyed), 422, 'idempotency.key_reused');
+  refused(await steer(id, 'rollback', { steps: 1 }), 409, 'rollback.nothing');
+});
+
+test('what an operator does twice is done once', async () => {
+  const id = await begin();
+  fine(await steer(id, 'pause'), 'paused');
+  refused(await steer(id, 'pause'), 409, 'conversation.not_waiting');
+  fine(await steer(id, 'resume'), 'waiting_input');
+  refused(await steer(id, 'resume'), 409, 'conversation.not_paused');
+  const { revision } = (await server.get(`/v1/conversations/${id}`)).json;
+  fine(await steer(id, 'migrate'), 'waiting_input');
+  assert.equal((await server.get(`/v1/conversations/${id}`)).json.revision, revision);
 });
 
 test('an operator cancels whatever it waits for', async () => {

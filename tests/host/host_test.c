@@ -303,7 +303,7 @@ static void test_reload_keeps_versions(void **state) {
 
 static answer go_back(tm_host *h, const char *id, int steps) {
   answer a = ask_init();
-  tm_conversation_rollback(h, NULL, id, steps, NULL, 0, on_reply, &a);
+  tm_conversation_rollback(h, NULL, id, steps, NULL, 0, NULL, on_reply, &a);
   ask_wait(&a);
   return a;
 }

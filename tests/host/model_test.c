@@ -153,7 +153,7 @@ static void event(tm_host *h, const request *r, ask *a) {
 }
 
 static void rollback(tm_host *h, const request *r, ask *a) {
-  tm_conversation_rollback(h, NULL, r->id, r->flag, NULL, 0, ask_reply, a);
+  tm_conversation_rollback(h, NULL, r->id, r->flag, NULL, 0, NULL, ask_reply, a);
 }
 
 static void hold(tm_host *h, const request *r, ask *a) {

@@ -156,7 +156,7 @@ static void read_something(client *c, const talk *t) {
 static void roll_back(client *c, talk *t) {
   int steps = 1 + (int)outside_roll(&c->dice, 3);
   ask *a = ask_new(&all_asks);
-  tm_conversation_rollback(host_of(t), NULL, t->id, steps, NULL, 1, ask_reply, a);
+  tm_conversation_rollback(host_of(t), NULL, t->id, steps, NULL, 1, NULL, ask_reply, a);
   (void)ask_wait(a);
   if (a->status != TM_OK && !is_lost(c, t, a)) {
     if (strncmp(a->code, "rollback.", 9) != 0) complain(c, "a rollback was refused", t, a);

@@ -192,7 +192,7 @@ static void test_deadline(void **state) {
 /* ---- rollback ---- */
 
 static void go_back(void) {
-  tm_conversation_rollback(host, NULL, id, 1, NULL, 0, on_reply, ask());
+  tm_conversation_rollback(host, NULL, id, 1, NULL, 0, NULL, on_reply, ask());
   await();
 }
 
