@@ -72,21 +72,6 @@ function M.real(value)
   return type(value) == "table" and behind[value] or value
 end
 
-local DEPTH_MOST = 64
-
----Is the value a view, or is one in it?
----@param value any
----@param depth integer?
----@return boolean
-function M.is_within(value, depth)
-  if type(value) ~= "table" or (depth or 0) > DEPTH_MOST then return false end
-  if behind[value] then return true end
-  for _, item in next, value do
-    if M.is_within(item, (depth or 0) + 1) then return true end
-  end
-  return false
-end
-
 ---A table whose own fields cannot be changed; what they hold is not touched.
 ---@param t table
 ---@param refusal string

@@ -174,6 +174,24 @@ describe("correct", function()
     assert.equal("", asked())
   end)
 
+  it("goes over steps that send or tell the whole state", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "send" } },
+      ConversationStep { step_id = "send", step_type = "action", irreversible = false,
+        run = function(ctx)
+          ctx:emit("told", ctx.state)
+          ctx:http { method = "POST", url = "http://h/send", json = ctx.state }
+        end, next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{a}?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "x"
+    local turn = correct("a", "y")
+    assert.same({ "last", "y?" }, { turn.step, turn.prompt.text })
+    assert.equal("/send /send", asked())
+  end)
+
   it("checks the answer as its step does, and says at the prompt why it is refused", function()
     order()
     local rows = #host.rows
