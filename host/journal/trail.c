@@ -19,9 +19,12 @@ typedef struct trail_job {
   /* while walking */
   int rows;
   size_t bytes;
-  bool found;                 /* the answer */
-  int64_t first;              /* the oldest execution that is needed; 0: not known yet */
-  bool reached;               /* its row was passed */
+  bool found;    /* the answer */
+  int64_t first; /* the oldest execution that is needed; 0: not known yet */
+  bool reached;  /* its row was passed */
+  /* The way was another one from the execution `turn` on: those from `dropped` up to `turned` are
+   * no part of it any more. */
+  int64_t turn, dropped, turned;
   int64_t target;             /* the row before, where it was asked; 0: none */
   uint32_t flags;             /* how the newest row was stored */
   tm_texts executions, calls; /* newest first */
@@ -54,14 +57,33 @@ static void need(trail_job *job, int64_t seq) {
   if (job->first == 0 || seq < job->first) job->first = seq;
 }
 
+/* What lies behind a turn of the way, as path.lua has it; where that was a failure, it is gone,
+ * too. The turn may itself stand for an older execution. */
+static void note_turn(trail_job *job, tm_slice step, int64_t seq, int64_t corrects) {
+  if (tm__slice_is(tm__json_get(step, "turns"), "true")) {
+    bool completed = tm__slice_is(tm__json_get(step, "status"), "\"completed\"");
+    int64_t dropped = completed ? corrects + 1 : corrects;
+    bool within = seq >= job->dropped && seq < job->turned;
+    if (within && dropped >= job->dropped) return;
+    if (!within) job->turned = seq;
+    job->dropped = dropped;
+    job->turn = corrects;
+  } else if (seq == job->turn) {
+    job->dropped += corrects - job->turn;
+    job->turn = corrects;
+  }
+}
+
 /* One that stands for an older one needs that, too: whatever was corrected before is where the
  * trail has to begin. */
 static bool add_step(trail_job *job, tm_slice step) {
   int64_t seq = tm__json_get_int(step, "seq", 0);
   int64_t corrects = tm__json_get_int(step, "corrects", 0);
+  bool dropped = seq >= job->dropped && seq < job->turned;
   if (corrects > 0) {
     need(job, corrects);
-  } else if (!job->found && is_answer(job, step)) {
+    note_turn(job, step, seq, corrects);
+  } else if (!job->found && !dropped && is_answer(job, step)) {
     job->found = true;
     need(job, seq);
   }

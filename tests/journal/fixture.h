@@ -265,6 +265,7 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
   const char *more = does(r->what, "paid")    ? ",\"output\":{\"id\":7},\"undo\":\"orders\""
                      : does(r->what, "loose") ? ",\"irreversible\":false"
                      : does(r->what, "fixed") ? ",\"irreversible\":true"
+                     : does(r->what, "turn")  ? ",\"corrects\":3,\"turns\":true"
                                               : "";
   tm__buf_printf(&p->steps,
                  "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","

@@ -68,6 +68,26 @@ static void test_ways_that_were_left(void **unused) {
   }
 }
 
+/* An answer that a correction has left behind is none any more: an older one is. */
+static void test_answers_that_were_dropped(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "answer"));
+    for (int seq = 3; seq <= 8; seq++) {
+      assert_answer(say(h, id, "plain"));
+    }
+    assert_answer(say(h, id, "answer"));
+    assert_answer(correct(h, id));
+    assert_trail(&fx, "step9", 0, "8");
+    assert_answer(say(h, id, "turn"));
+    assert_answer(correct(h, id));
+    assert_trail(&fx, "step2 step3 step4 step5 step6 step7 step8 step9 step10 step11", 0, "1");
+  }
+}
+
 static void test_refusals(void **unused) {
   (void)unused;
   EACH_STARTED(fx, fixture_open, "one") {
@@ -103,6 +123,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_trail),
       cmocka_unit_test(test_ways_that_were_left),
+      cmocka_unit_test(test_answers_that_were_dropped),
       cmocka_unit_test(test_refusals),
       cmocka_unit_test(test_repeated_and_overtaken),
   };
