@@ -33,7 +33,7 @@ bool tm__ends_waiting(const tm_row *row, const tm_row_fields *f) {
  */
 bool tm__is_new_prompt(const tm_row *row, const tm_row_fields *f) {
   if (row->kind == TM_ROW_FORK || row->kind == TM_ROW_MIGRATE) return tm__ends_waiting(row, f);
-  return tm__ends_waiting(row, f) && tm__json_get_int(f->prompt, "attempt", 1) <= 1 &&
+  return tm__ends_waiting(row, f) &&
          tm__json_get_int(tm__json_get(f->runtime, "wait"), "shown", 1) <= 1;
 }
 

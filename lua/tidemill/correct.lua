@@ -322,7 +322,8 @@ function M.run(run, step, wait, waits, visit)
   local undoes, refused = plan.make(run, past, answer)
   if refused and not wait.tell then refuse(refused) end
   if refused then
-    return ask_again(run, step, wait, ("'%s' stays as it was. %s"):format(said_name(run), refused))
+    execution.enter(run, step, run.runtime.wait.asked, run.runtime.wait.attempt)
+    return wait.tell(run, step, ("'%s' stays as it was. %s"):format(said_name(run), refused))
   end
   local runtime = run.runtime
   runtime.correct = { step = step.step_id, wait = runtime.wait, undo = undoes }

@@ -158,9 +158,10 @@ end
 ---@param at integer
 ---@param value any
 function M.say(past, at, value)
+  local is_resaid = not same(past[at].said, value)
   for i = at, #past do
     if i > at and past[i].type == "user_input" then return end
-    past[i].said, past[i].is_resaid = value, true
+    past[i].said, past[i].is_resaid = value, is_resaid
   end
 end
 

@@ -136,6 +136,17 @@ test('going back after a correction without effects takes it back', async () => 
   assert.equal((await read(id)).state.note, 'fast');
 });
 
+test('a wrong answer before it, and a refused correction behind it, change nothing in that', async () => {
+  const { id } = await ordered();
+  assert.match((await server.say(id, 'x')).json.prompt.hint, /at least 2/);
+  await correct(id, 'note', 'slow');
+  assert.match((await correct(id, 'note', 'x')).json.prompt.hint, /stays as it was/);
+  const r = await command(id, { command: 'back' });
+  assert.equal(r.status, 200, r.text);
+  const now = await read(id);
+  assert.deepEqual([now.state.note, now.prompt.text], ['quick', 'last?']);
+});
+
 test('a kill in the midst of it repeats nothing that was recorded, and leaves nothing undone', async () => {
   for (const name of ['release', 'reserve']) {
     const { id, from } = await ordered();

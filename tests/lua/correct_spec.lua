@@ -201,6 +201,7 @@ describe("correct", function()
       assert.matches("'amount' stays as it was.", turn.prompt.hint, 1, true)
       assert.matches(reason, turn.prompt.hint, 1, true)
       assert.same({}, turn.steps)
+      assert.is_true(turn.runtime.wait.shown > 1) -- the same prompt: *back* goes to the one before
     end
     assert.equal(rows + 2, #host.rows)
     assert.equal("", asked())
@@ -415,6 +416,7 @@ describe("what a step looks at", function()
     assert.equal("a", again(correct("a", "z")))
     local turn = correct("b", "w")
     assert.same({ "work b work", "w" }, { again(turn), turn.state.out })
+    assert.equal("b", again(correct("b", "w")))
     run_with "ctx.state = { a = 1, b = 2 } return 7"
     assert.equal("work a work", again(correct("a", "z")))
     run_with "return ctx.config.a or ctx.session.user_id or 3"
