@@ -37,6 +37,7 @@ typedef struct request {
   char op[16];
   char id[40], key[24];
   char text[TEXT_BYTES];
+  char name[40], input[TEXT_BYTES]; /* of a correction */
   int flag;
   int64_t now;
   int cut; /* the process dies at that commit from now on; 0: it does not */
@@ -130,6 +131,8 @@ static void command(tm_host *h, const request *r, ask *a) {
   tm_command c = TM_COMMAND_INIT;
   c.conversation_id = r->id;
   c.command = r->text;
+  c.name = r->name[0] != '\0' ? r->name : NULL;
+  c.input_json = r->input[0] != '\0' ? r->input : NULL;
   c.idempotency_key = r->key;
   tm_conversation_command(h, &c, ask_reply, a);
 }
@@ -333,13 +336,15 @@ static request read_request(lua_State *L) {
   copy_field(L, "id", r.id, sizeof(r.id));
   copy_field(L, "key", r.key, sizeof(r.key));
   copy_field(L, "text", r.text, sizeof(r.text));
+  copy_field(L, "name", r.name, sizeof(r.name));
+  copy_field(L, "input", r.input, sizeof(r.input));
   lua_getfield(L, 1, "cut_is_done");
   r.cut_is_done = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return r;
 }
 
-/* host.ask { op, id, key, text, flag, now, cut, cut_is_done } returns the
+/* host.ask { op, id, key, text, name, input, flag, now, cut, cut_is_done } returns the
  * answer, nil and its text, or nil, code and message, or nothing: the process
  * was killed as it should. */
 static int host_ask(lua_State *L) {

@@ -213,7 +213,6 @@ function inputs.digress()
   return say(('"%s"'):format(main.phrase))
 end
 
--- `correct` is one more line.
 local COMMANDS = { "back", "skip", "restart", "help", "cancel" }
 
 local function command(name)
@@ -229,6 +228,29 @@ end
 
 function inputs.command() return command(COMMANDS[random(#COMMANDS)]) end
 function inputs.back() return command "back" end
+
+-- By the step's id, by what it is saved as, or a field of a form by its own name.
+local function name_of(step)
+  local fields = generate.kinds[step.kind].fields
+  if fields and chance(50) then return fields[random(#fields)], true end
+  return chance(50) and step.save or step.id
+end
+
+function inputs.correct()
+  local asked = {}
+  for _, step in ipairs(chance(10) and case.system.flows.main.steps or case.model:answered()) do
+    if step.type == "user_input" then asked[#asked + 1] = step end
+  end
+  local step = asked[1] and asked[random(#asked)] or { id = "nothing", kind = "text" }
+  local name, is_field = name_of(step)
+  local kind = generate.kinds[step.kind]
+  local answers = is_field and kind.by_field[name] or kind
+  local right, wrong = answers.right, answers.wrong
+  local raw = chance(85) and right[random(#right)][1] or wrong[random(#wrong)]
+  note("correct %s: %s", name, raw)
+  local refused = case.model:command("correct", name, raw)
+  return keyed({ op = "command", text = "correct", name = name, input = raw }, refused)
+end
 
 function inputs.approve()
   local step = current_step()
@@ -355,8 +377,8 @@ end
 
 -- How often each one is drawn.
 local WEIGHTS = { right = 34, wrong = 10, blank = 4, digress = 5, command = 7, phrase = 3,
-  back = 7, approve = 6, event = 6, silence = 8, look = 4, down = 2, crash = 3, reload = 3,
-  migrate = 3, pause = 2, resume = 2, rollback = 4 }
+  back = 7, correct = 10, approve = 6, event = 6, silence = 8, look = 4, down = 2, crash = 3,
+  reload = 3, migrate = 3, pause = 2, resume = 2, rollback = 4 }
 
 local NAMES, TOTAL = {}, 0
 for name, weight in pairs(WEIGHTS) do
@@ -369,6 +391,7 @@ local function draw()
   local m = case.model
   local due = m:deadline()
   if due and due <= case.now then return "silence" end -- who went back has no time left
+  if case.system.flows.main.plain and m.step and chance(25) then return "correct" end
   if m.status == "paused" and chance(60) then return "resume" end
   if m.status == "waiting_approval" and chance(50) then return "approve" end
   if m.status == "waiting_event" and chance(50) then return "event" end
@@ -406,7 +429,7 @@ local function play()
   start_host()
   local found = begin()
   for _ = 1, random(4, 20) do
-    if found then return found end
+    if found or not case.model.step and chance(25) then return found end
     pass_time()
     found = inputs[draw()]() or compare(case.model)
   end

@@ -62,7 +62,7 @@ local DURATIONS = { 60, 600, 3600, 86400 }
 
 -- A step behind position `at`, mostly the next one.
 local function forward(flow, at)
-  local to = chance(70) and at + 1 or random(at + 1, flow.count + 1)
+  local to = chance(flow.plain and 85 or 70) and at + 1 or random(at + 1, flow.count + 1)
   return to > flow.count and "end" or flow.prefix .. to
 end
 
@@ -92,7 +92,7 @@ end
 local make = {}
 
 function make.user_input(step, flow, at)
-  step.kind, step.required = one_of(NAMES), chance(70)
+  step.kind, step.required = chance(25) and "text" or one_of(NAMES), chance(70)
   step.prompt = ("Ask %s, {t}."):format(step.id)
   step.save = step.kind == "text" and "t" or step.kind
   if chance(15) then step.save = nil end
@@ -111,15 +111,18 @@ function make.agent_response(step)
   step.own = chance(40) -- an agent of its own, which also writes state
 end
 
-local ACTIONS = { "count", "name", "once", "fail", "flaky", "loop" }
+-- Some measure what was answered, and one is picky about it.
+local ACTIONS = { "count", "name", "once", "fail", "flaky", "loop", "measure", "picky" }
+local PLAIN_ACTIONS = { "count", "name", "once", "flaky", "loop", "measure", "measure", "picky" }
 
 function make.action(step, flow, at)
-  step.does = one_of(ACTIONS)
+  step.does = one_of(flow.plain and PLAIN_ACTIONS or ACTIONS)
   if step.does == "loop" and (flow.loops == 2 or at == 1 or not flow.may_loop) then
     step.does = "count"
   end
   if step.does == "name" then step.save = "t" end
-  if step.does == "fail" and chance(70) then step.on_error = forward(flow, at) end
+  local may_fail = step.does == "fail" or step.does == "picky"
+  if may_fail and chance(70) then step.on_error = forward(flow, at) end
   if step.does ~= "fail" then step.undo = chance(40) end
   if step.does ~= "fail" and not step.undo then step.irreversible = chance(10) end
   if step.does == "loop" then
@@ -132,6 +135,7 @@ function make.action(step, flow, at)
 end
 
 function make.decision(step, flow, at)
+  step.by = one_of { "n", "t" }
   step.branches = { even = forward(flow, at) }
   step.otherwise = forward(flow, at)
 end
@@ -174,8 +178,12 @@ end
 local TYPES = { "user_input", "user_input", "user_input", "agent_response", "action", "action",
   "decision", "wait", "approval", "subflow", "parallel" }
 
+-- Whose answers may be corrected wherever it stands.
+local PLAIN = { "user_input", "user_input", "user_input", "agent_response", "action", "action",
+  "action", "decision" }
+
 local function make_step(flow, at)
-  local step = { id = flow.prefix .. at, type = one_of(TYPES) }
+  local step = { id = flow.prefix .. at, type = one_of(flow.plain and PLAIN or TYPES) }
   if step.type == "subflow" and not flow.sub then step.type = "user_input" end
   if at == 1 and flow.prefix == "m" and chance(50) then step.type = "user_input" end
   make[step.type](step, flow, at)
@@ -218,7 +226,9 @@ function M.system()
   local sub = make_flow("sub", "u", random(3), { sub = "inner" })
   local side = make_flow("side", "e", random(2), {})
   local aside = make_flow("aside", "d", random(2), {})
-  local main = make_flow("main", "m", random(3, 7), { sub = "sub", side = "side", may_loop = true })
+  local plain = chance(40)
+  local main = make_flow("main", "m", plain and random(5, 10) or random(3, 7),
+    { sub = "sub", side = "side", may_loop = true, plain = plain })
   if chance(50) then main.interrupt, main.phrase = "aside", "by the way" end
   main.rollback = chance(70) and random(4) or nil
   main.skips, main.cancels = chance(50), chance(30)
@@ -286,6 +296,8 @@ local BODIES = {
     .. "ctx.state.n = ctx:once('b', function() return a.n + 2 end)",
   fail = "ctx.state.n = 99 error 'no'",
   flaky = "ctx.state.n = ctx.state.n + 5 if ctx.step.attempt < 3 then error 'not yet' end",
+  measure = "ctx.state.n = ctx.state.n + #ctx.state.t",
+  picky = "if ctx.state.t == 'Ada' then error 'no' end ctx.state.n = ctx.state.n + 7",
 }
 
 function write.action(step)
@@ -299,8 +311,9 @@ function write.action(step)
       :format(step.irreversible or false))
 end
 
-function write.decision()
-  return 'condition = function(ctx) return ctx.state.n % 2 == 0 and "even" or "odd" end,'
+function write.decision(step)
+  return ('condition = function(ctx) return %s %% 2 == 0 and "even" or "odd" end,')
+    :format(step.by == "n" and "ctx.state.n" or "#ctx.state.t")
 end
 
 function write.wait(step)

@@ -33,10 +33,32 @@ local function say(m, role, text)
   m.messages[#m.messages + 1] = { role = role, text = text }
 end
 
+local function list_copy(list)
+  return table.move(list, 1, #list, 1, {})
+end
+
 -- What has run is never taken back; `kept` is what of it was not undone.
 local function ran(m, id, status, step)
   table.insert(m.ran, { id = id, status = status })
   m.kept[#m.kept + 1] = status == "completed" and step or {}
+end
+
+-- From here on the way is not that of completed steps: the way of an answer is never over this.
+local function stray(m, failed)
+  if #m.frames > 1 then return end
+  local last = m.way[#m.way]
+  if failed and last and last.failed == failed then return end
+  m.way[#m.way + 1] = { failed = failed }
+end
+
+-- One that was completed, on the way that the conversation's own flow has come since it began, was
+-- migrated or was started over: what correcting an answer looks at.
+local function pass(m, step, output, onward, said)
+  if #m.frames > 1 then return end
+  local last = m.way[#m.way]
+  if last and last.failed == step.id then table.remove(m.way) end -- and now it was
+  m.way[#m.way + 1] = { step = step, output = output, said = said, before = m.frames[1].before,
+    after = copy(m.frames[1].state), onward = onward, at = #m.kept }
 end
 
 local function new_frame(flow, given)
@@ -62,7 +84,8 @@ local function keep_place(m)
   if wait.shown or not SOMEBODY[m.status] then return end
   wait.shown = true
   m.places[#m.places + 1] = { now = m.now, status = m.status, step = m.step,
-    frames = copy(m.frames), messages = #m.messages, kept = #m.kept }
+    frames = copy(m.frames), messages = #m.messages, kept = #m.kept,
+    way = list_copy(m.way) }
 end
 
 local function stand(m, status, step)
@@ -120,12 +143,14 @@ local function target(m, step, outcome)
   return step.branches[outcome] or step.otherwise
 end
 
-local function complete(m, step, output, outcome)
+local function complete(m, step, output, outcome, said)
   ran(m, step.id, "completed", step)
   local frame = top(m)
   frame.wait = nil
   if step.save and output ~= nil then frame.state[step.save] = copy(output) end
-  return target(m, step, outcome)
+  local onward = target(m, step, outcome)
+  pass(m, step, output, onward, said)
+  return onward
 end
 
 local function leave_flow(m)
@@ -147,7 +172,7 @@ local function go(m, id)
       top(m).why, id = "goto", flow.steps[1].id
     elseif id ~= "end" then
       local step = step_of(m, id)
-      top(m).step = id
+      top(m).step, top(m).before = id, copy(top(m).state)
       id = run[step.type](m, step)
     elseif #m.frames > 1 then
       id = leave_flow(m)
@@ -205,8 +230,14 @@ end
 local function fail(m, step)
   ran(m, step.id, "failed")
   top(m).wait = nil
-  if step.on_error then return step.on_error end
-  if not is_caught(m) and recover(m, step) then return nil end
+  if step.on_error then
+    stray(m)
+    return step.on_error
+  end
+  if not is_caught(m) and recover(m, step) then
+    stray(m, step.id)
+    return nil
+  end
   while #m.frames > 1 do
     local left = table.remove(m.frames)
     local below = step_of(m, top(m).step)
@@ -218,8 +249,12 @@ end
 
 function run.action(m, step)
   local state = top(m).state
-  if step.does == "fail" then
+  if step.does == "fail" or step.does == "picky" and state.t == "Ada" then
     return fail(m, step)
+  elseif step.does == "picky" then
+    state.n = state.n + 7
+  elseif step.does == "measure" then
+    state.n = state.n + #state.t
   elseif step.does == "flaky" then
     ran(m, step.id, "failed")
     ran(m, step.id, "failed")
@@ -238,7 +273,8 @@ function run.action(m, step)
 end
 
 function run.decision(m, step)
-  return complete(m, step, nil, top(m).state.n % 2 == 0 and "even" or "odd")
+  local by = top(m).state[step.by]
+  return complete(m, step, nil, (step.by == "t" and #by or by) % 2 == 0 and "even" or "odd")
 end
 
 function run.wait(m, step)
@@ -299,16 +335,22 @@ local function accept_field(m, kind, raw)
   end
 end
 
+local function accept_whole(step, raw)
+  local kind = generate.kinds[step.kind]
+  if raw == '""' and not kind.fields and not step.required then return kind.blank end
+  return find(kind.right, raw)
+end
+
 -- The value; or nil, and whether more is to be asked.
 local function accept(m, step, raw)
   local kind = generate.kinds[step.kind]
-  if raw == '""' and not kind.fields and not step.required then return kind.blank end
   if kind.fields and raw:sub(1, 1) ~= "{" then return accept_field(m, kind, raw) end
-  return find(kind.right, raw)
+  return accept_whole(step, raw)
 end
 
 local function leave(m, step)
   ran(m, step.id, "failed")
+  stray(m)
   top(m).wait = nil
 end
 
@@ -381,7 +423,7 @@ end
 function Model:migrate(version)
   if is_over(self) then return "conversation.finished" end
   if self.version == version then return nil end
-  self.version, self.migrated, self.places = version, true, {}
+  self.version, self.migrated, self.places, self.way = version, true, {}, {}
   if self.paused then
     self.paused.anew = true
   else
@@ -421,6 +463,7 @@ local commands = {}
 
 function commands.restart(m)
   m.frames = { new_frame(m.system.flows.main, {}) }
+  stray(m)
   return go(m, m.system.flows.main.steps[1].id)
 end
 
@@ -445,9 +488,9 @@ function commands.back(m)
   return m:rollback(1)
 end
 
-function Model:command(name)
+function Model:command(name, ...)
   if is_over(self) or self.status == "paused" then return not_waiting(self) end
-  return commands[name](self)
+  return commands[name](self, ...)
 end
 
 -- To the place where the conversation stood before the last `count` answers. The one at which it
@@ -460,14 +503,22 @@ function Model:rollback(count)
   local place = self.places[#self.places - behind]
   if not place then return self.migrated and "rollback.migrated" or "rollback.nothing" end
   if count > main.rollback then return "rollback.limit" end
+  local undone = {} -- by corrections since
   for i = place.kept + 1, #self.kept do
-    if self.kept[i].irreversible then return "rollback.irreversible" end
+    local one = self.kept[i]
+    if one.irreversible or one.undoes and one.undoes <= place.kept then
+      return "rollback.irreversible"
+    end
+    if one.undoes then undone[one.undoes] = true end
   end
   for _ = 1, behind do table.remove(self.places) end
   while #self.kept > place.kept do
-    local undone = table.remove(self.kept)
-    if undone.undo then table.insert(self.ran, { id = undone.id, status = "completed" }) end
+    local at, one = #self.kept, table.remove(self.kept)
+    if one.undo and not undone[at] then
+      table.insert(self.ran, { id = one.id, status = "completed" })
+    end
   end
+  self.way = list_copy(place.way)
   local held = self.paused and self.now - self.paused.since or 0
   self.ends = self.ends and self.ends + held
   self.status, self.step, self.paused = place.status, place.step, nil
@@ -480,6 +531,214 @@ function Model:rollback(count)
     wait.from = wait.from and wait.from + self.now - place.now
   end
   place.now, place.frames = self.now, copy(self.frames)
+end
+
+---- another answer ----
+
+local function looks_at(step)
+  if step.type == "agent_response" or step.does == "measure" or step.does == "picky" then
+    return { "n", "t" }
+  elseif step.type == "decision" then
+    return { step.by }
+  end
+  return { step.type == "action" and (step.counter or "n") or nil }
+end
+
+local function writes(step)
+  if step.type == "agent_response" then return { step.own and "n" or nil } end
+  if step.type ~= "action" then return { step.save } end
+  return { step.counter or step.save or "n" }
+end
+
+-- Its prompt names {t}, and yes or the second one mean nothing without it.
+local function confirms(step)
+  return step.kind == "boolean" or step.kind == "choice"
+end
+
+local function has_effects(step)
+  return step.undo or step.irreversible or step.does == "once"
+end
+
+-- In the turn of an answer an agent of its own is given the words, too.
+local function listens(m, at, i, said)
+  if not m.way[i].step.own or said == m.way[at].said then return false end
+  for j = at + 1, i do
+    if m.way[j].step.type == "user_input" then return false end
+  end
+  return true
+end
+
+-- Whether one of the names is another one than the passage had before it.
+local function differ(names, passage, state, unknown)
+  for _, name in ipairs(names) do
+    if unknown and unknown[name] or state[name] ~= passage.before[name] then return true end
+  end
+end
+
+local function put_writes(passage, state)
+  for _, name in ipairs(writes(passage.step)) do state[name] = copy(passage.after[name]) end
+end
+
+-- The step on a copy of the conversation: where it leads to, and the state; nil: it fails.
+local function try(m, step, state)
+  local other = { system = m.system, frames = { { flow = "main", state = state } }, kept = {},
+    way = {}, ran = {}, messages = {} }
+  if step.does == "picky" and state.t == "Ada" then return nil end
+  return run[step.type](other, step)
+end
+
+local function may_lead_elsewhere(m, step)
+  return step.branches or step.on_error or m.system.recovers or m.system.flows.main.resumes
+end
+
+-- What depends on the answer by what is known before anything runs again: the passages by number.
+-- What a step with effects will write nobody knows, nor, where it has branches or others go on when
+-- it fails, whether the way goes on. Or nil and the refusal.
+local function foresee(m, at, state, said)
+  local depends, unknown, open = {}, {}, false
+  local function add(from, to)
+    for i = from, to do depends[#depends + 1] = i end
+  end
+  for i = at + 1, #m.way do
+    local passage = m.way[i]
+    local step = passage.step
+    if confirms(step) and differ({ "t" }, passage, state, unknown) then
+      add(i, #m.way)
+      return depends
+    elseif not differ(looks_at(step), passage, state, unknown) and not listens(m, at, i, said) then
+      put_writes(passage, state)
+      for _, name in ipairs(writes(step)) do unknown[name] = nil end
+      if open and has_effects(step) then add(i, i) end
+    elseif has_effects(step) or open or differ(looks_at(step), passage, passage.before, unknown)
+    then
+      add(i, i)
+      for _, name in ipairs(writes(step)) do unknown[name] = true end
+      open = open or may_lead_elsewhere(m, step)
+    else
+      local onward = try(m, step, state)
+      if not onward and not step.on_error then return nil, "command.refused" end
+      add(i, i)
+      if onward ~= passage.onward then
+        add(i + 1, #m.way)
+        return depends
+      end
+      for _, name in ipairs(writes(step)) do unknown[name] = nil end
+    end
+  end
+  return depends
+end
+
+local function is_named(step, name)
+  if step.type ~= "user_input" then return false end
+  local by_field = generate.kinds[step.kind].by_field or {}
+  return step.id == name or step.save == name or by_field[name] ~= nil
+end
+
+local OPEN = { user_input = true, agent_response = true, action = true, decision = true }
+
+-- The newest answer of that name: its number on the way; nil where the way from there is not known.
+local function find_answer(m, name)
+  local following = m.step
+  for i = #m.way, 1, -1 do
+    local passage = m.way[i]
+    local step = passage.step
+    if not step or not OPEN[step.type] or passage.onward ~= following then return nil end
+    if is_named(step, name) then return i end
+    following = step.id
+  end
+end
+
+-- The value, and the words for it.
+local function another_answer(passage, name, raw)
+  local step = passage.step
+  local kind = generate.kinds[step.kind]
+  if kind.fields and name ~= step.id and name ~= step.save then
+    local all = copy(passage.output)
+    all[name] = find(kind.by_field[name].right, raw)
+    if all[name] == nil then return nil end
+    return all, ('{"age":%s,"who":%s}'):format(name == "age" and raw or all.age,
+      name == "who" and raw or ("%q"):format(all.who))
+  end
+  return accept_whole(step, raw), raw
+end
+
+-- Once more: it is another prompt, and one can go back to what was before.
+local function ask_again(m, wait)
+  local step = step_of(m, m.step)
+  top(m).wait, top(m).step, top(m).before, wait.shown = wait, step.id, copy(top(m).state), nil
+  if step.type == "user_input" then return ask(m, step) end
+  if step.type == "approval" then
+    wait.deadline = after(m, step.time)
+    say(m, "prompt", render(m, step.prompt))
+  end
+  stand(m, m.status, step)
+end
+
+-- Where it leads to; nothing: the turn has ended.
+local function run_again(m, passage, depends)
+  local step, state = passage.step, top(m).state
+  if depends or differ(looks_at(step), passage, state) then return run[step.type](m, step) end
+  put_writes(passage, state)
+  local kept = copy { output = passage.output, before = top(m).before, after = state }
+  kept.step, kept.onward, kept.at, kept.said = step, passage.onward, passage.at, passage.said
+  m.way[#m.way + 1] = kept
+  return passage.onward
+end
+
+local function take(m, at, value, undone, said)
+  local heard = {}
+  for i = at + 1, #m.way do heard[i] = listens(m, at, i, said) end
+  local way, wait, frame = m.way, top(m).wait, top(m)
+  m.way, frame.state, frame.wait = list_copy(way), copy(way[at].before), nil
+  for i = #way, at, -1 do m.way[i] = nil end
+  for i = at, #way do
+    local passage = way[i]
+    local step, onward = passage.step
+    frame.step, frame.before = step.id, copy(frame.state)
+    if i == at then
+      onward = complete(m, step, value, step.condition and tostring(value), said)
+    elseif confirms(step) and differ({ "t" }, passage, frame.state) then
+      ran(m, step.id, "failed")
+      onward = step.id
+    else
+      onward = run_again(m, passage, undone[i] or heard[i])
+    end
+    if not onward then return end
+    local is_on = m.way[i] and m.way[i].step and onward == passage.onward
+    if not is_on then return go(m, onward) end
+  end
+  return ask_again(m, wait)
+end
+
+function commands.correct(m, name, raw)
+  if #m.frames > 1 or top(m).wait.failed then return "command.refused" end
+  local at = find_answer(m, name)
+  if not at then return "command.refused" end
+  local passage = m.way[at]
+  local value, said = another_answer(passage, name, raw)
+  if value == nil then return answer_command(m, ANY) end
+  local state = copy(passage.before)
+  if passage.step.save then state[passage.step.save] = copy(value) end
+  local onward = target(m, passage.step, passage.step.condition and tostring(value))
+  local depends, refused = {}, nil
+  if onward == passage.onward then
+    depends, refused = foresee(m, at, state, said)
+  else
+    for i = at + 1, #m.way do depends[#depends + 1] = i end
+  end
+  if refused then return refused end
+  local undone = {}
+  for _, i in ipairs(depends) do
+    if m.way[i].step.irreversible then return "rollback.irreversible" end
+  end
+  for j = #depends, 1, -1 do
+    local one = m.way[depends[j]]
+    if one.step.undo then
+      ran(m, one.step.id, "completed")
+      m.kept[#m.kept], undone[depends[j]] = { undoes = one.at }, true
+    end
+  end
+  return take(m, at, value, undone, said)
 end
 
 ---- what the user says ----
@@ -519,7 +778,7 @@ function Model:message(raw)
   if more then return ask(self, step) end
   if value == nil then return refuse(self, step) end
   local outcome = step.condition and tostring(value)
-  return go(self, complete(self, step, value, outcome))
+  return go(self, complete(self, step, value, outcome, raw))
 end
 
 ---- time ----
@@ -577,6 +836,13 @@ function Model:prompt()
     expires_at = wait.expires_at }
 end
 
+---@return table[] steps on the way that it has come
+function Model:answered()
+  local steps = {}
+  for i, passage in ipairs(self.way) do steps[i] = passage.step or {} end
+  return steps
+end
+
 function Model:state()
   return self.frames[1].state
 end
@@ -585,7 +851,7 @@ end
 ---@param now integer
 function Model.start(system, now)
   local m = setmetatable({ system = system, now = now, messages = {}, ran = {}, kept = {},
-    places = {}, ends = system.life and now + system.life * 1000,
+    places = {}, way = {}, ends = system.life and now + system.life * 1000,
     frames = { new_frame(system.flows.main, {}) } }, Model)
   go(m, system.flows.main.steps[1].id)
   return m
@@ -593,10 +859,16 @@ end
 
 ---@return table model as it is now
 function Model:copy()
-  local made = copy { now = self.now, messages = self.messages, places = self.places,
-    frames = self.frames, ran = self.ran, paused = self.paused, status = self.status,
-    step = self.step, ends = self.ends, version = self.version, migrated = self.migrated }
-  made.kept = table.move(self.kept, 1, #self.kept, 1, {})
+  local made = copy { now = self.now, messages = self.messages, frames = self.frames,
+    ran = self.ran, paused = self.paused, status = self.status, step = self.step,
+    ends = self.ends, version = self.version, migrated = self.migrated }
+  made.kept, made.way, made.places = list_copy(self.kept), list_copy(self.way), {}
+  for i, place in ipairs(self.places) do
+    local way = place.way
+    place.way = nil
+    made.places[i], place.way = copy(place), way
+    made.places[i].way = way
+  end
   made.system = self.system
   return setmetatable(made, Model)
 end
