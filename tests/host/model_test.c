@@ -17,12 +17,15 @@
 #include <lualib.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "asks.h"
+#include "outside.h"
 
 enum { TEXT_BYTES = 1024, REPLY_BYTES = 1 << 17 };
 
@@ -246,6 +249,58 @@ __attribute__((noreturn)) static void live(int fd, const char *store) {
   _exit(0);
 }
 
+/* ---- the outside: a process that hears what the flows call ---- */
+
+enum { CALLS_HEARD = 4096 };
+
+typedef struct heard {
+  char path[40], key[40];
+} heard;
+
+static struct ears {
+  atomic_int count;
+  heard calls[CALLS_HEARD];
+} * ears; /* both processes have it */
+
+static outside world;
+static pid_t listener;
+
+static void copy_until(char *out, size_t size, const char *from, const char *ends) {
+  (void)snprintf(out, size, "%.*s", (int)strcspn(from, ends), from);
+}
+
+static void hear(const char *head) {
+  static const char name[] = "Idempotency-Key: ";
+  int i = atomic_load(&ears->count);
+  const char *path = strchr(head, '/');
+  const char *key = strcasestr(head, name);
+  if (i == CALLS_HEARD || path == NULL || key == NULL) return;
+  copy_until(ears->calls[i].path, sizeof(ears->calls[i].path), path, " ");
+  copy_until(ears->calls[i].key, sizeof(ears->calls[i].key), key + sizeof(name) - 1, "\r");
+  atomic_store(&ears->count, i + 1);
+}
+
+static bool open_outside(void) {
+  ears = mmap(NULL, sizeof(*ears), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (ears == MAP_FAILED || !outside_open(&world, 1)) return false;
+  world.heard = hear;
+  listener = fork();
+  if (listener == 0) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)outside_main(&world);
+    _exit(0);
+  }
+  (void)close(world.listener);
+  (void)close(world.stop);
+  return listener > 0;
+}
+
+static void close_outside(void) {
+  (void)kill(listener, SIGKILL);
+  (void)waitpid(listener, NULL, 0);
+  (void)munmap(ears, sizeof(*ears));
+}
+
 /* ---- what the Lua side sees: `host` ---- */
 
 static pid_t child;
@@ -375,8 +430,31 @@ static int host_ask(lua_State *L) {
   return 3;
 }
 
-static const luaL_Reg functions[] = {
-    {"start", host_start}, {"kill", host_kill}, {"ask", host_ask}, {NULL, NULL}};
+/* Returns the calls that came since the last host_forget: { { path, key }, ... } */
+static int host_heard(lua_State *L) {
+  int count = atomic_load(&ears->count);
+  if (count == CALLS_HEARD) return luaL_error(L, "too many calls");
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_createtable(L, 2, 0);
+    lua_pushstring(L, ears->calls[i].path);
+    lua_rawseti(L, -2, 1);
+    lua_pushstring(L, ears->calls[i].key);
+    lua_rawseti(L, -2, 2);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int host_forget(lua_State *L) {
+  (void)L;
+  atomic_store(&ears->count, 0);
+  return 0;
+}
+
+static const luaL_Reg functions[] = {{"start", host_start},   {"kill", host_kill},
+                                     {"ask", host_ask},       {"heard", host_heard},
+                                     {"forget", host_forget}, {NULL, NULL}};
 
 /* ---- the cases ---- */
 
@@ -400,6 +478,8 @@ static void test_random_flows(void **state) {
   luaL_newlib(L, functions);
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
+  lua_pushinteger(L, world.port);
+  lua_setfield(L, -2, "port");
   lua_setglobal(L, "host");
   if (luaL_loadfile(L, "tests/host/model/cases.lua") != LUA_OK) fail_msg("%s", lua_tostring(L, -1));
   lua_pushstring(L, dir);
@@ -416,7 +496,7 @@ static void test_random_flows(void **state) {
 static int setup(void **state) {
   (void)state;
   char path[64];
-  if (mkdtemp(dir) == NULL) return -1;
+  if (mkdtemp(dir) == NULL || !open_outside()) return -1;
   (void)snprintf(path, sizeof(path), "mkdir -p %s/scripts/drawn", dir);
   if (system(path) != 0) return -1; /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
   (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
@@ -427,6 +507,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
   char remove[64];
   (void)state;
+  close_outside();
   (void)snprintf(remove, sizeof(remove), "rm -rf %s", dir);
   return system(remove); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
 }

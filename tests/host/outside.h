@@ -40,6 +40,7 @@ typedef struct outside {
   uint32_t dice;
   outside_call calls[OUTSIDE_CALLS];
   size_t count;
+  void (*heard)(const char *head); /* of each request, before it is answered; or NULL */
   char big[OUTSIDE_BIG];
 } outside;
 
@@ -90,6 +91,7 @@ static inline bool outside_asks(const outside_call *c, const char *path) {
 /* The head is complete; false: the connection is gone. */
 static inline bool outside_serve(outside *o, size_t i) {
   outside_call *c = &o->calls[i];
+  if (o->heard != NULL) o->heard(c->head);
   uint32_t luck = outside_asks(c, "/flaky") ? outside_roll(&o->dice, 3) : 3;
   c->len = 0;
   if (outside_asks(c, "/slow")) {
@@ -161,7 +163,7 @@ static inline void *outside_main(void *arg) {
   }
 }
 
-static inline bool outside_start(outside *o, uint32_t seed) {
+static inline bool outside_open(outside *o, uint32_t seed) {
   *o = (outside){.dice = seed};
   memset(o->big, '1', sizeof(o->big));
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -172,7 +174,11 @@ static inline bool outside_start(outside *o, uint32_t seed) {
             listen(o->listener, 128) == 0 &&
             getsockname(o->listener, (struct sockaddr *)&at, &size) == 0;
   o->port = ntohs(at.sin_port);
-  return ok && pthread_create(&o->thread, NULL, outside_main, o) == 0;
+  return ok;
+}
+
+static inline bool outside_start(outside *o, uint32_t seed) {
+  return outside_open(o, seed) && pthread_create(&o->thread, NULL, outside_main, o) == 0;
 }
 
 /* Ends every connection; the counters of descriptors and threads are as before the start. */

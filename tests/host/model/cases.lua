@@ -13,6 +13,11 @@ local case -- { number, store, script, inputs, system, model, now, id, keys }
 
 local function chance(percent) return random(100) <= percent end
 
+local function script()
+  return generate.script(case.system, case.version,
+    ("http://127.0.0.1:%d/%d"):format(host.port, case.number))
+end
+
 ---- comparing ----
 
 local function text_of(value)
@@ -96,17 +101,29 @@ local function compare_head(head, m)
     or differ("the state", head.state, m:state()) or differ("the prompt", prompt, should)
 end
 
+-- What the outside was called for: each as often as it has counted, which is by its key; and not
+-- oftener than that where no process died.
+local function compare_calls(m)
+  local found, keys, prefix = {}, {}, ("/%d/"):format(case.number)
+  for _, call in ipairs(host.heard()) do
+    local what = call[1]:sub(1, #prefix) == prefix and call[1]:sub(#prefix + 1)
+    if what and not (case.has_died and keys[call[2]]) then found[what] = (found[what] or 0) + 1 end
+    keys[call[2]] = true
+  end
+  return differ("the calls", found, m.calls)
+end
+
 -- Returns how the host stands otherwise than the model.
 local function compare(m)
   return compare_head(read "head", m) or compare_messages(read("messages").items, m)
-    or compare_steps(read("steps").items, m)
+    or compare_steps(read("steps").items, m) or compare_calls(m)
 end
 
 ---- the host and its ends ----
 
 local function write_script()
   local file = assert(io.open(dir .. "/scripts/drawn/init.lua", "w"))
-  file:write(generate.script(case.system, case.version))
+  file:write(script())
   file:close()
 end
 
@@ -118,7 +135,7 @@ end
 -- Perhaps the process dies while it works on that; then another one is asked the same.
 local function maybe_cut(request, percent)
   if case.store ~= "sqlite" or not chance(percent) then return end
-  request.cut, request.cut_is_done = random(4), chance(50)
+  request.cut, request.cut_is_done, case.has_died = random(6), chance(50), true
   table.insert(case.inputs, ("   (the process dies at commit %d%s)"):format(request.cut,
     request.cut_is_done and ", done" or ""))
 end
@@ -267,11 +284,12 @@ function inputs.event()
   return keyed({ op = "event", text = name }, case.model:event(name))
 end
 
--- These have no key that would say whether it has happened: after a crash it is looked.
+-- These have no key that would say whether it has happened: after a crash it is looked. Where calls
+-- are made, it may happen for some time after that.
 local function unkeyed(request, act)
   local before = case.model:copy()
   local refused = act(case.model)
-  maybe_cut(request, 20)
+  if not differ("the calls", before.calls, case.model.calls) then maybe_cut(request, 20) end
   local answer, code, message = ask(request)
   if answer == nil and code == nil then
     start_host()
@@ -350,6 +368,7 @@ function inputs.crash()
   local late = chance(50)
   note("the host is killed%s", late and ", and back after the deadline" or "")
   host.kill()
+  case.has_died = true
   return restart_host(late)
 end
 
@@ -438,6 +457,7 @@ end
 
 local function run_case(number)
   math.randomseed(seed, number)
+  host.forget()
   os.remove(dir .. "/s.db")
   os.remove(dir .. "/s.db-wal")
   os.remove(dir .. "/s.db-shm")
@@ -451,7 +471,7 @@ local function run_case(number)
   end
   if ok then host.kill() end
   return ("TIDEMILL_SEED=%d TIDEMILL_CASE=%d, store %s\n\n%s\n%s\n%s\n"):format(seed, number,
-    case.store, generate.script(case.system, case.version), table.concat(case.inputs, "\n"), found)
+    case.store, script(), table.concat(case.inputs, "\n"), found)
 end
 
 io.write(("seed %d\n"):format(seed))

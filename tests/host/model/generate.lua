@@ -123,8 +123,11 @@ function make.action(step, flow, at)
   if step.does == "name" then step.save = "t" end
   local may_fail = step.does == "fail" or step.does == "picky"
   if may_fail and chance(70) then step.on_error = forward(flow, at) end
-  if step.does ~= "fail" then step.undo = chance(40) end
+  if step.does ~= "fail" then step.undo, step.calls = chance(40), chance(60) end
   if step.does ~= "fail" and not step.undo then step.irreversible = chance(10) end
+  if step.calls and not step.undo and chance(15) then -- by the call itself
+    step.irreversible, step.is_silent = true, true
+  end
   if step.does == "loop" then
     flow.loops = flow.loops + 1
     step.counter = "k_" .. step.id
@@ -173,6 +176,7 @@ function make.parallel(step)
   step.names = { "left", "right" }
   if chance(40) then step.names[3] = "up" end
   step.save, step.any = "offers", chance(25)
+  step.calls = not step.any and chance(40)
 end
 
 local TYPES = { "user_input", "user_input", "user_input", "agent_response", "action", "action",
@@ -289,26 +293,42 @@ function write.agent_response(step)
   return 'agent = "own",'
 end
 
+-- The calls of a step that is tried again are made once.
 local BODIES = {
   count = "ctx.state.n = ctx.state.n + 1",
   name = 'return "name" .. ctx.state.n',
   once = "local a = ctx:once('a', function() return { n = ctx.state.n } end) "
     .. "ctx.state.n = ctx:once('b', function() return a.n + 2 end)",
+  once_called = "local a = ctx:once('a', function() return { n = ctx.state.n } end) "
+    .. "ctx.state.n = ctx:once('b', function() call(ctx, 'run') return a.n + 2 end)",
   fail = "ctx.state.n = 99 error 'no'",
   flaky = "ctx.state.n = ctx.state.n + 5 if ctx.step.attempt < 3 then error 'not yet' end",
   measure = "ctx.state.n = ctx.state.n + #ctx.state.t",
   picky = "if ctx.state.t == 'Ada' then error 'no' end ctx.state.n = ctx.state.n + 7",
 }
 
+local function write_undo(step)
+  if step.undo then
+    return (" undo = function(ctx) %s end,"):format(step.calls and "call(ctx, 'undo')" or "")
+  end
+  return step.is_silent and "" or (" irreversible = %s,"):format(step.irreversible or false)
+end
+
 function write.action(step)
   local body = BODIES[step.does]
   if step.does == "loop" then
     body = ("ctx.state.%s = ctx.state.%s + 1"):format(step.counter, step.counter)
   end
+  if step.calls and step.does == "flaky" then
+    body = "ctx:once('call', function() return call(ctx, 'run') end) " .. body
+  elseif step.calls and step.does == "once" then
+    body = BODIES.once_called
+  elseif step.calls then
+    local condition = step.does == "picky" and "ctx.state.t ~= 'Ada'" or "true"
+    body = ("if %s then call(ctx, 'run') end "):format(condition) .. body
+  end
   return ("run = function(ctx) %s end,%s%s"):format(body,
-    step.does == "flaky" and " max_retries = 2, retry_delay = 0," or "",
-    step.undo and " undo = function() end," or (" irreversible = %s,")
-      :format(step.irreversible or false))
+    step.does == "flaky" and " max_retries = 2, retry_delay = 0," or "", write_undo(step))
 end
 
 function write.decision(step)
@@ -337,11 +357,12 @@ function write.parallel(step)
     parts[i] = ([[%s = {
         tm.ConversationStep { step_id = "%s_%s_1", step_type = "agent_response", agent = "bot",
           response = "Branch %s, {t}.", next_steps = { "%s_%s_2" } },
-        tm.ConversationStep { step_id = "%s_%s_2", step_type = "action", run = function(ctx)
-          ctx.state.n = ctx.state.n + %d return ctx.state.n end },
-      },]]):format(name, step.id, name, name, step.id, name, step.id, name, i)
+        tm.ConversationStep { step_id = "%s_%s_2", step_type = "action", irreversible = false,
+          run = function(ctx) %s ctx.state.n = ctx.state.n + %d return ctx.state.n end },
+      },]]):format(name, step.id, name, name, step.id, name, step.id, name,
+      step.calls and "call(ctx, 'run')" or "", i)
   end
-  return "branches = { " .. table.concat(parts, "\n      ") .. " },"
+  return "irreversible = false, branches = { " .. table.concat(parts, "\n      ") .. " },"
     .. (step.any and ' join = "any",' or "")
 end
 
@@ -406,12 +427,17 @@ end
 
 ---@param system table
 ---@param version integer shows in the script, so that another one is another version
+---@param outside string the address of all calls
 ---@return string
-function M.script(system, version)
+function M.script(system, version, outside)
   local flows = {}
   for i, flow in ipairs(system.flows) do flows[i] = write_flow(flow) end
   return ([[
 local tm = require "tidemill"
+local function call(ctx, what)
+  local answer, err = ctx:http { url = "%s/" .. ctx.step.id .. "/" .. what }
+  return answer and answer.status or error(err)
+end
 local own = { respond = function(ctx)
   ctx.state.n = ctx.state.n + 3
   return "Own " .. ctx.step.id .. ", " .. ctx.state.t .. "."
@@ -422,7 +448,7 @@ return tm.system { name = "drawn", config = { version = %d },
   agents = { bot = tm.AssistantAgent { user_id = "bot" }, own = own },
   flows = {
 %s  } }
-]]):format(version, system.recovers, system.life or 0, table.concat(flows))
+]]):format(outside, version, system.recovers, system.life or 0, table.concat(flows))
 end
 
 return M

@@ -61,6 +61,17 @@ local function pass(m, step, output, onward, said)
     after = copy(m.frames[1].state), onward = onward, at = #m.kept }
 end
 
+-- What the outside hears, by step and whether it was run or undone.
+local function call(m, id, what)
+  local name = id .. "/" .. what
+  m.calls[name] = (m.calls[name] or 0) + 1
+end
+
+local function undo(m, step)
+  table.insert(m.ran, { id = step.id, status = "completed" })
+  if step.calls then call(m, step.id, "undo") end
+end
+
 local function new_frame(flow, given)
   local state = copy(flow.variables)
   for name, value in pairs(given) do
@@ -251,7 +262,9 @@ function run.action(m, step)
   local state = top(m).state
   if step.does == "fail" or step.does == "picky" and state.t == "Ada" then
     return fail(m, step)
-  elseif step.does == "picky" then
+  end
+  if step.calls then call(m, step.id, "run") end
+  if step.does == "picky" then
     state.n = state.n + 7
   elseif step.does == "measure" then
     state.n = state.n + #state.t
@@ -306,6 +319,7 @@ function run.parallel(m, step)
     say(m, "agent", render(m, ("Branch %s, {t}."):format(name)))
     ran(m, ("%s_%s_1"):format(step.id, name), "completed")
     ran(m, ("%s_%s_2"):format(step.id, name), "completed")
+    if step.calls then call(m, ("%s_%s_2"):format(step.id, name), "run") end
   end
   return onward
 end
@@ -514,9 +528,7 @@ function Model:rollback(count)
   for _ = 1, behind do table.remove(self.places) end
   while #self.kept > place.kept do
     local at, one = #self.kept, table.remove(self.kept)
-    if one.undo and not undone[at] then
-      table.insert(self.ran, { id = one.id, status = "completed" })
-    end
+    if one.undo and not undone[at] then undo(self, one) end
   end
   self.way = list_copy(place.way)
   local held = self.paused and self.now - self.paused.since or 0
@@ -556,7 +568,7 @@ local function confirms(step)
 end
 
 local function has_effects(step)
-  return step.undo or step.irreversible or step.does == "once"
+  return step.undo or step.irreversible or step.calls or step.does == "once"
 end
 
 -- In the turn of an answer an agent of its own is given the words, too.
@@ -582,7 +594,7 @@ end
 -- The step on a copy of the conversation: where it leads to, and the state; nil: it fails.
 local function try(m, step, state)
   local other = { system = m.system, frames = { { flow = "main", state = state } }, kept = {},
-    way = {}, ran = {}, messages = {} }
+    way = {}, ran = {}, messages = {}, calls = {} }
   if step.does == "picky" and state.t == "Ada" then return nil end
   return run[step.type](other, step)
 end
@@ -734,8 +746,8 @@ function commands.correct(m, name, raw)
   for j = #depends, 1, -1 do
     local one = m.way[depends[j]]
     if one.step.undo then
-      ran(m, one.step.id, "completed")
-      m.kept[#m.kept], undone[depends[j]] = { undoes = one.at }, true
+      undo(m, one.step)
+      m.kept[#m.kept + 1], undone[depends[j]] = { undoes = one.at }, true
     end
   end
   return take(m, at, value, undone, said)
@@ -851,7 +863,7 @@ end
 ---@param now integer
 function Model.start(system, now)
   local m = setmetatable({ system = system, now = now, messages = {}, ran = {}, kept = {},
-    places = {}, way = {}, ends = system.life and now + system.life * 1000,
+    places = {}, way = {}, calls = {}, ends = system.life and now + system.life * 1000,
     frames = { new_frame(system.flows.main, {}) } }, Model)
   go(m, system.flows.main.steps[1].id)
   return m
@@ -860,8 +872,8 @@ end
 ---@return table model as it is now
 function Model:copy()
   local made = copy { now = self.now, messages = self.messages, frames = self.frames,
-    ran = self.ran, paused = self.paused, status = self.status, step = self.step,
-    ends = self.ends, version = self.version, migrated = self.migrated }
+    ran = self.ran, calls = self.calls, paused = self.paused, status = self.status,
+    step = self.step, ends = self.ends, version = self.version, migrated = self.migrated }
   made.kept, made.way, made.places = list_copy(self.kept), list_copy(self.way), {}
   for i, place in ipairs(self.places) do
     local way = place.way
