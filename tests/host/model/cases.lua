@@ -70,8 +70,8 @@ local function compare_messages(is, m)
       newest(should, function(one) return one.text end))
   end
   for i, one in ipairs(should) do
-    local text = is[i].text
-    if one.text:sub(1, #model.ANY) == model.ANY then
+    local text = one.text == model.ANY and model.ANY or is[i].text
+    if one.text:sub(1, #model.ANY) == model.ANY and text ~= model.ANY then
       text = text:sub(-#one.text + #model.ANY - 1)
       if #is[i].text > #text and text:sub(1, 1) == "\n" then text = "*" .. text end
     end
@@ -410,7 +410,9 @@ local function draw()
   local m = case.model
   local due = m:deadline()
   if due and due <= case.now then return "silence" end -- who went back has no time left
-  if case.system.flows.main.plain and m.step and chance(25) then return "correct" end
+  if case.system.flows.main.plain and m.step and chance(50) then
+    return chance(50) and "correct" or "right"
+  end
   if m.status == "paused" and chance(60) then return "resume" end
   if m.status == "waiting_approval" and chance(50) then return "approve" end
   if m.status == "waiting_event" and chance(50) then return "event" end

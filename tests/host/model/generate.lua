@@ -92,7 +92,7 @@ end
 local make = {}
 
 function make.user_input(step, flow, at)
-  step.kind, step.required = chance(25) and "text" or one_of(NAMES), chance(70)
+  step.kind, step.required = chance(flow.plain and 50 or 15) and "text" or one_of(NAMES), chance(70)
   step.prompt = ("Ask %s, {t}."):format(step.id)
   step.save = step.kind == "text" and "t" or step.kind
   if chance(15) then step.save = nil end
@@ -113,7 +113,8 @@ end
 
 -- Some measure what was answered, and one is picky about it.
 local ACTIONS = { "count", "name", "once", "fail", "flaky", "loop", "measure", "picky" }
-local PLAIN_ACTIONS = { "count", "name", "once", "flaky", "loop", "measure", "measure", "picky" }
+local PLAIN_ACTIONS = { "count", "name", "once", "flaky", "loop", "measure", "measure", "measure",
+  "picky" }
 
 function make.action(step, flow, at)
   step.does = one_of(flow.plain and PLAIN_ACTIONS or ACTIONS)
@@ -122,8 +123,10 @@ function make.action(step, flow, at)
   end
   if step.does == "name" then step.save = "t" end
   local may_fail = step.does == "fail" or step.does == "picky"
-  if may_fail and chance(70) then step.on_error = forward(flow, at) end
-  if step.does ~= "fail" then step.undo, step.calls = chance(40), chance(60) end
+  if may_fail and chance(50) then step.on_error = forward(flow, at) end
+  if step.does ~= "fail" then step.undo, step.calls = chance(50), chance(60) end
+  -- What a rollback then leaves half undone, the model does not say.
+  step.cannot_undo = step.undo and step.does ~= "flaky" and flow.is_final and chance(40)
   if step.does ~= "fail" and not step.undo then step.irreversible = chance(10) end
   if step.calls and not step.undo and chance(15) then -- by the call itself
     step.irreversible, step.is_silent = true, true
@@ -230,14 +233,14 @@ function M.system()
   local sub = make_flow("sub", "u", random(3), { sub = "inner" })
   local side = make_flow("side", "e", random(2), {})
   local aside = make_flow("aside", "d", random(2), {})
-  local plain = chance(40)
+  local plain, rollback = chance(40), chance(70) and random(4) or nil
   local main = make_flow("main", "m", plain and random(5, 10) or random(3, 7),
-    { sub = "sub", side = "side", may_loop = true, plain = plain })
+    { sub = "sub", side = "side", may_loop = true, plain = plain,
+      rollback = rollback, is_final = not rollback })
   if chance(50) then main.interrupt, main.phrase = "aside", "by the way" end
-  main.rollback = chance(70) and random(4) or nil
   main.skips, main.cancels = chance(50), chance(30)
   main.silence = chance(30) and one_of(DURATIONS) or nil
-  main.resumes = chance(30)
+  main.resumes, main.compensates = chance(20), chance(60)
   if chance(30) then main.phrases = PHRASES end
   local flows = { main, sub, inner, side, aside }
   for _, flow in ipairs(flows) do flows[flow.id] = flow end
@@ -309,7 +312,10 @@ local BODIES = {
 
 local function write_undo(step)
   if step.undo then
-    return (" undo = function(ctx) %s end,"):format(step.calls and "call(ctx, 'undo')" or "")
+    local first = step.cannot_undo and "error 'never' "
+      or step.does == "flaky" and "if ctx.step.attempt < 3 then error 'not yet' end " or ""
+    return (" undo = function(ctx) %s%s end,"):format(first,
+      step.calls and "call(ctx, 'undo')" or "")
   end
   return step.is_silent and "" or (" irreversible = %s,"):format(step.irreversible or false)
 end
@@ -399,7 +405,8 @@ local function write_settings(flow)
   put("allow_early_termination", flow.cancels)
   put("interaction_timeout", flow.silence)
   put("resume_on_failure", flow.resumes)
-  return ("  settings = { %s },\n"):format(table.concat(parts, ", "))
+  return ("  settings = { %s },\n%s"):format(table.concat(parts, ", "),
+    flow.compensates and "  compensate_on_failure = true,\n" or "")
 end
 
 local function write_phrases(flow)

@@ -67,9 +67,18 @@ local function call(m, id, what)
   m.calls[name] = (m.calls[name] or 0) + 1
 end
 
+-- Returns whether it is undone.
 local function undo(m, step)
+  if step.cannot_undo then
+    table.insert(m.ran, { id = step.id, status = "failed" })
+    return false
+  end
+  for _ = 1, step.does == "flaky" and 2 or 0 do
+    table.insert(m.ran, { id = step.id, status = "failed" })
+  end
   table.insert(m.ran, { id = step.id, status = "completed" })
   if step.calls then call(m, step.id, "undo") end
+  return true
 end
 
 local function new_frame(flow, given)
@@ -222,6 +231,19 @@ local function is_caught(m)
   end
 end
 
+-- What was done is taken back before it ends, the newest first.
+local function fail_conversation(m)
+  m.status, m.step = "failed", nil
+  if not m.system.flows.main.compensates then return end
+  local undone = {}
+  for i = #m.kept, 1, -1 do
+    local one = m.kept[i]
+    if one.undoes then undone[one.undoes] = true end
+    if one.undo and not undone[i] then undo(m, one) end
+  end
+  m.compensated = true
+end
+
 -- Waits at the failed step: for the user, or for an operator.
 local function recover(m, step)
   if m.system.recovers then
@@ -255,7 +277,7 @@ local function fail(m, step)
     if left.why == "digression" then return below.id end
     if left.why == "subflow" then return fail(m, below) end
   end
-  m.status, m.step = "failed", nil
+  fail_conversation(m)
 end
 
 function run.action(m, step)
@@ -511,6 +533,7 @@ end
 -- waits now has not been answered.
 function Model:rollback(count)
   local main = self.system.flows.main
+  if self.compensated then return "rollback.compensated" end
   if not main.rollback then return "rollback.disabled" end
   local status = self.paused and self.paused.status or self.status
   local behind = SOMEBODY[status] and count or count - 1
@@ -675,10 +698,11 @@ local function another_answer(passage, name, raw)
 end
 
 -- Once more: it is another prompt, and one can go back to what was before.
-local function ask_again(m, wait)
+local function ask_again(m, wait, hint)
   local step = step_of(m, m.step)
   top(m).wait, top(m).step, top(m).before, wait.shown = wait, step.id, copy(top(m).state), nil
-  if step.type == "user_input" then return ask(m, step) end
+  if step.type == "user_input" then return ask(m, step, hint) end
+  if hint then say(m, "prompt", hint) end
   if step.type == "approval" then
     wait.deadline = after(m, step.time)
     say(m, "prompt", render(m, step.prompt))
@@ -697,7 +721,7 @@ local function run_again(m, passage, depends)
   return passage.onward
 end
 
-local function take(m, at, value, undone, said)
+local function take(m, at, value, undone, said, hint)
   local heard = {}
   for i = at + 1, #m.way do heard[i] = listens(m, at, i, said) end
   local way, wait, frame = m.way, top(m).wait, top(m)
@@ -719,7 +743,13 @@ local function take(m, at, value, undone, said)
     local is_on = m.way[i] and m.way[i].step and onward == passage.onward
     if not is_on then return go(m, onward) end
   end
-  return ask_again(m, wait)
+  return ask_again(m, wait, hint)
+end
+
+-- Something could not be undone: what was undone by then is done again.
+local function keep_answer(m, at, undone)
+  local passage = m.way[at]
+  return take(m, at, passage.output, undone, passage.said, ANY)
 end
 
 function commands.correct(m, name, raw)
@@ -746,7 +776,7 @@ function commands.correct(m, name, raw)
   for j = #depends, 1, -1 do
     local one = m.way[depends[j]]
     if one.step.undo then
-      undo(m, one.step)
+      if not undo(m, one.step) then return keep_answer(m, at, undone) end
       m.kept[#m.kept + 1], undone[depends[j]] = { undoes = one.at }, true
     end
   end
@@ -881,7 +911,7 @@ function Model:copy()
     made.places[i], place.way = copy(place), way
     made.places[i].way = way
   end
-  made.system = self.system
+  made.system, made.compensated = self.system, self.compensated
   return setmetatable(made, Model)
 end
 
