@@ -161,7 +161,7 @@ check-c: $(TEST_BIN)
 check-lua: $(BUILD)/hostlua.so
 	BUILD=$(BUILD) $(BUSTED) -o plainTerminal tests/lua
 check-e2e: all $(SHIM)
-	TIDEMILL=$(BUILD)/tidemill tests/servers.sh node --test tests/e2e
+	TIDEMILL=$(BUILD)/tidemill tests/servers.sh node --test --test-concurrency=2 tests/e2e
 
 sanitize:
 	@host/tools/install.sh test

@@ -10,7 +10,7 @@ import { compare, FLOWS, play, system, World } from './every_step_scenario.mjs';
 import { Place, Server } from './host.mjs';
 
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
-const CUTS = process.env.STEP_CUTS ?? (NIGHTLY ? '100' : '8'); // of each flow
+const CUTS = process.env.STEP_CUTS ?? (NIGHTLY ? '100' : '4'); // of each flow
 
 // A host that is there again whenever it has died.
 class Host {
@@ -59,14 +59,14 @@ for (const backend of ['sqlite', 'file']) {
       const changes = host.disk.calls;
       const step = CUTS === 'all' ? 1 : Math.max(1, Math.floor(changes / Number(CUTS)));
       let runs = 0, deaths = 0;
-      for (let at = 1; at <= changes; at += step) {
+      for (let at = (step + 1) >> 1; at <= changes; at += step) {
         const loses = runs++ % 2 === 1;
         const one = await host.play(flow, at, loses);
         compare(one, undisturbed, `${loses ? 'power lost' : 'killed'} at change ${at} of ${changes}`);
         deaths += host.died ? 1 : 0;
       }
       t.diagnostic(`${flow}: ${changes} changes, ${runs} runs, ${deaths} deaths`);
-      assert.ok(deaths > runs * 0.8, 'a run makes some changes more or less');
+      assert.ok(deaths >= runs * 0.7, 'a run makes some changes more or less');
     }
   });
 }

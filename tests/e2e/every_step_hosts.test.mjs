@@ -11,7 +11,7 @@ import { Wire } from './postgres_wire.mjs';
 
 const NIGHTLY = process.env.TIDEMILL_NIGHTLY === '1';
 const PAIRS = 4; // that wait for leases beside each other
-const EVERY = NIGHTLY ? 1 : 8; // of the points is one at which a host dies
+const EVERY = NIGHTLY ? 1 : 16; // of the points is one at which a host dies
 
 // Two hosts on a database of their own.
 class Pair {

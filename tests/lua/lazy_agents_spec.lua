@@ -88,6 +88,7 @@ describe("an agent that is given as a function", function()
       local turn = host:send "x"
       assert.equal("failed", turn.status)
       assert.matches(text, turn.error.message)
+      if maker:find("do return [{5]") then assert.equal("agent.invalid", turn.error.code) end
     end
   end)
 
