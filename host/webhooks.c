@@ -20,6 +20,7 @@ tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err) {
       .timeout_ms = tm__config_ms(c, "webhooks.timeout"),
       .give_up_ms = tm__config_ms(c, "webhooks.give_up_after"),
       .poll_ms = poll_ms,
+      .quiet_ms = poll_ms,
   };
   return tm__deliver_new(&h->deliver, &o, err);
 }

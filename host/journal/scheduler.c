@@ -16,6 +16,8 @@
  * for somebody to be told. */
 #define CALM_MS (INT64_C(6) * 60 * 60 * 1000)
 #define FAIL_MS (INT64_C(60) * 1000)
+/* Until the next look where not even that can be noted. */
+#define STUCK_MS (INT64_C(10) * 1000)
 
 /* A tenant that is asked, with the job that does it. */
 typedef struct due_tenant {
@@ -46,6 +48,8 @@ struct tm_scheduler {
   due_tenant tenants[TENANTS];
   size_t tenant_count;
   int64_t rest; /* until the next look */
+  bool stuck;   /* this look could not note what failed in it */
+  bool failing; /* nor could the one before: it has been told */
   tm_head heads[PAGE];
   size_t count;
   bool full;
@@ -251,7 +255,7 @@ static bool has_come(tm_scheduler *s, const tm_store_job *job) {
   if (s->stopped) return false;
   uv_sem_wait(&s->has_landed);
   s->out--;
-  if (job->status != TM_OK)
+  if (job->status != TM_OK && !s->failing)
     tm__log_error(s->o.log, TM_LOG_WARNING, "deadlines cannot be read", &job->error);
   return true;
 }
@@ -275,10 +279,11 @@ static void wake(const tm_scheduler *s, const tm_head *heads, size_t count) {
 /* The look is over once everybody has answered. */
 static void end_look(tm_scheduler *s) {
   if (s->out > 0) return;
+  s->failing = s->stuck;
   if (s->again)
     look(s);
   else
-    arm(s, s->rest);
+    arm(s, s->stuck && s->rest < STUCK_MS ? STUCK_MS : s->rest);
 }
 
 static void on_tenant_landed(tm_message *m) {
@@ -288,6 +293,7 @@ static void on_tenant_landed(tm_message *m) {
   bool failed = t->job.status != TM_OK;
   if (!failed) wake(s, t->heads, t->count);
   if (!failed && t->has_events) s->o.events(s->o.ud, t->name);
+  s->stuck = s->stuck || (failed && t->postpones);
   if (failed && !t->postpones) {
     t->postpones = true;
     ask(t);
@@ -320,6 +326,7 @@ static void look(tm_scheduler *s) {
   __atomic_store_n(&s->next, NEVER, __ATOMIC_RELEASE);
   s->now = tm__clock_now(&s->o.clock);
   s->tenant_count = 0;
+  s->stuck = false;
   s->out = 1;
   s->job.work = main_work;
   s->job.write = tm__storage_shared(s->o.storage);

@@ -45,6 +45,7 @@ struct tm_deliver {
   char tenants[TENANTS][65]; /* with stores of their own, to be asked */
   size_t tenant_count;
   uint64_t timer;
+  bool begun; /* the quiet is over */
   bool armed, reading, again, stopped;
 };
 
@@ -270,11 +271,12 @@ static void on_taken(tm_message *m) { /* on the writer's thread */
 static void on_timer(void *ud) {
   tm_deliver *d = ud;
   d->armed = false;
+  d->begun = true;
   look(d);
 }
 
 static void arm(tm_deliver *d) {
-  int64_t now = tm__clock_now(&d->o.clock), ms = d->o.poll_ms;
+  int64_t now = tm__clock_now(&d->o.clock), ms = d->begun ? d->o.poll_ms : d->o.quiet_ms;
   if (d->count < TM_DELIVER_MOST && d->next > 0 && d->next - now < ms) ms = d->next - now;
   if (ms < 1) ms = 1;
   tm_error err;
@@ -337,7 +339,7 @@ static bool ask_tenant(tm_deliver *d) {
 
 /* Asks the store of all and that in memory, then tenants. */
 static void look(tm_deliver *d) {
-  if (d->stopped) return;
+  if (d->stopped || !d->begun) return;
   d->again = d->reading;
   if (d->reading) return;
   if (d->armed) (void)tm__timer_cancel(d->o.worker, d->timer);
@@ -355,7 +357,8 @@ void tm__deliver_tenant(tm_deliver *d, const char *tenant) {
 
 static void on_start(tm_message *m) {
   tm_deliver *d = (tm_deliver *)((char *)m - offsetof(tm_deliver, start));
-  if (!d->stopped && !d->reading && !d->armed) arm(d);
+  d->begun = d->o.quiet_ms == 0;
+  if (!d->stopped) arm(d);
 }
 
 static void on_poke(tm_message *m) {

@@ -25,11 +25,11 @@ typedef struct tm_deliver_options { /* all borrowed */
   const char *url, *secret, *previous_secret; /* the last "" or NULL: none */
   int64_t timeout_ms;                         /* of one attempt; a lease is three of them */
   int64_t give_up_ms;
-  int64_t poll_ms; /* how often events of other processes are looked for */
+  int64_t poll_ms;  /* how often events of other processes are looked for */
+  int64_t quiet_ms; /* for so long nothing is taken: who lives for less, as most commands in a
+                       terminal do, takes nothing that it could not deliver */
 } tm_deliver_options;
 
-/* Its first look is after `poll_ms`: who lives for less, as a command in the terminal does, takes
- * nothing that it could not deliver. */
 tm_status tm__deliver_new(tm_deliver **out, const tm_deliver_options *o, tm_error *err);
 void tm__deliver_hint(tm_deliver *d); /* any thread: there are new ones. NULL allowed */
 /* Worker thread: this tenant, who has a store of its own, has some that are due. Whoever says so

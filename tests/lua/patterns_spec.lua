@@ -15,8 +15,8 @@ local three = { respond = function(ctx, request) -- says what it is told, and as
   assert(ctx:http { url = "http://x/" .. ctx.step.id })
   return { text = request.prompt, outcome = request.outcomes and "yes" }
 end }
-local flow = %s
-return tm.system { agents = { one = one, two = two, three = three }, flows = { flow } }
+local function maker() return { respond = function(_, r) return r.prompt end } end local flow = %s
+return tm.system { agents = { one = one, two = two, three = three, maker = maker }, flows = { flow } }
 ]]
 
 local function load(flow)
@@ -758,6 +758,14 @@ describe("questions that are looked up", function()
     assert.is_nil(host.record.state.row)
     assert.equal("enough | See you.", say "enough")
     assert.equal("completed", host.record.status)
+  end)
+
+  it("are told by an agent that a function makes", function()
+    local flow = ONE:format "":gsub("agent = one", "agent = maker"):gsub("response", "instruction")
+    assert.equal("", findings(flow))
+    load(flow)
+    host:start()
+    assert.equal("a | a is 1. | What?", say "a")
   end)
 
   it("may be fields, asked once, or again where the user wants it", function()

@@ -1,5 +1,7 @@
 /* Tenants with stores of their own: they never meet, deadlines are found in stores that are closed,
  * and one whose store fails is alone with it. */
+#include <sqlite3.h>
+
 #include "tests/journal/fixture.h"
 
 #include "journal/reader.h"
@@ -260,6 +262,50 @@ static void test_one_store_fails(void **unused) {
   fixture_close(&fx);
 }
 
+static int complaints; /* atomic */
+
+static void on_complaint(void *ud, const char *line, size_t size) {
+  static const char words[] = "deadlines cannot be read";
+  (void)ud;
+  if (memmem(line, size, words, sizeof(words) - 1) != NULL)
+    (void)__atomic_add_fetch(&complaints, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The store of all can be read and not written: not even that a tenant failed can be noted. */
+static void test_nothing_can_be_noted(void **unused) {
+  (void)unused;
+  fixture fx;
+  sqlite3 *db;
+  fixture_init(&fx, "sqlite");
+  fx.options.timeout_ms = 5;
+  fx.isolated = true;
+  storage_start(&fx);
+  host_start(&fx, 0);
+  char names[16][8], id[TM_ID_SIZE];
+  for (int i = 0; i < 16; i++) { /* a full page */
+    (void)snprintf(names[i], sizeof(names[i]), "t%d", i);
+    fx.tenant = names[i];
+    assert_answer(start(&fx.hosts[0], id, "deadline"));
+  }
+  assert_int_equal(sqlite3_open(fx.file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+  turn_clock(&fx, 1000);
+  fx.log.sink = on_complaint;
+  scheduler_start(&fx.hosts[0], 1);
+  while (__atomic_load_n(&complaints, __ATOMIC_SEQ_CST) < 32) /* asked, and not noted */
+    uv_sleep(1);
+  for (int i = 0; i < 5; i++) {
+    tm__scheduler_poke(fx.hosts[0].scheduler);
+    uv_sleep(20);
+  }
+  assert_in_range(__atomic_load_n(&complaints, __ATOMIC_SEQ_CST), 32, 64); /* told once */
+  assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_close(db), SQLITE_OK);
+  tm__scheduler_poke(fx.hosts[0].scheduler);
+  await_expired(&fx, fx.tenant, id);
+  fixture_close(&fx);
+}
+
 static void refused_open(fixture *fx) {
   tm_error err;
   tm_storage *s;
@@ -300,6 +346,7 @@ int main(void) {
       cmocka_unit_test(test_deadline_after_a_calm),
       cmocka_unit_test(test_deadlines_survive),
       cmocka_unit_test(test_one_store_fails),
+      cmocka_unit_test(test_nothing_can_be_noted),
       cmocka_unit_test(test_isolation_is_for_good),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,8 @@ end
 --- An agent of the script's own gets the text as what it is to say; others say it as it is.
 local function tell(given, flow, id, text, behind)
   local agent = given.agent
-  local is_custom = type(agent) == "table" and type(agent.respond) == "function"
+  local is_custom = type(agent) == "function"
+    or type(agent) == "table" and type(agent.respond) == "function"
   flow:say(id, { agent = agent, instruction = is_custom and text or nil,
     response = not is_custom and text or nil }, { next_steps = { behind } })
 end
