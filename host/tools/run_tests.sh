@@ -9,9 +9,10 @@ export results
 
 run_one() {
   log=$(mktemp -p "$results")
+  SECONDS=0
   if timeout -k 5 "${TEST_TIMEOUT:-600}" "$1" >"$log" 2>&1; then
     echo passed >>"$results/all"
-    printf 'ok %s (%s cases)\n' "$1" "$(grep -c '\[       OK \]' "$log")"
+    printf 'ok %s (%s cases, %s s)\n' "$1" "$(grep -c '\[       OK \]' "$log")" "$SECONDS"
   else
     echo failed >>"$results/all"
     { printf 'not ok %s\n' "$1"; grep -avE '^\[ RUN |^\[       OK ' "$log"; tail -n 1 "$log"; }
