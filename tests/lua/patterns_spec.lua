@@ -15,8 +15,8 @@ local three = { respond = function(ctx, request) -- says what it is told, and as
   assert(ctx:http { url = "http://x/" .. ctx.step.id })
   return { text = request.prompt, outcome = request.outcomes and "yes" }
 end }
-local function maker() return { respond = function(_, r) return r.prompt end } end local flow = %s
-return tm.system { agents = { one = one, two = two, three = three, maker = maker }, flows = { flow } }
+local function echo() return { respond = function(_, r) return r.prompt end } end local flow = %s
+return tm.system { agents = { one = one, two = two, three = three, echo = echo }, flows = { flow } }
 ]]
 
 local function load(flow)
@@ -761,7 +761,7 @@ describe("questions that are looked up", function()
   end)
 
   it("are told by an agent that a function makes", function()
-    local flow = ONE:format "":gsub("agent = one", "agent = maker"):gsub("response", "instruction")
+    local flow = ONE:format "":gsub("agent = one", "agent = echo"):gsub("response", "instruction")
     assert.equal("", findings(flow))
     load(flow)
     host:start()
