@@ -281,7 +281,7 @@ static void test_nothing_can_be_noted(void **unused) {
   fx.isolated = true;
   storage_start(&fx);
   host_start(&fx, 0);
-  char names[16][8], id[TM_ID_SIZE];
+  char names[16][16], id[TM_ID_SIZE];
   for (int i = 0; i < 16; i++) { /* a full page */
     (void)snprintf(names[i], sizeof(names[i]), "t%d", i);
     fx.tenant = names[i];
