@@ -1,7 +1,7 @@
 /* scheduler.c - asks the store which deadlines have passed: at each tick, at a deadline that was
  * announced, or when poked; never twice at once. Where tenants have stores of their own, the store
- * of all says which of them to ask; these are asked at once, so that one whose store must be
- * opened, or stands in a queue behind turns, does not hold up the others. */
+ * of all says which of them to ask; a page of them is asked at once, so that one whose store must
+ * be opened, or stands in a queue behind turns, does not hold up the others of its page. */
 #include <stdlib.h>
 #include <string.h>
 
