@@ -119,11 +119,12 @@ $(BUILD)/hostlua.so: tests/lua/hostlua.c $(BUILD)/obj/tests/provoke.o $(BUILD)/l
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(MADE_UP) -shared $< $(PROVOKE) $(BUILD)/libtidemill.a -o $@ $(LIBS)
 
-# A disk that fails and forgets, for the end-to-end tests: tests/shim/disk.c.
+# A disk that fails and forgets, and a host that dies at a commit, for the end-to-end tests:
+# tests/shim/disk.c and cut.c.
 # The second host has small logs: it copies SQLite's into the file, and changes the redo log, after a
 # few turns already.
 SHIM = $(BUILD)/tests/disk.so $(BUILD)/tests/disk_user $(BUILD)/tests/store_user \
-  $(BUILD)/tests/tidemill_small_log
+  $(BUILD)/tests/tidemill_small_log $(BUILD)/tests/tidemill_rare_look $(BUILD)/tests/tidemill_cut
 $(BUILD)/tests/disk.so: tests/shim/disk.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -shared $< -o $@
@@ -146,6 +147,21 @@ $(BUILD)/tests/tidemill_small_log: $(MAIN_OBJ) $(BUILD)/tests/small_log.o \
   $(BUILD)/tests/small_redo.o $(BUILD)/tests/small_drain.o $(BUILD)/tests/small_index.o \
   $(BUILD)/libtidemill.a
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+
+# A host that looks for what others have left once an hour, so that it must have been told.
+RARE_LOOK = -DTM_POLL_MS=3600000 -DTM_WAIT_MIN_MS=3600000 -DTM_WAIT_MAX_MS=3600000
+$(BUILD)/tests/rare_look_%.o: host/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(RARE_LOOK) -c $< -o $@
+$(BUILD)/tests/tidemill_rare_look: $(MAIN_OBJ) $(BUILD)/tests/rare_look_host.o \
+  $(BUILD)/tests/rare_look_journal/slot.o $(BUILD)/libtidemill.a
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/tests/cut.o: tests/shim/cut.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+$(BUILD)/tests/tidemill_cut: $(MAIN_OBJ) $(BUILD)/tests/cut.o $(BUILD)/libtidemill.a
+	$(CC) $(CFLAGS) -Wl,--wrap=tm__store_backend $^ -o $@ $(MALLOC) $(LIBS)
 
 $(BUILD)/tests/store_user: tests/shim/store_user.c $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a
 	$(CC) $(ALL_CFLAGS) $< $(BUILD)/tests/small_log.o $(BUILD)/libtidemill.a -o $@ $(LIBS)

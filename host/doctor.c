@@ -235,6 +235,7 @@ static void on_finding(void *ud, tm_finding level, const char *text) {
 }
 
 static tm_status on_newest(void *ud, const tm_head *head) {
+  if (tm__head_is_damaged(head)) return TM_OK;
   *(int64_t *)ud = head->created;
   return TM_ECANCELLED;
 }
@@ -352,9 +353,11 @@ static tm_status on_row(void *ud, const tm_row *row) {
 static tm_status on_record(void *ud, const tm_head *head) {
   records *r = ud;
   r->head = head;
-  if (head->tip == 0) return TM_OK;
   r->why = (tm_error){.status = TM_OK};
-  (void)r->backend->chain(r->conn, tm__slice(head->id), head->tip, false, on_row, r, NULL);
+  if (tm__head_is_damaged(head))
+    (void)tm__head_damaged(tm__slice(head->id), "the store", &r->why);
+  else if (head->tip != 0)
+    (void)r->backend->chain(r->conn, tm__slice(head->id), head->tip, false, on_row, r, NULL);
   if (!tm__codec_is_of_record(&r->why)) return TM_OK; /* the backend has looked for the rest */
   if (r->unreadable++ < MAX_NAMED) find_error(r->d, TM_FINDING_ERROR, "records", &r->why);
   return TM_OK;

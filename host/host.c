@@ -8,7 +8,9 @@
 #include <sys/resource.h>
 
 /* How often deadlines that other processes set are looked for; our own are known exactly. */
-enum { POLL_MS = 1000 };
+#ifndef TM_POLL_MS
+#define TM_POLL_MS 1000
+#endif
 
 /* How often the clock is looked at for what is to be removed. */
 enum { TICK_MS = 5000 };
@@ -25,29 +27,6 @@ static tm_log_level log_level(const char *name) {
   for (int i = 0; i < 4; i++)
     if (strcmp(names[i], name) == 0) return (tm_log_level)i;
   return TM_LOG_INFO;
-}
-
-static tm_retention retention(const tm_config *c) {
-  tm_retention r = {
-      .conversation_ms = tm__config_ms(c, "workflow_persistence.retention.conversation_ttl"),
-      .checkpoints =
-          {
-              .ms = tm__config_ms(c, "workflow_persistence.retention.checkpoint_ttl"),
-              .most = tm__config_int(c, "workflow_persistence.general.max_checkpoints_per_session"),
-          },
-      .session_ms = tm__config_ms(c, "workflow_persistence.retention.session_ttl"),
-      .dead_event_ms = tm__config_ms(c, "webhooks.dead_ttl"),
-      .cleanup_ms = tm__config_ms(c, "workflow_persistence.retention.cleanup_interval"),
-      .sessions = {
-          .idle_ms = tm__config_ms(c, "orchestrator.session_config.idle_session_timeout"),
-          .look_ms = tm__config_ms(c, "orchestrator.session_config.session_cleanup_interval"),
-          .most = tm__config_int(c, "orchestrator.session_config.max_concurrent_sessions"),
-          .tenant_most =
-              tm__config_int(c, "orchestrator.session_config.quota_limits.max_sessions_per_tenant"),
-      }};
-  (void)tm__copy(r.sessions.prefix, sizeof(r.sessions.prefix),
-                 tm__slice(tm__config_text(c, "orchestrator.session_config.session_prefix")));
-  return r;
 }
 
 tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
@@ -76,7 +55,7 @@ tm_status tm_host_new(tm_host **out, const tm_options *options, tm_error *err) {
     tm_host_free(h);
     return s;
   }
-  h->keep = retention(h->config);
+  h->keep = tm__host_retention(h->config);
   h->log.level = log_level(tm__config_text(h->config, "log.level"));
   h->log.json = strcmp(tm__config_text(h->config, "log.format"), "json") == 0;
   *out = h;
@@ -100,13 +79,6 @@ tm_vm_options tm__host_vm_options(const tm_host *h) {
 
 /* ---- start ---- */
 
-/* One of PostgreSQL has a process of the server for each of its connections. */
-static size_t tenants_open(const tm_host *h, const char *backend) {
-  int64_t set = tm__config_int(h->config, "tenants.open_stores");
-  if (set > 0) return (size_t)set;
-  return strcmp(backend, "postgres") == 0 ? 8 : 64;
-}
-
 static tm_status open_storage(tm_host *h, tm_error *err) {
   tm_host_store where = {0};
   tm_status s = tm__host_store(&where, h, err);
@@ -115,7 +87,9 @@ static tm_status open_storage(tm_host *h, tm_error *err) {
         .backend = tm__slice(where.backend),
         .store = where.options,
         .isolated = tm__config_bool(h->config, "tenants.isolation"),
-        .tenants_open = tenants_open(h, where.backend),
+        .tenants_open = where.tenants_open,
+        .on_word = where.words ? tm__host_word : NULL,
+        .word_ud = h,
         .log = &h->log,
         .codec = h->codec,
     };
@@ -127,12 +101,14 @@ static tm_status open_storage(tm_host *h, tm_error *err) {
 
 static void hint(void *ud, int64_t when) {
   tm_host *h = ud;
+  tm__host_leaves(h);
   tm__scheduler_hint(h->scheduler, when);
 }
 
 /* Whose they are the store knows: where each tenant has one of its own, the scheduler finds it. */
 static void emitted(void *ud) {
   tm_host *h = ud;
+  tm__host_leaves(h);
   if (tm__storage_isolated(h->storage)) tm__scheduler_hint(h->scheduler, tm__clock_now(&h->clock));
   tm__deliver_hint(h->deliver);
 }
@@ -255,7 +231,7 @@ static tm_status start_scheduler(tm_host *h, tm_error *err) {
                                   .storage = h->storage,
                                   .clock = h->clock,
                                   .log = &h->log,
-                                  .poll_ms = POLL_MS,
+                                  .poll_ms = TM_POLL_MS,
                                   .wake = wake_conversation,
                                   .sessions = look_at_sessions,
                                   .events = h->deliver != NULL ? deliver_for : NULL,
@@ -325,7 +301,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
   s = load_scripts(h, err);
   if (s == TM_OK) s = tm__worker_start(&h->control, "control", err);
   if (s == TM_OK) s = tm__reload_new(&h->reload, h, err);
-  if (s == TM_OK) s = tm__host_start_outbox(h, POLL_MS, err);
+  if (s == TM_OK) s = tm__host_start_outbox(h, TM_POLL_MS, err);
   for (size_t i = 0; s == TM_OK && i < h->worker_count; i++)
     s = start_worker(h, i, err);
   if (s == TM_OK) s = recover(h, err);
@@ -334,6 +310,7 @@ static tm_status start_parts(tm_host *h, tm_error *err) {
     s = start_scheduler(h, err);
   const tm_reseal_options ro = {.storage = h->storage, .codec = h->codec, .log = &h->log};
   if (s == TM_OK) s = tm__reseal_start(&h->reseal, &ro, err);
+  if (s == TM_OK) __atomic_store_n(&h->hears, true, __ATOMIC_RELEASE);
   return s;
 }
 
@@ -543,6 +520,7 @@ static void stop_parts(tm_host *h, int timeout_ms) {
   on_workers(h, TM_STOP_ABANDON, &done[TM_STOP_ABANDON], -1);
   tm__api_stop(h->api);
   h->api = NULL;
+  tm__host_last_word(h);
   tm__storage_close(h->storage);
   h->storage = NULL;
   on_workers(h, TM_STOP_CLOSE, &done[TM_STOP_CLOSE], -1);

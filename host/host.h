@@ -73,6 +73,8 @@ struct tm_host {
   char *url; /* where it serves; NULL: nowhere */
   tm_reload *reload;
   tm_watch *watch; /* NULL: nobody looks whether scripts change */
+  bool hears;      /* atomic: all parts are there, a word of another host is heeded */
+  bool leaves;     /* atomic: it has stored what others may have to see to when it is gone */
 };
 
 /* The worker that owns a conversation. */
@@ -98,7 +100,9 @@ tm_vm_options tm__host_vm_options(const tm_host *h);
 typedef struct tm_host_store {
   const char *backend; /* scheme */
   tm_store_options options;
-  char *location; /* made here; NULL: the configuration's */
+  char *location;      /* made here; NULL: the configuration's */
+  bool words;          /* hosts tell each other what there is to see to */
+  size_t tenants_open; /* stores of tenants that stay open while nobody uses them */
 } tm_host_store;
 tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err);
 void tm__host_store_clear(tm_host_store *s);
@@ -107,7 +111,13 @@ int64_t tm__host_store_timeout(const tm_config *c, const char *backend);
 
 /* webhooks.c: events of conversations are delivered from now on, if there is somebody to be told;
  * before any turn runs, which announces them. */
+tm_retention tm__host_retention(const tm_config *c);
 tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err);
+
+/* words.c: what hosts of one store tell each other. */
+void tm__host_word(void *ud, const char *word); /* `ud` is the host; any thread */
+void tm__host_leaves(tm_host *h);               /* any thread */
+void tm__host_last_word(tm_host *h);            /* before its storage closes; NULL allowed there */
 
 /* keys.c: what the configuration says about compressing and sealing. The texts of keys are gone
  * from the configuration afterwards. */
@@ -126,6 +136,8 @@ typedef struct tm_scripts { /* zero-initialise */
 /* Loads and checks them; their sources are durable then. Blocks; not on a worker or store thread.
  * On failure there is nothing to free. */
 tm_status tm__scripts_load(tm_scripts *out, tm_host *h, tm_error *err);
+/* Of a reload: TM_EINVAL when no system is left of those that are loaded. */
+tm_status tm__scripts_emptied(const tm_scripts *s, const tm_host *h, tm_error *err);
 /* Makes them current, all at once or none, and logs what is new; `report` receives
  * {"systems":[...],"removed":[...]}. Frees them. */
 tm_status tm__scripts_switch(tm_scripts *s, tm_host *h, tm_buf *report, tm_error *err);

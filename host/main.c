@@ -24,7 +24,7 @@ enum { /* who takes an option */
        FOR_DATA = 1 << 1,
        FOR_SERVE = 1 << 2,
        FOR_CHAT = 1 << 3,
-       FOR_STEER = 1 << 4, /* what names a conversation's tenant */
+       FOR_STEER = 1 << 4, /* what is asked as a tenant */
        FOR_LIST = 1 << 5,
        FOR_PAGE = 1 << 6,
        FOR_ROLLBACK = 1 << 7,
@@ -67,7 +67,7 @@ static const option options[] = {
     {"cursor", "CURSOR", FOR_PAGE, offsetof(cli, cursor), "goes on where a page ended"},
     {"steps", "N", FOR_ROLLBACK, offsetof(cli, steps), "how many answered prompts to go back"},
     {"checkpoint", "ID", FOR_ROLLBACK | FOR_FORK, offsetof(cli, checkpoint),
-     "the checkpoint to go back to, or to go on from"},
+     "the checkpoint to go to or to go on from, or its name"},
     {"role", "ROLE", FOR_APPROVAL, offsetof(cli, role), "as which role (none)"},
     {"user", "ID", FOR_APPROVAL, offsetof(cli, user), "who decides"},
     {"comment", "TEXT", FOR_APPROVAL, offsetof(cli, comment), "why"},
@@ -105,8 +105,9 @@ static const command commands[] = {
      "answer that begins with a slash begins with two."},
     {"check", NULL, "[PATH...]", 0, CLI_MAX_ARGS, FOR_DATA, run_check,
      "Checks scripts without running them; exit code 1 if there is any error."},
-    {"systems", NULL, "", 0, 0, FOR_DATA, run_systems, "The systems that are loaded."},
-    {"flows", NULL, "[SYSTEM]", 0, 1, FOR_DATA, run_flows, "The flows that are loaded."},
+    {"systems", NULL, "", 0, 0, FOR_DATA | FOR_STEER, run_systems, "The systems that are loaded."},
+    {"flows", NULL, "[SYSTEM]", 0, 1, FOR_DATA | FOR_STEER, run_flows,
+     "The flows that are loaded."},
     {"config", NULL, "", 0, 0, FOR_DATA, run_config,
      "The configuration in force, with the origin of each value; secrets hidden."},
     {"conversations", "list", "", 0, 0, FOR_DATA | FOR_STEER | FOR_LIST | FOR_PAGE,
@@ -119,6 +120,8 @@ static const command commands[] = {
      run_conversation, "The transcript of a conversation."},
     {"conversations", "checkpoints", "CONVERSATION", 1, 1, FOR_DATA | FOR_STEER | FOR_PAGE,
      run_conversation, "The checkpoints of a conversation."},
+    {"conversations", "checkpoint", "CONVERSATION NAME", 2, 2, FOR_DATA | FOR_STEER, run_steer,
+     "Lists where a conversation waits as checkpoint of that name."},
     {"conversations", "rollback", "CONVERSATION", 1, 1,
      FOR_DATA | FOR_STEER | FOR_ROLLBACK | FOR_FORCE, run_rollback,
      "Goes back by --steps or to a --checkpoint; --force also over irreversible\n"
@@ -339,6 +342,18 @@ static void print_options(unsigned takes) {
   }
 }
 
+/* Of a command's text its first sentence, below its name. */
+static void print_summary(const char *text) {
+  (void)fputs("      ", stdout);
+  for (const char *at = text; *at != '\0'; at++) {
+    bool ends = *at == '.' && (at[1] == ' ' || at[1] == '\n');
+    (void)fputc(*at, stdout);
+    if (ends) break;
+    if (*at == '\n') (void)fputs("      ", stdout);
+  }
+  (void)fputc('\n', stdout);
+}
+
 static void print_help(void) {
   (void)printf("tidemill %s - durable conversations, scripted in Lua\n\n"
                "usage: tidemill COMMAND [OPTIONS]\n\n",
@@ -346,9 +361,9 @@ static void print_help(void) {
   for (size_t i = 0; i < COUNT(commands); i++) {
     const command *k = &commands[i];
     if (k->run == NULL) continue;
-    (void)printf("  %s%s%s%s%s\n      %.*s\n", k->name, k->sub != NULL ? " " : "",
-                 k->sub != NULL ? k->sub : "", k->args[0] != '\0' ? " " : "", k->args,
-                 (int)strcspn(k->help, "\n"), k->help);
+    (void)printf("  %s%s%s%s%s\n", k->name, k->sub != NULL ? " " : "", k->sub != NULL ? k->sub : "",
+                 k->args[0] != '\0' ? " " : "", k->args);
+    print_summary(k->help);
   }
   (void)printf("\noptions of every command:\n");
   print_options(FOR_ALL);
@@ -362,11 +377,12 @@ static void print_command_help(const command *k) {
 }
 
 static int print_group_help(const char *name) {
-  for (size_t i = 0; i < COUNT(commands); i++)
-    if (commands[i].run != NULL && strcmp(commands[i].name, name) == 0)
-      (void)printf("tidemill %s %s%s%s\n      %.*s\n", name, commands[i].sub,
-                   commands[i].args[0] != '\0' ? " " : "", commands[i].args,
-                   (int)strcspn(commands[i].help, "\n"), commands[i].help);
+  for (size_t i = 0; i < COUNT(commands); i++) {
+    const command *k = &commands[i];
+    if (k->run == NULL || strcmp(k->name, name) != 0) continue;
+    (void)printf("tidemill %s %s%s%s\n", name, k->sub, k->args[0] != '\0' ? " " : "", k->args);
+    print_summary(k->help);
+  }
   return EXIT_OK;
 }
 

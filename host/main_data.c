@@ -54,7 +54,7 @@ int run_config(cli *c) {
 /* ---- systems, flows ---- */
 
 static void read_systems(cli *c, answer *a) {
-  tm_systems_read(c->host, NULL, NULL, answer_come, a);
+  tm_systems_read(c->host, c->tenant, NULL, NULL, answer_come, a);
 }
 
 int run_systems(cli *c) {
@@ -65,7 +65,7 @@ int run_systems(cli *c) {
 static int add_flows(cli *c, const char *system, json_t *items) {
   answer a;
   answer_init(&a);
-  tm_systems_read(c->host, system, NULL, answer_come, &a);
+  tm_systems_read(c->host, c->tenant, system, NULL, answer_come, &a);
   json_t *json = answer_json(&a), *flow;
   answer_deinit(&a);
   if (json == NULL) return EXIT_FAILED;
@@ -81,7 +81,7 @@ static int add_flows(cli *c, const char *system, json_t *items) {
 static int add_all_flows(cli *c, json_t *items) {
   answer a;
   answer_init(&a);
-  tm_systems_read(c->host, NULL, NULL, answer_come, &a);
+  tm_systems_read(c->host, c->tenant, NULL, NULL, answer_come, &a);
   json_t *json = answer_json(&a), *system;
   answer_deinit(&a);
   int code = json != NULL ? EXIT_OK : EXIT_FAILED;
@@ -182,6 +182,8 @@ int run_rollback(cli *c) {
 static void steer(cli *c, answer *a) {
   if (strcmp(c->command, "pause") == 0) {
     tm_conversation_pause(c->host, c->tenant, c->arg[0], answer_come, a);
+  } else if (strcmp(c->command, "checkpoint") == 0) {
+    tm_conversation_checkpoint(c->host, c->tenant, c->arg[0], c->arg[1], NULL, answer_come, a);
   } else if (strcmp(c->command, "resume") == 0) {
     tm_conversation_resume(c->host, c->tenant, c->arg[0], answer_come, a);
   } else {
@@ -214,7 +216,7 @@ static void fork_it(cli *c, answer *a) {
 }
 
 int run_fork(cli *c) {
-  return show_started(c, "turn", fork_it);
+  return show_started(c, "fork", fork_it);
 }
 
 int run_steer(cli *c) {

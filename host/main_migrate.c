@@ -27,12 +27,19 @@ static int migrate_one(cli *c) {
 
 /* ---- all ---- */
 
-static int find_version(fleet *f) {
+static json_t *read_systems(const fleet *f, const char *name) {
   answer a;
   answer_init(&a);
-  tm_systems_read(f->c->host, NULL, NULL, answer_come, &a);
-  json_t *json = answer_json(&a), *system;
+  tm_systems_read(f->c->host, f->c->tenant, name, NULL, answer_come, &a);
+  json_t *json = answer_json(&a);
   answer_deinit(&a);
+  return json;
+}
+
+static int find_version(fleet *f) {
+  json_t *named = read_systems(f, f->c->system); /* says so when there is none */
+  json_t *json = named != NULL ? read_systems(f, NULL) : NULL, *system;
+  json_decref(named);
   if (json == NULL) return EXIT_FAILED;
   size_t i;
   json_array_foreach(json_object_get(json, "items"), i, system) {
@@ -40,8 +47,7 @@ static int find_version(fleet *f) {
       (void)snprintf(f->version, sizeof(f->version), "%s", json_text(system, "version"));
   }
   json_decref(json);
-  if (f->version[0] != '\0') return EXIT_OK;
-  return usage("there is no system `%s`; `tidemill systems` lists what is loaded", f->c->system);
+  return EXIT_OK;
 }
 
 static void add(fleet *f, const json_t *item, const tm_error *err) {

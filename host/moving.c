@@ -19,7 +19,8 @@ typedef struct end {
 typedef struct moving {
   const tm_move *move;
   end from, to;
-  bool alone; /* the target must not be in use */
+  bool alone;     /* the target must not be in use */
+  bool published; /* the backup has its name */
   tm_copy copy;
   tm_buf failed; /* JSON objects */
   int64_t tenants;
@@ -66,16 +67,19 @@ static tm_status open_end(end *e, tm_store_role role, const char *tenant, bool a
 
 /* ---- failures ---- */
 
-static void add_failure(void *ud, const tm_error *e) {
-  moving *m = ud;
+static void name_failure(moving *m, const tm_error *e) {
   tm_buf *b = &m->failed;
-  if (m->copy.counts.failed > MAX_NAMED) return;
   if (b->len > 0) tm__buf_byte(b, ',');
   tm__buf_byte(b, '{');
   tm__json_member_text(b, "conversation_id", e->conversation_id);
   tm__json_member_text(b, "code", e->code);
   tm__json_member_text(b, "message", e->message);
   tm__buf_byte(b, '}');
+}
+
+static void add_failure(void *ud, const tm_error *e) {
+  moving *m = ud;
+  if (m->copy.counts.failed <= MAX_NAMED) name_failure(m, e);
 }
 
 /* ---- tenants with stores of their own ---- */
@@ -94,34 +98,10 @@ static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
   return TM_OK;
 }
 
-typedef tm_status (*pair_fn)(moving *m, void *ud, tm_error *err);
+typedef tm_status (*tenant_fn)(moving *m, const char *tenant, int64_t wake_at, void *ud,
+                               tm_error *err);
 
-static tm_status with_tenant(moving *m, const char *tenant, pair_fn fn, void *ud, tm_error *err) {
-  end from = m->from, to = m->to; /* those of all stay open */
-  m->from.store = m->to.store = NULL;
-  m->from.conn = m->to.conn = NULL;
-  tm_status status = open_end(&m->from, TM_STORE_READER, tenant, false, err);
-  if (status == TM_OK) status = open_end(&m->to, TM_STORE_WRITER, tenant, m->alone, err);
-  if (status == TM_OK) status = fn(m, ud, err);
-  close_end(&m->from);
-  close_end(&m->to);
-  m->from = from;
-  m->to = to;
-  return status;
-}
-
-/* What is missing in the source is a failure; the others are copied. */
-static void name_missing(moving *m, const char *tenant, const tm_error *why) {
-  tm_error e;
-  m->copy.counts.failed++;
-  (void)tm__fail(&e, TM_ENOTFOUND, "copy.tenant_missing", "the store of tenant %s is missing: %s",
-                 tenant, why->message);
-  add_failure(m, &e);
-}
-
-/* Both ends opened for each store of a tenant's own; then it is known in the target, if that is
- * wanted. */
-static tm_status each_tenant(moving *m, bool make_known, pair_fn fn, void *ud, tm_error *err) {
+static tm_status each_tenant(moving *m, tenant_fn fn, void *ud, tm_error *err) {
   tenant_page p;
   char after[65] = "";
   for (;;) {
@@ -130,18 +110,37 @@ static tm_status each_tenant(moving *m, bool make_known, pair_fn fn, void *ud, t
         m->from.place.backend->tenants(m->from.conn, tm__slice(after), TENANTS, on_tenant, &p, err);
     if (status != TM_OK || p.count == 0) return status;
     memcpy(after, p.names[p.count - 1], sizeof(after));
-    for (size_t i = 0; i < p.count; i++) {
-      status = with_tenant(m, p.names[i], fn, ud, err);
-      if (status == TM_ENOTFOUND && strcmp(err->code, "store.absent") == 0) {
-        if (make_known) name_missing(m, p.names[i], err);
-        continue;
-      }
-      if (status == TM_OK && make_known)
-        status = m->to.place.backend->tenant_wake(m->to.conn, tm__slice(p.names[i]), -1,
-                                                  p.wake_at[i], err);
-      if (status != TM_OK) return status;
-    }
+    for (size_t i = 0; status == TM_OK && i < p.count; i++)
+      status = fn(m, p.names[i], p.wake_at[i], ud, err);
+    if (status != TM_OK) return status;
   }
+}
+
+typedef tm_status (*pair_fn)(moving *m, void *ud, tm_error *err);
+typedef enum opened { NONE, SOURCE, BOTH } opened;
+
+/* With both ends opened for a tenant's own store. */
+static tm_status with_tenant(moving *m, const char *tenant, pair_fn fn, void *ud, opened *o,
+                             tm_error *err) {
+  end from = m->from, to = m->to; /* those of all stay open */
+  m->from.store = m->to.store = NULL;
+  m->from.conn = m->to.conn = NULL;
+  *o = NONE;
+  tm_status status = open_end(&m->from, TM_STORE_READER, tenant, false, err);
+  if (status == TM_OK) *o = SOURCE;
+  if (status == TM_OK) status = open_end(&m->to, TM_STORE_WRITER, tenant, m->alone, err);
+  if (status == TM_OK) *o = BOTH;
+  if (status == TM_OK) status = fn(m, ud, err);
+  close_end(&m->from);
+  close_end(&m->to);
+  m->from = from;
+  m->to = to;
+  return status;
+}
+
+/* Is there nothing of the tenant to be had from the source? */
+static bool is_lost(const tm_error *err, opened o) {
+  return o == NONE && (err->status == TM_ECORRUPT || strcmp(err->code, "store.absent") == 0);
 }
 
 /* ---- copying ---- */
@@ -159,14 +158,40 @@ static tm_status copy_pair(moving *m, void *ud, tm_error *err) {
   return tm__store_copy(&m->copy, err);
 }
 
-static tm_status copy_tenant(moving *m, void *ud, tm_error *err) {
+static tm_status copy_own(moving *m, void *ud, tm_error *err) {
   m->tenants++;
   return copy_pair(m, ud, err);
 }
 
+static void name_tenant(moving *m, const char *tenant, const tm_error *why, opened o) {
+  tm_error e;
+  bool missing = why->status == TM_ENOTFOUND;
+  (void)tm__fail(&e, why->status, missing ? "copy.tenant_missing" : "copy.tenant_unreadable",
+                 missing ? "the store of tenant %s is missing: %s"
+                 : o == SOURCE
+                     ? "the store of tenant %s in the target was not touched, since it does not "
+                       "open: %s. Or move it away, and run the same again"
+                     : "the store of tenant %s could not be copied, or in part only: %s",
+                 tenant, why->message);
+  m->copy.counts.failed++;
+  add_failure(m, &e);
+}
+
+/* A store that is missing or damaged, on either side, is a failure; the others are copied. What
+ * there is in the target is known there. */
+static tm_status copy_tenant(moving *m, const char *tenant, int64_t wake_at, void *ud,
+                             tm_error *err) {
+  opened o;
+  tm_status status = with_tenant(m, tenant, copy_own, ud, &o, err);
+  if (status != TM_OK && !is_lost(err, o) && status != TM_ECORRUPT) return status;
+  if (status != TM_OK) name_tenant(m, tenant, err, o);
+  if (o != BOTH) return TM_OK;
+  return m->to.place.backend->tenant_wake(m->to.conn, tm__slice(tenant), -1, wake_at, err);
+}
+
 static tm_status copy_all(moving *m, tm_error *err) {
   tm_status status = copy_pair(m, NULL, err);
-  return status == TM_OK ? each_tenant(m, true, copy_tenant, NULL, err) : status;
+  return status == TM_OK ? each_tenant(m, copy_tenant, NULL, err) : status;
 }
 
 static void init(moving *m, const tm_move *move) {
@@ -436,6 +461,19 @@ static tm_status place_draft(tm_store_place *out, const tm_host *h, const char *
   return status;
 }
 
+/* A good backup gives way to a whole one only. */
+static tm_status publish(moving *m, const char *file, tm_error *err) {
+  tm_error e;
+  m->published = m->copy.counts.failed == 0 || !tm__file_exists(file);
+  if (m->published) return tm__backup_publish(file, err);
+  (void)tm__fail(&e, TM_ECORRUPT, "backup.incomplete",
+                 "%s is left as it was; what could be copied is in %s" TM_DRAFT
+                 ". Mend what is named above and run the same again, or name another file",
+                 file, file);
+  name_failure(m, &e);
+  return TM_OK;
+}
+
 static tm_status backup(moving *m, const tm_host *h, tm_error *err) {
   const char *file = m->move->to;
   m->alone = m->copy.mirror = m->copy.set_back = true;
@@ -448,7 +486,7 @@ static tm_status backup(moving *m, const tm_host *h, tm_error *err) {
   if (status == TM_OK) status = sign(m, err);
   close_end(&m->from);
   close_end(&m->to);
-  return status == TM_OK ? tm__backup_publish(file, err) : status;
+  return status == TM_OK ? publish(m, file, err) : status;
 }
 
 void tm_store_backup(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud) {
@@ -458,7 +496,7 @@ void tm_store_backup(tm_host *h, const tm_move *move, tm_reply_fn fn, void *ud) 
   tm_status status = check_move(move, &err);
   if (status == TM_OK) status = check_file(move->to, &err);
   if (status == TM_OK) status = backup(&m, h, &err);
-  if (status == TM_OK) { /* by now it has its name */
+  if (status == TM_OK && m.published) { /* by now it has its name */
     tm_store_place named;
     status = place_file(&named, h, move->to, &err);
     if (status == TM_OK) {
@@ -485,10 +523,18 @@ static tm_status look(moving *m, void *ud, tm_error *err) {
   return status;
 }
 
+static tm_status look_at_tenant(moving *m, const char *tenant, int64_t wake_at, void *ud,
+                                tm_error *err) {
+  (void)wake_at;
+  opened o;
+  tm_status status = with_tenant(m, tenant, look, ud, &o, err);
+  return status != TM_OK && is_lost(err, o) ? TM_OK : status;
+}
+
 static tm_status refuse_loss(moving *m, tm_error *err) {
   found f = {0};
   tm_status status = look(m, &f, err);
-  if (status == TM_OK) status = each_tenant(m, false, look, &f, err);
+  if (status == TM_OK) status = each_tenant(m, look_at_tenant, &f, err);
   if (status != TM_OK || f.foreign + f.ahead == 0) return status;
   return tm__fail(err, TM_ECONFLICT, "restore.not_empty",
                   "%s has %lld conversations that the backup does not have, and %lld that went on "

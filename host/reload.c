@@ -176,6 +176,7 @@ static void load(tm_beside *job) {
   tm_reload *r = (tm_reload *)(void *)job;
   tm_error err;
   tm_status s = tm__scripts_load(&r->scripts, r->host, &err);
+  if (s == TM_OK) s = tm__scripts_emptied(&r->scripts, r->host, &err);
   if (s == TM_OK) s = plan(r, &err);
   if (s != TM_OK) r->error = err;
 }

@@ -122,7 +122,7 @@ static void take_rules(const tm_host *h, tm_request *r, const tm_session_rules *
 }
 
 static tm_status check_flow(tm_host *h, tm_request *r, tm_error *err) {
-  tm_bundle *b = tm__registry_current(h->registry, tm__slice(r->system));
+  tm_bundle *b = tm__registry_offered(h->registry, tm__slice(r->system), tm__slice(r->tenant));
   if (b == NULL)
     return tm__fail(err, TM_ENOTFOUND, "system.not_found",
                     "there is no system '%s'; `tidemill systems` lists what is loaded", r->system);
@@ -271,20 +271,25 @@ static tm_status take_target(tm_request *r, int steps, const char *checkpoint_id
     if (steps >= 1 && steps <= 10000) return TM_OK;
     return tm__fail(err, TM_EINVAL, "request.invalid", "steps must be 1 to 10000");
   }
+  tm_slice name = tm__slice(checkpoint_id);
+  if (tm__checkpoint_name_valid(name)) {
+    (void)tm__copy(r->checkpoint_name, sizeof(r->checkpoint_name), name);
+    return TM_OK;
+  }
   char *end = NULL;
   r->checkpoint = strtoll(checkpoint_id, &end, 10);
   bool digit = checkpoint_id[0] >= '1' && checkpoint_id[0] <= '9';
   if (digit && r->checkpoint > 0 && *end == '\0') return TM_OK;
-  return tm__fail(err, TM_EINVAL, "request.invalid", "'%.40s' is not a checkpoint id",
-                  checkpoint_id);
+  return tm__fail(err, TM_EINVAL, "request.invalid",
+                  "'%.40s' is neither the id of a checkpoint nor a name of one", checkpoint_id);
 }
 
 static tm_status take_rollback_key(tm_request *r, const char *key, tm_error *err) {
   char target[64];
   (void)snprintf(target, sizeof(target), "%d:%lld:%d", r->steps, (long long)r->checkpoint,
                  (int)r->force);
-  const tm_slice body[] = {TM_S("rollback"), tm__slice(target)};
-  return tm__request_take_key(r, key, body, 2, err);
+  const tm_slice body[] = {TM_S("rollback"), tm__slice(target), tm__slice(r->checkpoint_name)};
+  return tm__request_take_key(r, key, body, r->checkpoint_name[0] != '\0' ? 3 : 2, err);
 }
 
 void tm_conversation_rollback(tm_host *h, const char *tenant, const char *conversation_id,

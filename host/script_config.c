@@ -37,6 +37,8 @@ char *tm__host_script_config(const tm_config *c, const tm_keyring *keys) {
                       tm__config_ms(c, "orchestrator.performance_config.max_workflow_duration"));
   tm__json_member_bool(&b, "parallel_execution",
                        tm__config_bool(c, "orchestrator.performance_config.parallel_execution"));
+  tm__json_member_bool(&b, "resource_monitoring",
+                       tm__config_bool(c, "orchestrator.performance_config.resource_monitoring"));
   tm__json_member_bool(&b, "auto_checkpoint",
                        tm__config_bool(c, "workflow_persistence.general.auto_checkpoint"));
   tm__json_member_int(&b, "checkpoint_interval_ms",
@@ -46,6 +48,7 @@ char *tm__host_script_config(const tm_config *c, const tm_keyring *keys) {
   tm__json_member_bool(&b, "compress", tm__host_compresses(c));
   tm__json_member_bool(&b, "seal", tm__host_seals(c));
   tm__json_member_bool(&b, "can_seal", tm__keyring_can_seal(keys));
+  tm__json_member_bool(&b, "isolates", tm__config_bool(c, "tenants.isolation"));
   tm__json_member_int(&b, "output_limit", tm__config_int(c, "limits.output"));
   tm__json_member_int(&b, "http_response_limit", tm__config_int(c, "limits.http_response"));
   tm__json_member_bool(&b, "webhooks", tm__config_text(c, "webhooks.url")[0] != '\0');

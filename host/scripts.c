@@ -38,15 +38,56 @@ static tm_status folders_add(folder_list *l, const char *path, tm_error *err) {
   return TM_OK;
 }
 
+enum { PATH_SIZE = 4200 };
+
+/* A link to nothing, or a folder: that it was meant to be one is enough. */
 static bool has_init(const char *dir) {
-  char path[4200];
+  char path[PATH_SIZE];
   struct stat st;
   (void)snprintf(path, sizeof(path), "%s/init.lua", dir);
-  return stat(path, &st) == 0;
+  return lstat(path, &st) == 0;
 }
 
 static int not_hidden(const struct dirent *e) {
   return e->d_name[0] != '.';
+}
+
+static int is_lua(const struct dirent *e) {
+  size_t len = strlen(e->d_name);
+  return len > 4 && strcmp(e->d_name + len - 4, ".lua") == 0;
+}
+
+static bool is_dangling(const char *path) {
+  struct stat st;
+  return lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && stat(path, &st) != 0;
+}
+
+/* Something that was meant to be a system, whether it can be loaded or not. */
+static bool is_system(const char *path) {
+  if (has_init(path) || is_dangling(path)) return true;
+  struct dirent **entries = NULL;
+  int n = scandir(path, &entries, is_lua, NULL);
+  for (int i = 0; i < n; i++)
+    free(entries[i]);
+  free(entries);
+  return n > 0;
+}
+
+/* Whether a system's folder has an init.lua that can be read. */
+static tm_status check_init(const char *dir, tm_error *err) {
+  char init[PATH_SIZE];
+  struct stat st;
+  (void)snprintf(init, sizeof(init), "%s/init.lua", dir);
+  if (stat(init, &st) == 0 && S_ISREG(st.st_mode)) return TM_OK;
+  const char *slash = strrchr(dir, '/');
+  const char *name = slash != NULL ? slash + 1 : dir;
+  const char *what = is_dangling(dir)    ? " is a link to nothing"
+                     : is_dangling(init) ? "/init.lua is a link to nothing"
+                     : has_init(dir)     ? "/init.lua is no regular file"
+                                         : " has Lua files, but no init.lua";
+  return tm__fail(err, TM_EINVAL, "script.no_init",
+                  "the system '%s' cannot be loaded: %s%s; mend it, or take the folder away", name,
+                  dir, what);
 }
 
 /* A system's folder itself, or every system in it, in the order of their names. */
@@ -63,7 +104,7 @@ static tm_status find_systems(folder_list *l, const char *path, tm_error *err) {
   for (int i = 0; i < n; i++) {
     char dir[4096];
     int len = snprintf(dir, sizeof(dir), "%s/%s", path, entries[i]->d_name);
-    if (s == TM_OK && len > 0 && (size_t)len < sizeof(dir) && has_init(dir))
+    if (s == TM_OK && len > 0 && (size_t)len < sizeof(dir) && is_system(dir))
       s = folders_add(l, dir, err);
     free(entries[i]);
   }
@@ -122,7 +163,8 @@ static tm_status load_bundles(tm_host *h, const folder_list *l, tm_bundle **bund
   tm_vm_options o = tm__host_vm_options(h);
   tm_status s = TM_OK;
   for (size_t i = 0; s == TM_OK && i < l->count; i++) {
-    s = tm__bundle_load(&bundles[i], l->paths[i], &o, err);
+    s = check_init(l->paths[i], err);
+    if (s == TM_OK) s = tm__bundle_load(&bundles[i], l->paths[i], &o, err);
     for (size_t k = 0; s == TM_OK && k < i; k++)
       if (strcmp(bundles[k]->system, bundles[i]->system) == 0)
         s = tm__fail(err, TM_EINVAL, "script.duplicate",
@@ -154,6 +196,23 @@ tm_status tm__scripts_load(tm_scripts *out, tm_host *h, tm_error *err) {
   if (s != TM_OK) tm__scripts_free(out);
   folders_free(&l);
   return s;
+}
+
+tm_status tm__scripts_emptied(const tm_scripts *s, const tm_host *h, tm_error *err) {
+  tm_scripts old = {0};
+  const char *const *folders = NULL;
+  size_t n = tm__config_list(h->config, "scripts", &folders);
+  if (s->count > 0 || n == 0) return TM_OK;
+  if (!tm__registry_all(h->registry, &old.bundles, &old.count))
+    return tm__fail_memory(err, "systems");
+  tm_status st = TM_OK;
+  if (old.count > 0)
+    st = tm__fail(err, TM_EINVAL, "script.emptied",
+                  "none of the systems that are loaded (%zu) is in %s%s any more; put them there "
+                  "again, or stop the host",
+                  old.count, folders[0], n > 1 ? " and the other folders" : "");
+  tm__scripts_free(&old);
+  return st;
 }
 
 /* ---- switching ---- */
@@ -247,13 +306,13 @@ static void describe_flows(tm_buf *out, tm_slice description) {
   tm__buf_text(out, "],\"next\":null}");
 }
 
-static tm_status describe(tm_host *h, const char *system, const char *flow_id, tm_buf *out,
-                          tm_error *err) {
+static tm_status describe(tm_host *h, tm_slice tenant, const char *system, const char *flow_id,
+                          tm_buf *out, tm_error *err) {
   if (system == NULL) {
-    tm__registry_describe(h->registry, out);
+    tm__registry_describe(h->registry, tenant, out);
     return TM_OK;
   }
-  tm_bundle *b = tm__registry_current(h->registry, tm__slice(system));
+  tm_bundle *b = tm__registry_offered(h->registry, tm__slice(system), tenant);
   tm_slice flow;
   tm_status s = TM_OK;
   if (b == NULL)
@@ -267,13 +326,14 @@ static tm_status describe(tm_host *h, const char *system, const char *flow_id, t
   return s;
 }
 
-void tm_systems_read(tm_host *h, const char *system, const char *flow_id, tm_reply_fn fn,
-                     void *ud) {
+void tm_systems_read(tm_host *h, const char *tenant, const char *system, const char *flow_id,
+                     tm_reply_fn fn, void *ud) {
   tm_error err;
   tm_buf out = {0};
   tm_status s = TM_EUNAVAILABLE;
+  tm_slice whose = tm__slice(tenant != NULL ? tenant : "default");
   bool entered = tm__host_enter(h, &err);
-  if (entered) s = describe(h, system, flow_id, &out, &err);
+  if (entered) s = describe(h, whose, system, flow_id, &out, &err);
   if (s == TM_OK)
     tm__host_answer(fn, ud, &out);
   else
@@ -332,7 +392,8 @@ static tm_status check_systems(tm_host *h, const folder_list *l, tm_buf *out, tm
   for (size_t i = 0; s == TM_OK && i < l->count; i++) {
     tm_buf one = {0};
     tm_error failure;
-    s = tm__system_check(l->paths[i], &o, &one, &failure);
+    s = check_init(l->paths[i], &failure);
+    if (s == TM_OK) s = tm__system_check(l->paths[i], &o, &one, &failure);
     bool by_script = s == TM_ESCRIPT || s == TM_ELIMIT || s == TM_EINVAL;
     if (by_script)
       add_failure(out, l->paths[i], &failure);

@@ -69,7 +69,8 @@ static void finish(ending *e, const tm_error *err) {
 
 static tm_status on_open(void *ud, const tm_head *h) {
   ending *e = ud;
-  if (h->ended == 0 && h->created <= e->since) memcpy(e->open[e->open_count++], h->id, TM_ID_SIZE);
+  if (!tm__head_is_damaged(h) && h->ended == 0 && h->created <= e->since)
+    memcpy(e->open[e->open_count++], h->id, TM_ID_SIZE);
   memcpy(e->last, h->id, sizeof(e->last));
   return e->open_count < BATCH ? TM_OK : TM_ECANCELLED;
 }

@@ -177,6 +177,27 @@ void tm_conversation_cancel(tm_host *h, const char *tenant, const char *conversa
   send_bare(h, r, tenant, conversation_id, fn, ud);
 }
 
+/* ---- checkpoint ---- */
+
+void tm_conversation_checkpoint(tm_host *h, const char *tenant, const char *conversation_id,
+                                const char *name, const char *idempotency_key, tm_reply_fn fn,
+                                void *ud) {
+  tm_request *r = enter_signal(h, TM_TURN_CHECKPOINT, fn, ud);
+  if (r == NULL) return;
+  tm_error err;
+  tm_buf input = {0};
+  tm_status s = tm__request_take_conversation(r, tenant, conversation_id, &err);
+  if (s == TM_OK && !tm__checkpoint_name_valid(tm__slice(name)))
+    s = tm__fail(&err, TM_EINVAL, "request.invalid",
+                 "the name of a checkpoint has 1 to %d letters, digits and _, and does not begin "
+                 "with a digit",
+                 TM_CHECKPOINT_NAME - 1);
+  tm__buf_byte(&input, '{');
+  write_given(&input, "name", name);
+  tm__buf_byte(&input, '}');
+  send_signal(h, r, s, &input, idempotency_key, &err, fn, ud);
+}
+
 /* ---- migrate ---- */
 
 void tm_conversation_migrate(tm_host *h, const char *tenant, const char *conversation_id,

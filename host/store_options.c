@@ -41,6 +41,7 @@ static tm_status redis_options(tm_host_store *s, const tm_config *c, tm_error *e
 static tm_status postgres_options(tm_host_store *s, const tm_config *c, tm_error *err) {
   (void)err;
   s->options.location = tm__config_text(c, KEY("postgres.url"));
+  s->words = tm__config_bool(c, KEY("postgres.notify"));
   return TM_OK;
 }
 
@@ -74,10 +75,18 @@ int64_t tm__host_store_timeout(const tm_config *c, const char *backend) {
   return all > 0 || k == NULL ? all : k->timeout_ms;
 }
 
+/* One of PostgreSQL has a process of the server for each of its connections. */
+static size_t tenants_open(const tm_config *c, const char *backend) {
+  int64_t set = tm__config_int(c, "tenants.open_stores");
+  if (set > 0) return (size_t)set;
+  return strcmp(backend, "postgres") == 0 ? 8 : 64;
+}
+
 tm_status tm__host_store(tm_host_store *out, const tm_host *h, tm_error *err) {
   const char *backend = tm__config_text(h->config, KEY("backend"));
   const struct kind *k = kind_of(backend);
   *out = (tm_host_store){.backend = backend,
+                         .tenants_open = tenants_open(h->config, backend),
                          .options = {.location = "",
                                      .timeout_ms = tm__host_store_timeout(h->config, backend),
                                      .now_ms = h->clock.now,

@@ -3,6 +3,9 @@
 #include "host.h"
 #include "outbox/list.h"
 
+/* Before a process delivers anything: most commands are over by then. */
+enum { QUIET_MS = 1000 };
+
 tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err) {
   const tm_config *c = h->config;
   if (tm__config_text(c, "webhooks.url")[0] == '\0') return TM_OK;
@@ -20,7 +23,7 @@ tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err) {
       .timeout_ms = tm__config_ms(c, "webhooks.timeout"),
       .give_up_ms = tm__config_ms(c, "webhooks.give_up_after"),
       .poll_ms = poll_ms,
-      .quiet_ms = poll_ms,
+      .quiet_ms = QUIET_MS,
   };
   return tm__deliver_new(&h->deliver, &o, err);
 }
@@ -49,6 +52,7 @@ void tm_outbox_retry(tm_host *h, const char *tenant, const char *event_id, tm_re
     return;
   }
   int64_t now = tm__clock_now(&h->clock);
+  tm__host_leaves(h);
   tm__outbox_retry(h->storage, tenant_of(tenant), tm__slice(event_id), now, fn, ud);
   tm__host_leave(h);
 }

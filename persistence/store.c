@@ -46,6 +46,50 @@ tm_status tm__commit_check(const tm_commit *item, size_t most) {
   return item->row->body.len > most ? TM_ETOOLARGE : TM_OK;
 }
 
+bool tm__head_is_damaged(const tm_head *h) {
+  return h->tenant[0] == '\0';
+}
+
+void tm__head_spoil(tm_head *h, tm_slice id) {
+  *h = (tm_head){.revision = -1, .wake_at = h->wake_at, .created = h->created, .ended = h->ended};
+  if (id.len >= sizeof(h->id)) id.len = sizeof(h->id) - 1;
+  (void)tm__copy(h->id, sizeof(h->id), id);
+}
+
+void tm__head_behind(char out[TM_BEHIND_SIZE], const tm_head *h) {
+  static const char last[] = "\xf4\x8f\xbf\xbf"; /* of all characters */
+  bool cut = h->revision < 0 && strlen(h->id) == TM_ID_SIZE - 1;
+  memcpy(out, h->id, TM_ID_SIZE);
+  if (cut) memcpy(out + TM_ID_SIZE - 1, last, sizeof(last));
+}
+
+tm_status tm__head_damaged(tm_slice id, const char *place, tm_error *err) {
+  return tm__fail(
+      err, TM_ECORRUPT, "journal.damaged",
+      "the record of conversation %.*s in %.200s is damaged, and was left as it is; the "
+      "others go on; restore a backup to have it back",
+      (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE - 1), id.ptr, place);
+}
+
+static bool same_text(tm_slice a, tm_slice b) {
+  return (a.ptr == NULL) == (b.ptr == NULL) && tm__slice_eq(a, b);
+}
+
+tm_status tm__session_is(void *ud, const tm_session *stored) {
+  const tm_session *expect = *(const tm_session **)ud;
+  bool same = same_text(stored->user_id, expect->user_id) &&
+              same_text(stored->metadata, expect->metadata) && stored->flags == expect->flags &&
+              stored->created == expect->created && stored->look_at == expect->look_at &&
+              stored->ended == expect->ended;
+  return same ? TM_OK : TM_ECONFLICT;
+}
+
+tm_status tm__session_moved(tm_slice id, tm_error *err) {
+  return tm__fail(err, TM_ECONFLICT, "store.conflict",
+                  "session %.*s was changed by another process meanwhile",
+                  (int)(id.len < 128 ? id.len : 128), id.ptr);
+}
+
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index) {
   const tm_outgoing *e = &item->events[index];
   *out = (tm_outgoing){.revision = item->head.revision,

@@ -16,8 +16,9 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   5
+#define TM_STORE_ABI   6
 #define TM_RECENT_KEYS 8
+#define TM_WORD_MAX    63
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
 #define TM_KEY_AGE_MS  (INT64_C(24) * 60 * 60 * 1000) /* how long a start key is known */
 
@@ -57,6 +58,9 @@ typedef struct tm_head { /* all text NUL-terminated, within the contract's lengt
   int64_t ended;    /* ms; 0: not over. Set and taken back by commits */
   tm_recent_key recent[TM_RECENT_KEYS]; /* newest first */
 } tm_head;
+/* Walks give also what cannot be read: of such a head only the id counts, as far as that fits. Its
+ * tenant is "". */
+bool tm__head_is_damaged(const tm_head *h);
 
 typedef enum tm_row_kind {
   TM_ROW_BEGIN = 1, /* a turn got here and goes on: outside calls, or a retry, may follow */
@@ -90,6 +94,7 @@ typedef struct tm_session {
   int64_t created;   /* ms */
   int64_t look_at;   /* ms; when the host looks whether it is idle; 0: never */
   int64_t ended;     /* ms; 0: open; not read in a commit */
+  const char *fault; /* not the store's: why both texts cannot be read, an error's code; or NULL */
 } tm_session;
 
 /* What the world is to be told, until it was. Events of a conversation go out one after the other,
@@ -162,6 +167,19 @@ tm_status tm__store_absent(const char *place, tm_error *err);
 tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that a version was in use meanwhile. */
 tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
+/* For backends: what a walk gives of a head that cannot be read; its times are kept, its revision
+ * is -1. */
+void tm__head_spoil(tm_head *h, tm_slice id);
+/* For backends: the id behind which a walk goes on after `h`: behind all that begin with what could
+ * be read of it. */
+#define TM_BEHIND_SIZE (TM_ID_SIZE + 4)
+void tm__head_behind(char out[TM_BEHIND_SIZE], const tm_head *h);
+/* TM_ECORRUPT, which says that the record of the conversation is damaged, and where. */
+tm_status tm__head_damaged(tm_slice id, const char *place, tm_error *err);
+/* For backends: whether what session() gives is the `const tm_session *` that `ud` points to, but
+ * for the names: TM_OK or, without a message, TM_ECONFLICT. */
+tm_status tm__session_is(void *ud, const tm_session *stored);
+tm_status tm__session_moved(tm_slice id, tm_error *err); /* the TM_ECONFLICT of session_put() */
 /* For backends: an event of a commit as it is stored, not due yet. */
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index);
 /* For backends: the texts of a stored one; what cannot be is "". False: so is the key. */
@@ -184,6 +202,8 @@ typedef struct tm_start_key {
   int64_t created;
 } tm_start_key;
 
+/* Without any condition heads that cannot be read are listed as well, by their ids alone: their
+ * tenant is "", their revision -1. */
 typedef struct tm_list_filter {
   tm_slice tenant;                /* ptr NULL: all of them, for programs that move everything */
   tm_slice session, system, flow; /* ptr NULL: any */
@@ -231,10 +251,12 @@ typedef struct tm_store_options {
   size_t record_bytes_max;     /* a larger row is refused with TM_ETOOLARGE; 0: TM_ROW_MAX */
   int64_t (*now_ms)(void *ud); /* the host's clock */
   void *now_ud;
-  /* Called from any thread, or never; must not block. NULL is allowed. `on_change`: another process
-   * committed, as a hint only. `on_health`: a server went away (err), or is back (NULL). */
-  void (*on_change)(void *ud, const char *conversation);
+  /* Called from any thread, or never; must not block. NULL is allowed. `on_health`: a server went
+   * away (err), or is back (NULL). `on_word`: another process told it to the store. `on_deaf`: why
+   * this server carries no words, at most once. */
   void (*on_health)(void *ud, const tm_error *err);
+  void (*on_word)(void *ud, const char *word);
+  void (*on_deaf)(void *ud, const tm_error *err);
   void *event_ud;
 } tm_store_options;
 
@@ -249,6 +271,7 @@ typedef tm_status (*tm_session_fn)(void *ud, const tm_session *session);
 typedef tm_status (*tm_outgoing_fn)(void *ud, const tm_outgoing *event);
 typedef tm_status (*tm_script_fn)(void *ud, tm_slice system, tm_slice version, int64_t used);
 typedef tm_status (*tm_tenant_fn)(void *ud, tm_slice tenant, int64_t wake_at);
+typedef tm_status (*tm_unreadable_fn)(void *ud, const tm_error *why); /* TM_ECORRUPT, and where */
 /* The note that says what is sealed with which keys; what comes by a copy may have others. */
 #define TM_NOTE_SEAL TM_S("seal")
 /* `text` says what is wrong or unsafe and how to mend it. */
@@ -272,6 +295,10 @@ typedef struct tm_store_backend {
   /* Whoever waits for a server, or to learn whether a commit happened, gives up soon: the process
    * stops. Any thread. NULL: nobody waits for long. */
   void (*interrupt)(tm_store *s);
+  /* Says a word (1 to TM_WORD_MAX of [a-z0-9/-]) to the others that have the store open with an
+   * `on_word`, once this one is too: soon, together with other words, or never. A hint: nothing may
+   * depend on it. Does not block. Any thread. NULL: nobody hears. */
+  void (*tell)(tm_store *s, const char *word);
   tm_status (*connect)(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
   void (*disconnect)(tm_store_conn *c); /* NULL allowed */
 
@@ -288,16 +315,19 @@ typedef struct tm_store_backend {
    * code is store.outcome_unknown: it was interrupted while that was in doubt. Writer. */
   tm_status (*commit)(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);
 
-  /* TM_ENOTFOUND when there is none. */
+  /* TM_ENOTFOUND when there is none; TM_ECORRUPT "journal.damaged" when its record is damaged. */
   tm_status (*head)(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
   /* Rows of the conversation from `row` along the parents, newest first; with `follow_base` an undo
    * row is followed by its base instead of its parent. TM_ENOTFOUND when the conversation has no
    * `row`; an ancestor that is no longer there ends the walk. */
   tm_status (*chain)(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,
                      tm_row_fn fn, void *ud, tm_error *err);
+  /* Newest first by id. Without any condition also those whose heads cannot be read, which head()
+   * says why: of such a head the id is all that counts, its tenant is "". */
   tm_status (*list)(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, void *ud,
-                    tm_error *err); /* newest first by id */
-  /* Heads with 0 < wake_at <= now, earliest first. A store with several hosts keeps what it gave
+                    tm_error *err);
+  /* Heads with 0 < wake_at <= now, earliest first; those that are damaged are given besides
+   * `limit` others. A store with several hosts keeps what it gave
    * from the others for `hold_ms`, without changing a head. Writer, if `shared`. */
   tm_status (*due)(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limit, tm_head_fn fn,
                    void *ud, tm_error *err);
@@ -322,8 +352,10 @@ typedef struct tm_store_backend {
   /* Sessions with 0 < look_at <= now, earliest first. */
   tm_status (*sessions_due)(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn, void *ud,
                             tm_error *err);
-  /* Writes it as it is, new or not. Writer. */
-  tm_status (*session_put)(tm_store_conn *c, const tm_session *session, tm_error *err);
+  /* Writes it as it is: with `expect` NULL new or not, else if that is what is stored, whatever
+   * its names are, or TM_ECONFLICT. Writer. */
+  tm_status (*session_put)(tm_store_conn *c, const tm_session *expect, const tm_session *session,
+                           tm_error *err);
   /* Removes it, if there is one; TM_ECONFLICT while a conversation is in it. Writer. */
   tm_status (*session_drop)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 
@@ -333,8 +365,9 @@ typedef struct tm_store_backend {
    * before `until`, and whoever dies with it needs no successor. Writer. */
   tm_status (*outbox_take)(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                            tm_outgoing_fn fn, void *ud, tm_error *err);
-  /* What became of one that was taken, or is dead; of `event` its key, attempts and note are read.
-   * TM_ECONFLICT: it is gone, or its attempts are others: somebody else has taken it meanwhile.
+  /* What became of one that was taken, is dead, or waits; of `event` its key, attempts, note and,
+   * when it goes, dead_at are read. TM_ECONFLICT: it is gone, or those two are others: somebody
+   * else has taken it meanwhile.
    * When it goes or dies the oldest of its conversation that is left is due `at`. Writer. */
   tm_status (*outbox_settle)(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,
                              int64_t at, tm_error *err);
@@ -352,12 +385,12 @@ typedef struct tm_store_backend {
 
   /* ---- what goes ---- */
   /* Heads with 0 < ended <= before, earliest first, but for those with an event that is neither
-   * delivered nor dead. */
+   * delivered nor dead; those that are damaged besides `limit` others. */
   tm_status (*ended)(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
                      tm_error *err);
   /* The conversation, its start key and its events are gone at once, its rows with later sweeps.
    * TM_ECONFLICT: revision differs, or an event is neither delivered nor dead and `undelivered` is
-   * false; TM_ENOTFOUND. Writer. */
+   * false; TM_ENOTFOUND. A head that cannot be read has any revision. Writer. */
   tm_status (*purge)(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
                      tm_error *err);
   /* One small piece of housekeeping, at most some `limit` records: rows of purged conversations,
@@ -402,6 +435,10 @@ typedef struct tm_store_backend {
                            tm_error *err);
   tm_status (*tenants)(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
                        tm_error *err); /* by name (bytes), those above `after` */
+
+  /* What is there beside conversations and in no list, since not even its name can be read. NULL:
+   * there is no such thing. */
+  tm_status (*unreadable)(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
 
   /* What is wrong or unsafe with the store, its server's own settings included. Also called once
    * when a host starts. `deep`: reads everything. TM_OK also when there are findings. */

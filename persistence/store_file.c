@@ -195,5 +195,6 @@ const tm_store_backend tm__store_file = {
     .tenant_wake = tm__file_tenant_wake,
     .tenants_due = tm__file_tenants_due,
     .tenants = tm__file_tenants,
+    .unreadable = tm__file_unreadable,
     .inspect = tm__file_inspect,
 };

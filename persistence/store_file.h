@@ -136,6 +136,8 @@ struct tm_store {
 
 /* ---- error ---- */
 tm_status tm__file_damaged(tm_error *err, const tm_store *s, const char *what);
+/* Likewise of one file, `name` below the root. */
+tm_status tm__file_small_damaged(tm_error *err, const tm_store *s, tm_slice name, tm_slice what);
 /* journal.damaged, naming the conversation and its log. */
 tm_status tm__file_log_damaged(tm_error *err, const tm_store *s, tm_slice id, int64_t at,
                                const char *what);
@@ -345,7 +347,9 @@ tm_status tm__file_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_
 /* What it is in its file. */
 void tm__file_session_encode(tm_buf *b, const tm_session *session);
 tm_status tm__file_session_keep(tm_store_conn *c, const tm_session *session, tm_error *err);
-tm_status tm__file_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__file_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
+tm_status tm__file_session_put(tm_store_conn *c, const tm_session *expect,
+                               const tm_session *session, tm_error *err);
 tm_status tm__file_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 tm_status tm__file_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                                tm_outgoing_fn fn, void *ud, tm_error *err);

@@ -112,8 +112,19 @@ static tm_status index_session(tm_store_conn *c, const tm_file_name *name, tm_sl
   return status;
 }
 
-tm_status tm__file_apply_small(tm_store_conn *c, const tm_file_name *name, tm_slice content,
-                               tm_error *err) {
+/* What could not be read under that name is replaced. */
+static tm_status forget_damage(tm_store_conn *c, const tm_file_name *name, tm_error *err) {
+  tm_buf path = {0};
+  tm__file_path(&path, c->store, name);
+  tm_status status = tm__buf_ok(&path) ? tm__file_do(c, TM_FSQL_DROP_DAMAGED, err, "s",
+                                                     path.ptr + strlen(c->store->root) + 1)
+                                       : tm__fail_memory(err, "the store's path");
+  tm__buf_free(&path);
+  return status;
+}
+
+static tm_status index_small(tm_store_conn *c, const tm_file_name *name, tm_slice content,
+                             tm_error *err) {
   tm_slice text = content.ptr != NULL ? content : TM_S("");
   switch (name->what) {
   case TM_FILE_SESSION: return index_session(c, name, content, err);
@@ -129,6 +140,12 @@ tm_status tm__file_apply_small(tm_store_conn *c, const tm_file_name *name, tm_sl
   case TM_FILE_WHATS: break;
   }
   return refuse(c, err);
+}
+
+tm_status tm__file_apply_small(tm_store_conn *c, const tm_file_name *name, tm_slice content,
+                               tm_error *err) {
+  tm_status status = index_small(c, name, content, err);
+  return status == TM_OK ? forget_damage(c, name, err) : status;
 }
 
 static tm_status index_put(tm_store_conn *c, const tm_file_op *op, tm_error *err) {

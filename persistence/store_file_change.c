@@ -184,10 +184,21 @@ void tm__file_session_encode(tm_buf *b, const tm_session *s) {
   tm__buf_byte(b, '}');
 }
 
-tm_status tm__file_session_put(tm_store_conn *c, const tm_session *session, tm_error *err) {
+static tm_status check_session(tm_store_conn *c, const tm_session *expect, const tm_session *s,
+                               tm_error *err) {
+  if (expect == NULL) return TM_OK;
+  tm_status status = tm__file_session(c, s->tenant, s->id, tm__session_is, &expect, err);
+  bool moved = status == TM_ECONFLICT || status == TM_ENOTFOUND;
+  return moved ? tm__session_moved(s->id, err) : status;
+}
+
+tm_status tm__file_session_put(tm_store_conn *c, const tm_session *expect,
+                               const tm_session *session, tm_error *err) {
   tm_status status = tm__file_begin(c, err);
   if (status != TM_OK) return status;
-  return tm__file_finish(c, tm__file_session_keep(c, session, err), err);
+  status = check_session(c, expect, session, err);
+  if (status == TM_OK) status = tm__file_session_keep(c, session, err);
+  return tm__file_finish(c, status, err);
 }
 
 static tm_status is_there(tm_store_conn *c, tm_file_sql which, tm_slice a, tm_slice b, bool *found,

@@ -15,6 +15,13 @@ tm_status tm__file_damaged(tm_error *err, const tm_store *s, const char *what) {
                   s->root, what);
 }
 
+tm_status tm__file_small_damaged(tm_error *err, const tm_store *s, tm_slice name, tm_slice what) {
+  return tm__fail(err, TM_ECORRUPT, "store.damaged",
+                  "%s/%.*s is damaged: %.*s; it was left as it is, and what it was is in no list: "
+                  "put it back from a backup and remove index.db while no host runs",
+                  s->root, (int)name.len, name.ptr, (int)what.len, what.ptr);
+}
+
 tm_status tm__file_log_damaged(tm_error *err, const tm_store *s, tm_slice id, int64_t at,
                                const char *what) {
   tm_buf path = {0};

@@ -269,10 +269,10 @@ static tm_status settle(tm_store_conn *c, const tm_outgoing *e, tm_outcome outco
   tm_outgoing have = {.revision = 0};
   tm_outgoing_batch b = {0};
   tm_status status = find(c, e, &b, &have, err);
-  if (status == TM_OK && have.attempts != e->attempts) status = tm__outgoing_conflict(e, err);
-  if (status == TM_OK)
-    status =
-        outcome == TM_OUTCOME_DELIVERED ? drop(c, e, err) : change(c, &have, e, outcome, at, err);
+  bool goes = outcome == TM_OUTCOME_DELIVERED;
+  if (status == TM_OK && (have.attempts != e->attempts || (goes && have.dead_at != e->dead_at)))
+    status = tm__outgoing_conflict(e, err);
+  if (status == TM_OK) status = goes ? drop(c, e, err) : change(c, &have, e, outcome, at, err);
   tm__outgoing_free(&b);
   return status == TM_OK ? arm(c, e->conversation, at, err) : status;
 }

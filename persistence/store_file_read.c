@@ -16,18 +16,40 @@ tm_status tm__file_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *e
   return status;
 }
 
+/* Without a head there is an id in the second column. */
+static bool take_head(tm_store_conn *c, sqlite3_stmt *st, tm_file_state *out) {
+  if (sqlite3_column_type(st, 0) != SQLITE_NULL)
+    return tm__file_state_decode(out, tm__file_column(st, 0), &c->text);
+  *out = (tm_file_state){.head.revision = -1};
+  tm_slice id = tm__file_column(st, 1);
+  if (id.len >= sizeof(out->head.id)) id.len = sizeof(out->head.id) - 1;
+  return tm__copy(out->head.id, sizeof(out->head.id), id);
+}
+
 /* Gives every head of `st` to `fn`; resets nothing. */
 static tm_status walk_heads(tm_store_conn *c, sqlite3_stmt *st, tm_head_fn fn, void *ud,
                             tm_error *err) {
   tm_file_state state;
   int rc;
   while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-    if (!tm__file_state_decode(&state, tm__file_column(st, 0), &c->text))
+    if (!take_head(c, st, &state))
       return tm__file_sql_conn_fail(c, SQLITE_CORRUPT, "read a head", err);
     tm_status status = fn(ud, &state.head);
     if (status != TM_OK) return status;
   }
   return rc == SQLITE_DONE ? TM_OK : tm__file_sql_conn_fail(c, rc, "read heads", err);
+}
+
+/* Those whose logs cannot be read; a small file has no id. */
+static void damaged_sql(tm_buf *b, const tm_list_filter *f) {
+  tm__buf_text(b, " UNION ALL SELECT NULL,id FROM damaged WHERE id NOT GLOB '*.txt'"
+                  " AND NOT EXISTS(SELECT 1 FROM heads WHERE heads.id=damaged.id)");
+  if (f->before[0] != '\0') tm__buf_text(b, " AND id<?6");
+}
+
+static bool is_everything(const tm_list_filter *f) {
+  return f->tenant.ptr == NULL && f->session.ptr == NULL && f->system.ptr == NULL &&
+         f->flow.ptr == NULL && f->status < 0;
 }
 
 /* Through the index of the filter's rarest column; each has the id behind it. */
@@ -36,13 +58,14 @@ static void list_sql(tm_buf *b, const tm_list_filter *f) {
                       : f->system.ptr != NULL ? " INDEXED BY heads_system"
                       : f->status >= 0        ? " INDEXED BY heads_status"
                                               : " INDEXED BY heads_tenant";
-  tm__buf_printf(b, "SELECT head FROM heads%s WHERE %s", f->tenant.ptr != NULL ? index : "",
+  tm__buf_printf(b, "SELECT head,id FROM heads%s WHERE %s", f->tenant.ptr != NULL ? index : "",
                  f->tenant.ptr != NULL ? "tenant=?1" : "?1 IS NULL");
   if (f->session.ptr != NULL) tm__buf_text(b, " AND session=?2");
   if (f->system.ptr != NULL) tm__buf_text(b, " AND system=?3");
   if (f->flow.ptr != NULL) tm__buf_text(b, " AND flow=?4");
   if (f->status >= 0) tm__buf_text(b, " AND status=?5");
   if (f->before[0] != '\0') tm__buf_text(b, " AND id<?6");
+  if (is_everything(f)) damaged_sql(b, f);
   tm__buf_text(b, " ORDER BY id DESC LIMIT ?7");
 }
 

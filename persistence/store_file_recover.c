@@ -256,7 +256,7 @@ static tm_status take_conversation(tm_store_conn *c, const char *path, const cha
 
 /* ---- a new index: small files ---- */
 
-static tm_status take_small(tm_store_conn *c, const char *path, const char *file, tm_error *err) {
+static tm_status take_small(tm_store_conn *c, const char *path, tm_error *err) {
   tm_buf bytes = {0}, names = {0};
   tm_file_name name;
   tm_slice content;
@@ -264,7 +264,8 @@ static tm_status take_small(tm_store_conn *c, const char *path, const char *file
   if (status == TM_OK && tm__file_small_decode(&name, &content, tm__buf_view(&bytes), &names))
     status = tm__file_apply_small(c, &name, content, err);
   else if (status == TM_OK)
-    status = tm__file_entry_damaged(c, tm__slice(file), 0, "a small file cannot be read", err);
+    status = tm__file_entry_damaged(c, tm__slice(path + strlen(c->store->root) + 1), 0,
+                                    "a small file cannot be read", err);
   tm__buf_free(&bytes);
   tm__buf_free(&names);
   return status;
@@ -275,7 +276,7 @@ static tm_status take_small(tm_store_conn *c, const char *path, const char *file
 static tm_status take_file(void *ud, tm_file_what what, const char *path, const char *name,
                            tm_error *err) {
   return what == TM_FILE_CONVERSATION ? take_conversation(ud, path, name, err)
-                                      : take_small(ud, path, name, err);
+                                      : take_small(ud, path, err);
 }
 
 static tm_status fill(tm_store_conn *c, tm_error *err) {

@@ -253,3 +253,21 @@ tm_status tm__file_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_te
   tm_status status = tm__file_bind(c, TM_FSQL_TENANTS, &st, err, "ti", from, limit_of(limit));
   return status == TM_OK ? walk_tenants(c, st, fn, ud, err) : status;
 }
+
+/* ---- what cannot be read ---- */
+
+tm_status tm__file_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
+  sqlite3_stmt *st;
+  int rc = SQLITE_DONE;
+  tm_status status = tm__file_bind(c, TM_FSQL_UNREADABLE, &st, err, "");
+  if (status != TM_OK) return status;
+  while (status == TM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm_error why;
+    (void)tm__file_small_damaged(&why, c->store, tm__file_column(st, 0), tm__file_column(st, 1));
+    status = fn(ud, &why);
+  }
+  if (status == TM_OK && rc != SQLITE_DONE)
+    status = tm__file_sql_conn_fail(c, rc, "list what is damaged", err);
+  sqlite3_reset(st);
+  return status;
+}

@@ -170,7 +170,8 @@ tm_status tm__memory_sessions(tm_store_conn *c, const tm_session_filter *f, tm_s
                               void *ud, tm_error *err);
 tm_status tm__memory_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                                   void *ud, tm_error *err);
-tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *expect,
+                                 const tm_session *session, tm_error *err);
 tm_status tm__memory_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 tm_status tm__memory_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                                  tm_outgoing_fn fn, void *ud, tm_error *err);

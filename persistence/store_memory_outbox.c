@@ -152,8 +152,9 @@ static void settle(tm_store *s, tm_event_record *r, const tm_outgoing *event, tm
 
 static bool may_settle(const tm_outgoing *have, const tm_outgoing *event, tm_outcome outcome) {
   bool dead = have->dead_at != 0;
-  return have->attempts == event->attempts &&
-         (outcome == TM_OUTCOME_DELIVERED || dead == (outcome == TM_OUTCOME_AGAIN));
+  if (outcome == TM_OUTCOME_DELIVERED)
+    return have->attempts == event->attempts && have->dead_at == event->dead_at;
+  return have->attempts == event->attempts && dead == (outcome == TM_OUTCOME_AGAIN);
 }
 
 tm_status tm__memory_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,

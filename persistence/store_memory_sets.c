@@ -190,7 +190,19 @@ tm_status tm__memory_sessions_due(tm_store_conn *c, int64_t now, size_t limit, t
   return status;
 }
 
-tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *session, tm_error *err) {
+/* Under the lock; false: what is stored is not what was expected. */
+static bool replace_session(tm_store *s, const tm_session_name *name, const tm_session *expect,
+                            tm_session_record *r) {
+  tm_session_record *old = tm__memory_find_session(s, name);
+  if (expect != NULL && (old == NULL || tm__session_is(&expect, &old->session) != TM_OK))
+    return false;
+  if (old != NULL) tm__memory_session_remove(s, old);
+  tm__memory_session_add(s, r);
+  return true;
+}
+
+tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *expect,
+                                 const tm_session *session, tm_error *err) {
   tm_store *s = c->store;
   tm_session_name name;
   if (!tm__memory_session_name(&name, session->tenant, session->id))
@@ -203,17 +215,17 @@ tm_status tm__memory_session_put(tm_store_conn *c, const tm_session *session, tm
     return tm__fail_memory(err, "a session");
   }
   tm__memory_lock(s);
-  tm_session_record *old = tm__memory_find_session(s, &name);
-  if (old != NULL) tm__memory_session_remove(s, old);
   if (tm__memory_find_tenant(s, session->tenant) == NULL) {
     tm__memory_tenant_add(s, t);
     t = NULL;
   }
-  tm__memory_session_add(s, r);
+  bool replaced = replace_session(s, &name, expect, r);
   tm__memory_tidy(s, 0);
   tm__memory_unlock(s);
   free(t);
-  return TM_OK;
+  if (replaced) return TM_OK;
+  free(r);
+  return tm__session_moved(session->id, err);
 }
 
 tm_status tm__memory_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err) {

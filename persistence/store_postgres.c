@@ -7,6 +7,7 @@
 
 static void postgres_close(tm_store *s) {
   if (s == NULL) return;
+  tm__pg_words_stop(s);
   tm__pg_place_free(s);
   free(s);
 }
@@ -19,6 +20,8 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   s->now_ms = o->now_ms;
   s->now_ud = o->now_ud;
   s->on_health = o->on_health;
+  s->on_word = o->on_word;
+  s->on_deaf = o->on_deaf;
   s->event_ud = o->event_ud;
   tm__random_bytes(&s->id, sizeof(s->id));
   tm_status status = tm__pg_view_names(s, o->tables, err);
@@ -48,6 +51,7 @@ static tm_status postgres_open(tm_store **out, const tm_store_options *o, tm_err
     *out = s;
   else
     postgres_close(s);
+  if (status == TM_OK && o->on_word != NULL) tm__pg_words_start(s);
   return status;
 }
 
@@ -72,6 +76,7 @@ const tm_store_backend tm__store_postgres = {
     .open = postgres_open,
     .close = postgres_close,
     .interrupt = postgres_interrupt,
+    .tell = tm__pg_tell,
     .connect = tm__pg_connect,
     .disconnect = tm__pg_disconnect,
     .recover = postgres_recover,

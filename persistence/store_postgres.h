@@ -13,6 +13,7 @@
  * store_postgres_sets.c   sessions, scripts, notes, tenants
  * store_postgres_purge.c  what goes: purging, sweeping, other bodies for rows
  * store_postgres_inspect.c what is wrong or unsafe
+ * store_postgres_words.c  hints between the hosts of a store: LISTEN and NOTIFY
  */
 #ifndef TM_PERSISTENCE_STORE_POSTGRES_H
 #define TM_PERSISTENCE_STORE_POSTGRES_H
@@ -41,7 +42,10 @@ struct tm_store {            /* immutable once open, but for what is atomic */
   int64_t (*now_ms)(void *ud);
   void *now_ud;
   void (*on_health)(void *ud, const tm_error *err);
+  void (*on_word)(void *ud, const char *word);
+  void (*on_deaf)(void *ud, const tm_error *err);
   void *event_ud;
+  struct tm_pg_words *words; /* NULL: this store neither hears nor tells */
 };
 
 typedef enum tm_pg_sql {
@@ -110,6 +114,14 @@ void tm__pg_drop(tm_store_conn *c); /* closes; the next use connects again */
 void tm__pg_note_down(tm_store *s, const tm_error *err);
 tm_status tm__pg_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
 void tm__pg_disconnect(tm_store_conn *c);
+
+int64_t tm__pg_retry_ms(unsigned failures); /* until it is tried again, part of it by chance */
+
+/* ---- words ---- */
+typedef struct tm_pg_words tm_pg_words;
+/* A store that is open listens from now on. Where that cannot be done on_deaf is told why. */
+void tm__pg_words_start(tm_store *s);
+void tm__pg_words_stop(tm_store *s); /* after what is left to be said */
 
 /* ---- query ---- */
 typedef struct tm_pg_args { /* zero-initialise; what is pointed to is borrowed */
@@ -228,7 +240,8 @@ tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_sessi
                           tm_error *err);
 tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                               void *ud, tm_error *err);
-tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *expect, const tm_session *session,
+                             tm_error *err);
 tm_status tm__pg_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
                        tm_error *err);
@@ -252,6 +265,7 @@ tm_status tm__pg_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_ten
                              tm_error *err);
 tm_status tm__pg_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
                          tm_error *err);
+void tm__pg_tell(tm_store *s, const char *word);
 tm_status tm__pg_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud, tm_error *err);
 
 #endif

@@ -68,7 +68,7 @@ void tm__pg_drop(tm_store_conn *c) {
   c->pg = NULL;
 }
 
-static int64_t retry_ms(unsigned failures) {
+int64_t tm__pg_retry_ms(unsigned failures) {
   int64_t ms = failures > 5 ? RETRY_MAX_MS : (int64_t)RETRY_MIN_MS << failures;
   uint32_t random;
   tm__random_bytes(&random, sizeof(random));
@@ -110,7 +110,7 @@ static tm_status connect_again(tm_store_conn *c, tm_error *err) {
     note_up(c->store);
     return TM_OK;
   }
-  c->retry_us = tm__pg_monotonic_us() + retry_ms(c->failures++) * 1000;
+  c->retry_us = tm__pg_monotonic_us() + tm__pg_retry_ms(c->failures++) * 1000;
   tm__pg_note_down(c->store, &c->failure);
   if (err != NULL) *err = c->failure;
   return status;

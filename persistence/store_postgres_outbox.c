@@ -131,17 +131,26 @@ typedef struct change {
   const tm_pg_args *args;
   const tm_outgoing *event;
   int64_t at;
+  bool before; /* those behind it wait for it from now on */
   int64_t changed;
 } change;
 
+static void add_key(tm_pg_args *a, const tm_outgoing *e) {
+  tm__pg_text(a, e->conversation);
+  tm__pg_int(a, e->revision);
+  tm__pg_int(a, e->index);
+}
+
 static bool send_change(tm_pg_work *w, PGconn *pg) {
   change *ch = (change *)(void *)w;
-  tm_pg_args head = {0}, due = {0};
+  tm_pg_args head = {0}, due = {0}, key = {0};
   ch->changed = 0;
+  add_key(&key, ch->event);
   tm__pg_text(&head, ch->event->conversation);
   tm__pg_text(&due, ch->event->conversation);
   tm__pg_int(&due, ch->at > 0 ? ch->at : 1);
   return tm__pg_send(pg, TM_PG_LOCK_HEAD, &head) && tm__pg_send(pg, ch->which, ch->args) &&
+         (!ch->before || tm__pg_send(pg, TM_PG_PUT_BEFORE, &key)) &&
          tm__pg_send(pg, TM_PG_ARM, &due);
 }
 
@@ -152,15 +161,14 @@ static void see_changed(tm_pg_work *w, size_t index, PGresult *r) {
 
 static tm_status run(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *a,
                      const tm_outgoing *event, int64_t at, tm_error *err) {
-  change ch = {{"change an event", send_change, see_changed}, which, a, event, at, 0};
+  change ch = {.work = {"change an event", send_change, see_changed},
+               .which = which,
+               .args = a,
+               .event = event,
+               .at = at,
+               .before = which == TM_PG_PUT_EVENT && event->dead_at == 0};
   tm_status status = tm__pg_write(c, &ch.work, err);
   return status == TM_OK && ch.changed == 0 ? tm__outgoing_conflict(event, err) : status;
-}
-
-static void add_key(tm_pg_args *a, const tm_outgoing *e) {
-  tm__pg_text(a, e->conversation);
-  tm__pg_int(a, e->revision);
-  tm__pg_int(a, e->index);
 }
 
 static bool is_possible(const tm_outgoing *e) {
@@ -173,7 +181,10 @@ tm_status tm__pg_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_ou
   if (!is_possible(event)) return tm__outgoing_conflict(event, err);
   add_key(&a, event);
   tm__pg_int(&a, event->attempts);
-  if (outcome == TM_OUTCOME_DELIVERED) return run(c, TM_PG_DROP_EVENT, &a, event, at, err);
+  if (outcome == TM_OUTCOME_DELIVERED) {
+    tm__pg_int(&a, event->dead_at);
+    return run(c, TM_PG_DROP_EVENT, &a, event, at, err);
+  }
   tm__pg_int(&a, outcome == TM_OUTCOME_AGAIN);
   tm__pg_int(&a, outcome == TM_OUTCOME_LATER ? at : 0);
   tm__pg_int(&a, outcome == TM_OUTCOME_DEAD ? at : 0);

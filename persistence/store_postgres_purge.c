@@ -29,21 +29,36 @@ static void take_purge(tm_pg_work *w, size_t index, PGresult *r) {
     p->gone = tm__pg_get_int(r, 0, 0);
 }
 
-tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
-                       tm_error *err) {
+/* `expect_revision` -1: any. */
+static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                           tm_error *err) {
   tm_pg_args purge = {0}, name = {0};
   purging p = {{"purge a conversation", send_purge, take_purge}, &purge, &name, 0, false};
-  if (!tm__pg_is_text(id)) return tm__pg_not_found(err, "conversation");
-  tm_slice text = id.ptr != NULL ? id : TM_S("");
-  tm__pg_bytes(&purge, text);
+  tm__pg_bytes(&purge, id);
   tm__pg_int(&purge, expect_revision);
   tm__pg_int(&purge, c->store->now_ms(c->store->now_ud));
   tm__pg_int(&purge, undelivered);
-  tm__pg_bytes(&name, text);
+  tm__pg_bytes(&name, id);
   tm_status status = tm__pg_write(c, &p.work, err);
   if (status != TM_OK || p.gone > 0) return status;
   if (!p.there) return tm__pg_not_found(err, "conversation");
   return tm__purge_conflict(id, err);
+}
+
+static bool is_damaged(tm_store_conn *c, tm_slice id) {
+  tm_head h;
+  tm_error why = {.status = TM_OK};
+  return tm__pg_head(c, id, &h, &why) == TM_ECORRUPT && strcmp(why.code, "journal.damaged") == 0;
+}
+
+tm_status tm__pg_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
+                       tm_error *err) {
+  if (!tm__pg_is_text(id)) return tm__pg_not_found(err, "conversation");
+  tm_slice text = id.ptr != NULL ? id : TM_S("");
+  int64_t expect = expect_revision > 0 ? expect_revision : 0; /* 0: none has it */
+  tm_status status = drop_head(c, text, expect, undelivered, err);
+  if (status != TM_ECONFLICT || !is_damaged(c, text)) return status;
+  return drop_head(c, text, -1, undelivered, err);
 }
 
 /* ---- sweeping ---- */

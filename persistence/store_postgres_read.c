@@ -42,6 +42,7 @@ static bool decode_head(const PGresult *r, int row, tm_head *h) {
   h->wake_at = tm__pg_get_int(r, row, 11);
   h->created = tm__pg_get_int(r, row, 12);
   h->ended = tm__pg_get_int(r, row, 13);
+  ok = ok && h->id[0] != '\0' && h->tenant[0] != '\0' && h->revision > 0;
   if (!ok || status < TM_ACTIVE || status > TM_CANCELLED) return false;
   h->status = (tm_conversation_status)status;
   return decode_recent(h, tm__pg_get(r, row, 14));
@@ -67,11 +68,6 @@ static bool decode_row(const PGresult *r, int at, tm_row *row) {
 
 /* ---- heads ---- */
 
-static tm_status one_head(const tm_store_conn *c, const PGresult *r, int row, tm_head *out,
-                          tm_error *err) {
-  return decode_head(r, row, out) ? TM_OK : tm__pg_damaged(err, c->store, "a conversation's head");
-}
-
 tm_status tm__pg_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err) {
   tm_pg_args a = {0};
   PGresult *r = NULL;
@@ -79,21 +75,27 @@ tm_status tm__pg_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err
   tm__pg_bytes(&a, id.ptr != NULL ? id : TM_S(""));
   tm_status status = tm__pg_read(c, TM_PG_HEAD, NULL, &a, &r, "read a conversation", err);
   if (status != TM_OK) return status;
-  status = PQntuples(r) > 0 ? one_head(c, r, 0, out, err) : tm__pg_not_found(err, "conversation");
+  if (PQntuples(r) == 0)
+    status = tm__pg_not_found(err, "conversation");
+  else if (!decode_head(r, 0, out))
+    status = tm__head_damaged(id, c->store->place, err);
   PQclear(r);
   return status;
 }
 
-/* Gives every row of `r` to `fn`, and clears it; `last` (may be NULL) becomes the last one. */
-static tm_status walk_heads(tm_store_conn *c, PGresult *r, tm_head *last, tm_head_fn fn, void *ud,
-                            tm_error *err) {
+/* Gives every row of `r` to `fn`, and clears it; `last` becomes the last one. *whole (may be NULL):
+ * those that are not damaged. What has no id at all cannot be named. */
+static tm_status walk_heads(PGresult *r, tm_head *last, size_t *whole, tm_head_fn fn, void *ud) {
   tm_status status = TM_OK;
-  tm_head head;
+  size_t good = 0;
   for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
-    status = one_head(c, r, i, &head, err);
-    if (status == TM_OK) status = fn(ud, &head);
+    if (decode_head(r, i, last))
+      good++;
+    else
+      tm__head_spoil(last, tm__pg_get(r, i, 0));
+    if (last->id[0] != '\0') status = fn(ud, last);
   }
-  if (last != NULL && PQntuples(r) > 0) *last = head;
+  if (whole != NULL) *whole = good;
   PQclear(r);
   return status;
 }
@@ -138,14 +140,16 @@ tm_status tm__pg_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn fn, 
     if (!tm__pg_is_text(texts[i])) return TM_OK;
   tm_head last;
   (void)tm__copy(last.id, sizeof(last.id), tm__slice(f->before));
-  for (size_t left = f->limit; left > 0;) {
+  bool more = true;
+  for (size_t left = f->limit; left > 0 && more;) {
     PGresult *r = NULL;
     int64_t limit = left < PAGE ? (int64_t)left : PAGE;
     tm_status status = list_page(c, f, last.id, limit, &r, err);
     if (status != TM_OK) return status;
     int count = PQntuples(r);
-    status = walk_heads(c, r, &last, fn, ud, err);
-    if (status != TM_OK || count < limit) return status;
+    status = walk_heads(r, &last, NULL, fn, ud);
+    if (status != TM_OK) return status;
+    more = count == limit && last.id[0] != '\0';
     left -= (size_t)count;
   }
   return TM_OK;
@@ -209,26 +213,42 @@ tm_status tm__pg_chain(tm_store_conn *c, tm_slice conversation, int64_t row, boo
 
 /* ---- deadlines ---- */
 
-static tm_status read_heads(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *a,
-                            const char *doing, tm_head_fn fn, void *ud, tm_error *err) {
-  PGresult *r = NULL;
-  tm_status status = tm__pg_read(c, which, NULL, a, &r, doing, err);
-  return status == TM_OK ? walk_heads(c, r, NULL, fn, ud, err) : status;
-}
-
 static int64_t bounded(size_t limit) {
   return limit > INT32_MAX ? INT32_MAX : (int64_t)limit;
 }
 
+/* Heads up to a time, a page behind the other: what is damaged takes nobody's place. `hold`:
+ * until when and by whom what is taken is held. */
+static tm_status heads_until(tm_store_conn *c, tm_pg_sql which, int64_t time, size_t limit,
+                             const int64_t *hold, tm_head_fn fn, void *ud, tm_error *err) {
+  tm_head last = {0};
+  char behind[TM_BEHIND_SIZE] = "";
+  size_t whole = 0;
+  for (bool again = limit > 0; again; limit -= whole) {
+    tm_pg_args a = {0};
+    PGresult *r = NULL;
+    tm__pg_int(&a, time);
+    tm__pg_int(&a, bounded(limit));
+    tm__pg_int(&a, which == TM_PG_ENDED ? last.ended : last.wake_at);
+    tm__pg_text(&a, behind);
+    for (size_t i = 0; i < 2 && which == TM_PG_TAKE_DUE; i++)
+      tm__pg_int(&a, hold[i]);
+    tm_status status = tm__pg_read(c, which, NULL, &a, &r, "find deadlines", err);
+    if (status != TM_OK) return status;
+    again = PQntuples(r) == bounded(limit);
+    status = walk_heads(r, &last, &whole, fn, ud);
+    if (status != TM_OK) return status;
+    tm__head_behind(behind, &last);
+    again = again && whole < limit;
+  }
+  return TM_OK;
+}
+
 tm_status tm__pg_due(tm_store_conn *c, int64_t now, int64_t hold_ms, size_t limit, tm_head_fn fn,
                      void *ud, tm_error *err) {
-  tm_pg_args a = {0};
-  tm__pg_int(&a, now);
-  tm__pg_int(&a, bounded(limit));
-  if (hold_ms <= 0) return read_heads(c, TM_PG_DUE, &a, "find deadlines", fn, ud, err);
-  tm__pg_int(&a, now + hold_ms);
-  tm__pg_int(&a, c->store->id);
-  return read_heads(c, TM_PG_TAKE_DUE, &a, "take deadlines", fn, ud, err);
+  const int64_t hold[] = {now + hold_ms, c->store->id};
+  tm_pg_sql which = hold_ms > 0 ? TM_PG_TAKE_DUE : TM_PG_DUE;
+  return heads_until(c, which, now, limit, hold, fn, ud, err);
 }
 
 tm_status tm__pg_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
@@ -243,10 +263,7 @@ tm_status tm__pg_next_due(tm_store_conn *c, int64_t *out, tm_error *err) {
 
 tm_status tm__pg_ended(tm_store_conn *c, int64_t before, size_t limit, tm_head_fn fn, void *ud,
                        tm_error *err) {
-  tm_pg_args a = {0};
-  tm__pg_int(&a, before);
-  tm__pg_int(&a, bounded(limit));
-  return read_heads(c, TM_PG_ENDED, &a, "find what has ended", fn, ud, err);
+  return heads_until(c, TM_PG_ENDED, before, limit, NULL, fn, ud, err);
 }
 
 /* ---- start keys ---- */

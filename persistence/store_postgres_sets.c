@@ -100,19 +100,28 @@ tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_se
   return status == TM_OK ? walk_sessions(r, fn, ud) : status;
 }
 
-tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *session, tm_error *err) {
+static void add_session(tm_pg_args *a, const tm_session *s) { /* without its names */
+  tm__pg_bytes(a, s->user_id);
+  tm__pg_bytes(a, s->metadata);
+  tm__pg_int(a, s->flags);
+  tm__pg_int(a, s->created);
+  tm__pg_int(a, s->look_at);
+  tm__pg_int(a, s->ended);
+}
+
+tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *expect, const tm_session *session,
+                             tm_error *err) {
   tm_pg_args a = {0};
+  int64_t changed = 1;
+  tm_pg_sql which = expect != NULL ? TM_PG_MOVE_SESSION : TM_PG_PUT_SESSION;
   if (!tm__pg_is_text(session->tenant) || !tm__pg_is_text(session->id))
     return not_a_text(err, "session");
   add_slice(&a, session->tenant);
   add_slice(&a, session->id);
-  tm__pg_bytes(&a, session->user_id);
-  tm__pg_bytes(&a, session->metadata);
-  tm__pg_int(&a, session->flags);
-  tm__pg_int(&a, session->created);
-  tm__pg_int(&a, session->look_at);
-  tm__pg_int(&a, session->ended);
-  return tm__pg_write_one(c, TM_PG_PUT_SESSION, &a, NULL, "keep a session", err);
+  add_session(&a, session);
+  if (expect != NULL) add_session(&a, expect);
+  tm_status status = tm__pg_write_one(c, which, &a, &changed, "keep a session", err);
+  return status == TM_OK && changed == 0 ? tm__session_moved(session->id, err) : status;
 }
 
 typedef struct dropping {
@@ -262,8 +271,9 @@ tm_status tm__pg_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect, 
   add_slice(&a, tenant);
   tm__pg_int(&a, wake_at);
   if (expect < 0) return tm__pg_write_one(c, TM_PG_WAKE_TENANT, &a, NULL, "wake a tenant", err);
-  tm__pg_int(&a, expect);
-  tm_status status = tm__pg_write_one(c, TM_PG_MOVE_TENANT, &a, &changed, "wake a tenant", err);
+  if (expect > 0) tm__pg_int(&a, expect);
+  tm_pg_sql which = expect > 0 ? TM_PG_MOVE_TENANT : TM_PG_BEGIN_TENANT;
+  tm_status status = tm__pg_write_one(c, which, &a, &changed, "wake a tenant", err);
   if (status != TM_OK || changed > 0) return status;
   return tm__fail(err, TM_ECONFLICT, "store.conflict",
                   "the next deadline of the tenant was changed by another process meanwhile");

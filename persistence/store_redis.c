@@ -47,7 +47,7 @@ static tm_status set_options(tm_store *s, const tm_store_options *o, tm_error *e
   s->now_ud = o->now_ud;
   s->event_ud = o->event_ud;
   if (own && tm__store_tenant(o->tenant, err) != TM_OK) return TM_EINVAL;
-  (void)snprintf(s->prefix, sizeof(s->prefix), own ? "tidemill:t:%s:" : "tidemill:%s",
+  (void)snprintf(s->prefix, sizeof(s->prefix), own ? TM_REDIS_TENANTS "%s:" : TM_REDIS_PREFIX "%s",
                  own ? o->tenant : "");
   if (o->password != NULL && o->password[0] != '\0') {
     s->password = tm__slice_dup(tm__slice(o->password));
@@ -103,6 +103,7 @@ static void redis_close(tm_store *s) {
   if (s == NULL) return;
   free(s->host);
   free(s->password);
+  free(s->life);
   free(s);
 }
 
@@ -111,22 +112,24 @@ static tm_status redis_open(tm_store **out, const tm_store_options *o, tm_error 
   *out = NULL;
   tm_store *s = calloc(1, sizeof(*s));
   if (s == NULL) return tm__fail_memory(err, "the store");
-  tm_status status = set_options(s, o, err);
+  s->life = calloc(1, sizeof(*s->life));
+  tm_status status = s->life != NULL ? set_options(s, o, err) : tm__fail_memory(err, "the store");
   if (status == TM_OK) status = tm__redis_connect(&c, s, TM_STORE_WRITER, err);
   if (status == TM_OK) status = tm__redis_check_server(c, err);
   if (status == TM_OK) status = check_format(c, err);
   tm__redis_disconnect(c);
-  s->away = false;
-  s->on_health = o->on_health; /* what fails before, open says */
-  if (status == TM_OK)
-    *out = s;
-  else
+  if (status != TM_OK) {
     redis_close(s);
-  return status;
+    return status;
+  }
+  s->life->away = false;
+  s->on_health = o->on_health; /* what fails before, open says */
+  *out = s;
+  return TM_OK;
 }
 
 static void redis_interrupt(tm_store *s) {
-  __atomic_store_n(&s->interrupted, true, __ATOMIC_RELAXED);
+  __atomic_store_n(&s->life->interrupted, true, __ATOMIC_RELAXED);
 }
 
 /* Whose host is dead, no other one can know. */

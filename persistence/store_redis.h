@@ -29,7 +29,9 @@
 #include "persistence/store.h"
 
 #define TM_REDIS_FORMAT     1
-#define TM_REDIS_TOKEN      17 /* 16 hex digits and the NUL */
+#define TM_REDIS_PREFIX     "tidemill:"
+#define TM_REDIS_TENANTS    TM_REDIS_PREFIX "t:" /* who has a store of his own */
+#define TM_REDIS_TOKEN      17                   /* 16 hex digits and the NUL */
 #define TM_REDIS_KEY_SIZE   1024
 #define TM_REDIS_ROW_HEADER 160
 
@@ -40,7 +42,14 @@ typedef enum tm_redis_script {
   TM_REDIS_SCRIPTS
 } tm_redis_script;
 
-struct tm_store { /* immutable once open, but for what is atomic */
+typedef struct tm_redis_life { /* all of it atomic */
+  bool interrupted;
+  bool away;         /* told to on_health */
+  unsigned arrivals; /* how often a connection was made */
+  unsigned moves;    /* ... by one that a replica had refused: the primary may be elsewhere */
+} tm_redis_life;
+
+struct tm_store { /* immutable once open */
   char *host, *password;
   int port, db;
   char place[288]; /* for messages */
@@ -53,10 +62,7 @@ struct tm_store { /* immutable once open, but for what is atomic */
   void *now_ud;
   void *event_ud;
   void (*on_health)(void *ud, const tm_error *err);
-  bool interrupted;  /* atomic */
-  bool away;         /* atomic: told to on_health */
-  unsigned arrivals; /* atomic: how often a connection was made */
-  unsigned moves; /* atomic: ... by one that a replica had refused: the primary may be elsewhere */
+  tm_redis_life *life; /* of the server, for all who have keys on it */
 };
 
 #define TM_REDIS_KNOWN 16384
@@ -143,6 +149,10 @@ typedef enum tm_redis_list {
   TM_LIST_STATUS,
   TM_LISTS
 } tm_redis_list;
+/* `own` with the prefix of whom `key` is of, the store of all or a tenant's; false: of neither. It
+ * owns nothing. */
+bool tm__redis_store_of(tm_store *out, const tm_store *own, tm_slice key);
+void tm__redis_common_key(tm_redis_key *k, const char *name);             /* of the store of all */
 void tm__redis_key(tm_redis_key *k, const tm_store *s, const char *name); /* prefix and name */
 void tm__redis_key_part(tm_redis_key *k, tm_slice part); /* escaped: no ':', '{' or '}' stays */
 void tm__redis_key_text(tm_redis_key *k, const char *text);
@@ -157,7 +167,7 @@ void tm__redis_start_key_of(tm_redis_key *k, const tm_store *s, tm_slice tenant,
 /* ---- record ---- */
 #define TM_REDIS_HEAD_FIELDS 17                         /* those that reads ask for */
 void tm__redis_ask_head(tm_store_conn *c, tm_slice id); /* adds the command */
-/* TM_ENOTFOUND without a message when there is none. */
+/* TM_ENOTFOUND without a message when there is none; TM_ECORRUPT. */
 tm_status tm__redis_decode_head(const tm_store *s, const redisReply *r, tm_slice id, tm_head *out,
                                 tm_error *err);
 /* ... and the conversation's start key, and the row that answered it. */
@@ -209,7 +219,8 @@ tm_status tm__redis_sessions(tm_store_conn *c, const tm_session_filter *f, tm_se
                              void *ud, tm_error *err);
 tm_status tm__redis_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                                  void *ud, tm_error *err);
-tm_status tm__redis_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__redis_session_put(tm_store_conn *c, const tm_session *expect,
+                                const tm_session *session, tm_error *err);
 tm_status tm__redis_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 
 /* ---- hint ---- */
@@ -241,7 +252,7 @@ tm_status tm__redis_mend_times(tm_store_conn *c, tm_redis_times which, const tm_
 
 /* ---- read ---- */
 tm_status tm__redis_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error *err);
-/* The heads of `count` ids; one that is not there has revision 0 (and its id). */
+/* The heads of `count` ids; one that is not there has revision 0 (and its id), a damaged one -1. */
 tm_status tm__redis_heads(tm_store_conn *c, const tm_slice *ids, size_t count, tm_head *out,
                           tm_error *err);
 tm_status tm__redis_chain(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,

@@ -29,12 +29,12 @@ int64_t tm__redis_now(const tm_store *s) {
 /* ---- health ---- */
 
 static void note_away(tm_store *s, const tm_error *err) {
-  if (!__atomic_exchange_n(&s->away, true, __ATOMIC_RELAXED) && s->on_health != NULL)
+  if (!__atomic_exchange_n(&s->life->away, true, __ATOMIC_RELAXED) && s->on_health != NULL)
     s->on_health(s->event_ud, err);
 }
 
 static void note_back(tm_store *s) {
-  if (__atomic_exchange_n(&s->away, false, __ATOMIC_RELAXED) && s->on_health != NULL)
+  if (__atomic_exchange_n(&s->life->away, false, __ATOMIC_RELAXED) && s->on_health != NULL)
     s->on_health(s->event_ud, NULL);
 }
 
@@ -59,12 +59,12 @@ bool tm__redis_pause(tm_store_conn *c, int *pause_ms) {
   if (c->redis == NULL && c->retry_at > until) until = c->retry_at;
   *pause_ms = next_pause(*pause_ms);
   for (; now < until; now = tm__clock_monotonic_us()) {
-    if (__atomic_load_n(&s->interrupted, __ATOMIC_RELAXED)) return false;
+    if (__atomic_load_n(&s->life->interrupted, __ATOMIC_RELAXED)) return false;
     int64_t us = until - now < SLICE_US ? until - now : SLICE_US;
     const struct timespec slice = {0, (long)us * 1000};
     (void)nanosleep(&slice, NULL);
   }
-  return !__atomic_load_n(&s->interrupted, __ATOMIC_RELAXED);
+  return !__atomic_load_n(&s->life->interrupted, __ATOMIC_RELAXED);
 }
 
 static void put_off(tm_store_conn *c, const tm_error *err) {
@@ -75,7 +75,7 @@ static void put_off(tm_store_conn *c, const tm_error *err) {
 
 static bool is_due(const tm_store_conn *c) {
   return c->pause_ms == 0 || tm__clock_monotonic_us() >= c->retry_at ||
-         __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED) != c->arrivals;
+         __atomic_load_n(&c->store->life->arrivals, __ATOMIC_RELAXED) != c->arrivals;
 }
 
 /* ---- commands ---- */
@@ -325,14 +325,14 @@ static bool is_stale(const tm_store_conn *c) {
 /* A replica keeps its connections open for ever, although another server may be the primary under
  * its name by now: who was refused connects again, and all others after it. */
 static bool is_left_behind(const tm_store_conn *c) {
-  return c->replica || c->moves != __atomic_load_n(&c->store->moves, __ATOMIC_RELAXED);
+  return c->replica || c->moves != __atomic_load_n(&c->store->life->moves, __ATOMIC_RELAXED);
 }
 
 static void note_arrival(tm_store_conn *c) {
   c->pause_ms = 0;
-  if (c->replica) c->moves = __atomic_add_fetch(&c->store->moves, 1, __ATOMIC_RELAXED);
+  if (c->replica) c->moves = __atomic_add_fetch(&c->store->life->moves, 1, __ATOMIC_RELAXED);
   c->replica = false;
-  __atomic_add_fetch(&c->store->arrivals, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&c->store->life->arrivals, 1, __ATOMIC_RELAXED);
   note_back(c->store);
 }
 
@@ -345,8 +345,8 @@ tm_status tm__redis_ready(tm_store_conn *c, tm_error *err) {
     if (err != NULL) *err = c->why;
     return c->why.status;
   }
-  c->arrivals = __atomic_load_n(&c->store->arrivals, __ATOMIC_RELAXED);
-  c->moves = __atomic_load_n(&c->store->moves, __ATOMIC_RELAXED);
+  c->arrivals = __atomic_load_n(&c->store->life->arrivals, __ATOMIC_RELAXED);
+  c->moves = __atomic_load_n(&c->store->life->moves, __ATOMIC_RELAXED);
   tm_status status = connect_now(c, &why);
   begin(c);
   if (status == TM_OK) {

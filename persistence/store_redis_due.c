@@ -12,6 +12,7 @@ typedef struct search {
   tm_redis_times which;
   int64_t now, until;  /* until 0: nothing is held */
   size_t limit, count; /* found */
+  size_t damaged;      /* of them: beside the limit */
   size_t waiting;      /* true ones that were passed over */
   tm_head *found;
   size_t room;
@@ -50,7 +51,8 @@ static bool keep(search *s, const tm_head *h) {
   return true;
 }
 
-/* What is true is found, unless events keep it; what is not comes first in `heads`. */
+/* What is true is found, unless events keep it, and so is what is damaged; what is not true comes
+ * first in `heads`. */
 static tm_status sift(tm_store_conn *c, search *s, tm_head *heads, size_t count, size_t *lies,
                       tm_error *err) {
   bool waits[PAGE] = {false};
@@ -58,11 +60,12 @@ static tm_status sift(tm_store_conn *c, search *s, tm_head *heads, size_t count,
       s->which == TM_TIMES_ENDED ? tm__redis_events_wait(c, heads, count, waits, err) : TM_OK;
   *lies = 0;
   for (size_t i = 0; status == TM_OK && i < count; i++) {
-    bool right = is_true(s, &heads[i]);
-    s->waiting += right && waits[i];
-    if (!right)
+    bool damaged = heads[i].revision < 0, found = damaged || (is_true(s, &heads[i]) && !waits[i]);
+    s->waiting += !found && is_true(s, &heads[i]);
+    s->damaged += damaged;
+    if (!found && !is_true(s, &heads[i]))
       heads[(*lies)++] = heads[i];
-    else if (!waits[i] && !keep(s, &heads[i]))
+    else if (found && !keep(s, &heads[i]))
       status = tm__fail_memory(err, "deadlines");
   }
   return status;
@@ -72,7 +75,7 @@ static tm_status sift(tm_store_conn *c, search *s, tm_head *heads, size_t count,
 static tm_status look(tm_store_conn *c, search *s, size_t *seen, tm_error *err) {
   redisReply *reply;
   tm_slice ids[PAGE];
-  size_t limit = s->limit - s->count < PAGE ? s->limit - s->count : PAGE, lies = 0;
+  size_t left = s->limit - (s->count - s->damaged), limit = left < PAGE ? left : PAGE, lies = 0;
   tm_head *heads = malloc(PAGE * sizeof(*heads));
   *seen = 0;
   if (heads == NULL) return tm__fail_memory(err, "deadlines");
@@ -104,8 +107,10 @@ static int by_end(const void *a, const void *b) {
 static tm_status run(tm_store_conn *c, search *s, tm_head_fn fn, void *ud, tm_error *err) {
   tm_status status = TM_OK;
   size_t seen = 1;
-  for (int i = 0; status == TM_OK && seen > 0 && s->count < s->limit && i < ROUNDS; i++)
+  for (int i = 0; status == TM_OK && seen > 0 && i < ROUNDS; i++) {
+    if (s->count - s->damaged >= s->limit) break;
     status = look(c, s, &seen, err);
+  }
   if (s->count > 0)
     qsort(s->found, s->count, sizeof(*s->found), s->which == TM_TIMES_DUE ? by_due : by_end);
   for (size_t i = 0; status == TM_OK && i < s->count; i++)

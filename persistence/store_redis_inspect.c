@@ -84,12 +84,25 @@ static void check_log(const findings *f, const redisReply *r, const char *fsync)
           "appendfsync is no: a power cut takes back turns that were answered; CONFIG SET "
           "appendfsync always, and in redis.conf (CONFIG REWRITE)");
   else if (fsync[0] == '\0')
-    f->fn(f->ud, TM_FINDING_WARNING,
-          "the server does not tell its appendfsync (CONFIG GET is not allowed): make sure that it "
-          "is always, or a power cut takes back turns that were answered");
+    f->fn(
+        f->ud, TM_FINDING_WARNING,
+        "the server does not tell its appendfsync and no-appendfsync-on-rewrite (CONFIG GET is not "
+        "allowed): make sure that they are always and no, or a power cut takes back turns that "
+        "were answered");
   if (written.ptr != NULL && !tm__slice_is(written, "ok"))
     f->fn(f->ud, TM_FINDING_ERROR,
           "the server's last write to its append-only file failed: see its log, mend the disk");
+}
+
+/* With it, what is written while the server rewrites its file is synced when the system likes. */
+static void check_rewrites(const findings *f, const redisReply *r, const char *fsync,
+                           const char *unsynced) {
+  if (tm__slice_is(info(r, "aof_enabled"), "0") || strcmp(fsync, "no") == 0) return;
+  if (strcmp(unsynced, "yes") == 0)
+    f->fn(f->ud, TM_FINDING_WARNING,
+          "no-appendfsync-on-rewrite is yes: a power cut while the server rewrites its append-only "
+          "file takes back turns that were answered; CONFIG SET no-appendfsync-on-rewrite no, and "
+          "in redis.conf (CONFIG REWRITE)");
 }
 
 static void check_memory(const findings *f, const redisReply *r) {
@@ -117,11 +130,14 @@ static void check_role(const findings *f, const redisReply *r) {
 
 static tm_status check_settings(tm_store_conn *c, const findings *f, tm_error *err) {
   redisReply *reply = NULL;
-  char fsync[16];
+  char fsync[16], unsynced[8];
   tm_status status = setting(c, "appendfsync", fsync, sizeof(fsync), err);
+  if (status == TM_OK)
+    status = setting(c, "no-appendfsync-on-rewrite", unsynced, sizeof(unsynced), err);
   if (status == TM_OK) status = ask_info(c, &reply, err);
   if (status != TM_OK) return status;
   check_log(f, reply, fsync);
+  check_rewrites(f, reply, fsync, unsynced);
   check_memory(f, reply);
   check_role(f, reply);
   freeReplyObject(reply);

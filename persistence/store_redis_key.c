@@ -13,6 +13,31 @@ void tm__redis_key_text(tm_redis_key *k, const char *text) {
   k->text[k->len] = '\0';
 }
 
+static bool starts_with(tm_slice key, const char *text) {
+  size_t len = strlen(text);
+  return key.len > len && memcmp(key.ptr, text, len) == 0;
+}
+
+/* No name of a tenant has a colon in it, and no key of the store of all begins with "t:". */
+bool tm__redis_store_of(tm_store *out, const tm_store *own, tm_slice key) {
+  tm_slice prefix = {key.ptr, strlen(TM_REDIS_PREFIX)};
+  if (!starts_with(key, TM_REDIS_PREFIX)) return false;
+  if (starts_with(key, TM_REDIS_TENANTS)) {
+    size_t from = strlen(TM_REDIS_TENANTS);
+    const char *end = memchr(key.ptr + from, ':', key.len - from);
+    if (end == NULL) return false;
+    prefix.len = (size_t)(end + 1 - key.ptr);
+  }
+  *out = *own;
+  return tm__copy(out->prefix, sizeof(out->prefix), prefix);
+}
+
+void tm__redis_common_key(tm_redis_key *k, const char *name) {
+  k->len = 0;
+  tm__redis_key_text(k, TM_REDIS_PREFIX);
+  tm__redis_key_text(k, name);
+}
+
 void tm__redis_key(tm_redis_key *k, const tm_store *s, const char *name) {
   k->len = 0;
   tm__redis_key_text(k, s->prefix);

@@ -343,12 +343,13 @@ tm_status tm__redis_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm
   char field[32];
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  run_on_events(c, TM_REDIS_SETTLE_EVENT, event->conversation, 5);
+  run_on_events(c, TM_REDIS_SETTLE_EVENT, event->conversation, 6);
   tm__redis_text(c, field_of(field, event->revision, event->index));
   tm__redis_int(c, event->attempts);
   tm__redis_int(c, (int64_t)outcome);
   tm__redis_int(c, at > 0 ? at : 1);
   tm__redis_text(c, event->note);
+  tm__redis_int(c, event->dead_at);
   return finish(c, event, err);
 }
 

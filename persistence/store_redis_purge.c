@@ -48,7 +48,9 @@ tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision
   (void)tm__redis_decode_start(reply, &key, &answer);
   freeReplyObject(reply);
   if (status == TM_ENOTFOUND) return tm__redis_not_found("conversation", err);
-  if (status == TM_OK) status = tm__redis_ready(c, err);
+  bool damaged = status == TM_ECORRUPT; /* whose it was its hints and its key say by themselves */
+  if (damaged) key = 0;
+  if (status == TM_OK || damaged) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_run(c, TM_REDIS_PURGE, 3, 2);
   tm__redis_head_key(&k, c->store, id);
@@ -57,7 +59,10 @@ tm_status tm__redis_purge(tm_store_conn *c, tm_slice id, int64_t expect_revision
   tm__redis_key_arg(c, &k);
   tm__redis_events_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
-  tm__redis_int(c, expect_revision);
+  if (damaged)
+    tm__redis_text(c, "any");
+  else
+    tm__redis_int(c, expect_revision);
   tm__redis_int(c, undelivered);
   status = tm__redis_ask(c, &reply, err);
   if (status != TM_OK) return status;

@@ -33,9 +33,11 @@ tm_status tm__redis_heads(tm_store_conn *c, const tm_slice *ids, size_t count, t
   if (status == TM_OK) status = tm__redis_flush(c, err);
   for (size_t i = 0; status == TM_OK && i < count; i++) {
     redisReply *reply;
+    out[i] = (tm_head){0};
     status = tm__redis_take(c, &reply, err);
     if (status == TM_OK) status = tm__redis_decode_head(c->store, reply, ids[i], &out[i], err);
-    if (status == TM_ENOTFOUND) status = TM_OK; /* revision 0 says it */
+    if (status == TM_ECORRUPT) tm__head_spoil(&out[i], ids[i]);
+    if (status == TM_ECORRUPT || status == TM_ENOTFOUND) status = TM_OK; /* the revision says it */
     freeReplyObject(reply);
   }
   return status;
@@ -118,7 +120,9 @@ static void choose(tm_redis_key *k, const tm_store *s, const tm_list_filter *f) 
     tm__redis_list_key(k, s, TM_LIST_TENANT, f->tenant, f->tenant);
 }
 
+/* What is damaged stood in the list that was chosen. */
 static bool matches(const tm_head *h, const tm_list_filter *f) {
+  if (h->revision < 0) return true;
   return h->revision > 0 && (f->tenant.ptr == NULL || tm__slice_is(f->tenant, h->tenant)) &&
          (f->session.ptr == NULL || tm__slice_is(f->session, h->session)) &&
          (f->system.ptr == NULL || tm__slice_is(f->system, h->system)) &&

@@ -69,8 +69,8 @@ tm_status tm__redis_decode_head(const tm_store *s, const redisReply *r, tm_slice
   out->ended = tm__redis_number(field(r, 4));
   out->created = tm__redis_number(field(r, 5));
   bool ok = tm__conversation_status_parse(&out->status, field(r, 2)) && decode_texts(r, out) &&
-            decode_recent(out, field(r, 13)) && out->revision > 0;
-  return ok ? TM_OK : tm__redis_damaged(s, "a conversation's head", err);
+            decode_recent(out, field(r, 13)) && out->tenant[0] != '\0' && out->revision > 0;
+  return ok ? TM_OK : tm__head_damaged(id, s->place, err);
 }
 
 tm_status tm__redis_decode_start(const redisReply *r, uint64_t *key, int64_t *answer) {

@@ -164,21 +164,43 @@ void tm__redis_release_session(tm_store_conn *c, const tm_redis_work *w) {
 
 /* ---- writing ---- */
 
-tm_status tm__redis_session_put(tm_store_conn *c, const tm_session *s, tm_error *err) {
+static void add_expected_text(tm_store_conn *c, tm_slice text) {
+  tm__redis_arg_two(c, text.ptr != NULL ? TM_S("+") : TM_S("-"), text);
+}
+
+static void add_expected(tm_store_conn *c, const tm_session *s) {
+  tm__redis_int(c, s->flags);
+  tm__redis_int(c, s->created);
+  tm__redis_int(c, s->look_at);
+  tm__redis_int(c, s->ended);
+  add_expected_text(c, s->user_id);
+  add_expected_text(c, s->metadata);
+}
+
+tm_status tm__redis_session_put(tm_store_conn *c, const tm_session *expect, const tm_session *s,
+                                tm_error *err) {
   tm_redis_name n = {s->tenant, s->id};
+  redisReply *reply;
   char order[17];
+  size_t expected = expect != NULL ? 6 : 0;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_session_order(order, s->created);
-  tm__redis_run(c, TM_REDIS_PUT_SESSION, 6, 5 + field_args(s));
+  tm__redis_run(c, TM_REDIS_PUT_SESSION, 6, 6 + expected + field_args(s));
   add_keys(c, n);
   tm__redis_arg(c, n.tenant);
   tm__redis_arg(c, n.id);
   tm__redis_text(c, order);
   tm__redis_int(c, s->look_at);
   tm__redis_text(c, s->ended == 0 ? "1" : "0");
+  tm__redis_int(c, (int64_t)expected);
+  if (expect != NULL) add_expected(c, expect);
   add_fields(c, n, s);
-  return tm__redis_tell(c, err);
+  status = tm__redis_ask(c, &reply, err);
+  if (status != TM_OK) return status;
+  bool put = reply->integer == 1;
+  freeReplyObject(reply);
+  return put ? TM_OK : tm__session_moved(s->id, err);
 }
 
 /* Hints count, also one without a head: its commit may be under way. Lies are left to sweeps. */

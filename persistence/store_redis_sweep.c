@@ -1,6 +1,7 @@
 /* store_redis_sweep.c - housekeeping in small pieces: start keys older than a day, then a round
- * over all keys, at most one an hour and shared by all hosts: heads get the hints that a crash kept
- * from them, lists lose those that no head stands behind. Where the round is, the server keeps. */
+ * over all keys, those of every tenant, at most one an hour and shared by all hosts and all
+ * tenants' stores: heads get the hints that a crash kept from them, lists lose those that no head
+ * stands behind. Where the round is, the server keeps. What is damaged is left as it is. */
 #include <stdlib.h>
 
 #include "persistence/store_redis.h"
@@ -8,6 +9,7 @@
 #define ROUND_MS (INT64_C(60) * 60 * 1000)
 #define PAGE_MAX 200
 #define ID_MAX   (TM_ID_SIZE - 1)
+#define DAMAGED  (-1) /* the revision of a head that cannot be read: its hints stay */
 
 typedef struct sweep_state { /* of a round */
   char cursor[24];           /* of the scan; "": it has ended */
@@ -84,18 +86,68 @@ static bool id_of(tm_slice key, char out[TM_ID_SIZE]) {
   return len > 0;
 }
 
-static tm_status hint_heads(tm_store_conn *c, char (*ids)[TM_ID_SIZE], size_t count,
+/* The answers to what was asked for; one that is not there has revision 0. */
+static tm_status take_heads(tm_store_conn *c, const tm_slice *ids, size_t count, tm_head *heads,
                             tm_error *err) {
-  tm_slice names[PAGE_MAX] = {{0}};
-  size_t there = 0;
-  tm_head *heads = malloc(PAGE_MAX * sizeof(*heads));
-  if (heads == NULL) return tm__fail_memory(err, "a sweep");
+  tm_status status = tm__redis_flush(c, err);
+  for (size_t i = 0; status == TM_OK && i < count; i++) {
+    redisReply *reply;
+    status = tm__redis_take(c, &reply, err);
+    if (status == TM_OK) status = tm__redis_decode_head(c->store, reply, ids[i], &heads[i], err);
+    if (status == TM_ECORRUPT) heads[i].revision = DAMAGED;
+    if (status == TM_ECORRUPT || status == TM_ENOTFOUND) status = TM_OK;
+    freeReplyObject(reply);
+  }
+  return status;
+}
+
+/* Adds to `c`, for the store that `key` is of. */
+static void ask_head(tm_store_conn *c, tm_slice key, tm_slice id) {
+  tm_store *own = c->store, of;
+  if (!tm__redis_store_of(&of, own, key)) return;
+  c->store = &of;
+  tm__redis_ask_head(c, id);
+  c->store = own;
+}
+
+static void add_hints(tm_store_conn *c, tm_slice key, const tm_head *head) {
+  const tm_commit item = {.head = *head};
+  tm_store *own = c->store, of;
+  if (!tm__redis_store_of(&of, own, key)) return;
+  c->store = &of;
+  (void)tm__redis_add_hints(c, &item, false);
+  c->store = own;
+}
+
+static tm_status hint_all(tm_store_conn *c, const tm_slice *keys, const tm_slice *ids, size_t count,
+                          tm_head *heads, tm_error *err) {
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
   for (size_t i = 0; i < count; i++)
-    names[i] = tm__slice(ids[i]);
-  tm_status status = tm__redis_heads(c, names, count, heads, err);
-  for (size_t i = 0; status == TM_OK && i < count; i++)
-    if (heads[i].revision > 0) heads[there++] = heads[i];
-  if (status == TM_OK && there > 0) status = tm__redis_hint_heads(c, heads, there, err);
+    ask_head(c, keys[i], ids[i]);
+  status = take_heads(c, ids, count, heads, err);
+  if (status == TM_OK) status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  for (size_t i = 0; i < count; i++)
+    if (heads[i].revision > 0) add_hints(c, keys[i], &heads[i]);
+  status = tm__redis_flush(c, err);
+  return status == TM_OK ? tm__redis_skip(c, c->awaited, err) : status;
+}
+
+/* The keys of heads, of any store, get their hints. */
+static tm_status hint_heads(tm_store_conn *c, const tm_slice *keys, size_t count, tm_error *err) {
+  char ids[PAGE_MAX][TM_ID_SIZE];
+  tm_slice named[PAGE_MAX], of[PAGE_MAX];
+  size_t good = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (!id_of(keys[i], ids[good])) continue;
+    named[good] = tm__slice(ids[good]);
+    of[good++] = keys[i];
+  }
+  if (good == 0) return TM_OK;
+  tm_head *heads = calloc(good, sizeof(*heads));
+  if (heads == NULL) return tm__fail_memory(err, "a sweep");
+  tm_status status = hint_all(c, of, named, good, heads, err);
   free(heads);
   return status;
 }
@@ -107,13 +159,18 @@ static tm_status check_page(tm_store_conn *c, tm_slice list, const redisReply *p
                             tm_error *err) {
   tm_slice ids[PAGE_MAX] = {{0}}, lies[PAGE_MAX] = {{0}};
   size_t count = page->elements < PAGE_MAX ? page->elements : PAGE_MAX, wrong = 0;
-  tm_head *heads = malloc(PAGE_MAX * sizeof(*heads));
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK || count == 0) return status;
+  tm_head *heads = calloc(count, sizeof(*heads));
   if (heads == NULL) return tm__fail_memory(err, "a sweep");
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     ids[i] = tm__redis_slice(page->element[i]);
-  tm_status status = tm__redis_heads(c, ids, count, heads, err);
+    tm__redis_ask_head(c, ids[i]);
+  }
+  status = take_heads(c, ids, count, heads, err);
   for (size_t i = 0; status == TM_OK && i < count; i++)
-    if (heads[i].revision == 0 || !tm__redis_in_list(c->store, &heads[i], list))
+    if (heads[i].revision != DAMAGED &&
+        (heads[i].revision == 0 || !tm__redis_in_list(c->store, &heads[i], list)))
       lies[wrong++] = ids[i];
   if (status == TM_OK && wrong > 0) status = tm__redis_drop_hints(c, list, lies, wrong, err);
   free(heads);
@@ -122,7 +179,7 @@ static tm_status check_page(tm_store_conn *c, tm_slice list, const redisReply *p
 
 static void add_walk_key(tm_store_conn *c) {
   tm_redis_key k;
-  tm__redis_key(&k, c->store, "sweep:lists");
+  tm__redis_common_key(&k, "sweep:lists");
   tm__redis_key_arg(c, &k);
 }
 
@@ -151,11 +208,11 @@ static tm_status set_place(tm_store_conn *c, tm_slice list, tm_slice last, bool 
   return tm__redis_tell(c, err);
 }
 
-static tm_status walk_list(tm_store_conn *c, tm_slice list, tm_slice after, size_t limit,
-                           tm_error *err) {
-  redisReply *page;
+static tm_status read_page(tm_store_conn *c, tm_slice list, tm_slice after, size_t limit,
+                           redisReply **out, tm_error *err) {
   char edge[TM_ID_SIZE + 1] = "-";
   tm_status status = tm__redis_ready(c, err);
+  *out = NULL;
   if (status != TM_OK) return status;
   if (after.len > 0 && tm__copy(edge + 1, sizeof(edge) - 1, after)) edge[0] = '(';
   tm__redis_command(c, "ZRANGEBYLEX", 6);
@@ -165,12 +222,25 @@ static tm_status walk_list(tm_store_conn *c, tm_slice list, tm_slice after, size
   tm__redis_text(c, "LIMIT");
   tm__redis_int(c, 0);
   tm__redis_int(c, (int64_t)limit);
-  status = tm__redis_ask(c, &page, err);
-  if (status != TM_OK) return status;
+  return tm__redis_ask(c, out, err);
+}
+
+static tm_status walk_list(tm_store_conn *c, tm_slice list, tm_slice after, size_t limit,
+                           tm_error *err) {
+  tm_store *own = c->store, of;
   tm_slice last = {NULL, 0};
-  if (page->elements > 0) last = tm__redis_slice(page->element[page->elements - 1]);
-  status = check_page(c, list, page, err);
-  if (status == TM_OK) status = set_place(c, list, last, page->elements < limit, err);
+  redisReply *page = NULL;
+  bool ends = true;
+  tm_status status = TM_OK;
+  if (tm__redis_store_of(&of, own, list)) {
+    c->store = &of;
+    status = read_page(c, list, after, limit, &page, err);
+    if (status == TM_OK) status = check_page(c, list, page, err);
+    c->store = own;
+    ends = page == NULL || page->elements < limit;
+  }
+  if (!ends) last = tm__redis_slice(page->element[page->elements - 1]);
+  if (status == TM_OK || status == TM_ECORRUPT) status = set_place(c, list, last, ends, err);
   freeReplyObject(page);
   return status;
 }
@@ -197,27 +267,38 @@ static tm_status sweep_list(tm_store_conn *c, size_t limit, bool *any, tm_error 
 
 /* ---- the round ---- */
 
-static bool starts_with(tm_slice key, const tm_store *s, const char *kind) {
-  size_t n = strlen(s->prefix), m = strlen(kind);
-  return key.len > n + m && memcmp(key.ptr, s->prefix, n) == 0 && memcmp(key.ptr + n, kind, m) == 0;
+static bool is_kind(tm_slice key, const tm_store *of, const char *kind) {
+  size_t n = strlen(of->prefix), m = strlen(kind);
+  return key.len > n + m && memcmp(key.ptr + n, kind, m) == 0;
+}
+
+static tm_status mend_events(tm_store_conn *c, tm_store *of, tm_slice key, tm_error *err) {
+  char id[TM_ID_SIZE];
+  tm_store *own = c->store;
+  if (!id_of(key, id)) return TM_OK;
+  c->store = of;
+  tm_status status = tm__redis_mend_events(c, id, err);
+  c->store = own;
+  return status == TM_ECORRUPT ? TM_OK : status;
 }
 
 static tm_status sort_out(tm_store_conn *c, const redisReply *keys, tm_error *err) {
-  char ids[PAGE_MAX][TM_ID_SIZE] = {{0}}, events[TM_ID_SIZE];
-  tm_slice lists[PAGE_MAX];
+  tm_slice heads[PAGE_MAX], lists[PAGE_MAX];
   tm_status status = TM_OK;
-  size_t heads = 0, listed = 0;
+  size_t found = 0, listed = 0;
   for (size_t i = 0; status == TM_OK && i < keys->elements; i++) {
     tm_slice key = tm__redis_slice(keys->element[i]);
-    if (starts_with(key, c->store, "h:{") && id_of(key, ids[heads])) heads++;
-    if (starts_with(key, c->store, "l:")) lists[listed++] = key;
-    if (starts_with(key, c->store, "e:{") && id_of(key, events))
-      status = tm__redis_mend_events(c, events, err);
-    if (heads == PAGE_MAX || listed == PAGE_MAX || i + 1 == keys->elements) {
-      status = hint_heads(c, ids, heads, err);
-      if (status == TM_OK) status = queue_lists(c, lists, listed, err);
-      heads = listed = 0;
+    tm_store of = {.prefix = ""};
+    if (tm__redis_store_of(&of, c->store, key)) {
+      if (is_kind(key, &of, "h:{")) heads[found++] = key;
+      if (is_kind(key, &of, "l:")) lists[listed++] = key;
+      if (is_kind(key, &of, "e:{")) status = mend_events(c, &of, key, err);
     }
+    bool full = found == PAGE_MAX || listed == PAGE_MAX || i + 1 == keys->elements;
+    if (status != TM_OK || !full) continue;
+    status = hint_heads(c, heads, found, err);
+    if (status == TM_OK) status = queue_lists(c, lists, listed, err);
+    found = listed = 0;
   }
   return status;
 }
@@ -227,7 +308,7 @@ static tm_status read_state(tm_store_conn *c, sweep_state *out, tm_error *err) {
   tm_redis_key k;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_key(&k, c->store, "sweep");
+  tm__redis_common_key(&k, "sweep");
   tm__redis_command(c, "HMGET", 3);
   tm__redis_key_arg(c, &k);
   tm__redis_text(c, "cursor");
@@ -244,7 +325,7 @@ static tm_status write_state(tm_store_conn *c, const sweep_state *s, tm_error *e
   tm_redis_key k;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_key(&k, c->store, "sweep");
+  tm__redis_common_key(&k, "sweep");
   tm__redis_command(c, "HSET", 5);
   tm__redis_key_arg(c, &k);
   tm__redis_text(c, "cursor");
@@ -259,7 +340,7 @@ static tm_status scan(tm_store_conn *c, sweep_state *s, size_t limit, tm_error *
   tm_redis_key match;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
-  tm__redis_key(&match, c->store, "[ehl]:*");
+  tm__redis_common_key(&match, "*[ehl]:*"); /* of tenants as well */
   tm__redis_command(c, "SCAN", 5);
   tm__redis_text(c, s->cursor);
   tm__redis_text(c, "MATCH");

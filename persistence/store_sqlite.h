@@ -216,7 +216,8 @@ tm_status tm__sqlite_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, 
                                  void *ud, tm_error *err);
 tm_status tm__sqlite_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
 tm_status tm__sqlite_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, tm_error *err);
-tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *session, tm_error *err);
+tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *expect,
+                                 const tm_session *session, tm_error *err);
 tm_status tm__sqlite_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err);
 tm_status tm__sqlite_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                                 tm_slice sources, tm_error *err);

@@ -164,6 +164,7 @@ static tm_status drop(tm_store_conn *c, const tm_outgoing *e, tm_error *err) {
   if (status != TM_OK) return status;
   int rc = bind_key(st, e);
   rc |= sqlite3_bind_int(st, 4, e->attempts);
+  rc |= sqlite3_bind_int64(st, 5, e->dead_at);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind an event", err);
   return tm__sqlite_run(c, st, "remove an event", err);
 }

@@ -48,11 +48,20 @@ static tm_status waits(tm_store_conn *c, tm_slice id, bool *out, tm_error *err) 
   return status;
 }
 
+static bool is_damaged(tm_store_conn *c, tm_slice id) {
+  tm_head h;
+  tm_error why = {.status = TM_OK};
+  return tm__sqlite_head(c, id, &h, &why) == TM_ECORRUPT &&
+         strcmp(why.code, "journal.damaged") == 0;
+}
+
 static tm_status drop_head(tm_store_conn *c, tm_slice id, int64_t expect_revision, bool undelivered,
                            tm_error *err) {
   int64_t revision = 0, tip = 0;
   bool stays = false;
   tm_status status = find_revision(c, id, &revision, &tip, err);
+  if (status == TM_OK && revision != expect_revision && is_damaged(c, id))
+    expect_revision = revision;
   if (status == TM_OK && !undelivered) status = waits(c, id, &stays, err);
   if (status == TM_OK && (stays || revision != expect_revision))
     status = tm__purge_conflict(id, err);

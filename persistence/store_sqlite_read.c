@@ -46,6 +46,7 @@ static bool decode_head(sqlite3_stmt *st, tm_head *h) {
   h->wake_at = sqlite3_column_int64(st, 11);
   h->created = sqlite3_column_int64(st, 12);
   h->ended = sqlite3_column_int64(st, 14);
+  ok = ok && h->id[0] != '\0' && h->tenant[0] != '\0' && h->revision > 0;
   return ok && status >= TM_ACTIVE && status <= TM_CANCELLED &&
          decode_recent(h, tm__sqlite_column(st, 13));
 }
@@ -93,7 +94,7 @@ tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error 
   if (rc == SQLITE_OK) rc = sqlite3_step(st);
   bool readable = rc != SQLITE_ROW || decode_head(st, out);
   status = end_single(c, st, rc, "conversation", err);
-  return readable ? status : tm__sqlite_damaged(err, c->store->path, "a conversation's head");
+  return readable ? status : tm__head_damaged(id, c->store->path, err);
 }
 
 /* Lists are read in pieces: nobody holds up the log, or without one a writer, while the caller
@@ -104,6 +105,7 @@ tm_status tm__sqlite_head(tm_store_conn *c, tm_slice id, tm_head *out, tm_error 
 typedef struct piece {
   tm_head *heads; /* room for PIECE */
   size_t count;
+  size_t whole; /* of them those that are not damaged */
 } piece;
 
 static tm_status piece_init(piece *p, tm_error *err) {
@@ -115,20 +117,25 @@ static tm_status piece_init(piece *p, tm_error *err) {
 static tm_status piece_fill(tm_store_conn *c, sqlite3_stmt *st, piece *p, tm_error *err) {
   tm_status status = TM_OK;
   int rc = SQLITE_DONE;
-  p->count = 0;
-  while (status == TM_OK && p->count < PIECE && (rc = sqlite3_step(st)) == SQLITE_ROW)
-    if (!decode_head(st, &p->heads[p->count++]))
-      status = tm__sqlite_damaged(err, c->store->path, "a conversation's head");
-  if (status == TM_OK && rc != SQLITE_DONE && rc != SQLITE_ROW)
+  p->count = p->whole = 0;
+  while (p->count < PIECE && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm_head *h = &p->heads[p->count++];
+    if (decode_head(st, h))
+      p->whole++;
+    else
+      tm__head_spoil(h, tm__sqlite_column(st, 0));
+  }
+  if (rc != SQLITE_DONE && rc != SQLITE_ROW)
     status = tm__sqlite_conn_fail(c, rc, "read conversations", err);
   sqlite3_reset(st);
   return status;
 }
 
+/* What has no id at all cannot be named. */
 static tm_status piece_give(const piece *p, tm_head_fn fn, void *ud) {
   tm_status status = TM_OK;
   for (size_t i = 0; status == TM_OK && i < p->count; i++)
-    status = fn(ud, &p->heads[i]);
+    if (p->heads[i].id[0] != '\0') status = fn(ud, &p->heads[i]);
   return status;
 }
 
@@ -219,10 +226,12 @@ static tm_status list_floor(tm_store_conn *c, const tm_list_filter *f, const cha
   floor_sql(&sql, f, before[0] != '\0');
   tm_status status = prepare_list(c, &sql, f, before, SCAN - 1, &st, err);
   int rc = status == TM_OK ? sqlite3_step(st) : SQLITE_DONE;
-  if (rc == SQLITE_ROW && !tm__sqlite_text(st, 0, floor, TM_ID_SIZE))
-    status = tm__sqlite_damaged(err, c->store->path, "a conversation's head");
-  else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+  tm_head head = {0};
+  if (rc == SQLITE_ROW)
+    tm__head_spoil(&head, tm__sqlite_column(st, 0)); /* as far as it fits */
+  else if (rc != SQLITE_DONE)
     status = tm__sqlite_conn_fail(c, rc, "list conversations", err);
+  memcpy(floor, head.id, TM_ID_SIZE);
   sqlite3_finalize(st);
   tm__buf_free(&sql);
   return status;
@@ -256,8 +265,8 @@ tm_status tm__sqlite_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn 
     if (status == TM_OK) status = list_piece(c, f, before, floor, left, &p, err);
     if (status != TM_OK) break;
     bool full = p.count == PIECE;
-    more = left > p.count && (full || floor[0] != '\0');
     memcpy(before, full ? p.heads[PIECE - 1].id : floor, sizeof(before));
+    more = left > p.count && before[0] != '\0';
     status = piece_give(&p, fn, ud);
   }
   free(p.heads);
@@ -330,14 +339,16 @@ static tm_status heads_until(tm_store_conn *c, tm_sql which, int64_t time, size_
                              tm_head_fn fn, void *ud, tm_error *err) {
   piece p;
   tm_head last = {0};
+  char behind[TM_BEHIND_SIZE] = "";
   size_t left = limit;
   tm_status status = piece_init(&p, err);
-  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
+  for (bool more = left > 0; status == TM_OK && more; left -= p.whole) {
     int64_t after = which == TM_SQL_DUE ? last.wake_at : last.ended;
-    status = until_piece(c, which, time, after, last.id, left, &p, err);
+    status = until_piece(c, which, time, after, behind, left, &p, err);
     if (status != TM_OK) break;
-    more = p.count == PIECE && left > PIECE;
+    more = p.count == (size_t)piece_limit(left) && left > p.whole;
     if (p.count > 0) last = p.heads[p.count - 1];
+    tm__head_behind(behind, &last);
     status = piece_give(&p, fn, ud);
   }
   free(p.heads);

@@ -257,11 +257,22 @@ tm_status tm__sqlite_session_join(tm_store_conn *c, const tm_commit *item, tm_er
   return tm__sqlite_run(c, st, "keep a session", err);
 }
 
-tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *session, tm_error *err) {
+/* Within the transaction. */
+static tm_status check_session(tm_store_conn *c, const tm_session *expect, const tm_session *s,
+                               tm_error *err) {
+  if (expect == NULL) return TM_OK;
+  tm_status status = tm__sqlite_session(c, s->tenant, s->id, tm__session_is, &expect, err);
+  bool moved = status == TM_ECONFLICT || status == TM_ENOTFOUND;
+  return moved ? tm__session_moved(s->id, err) : status;
+}
+
+tm_status tm__sqlite_session_put(tm_store_conn *c, const tm_session *expect,
+                                 const tm_session *session, tm_error *err) {
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_begin(c, err);
   if (status != TM_OK) return status;
-  status = tm__sqlite_statement(c, TM_SQL_PUT_SESSION, &st, err);
+  status = check_session(c, expect, session, err);
+  if (status == TM_OK) status = tm__sqlite_statement(c, TM_SQL_PUT_SESSION, &st, err);
   if (status == TM_OK) {
     int rc = bind_session(st, session);
     rc |= sqlite3_bind_int64(st, 8, session->ended);

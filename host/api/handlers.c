@@ -41,6 +41,14 @@ tm_status tm__handler_conversation(const char **id, const tm_api_request *r, tm_
   return tm__uuid_valid(tm__slice(*id)) ? TM_OK : not_a_conversation(*id, err);
 }
 
+tm_status tm__handler_owe_empty(void **owed, const tm_api_request *r, tm_error *err) {
+  tm_body body;
+  tm_status st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
+  if (st != TM_OK) return st;
+  tm__body_free(&body);
+  return tm__api_owe(owed, r, 200, err);
+}
+
 tm_status tm__handler_posted(tm_posted *out, const tm_api_request *r, const tm_field *fields,
                              size_t count, tm_error *err) {
   tm_status st = tm__handler_conversation(&out->id, r, err);
@@ -202,8 +210,8 @@ tm_status tm__handle_systems(const tm_api_request *r, int argument, tm_error *er
   void *owed;
   tm_status st = tm__api_owe(&owed, r, 200, err);
   if (st != TM_OK) return st;
-  tm_systems_read(r->host, argument >= 1 ? r->params[0] : NULL, argument >= 2 ? r->params[1] : NULL,
-                  tm__api_answer, owed);
+  tm_systems_read(r->host, r->tenant, argument >= 1 ? r->params[0] : NULL,
+                  argument >= 2 ? r->params[1] : NULL, tm__api_answer, owed);
   return TM_OK;
 }
 
@@ -262,31 +270,21 @@ tm_status tm__handle_outbox(const tm_api_request *r, int argument, tm_error *err
 }
 
 tm_status tm__handle_outbox_retry(const tm_api_request *r, int argument, tm_error *err) {
-  tm_body body;
-  (void)argument;
-  tm_status st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
-  if (st != TM_OK) return st;
-  tm__body_free(&body);
   void *owed;
-  st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_outbox_retry(r->host, r->tenant, r->params[0], tm__api_answer, owed);
-  return TM_OK;
+  (void)argument;
+  tm_status st = tm__handler_owe_empty(&owed, r, err);
+  if (st == TM_OK) tm_outbox_retry(r->host, r->tenant, r->params[0], tm__api_answer, owed);
+  return st;
 }
 
 /* ---- operating ---- */
 
 tm_status tm__handle_reload(const tm_api_request *r, int argument, tm_error *err) {
-  tm_body body;
-  (void)argument;
-  tm_status st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
-  if (st != TM_OK) return st;
-  tm__body_free(&body);
   void *owed;
-  st = tm__api_owe(&owed, r, 200, err);
-  if (st != TM_OK) return st;
-  tm_host_reload(r->host, tm__api_answer, owed);
-  return TM_OK;
+  (void)argument;
+  tm_status st = tm__handler_owe_empty(&owed, r, err);
+  if (st == TM_OK) tm_host_reload(r->host, tm__api_answer, owed);
+  return st;
 }
 
 tm_status tm__handle_live(const tm_api_request *r, int argument, tm_error *err) {

@@ -26,6 +26,7 @@ tm_status tm__handle_ready(const tm_api_request *r, int argument, tm_error *err)
 
 tm_status tm__handle_rollback(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_fork(const tm_api_request *r, int argument, tm_error *err);
+tm_status tm__handle_checkpoint(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_approval(const tm_api_request *r, int argument, tm_error *err);
 tm_status tm__handle_event(const tm_api_request *r, int argument, tm_error *err);
 enum { TM_STEER_PAUSE, TM_STEER_RESUME, TM_STEER_CANCEL };
@@ -44,6 +45,8 @@ typedef struct tm_posted { /* to a conversation */
 /* With TM_OK the body is the caller's to free. */
 tm_status tm__handler_posted(tm_posted *out, const tm_api_request *r, const tm_field *fields,
                              size_t count, tm_error *err);
+/* As tm__api_owe with 200, to a request whose body says nothing: {}, or no body at all. */
+tm_status tm__handler_owe_empty(void **owed, const tm_api_request *r, tm_error *err);
 /* A value as JSON text, NUL-terminated; empty when not given. */
 tm_status tm__handler_json(tm_buf *out, const json_t *value, tm_error *err);
 

@@ -29,6 +29,7 @@ static const route routes[] = {
     {"GET", C, tm__handle_list, 0, "session_id,status,system,flow_id,limit,cursor"},
     {"POST", C "/{}/rollback", tm__handle_rollback, 0, ""},
     {"POST", C "/{}/fork", tm__handle_fork, 0, ""},
+    {"POST", C "/{}/checkpoints", tm__handle_checkpoint, 0, ""},
     {"POST", C "/{}/approval", tm__handle_approval, 0, ""},
     {"POST", C "/{}/event", tm__handle_event, 0, ""},
     {"POST", C "/{}/pause", tm__handle_steer, TM_STEER_PAUSE, ""},

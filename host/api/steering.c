@@ -1,5 +1,5 @@
-/* steering.c - the routes that change the course of a conversation: rollback, fork, approval,
- * event, pause, resume, cancel, migrate. Who decides is said by the headers. */
+/* steering.c - the routes that change the course of a conversation: rollback, fork, checkpoint,
+ * approval, event, pause, resume, cancel, migrate. Who decides is said by the headers. */
 #include <stdio.h>
 
 #include "api/handlers.h"
@@ -69,6 +69,24 @@ tm_status tm__handle_fork(const tm_api_request *r, int argument, tm_error *err) 
   if (st == TM_OK)
     tm_conversation_fork(r->host, r->tenant, p.id, checkpoint_of(p.body.values[0], number), p.key,
                          tm__api_answer, owed);
+  tm__body_free(&p.body);
+  return st;
+}
+
+/* ---- checkpoint ---- */
+
+static const tm_field checkpoint_fields[] = {{"name", TM_FIELD_TEXT, true, 0}};
+
+tm_status tm__handle_checkpoint(const tm_api_request *r, int argument, tm_error *err) {
+  tm_posted p;
+  void *owed;
+  (void)argument;
+  tm_status st = tm__handler_posted(&p, r, checkpoint_fields, COUNT(checkpoint_fields), err);
+  if (st != TM_OK) return st;
+  st = tm__api_owe(&owed, r, 201, err);
+  if (st == TM_OK)
+    tm_conversation_checkpoint(r->host, r->tenant, p.id, tm__body_text(&p.body, 0), p.key,
+                               tm__api_answer, owed);
   tm__body_free(&p.body);
   return st;
 }
@@ -153,13 +171,9 @@ tm_status tm__handle_steer(const tm_api_request *r, int argument, tm_error *err)
       [TM_STEER_CANCEL] = tm_conversation_cancel,
   };
   const char *id;
-  tm_body body;
-  tm_status st = tm__handler_conversation(&id, r, err);
-  if (st == TM_OK) st = tm__body_parse(&body, tm__http_body(r->x), NULL, 0, err);
-  if (st != TM_OK) return st;
-  tm__body_free(&body);
   void *owed;
-  st = tm__api_owe(&owed, r, 200, err);
+  tm_status st = tm__handler_conversation(&id, r, err);
+  if (st == TM_OK) st = tm__handler_owe_empty(&owed, r, err);
   if (st == TM_OK) acts[argument](r->host, r->tenant, id, tm__api_answer, owed);
   return st;
 }

@@ -61,6 +61,7 @@ struct tm_vm {
   tm_vm_options o;
   tm_door *door, own_door;
   size_t bytes, ceiling; /* of the state: now, and at most during this entry */
+  size_t entered, peak;  /* bytes at the beginning of this entry; the most since asked (usage) */
   size_t refused;        /* size of the allocation that was refused last; 0: none since */
   size_t names;          /* of the table that was refused last */
   bool writes;           /* a function of C puts something into a table of a script */
@@ -111,6 +112,11 @@ typedef struct tm_entry {
 tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err);
 /* The same for an entry that belongs to a turn of an executor; then calls door->after. */
 void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e);
+
+/* ---- what turns use (mod_usage.c) ---- */
+/* An entry of vm->run begins, ends. */
+void tm__usage_begin(tm_vm *vm);
+void tm__usage_end(tm_vm *vm);
 
 /* ---- limits (limits.c) ---- */
 void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory);
@@ -190,6 +196,10 @@ struct tm_run {
   struct tm_system *awaited; /* is being loaded; NULL: it waits for none */
   tm_run *next;     /* in the executor's list of what waits for the door, or in the system's */
   size_t held;      /* bytes that its entries left behind: what it keeps while it waits */
+  bool metered;     /* somebody asks what it uses: */
+  int64_t cpu_us;   /* CPU time of the entries that are over */
+  int64_t cpu_from; /* of the thread, when this entry began */
+  size_t peak;      /* the most bytes it has held since that was asked */
   size_t op_count;  /* timers and requests */
   size_t slot;      /* of its conversation, in the executor's pace */
   uint64_t timer;   /* that ends its rest; 0: it does not rest */

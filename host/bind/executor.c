@@ -221,8 +221,9 @@ void tm__system_loaded(tm_lua *l, tm_system *s) {
     run->next = first;
     first = run;
   }
-  tm__system_tell(s, why.status != TM_OK ? &why : NULL);
-  if (why.status != TM_OK) tm__system_free(s);
+  tm_lua_wait *waits = tm__system_take_waits(s);
+  if (why.status != TM_OK) tm__system_free(s); /* first: who is told may ask for it again */
+  tm__system_tell(waits, why.status != TM_OK ? &why : NULL);
   for (tm_run *run; (run = first) != NULL;) {
     first = run->next;
     if (why.status != TM_OK)
@@ -334,7 +335,7 @@ tm_executor tm__lua_executor(tm_lua *l) {
 }
 
 static void on_quiet(void *ud) {
-  tm__rooms_go_on(ud);
+  tm__systems_quiet(ud);
 }
 
 tm_status tm__lua_new(tm_lua **out, const tm_vm_options *o, tm_error *err) {

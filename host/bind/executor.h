@@ -51,6 +51,8 @@ void tm__system_unwait(tm_run *run); /* it waits no more */
 void tm__systems_end(tm_lua *l);     /* frees all */
 /* A turn has left it; may free it, or another one that nothing runs in. */
 void tm__system_leave(tm_system *s);
+/* No turn that has ended waits for the journal in some state any more: likewise. */
+void tm__systems_quiet(tm_lua *l);
 /* A turn has dropped so many bytes: worth a collection before it is called full. */
 void tm__system_lighter(tm_system *s, size_t bytes);
 /* After an entry: there is no room left for a whole step, even after a collection. */
@@ -60,8 +62,9 @@ tm_run *tm__system_greediest(const tm_system *s);
 tm_run *tm__system_unbroken(const tm_system *s); /* some turn that runs and has not failed yet */
 void tm__system_free(tm_system *s);              /* one that is loading: as soon as it can */
 /* Tells whoever had it prepared; `err` NULL: it is there. */
-void tm__system_tell(tm_system *s, const tm_error *err);
-bool tm__system_idle(const tm_system *s); /* loaded, and nothing would miss it */
+void tm__system_tell(tm_lua_wait *waits, const tm_error *err);
+tm_lua_wait *tm__system_take_waits(tm_system *s); /* whoever has it prepared; the caller's */
+bool tm__system_idle(const tm_system *s);         /* loaded, and nothing would miss it */
 
 /* ---- rooms.c ---- */
 void tm__rooms_wait(tm_system *s);  /* a new one: until there is room for it */

@@ -7,7 +7,7 @@
  *   journal.suspend(id, draft) -> true | nil, err
  *   journal.undone(id, draft, err?) -> true | nil, err
  *   journal.rollback(id, steps) -> true | nil, err
- *   journal.trail(id, step_ids) -> true | nil, err
+ *   journal.trail(id, step_ids, command?) -> true | nil, err
  *   journal.fail(id, err) -> true | nil, err
  *
  * The parts of a draft are encoded straight from the tables into buffers that the state keeps.
@@ -95,6 +95,9 @@ static bool read_draft(lua_State *L, int draft, tm_draft *d, tm_error *err) {
   lua_pop(L, 1);
   lua_getfield(L, draft, "wake_at");
   d->wake_at = lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (lua_getfield(L, draft, "checkpoint_name") == LUA_TSTRING)
+    d->checkpoint_name.ptr = lua_tolstring(L, -1, &d->checkpoint_name.len);
   lua_pop(L, 1);
   d->checkpoint = read_flag(L, draft, "checkpoint");
   d->in_memory = read_flag(L, draft, "in_memory");
@@ -229,17 +232,21 @@ static int journal_rollback(lua_State *L) {
 static int journal_trail(lua_State *L) {
   tm_error err = {0};
   luaL_checktype(L, 2, LUA_TTABLE);
-  lua_settop(L, 2);
+  lua_settop(L, 3);
   tm_run *run = check_run(L, &err);
-  tm_buf *ids = &tm__vm(L)->parts[0];
+  tm_buf *ids = &tm__vm(L)->parts[0], *command = &tm__vm(L)->parts[1];
   tm__buf_clear(ids);
+  tm__buf_clear(command);
   if (run == NULL || !tm__json_encode(L, 2, "step_ids", true, ids, &err))
     return tm__push_fail(L, &err);
-  if (!tm__buf_ok(ids)) {
+  if (!lua_isnil(L, 3) && !tm__json_encode(L, 3, "command", false, command, &err))
+    return tm__push_fail(L, &err);
+  if (!tm__buf_ok(ids) || !tm__buf_ok(command)) {
     (void)tm__fail_memory(&err, "a correction");
     return tm__push_fail(L, &err);
   }
-  tm__turn_trail(end_turn(run), tm__buf_view(ids));
+  tm_slice none = {NULL, 0};
+  tm__turn_trail(end_turn(run), tm__buf_view(ids), lua_isnil(L, 3) ? none : tm__buf_view(command));
   lua_pushboolean(L, 1);
   return 1;
 }

@@ -80,10 +80,14 @@ static void unlink_system(tm_system *s) {
   s->lua = NULL;
 }
 
-void tm__system_tell(tm_system *s, const tm_error *err) {
-  tm_lua_wait *next = s->waits;
+tm_lua_wait *tm__system_take_waits(tm_system *s) {
+  tm_lua_wait *waits = s->waits;
   s->waits = NULL;
-  for (tm_lua_wait *w = next; w != NULL; w = next) {
+  return waits;
+}
+
+void tm__system_tell(tm_lua_wait *waits, const tm_error *err) {
+  for (tm_lua_wait *w = waits, *next; w != NULL; w = next) {
     next = w->next;
     w->ready(w, err);
   }
@@ -92,7 +96,7 @@ void tm__system_tell(tm_system *s, const tm_error *err) {
 static void give_up(tm_system *s) {
   tm_error err;
   (void)tm__fail(&err, TM_EUNAVAILABLE, "host.stopping", "the host is stopping: try again later");
-  tm__system_tell(s, &err);
+  tm__system_tell(tm__system_take_waits(s), &err);
 }
 
 void tm__system_free(tm_system *s) {
@@ -113,6 +117,14 @@ void tm__system_leave(tm_system *s) {
   tm_lua *l = s->lua;
   s->running--;
   if (s->spent && tm__system_idle(s)) tm__system_free(s);
+  tm__rooms_go_on(l);
+}
+
+void tm__systems_quiet(tm_lua *l) {
+  for (tm_system *s = l->systems, *next; s != NULL; s = next) {
+    next = s->next;
+    if (s->spent && tm__system_idle(s)) tm__system_free(s);
+  }
   tm__rooms_go_on(l);
 }
 

@@ -22,7 +22,7 @@ static void set_json(lua_State *L, const char *name, tm_slice json) {
 int tm__push_turn(lua_State *L, void *run) {
   const tm_turn_view *v = tm__turn_view(((const tm_run *)run)->turn);
   const tm_head *h = v->head;
-  lua_createtable(L, 0, 18);
+  lua_createtable(L, 0, 21);
   set_text(L, "kind", tm__turn_kind_name(v->kind));
   set_text(L, "began_as", tm__turn_kind_name(v->began_as));
   set_text(L, "conversation_id", h->id);
@@ -38,6 +38,10 @@ int tm__push_turn(lua_State *L, void *run) {
   set_integer(L, "now", v->now);
   lua_pushboolean(L, v->unsealed);
   lua_setfield(L, -2, "unsealed");
+  if (v->retry_at > 0) set_integer(L, "retry_at", v->retry_at);
+  lua_pushboolean(L, v->forced);
+  lua_setfield(L, -2, "forced");
+  if (v->refused.ptr != NULL) set_json(L, "refused", v->refused);
   set_json(L, "input", v->input);
   set_json(L, "state", v->state);
   set_json(L, "runtime", v->runtime);

@@ -91,6 +91,7 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     return NULL;
   }
   vm->bytes += new_size - old;
+  if (vm->bytes > vm->peak) vm->peak = vm->bytes;
   tm__limits_block(vm, old, new_size);
   if (p == NULL && old_size == LUA_TSTRING) tm__limits_text(vm, q, new_size);
   if (new_size > old) vm->refused = 0;
@@ -217,7 +218,10 @@ void tm__vm_dispatch(tm_vm *vm, tm_run *run, const tm_entry *e) {
   tm_error err = {0};
   size_t before = vm->bytes;
   vm->run = run;
+  vm->entered = before;
+  tm__usage_begin(vm);
   tm_status st = tm__vm_enter(vm, e, &err);
+  tm__usage_end(vm);
   vm->run = NULL;
   size_t held = run->held + vm->bytes;
   run->held = held > before ? held - before : 0;

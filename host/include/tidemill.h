@@ -157,9 +157,9 @@ typedef struct tm_filter {
 #define TM_FILTER_INIT TM_INIT(tm_filter)
 TM_API void tm_conversation_list(tm_host *host, const tm_filter *filter, tm_reply_fn fn, void *ud);
 
-/* Goes back `steps` answered prompts, or to a checkpoint when `checkpoint_id` is not NULL; answers
- * with the turn. TM_ECONFLICT names irreversible steps unless `force`. The idempotency key holds as
- * for tm_message_send. */
+/* Goes back `steps` answered prompts, or to a checkpoint when `checkpoint_id` is not NULL: its id,
+ * or its name, which stands for the newest of that name; answers with the turn. TM_ECONFLICT names
+ * irreversible steps unless `force`. The idempotency key holds as for tm_message_send. */
 TM_API void tm_conversation_rollback(tm_host *host, const char *tenant, const char *conversation_id,
                                      int steps, const char *checkpoint_id, int force,
                                      const char *idempotency_key, tm_reply_fn fn, void *ud);
@@ -220,6 +220,12 @@ TM_API void tm_conversation_pause(tm_host *host, const char *tenant, const char 
 TM_API void tm_conversation_resume(tm_host *host, const char *tenant, const char *conversation_id,
                                    tm_reply_fn fn, void *ud);
 
+/* Where it waits for somebody is listed as checkpoint of that name (letters, digits and _, at most
+ * 64, not beginning with a digit). What waits for nobody refuses it (TM_ECONFLICT). */
+TM_API void tm_conversation_checkpoint(tm_host *host, const char *tenant,
+                                       const char *conversation_id, const char *name,
+                                       const char *idempotency_key, tm_reply_fn fn, void *ud);
+
 /* Ends it as it stands, after the turn that runs, whatever its flow says; answers with the turn
  * that ended it also when it is over. */
 TM_API void tm_conversation_cancel(tm_host *host, const char *tenant, const char *conversation_id,
@@ -266,9 +272,10 @@ TM_API void tm_outbox_retry(tm_host *host, const char *tenant, const char *event
  * are events that were given up. Other hosts may run. */
 TM_API void tm_host_purge(tm_host *host, int dry_run, tm_reply_fn fn, void *ud);
 
-/* What is loaded: system NULL: all systems; flow NULL: the system's flows; else one flow. */
-TM_API void tm_systems_read(tm_host *host, const char *system, const char *flow_id, tm_reply_fn fn,
-                            void *ud);
+/* What is loaded for a tenant: system NULL: all systems; flow NULL: the system's flows; else one
+ * flow. A system that is another tenant's alone is as one that is not there. */
+TM_API void tm_systems_read(tm_host *host, const char *tenant, const char *system,
+                            const char *flow_id, tm_reply_fn fn, void *ud);
 
 /* Loads the scripts beside the running ones and switches if all of them are good; otherwise nothing
  * changes, and the error has file and line. Answers

@@ -10,7 +10,9 @@ typedef struct answer_job {
   tm_storage *storage;
   tm_head head;
   bool in_memory;
+  bool undoes; /* a rollback is answered */
   int64_t row, floor;
+  bool as_it_stands; /* whatever the row has refused */
   tm_buf out;
   /* of a START */
   char tenant[65];
@@ -29,6 +31,7 @@ static answer_job *job_new(tm_slot *s,
     return NULL;
   }
   job->storage = s->journal->o.storage;
+  job->undoes = s->first->kind == TM_REQUEST_UNDO;
   job->head = s->record.head;
   job->in_memory = s->record.in_memory;
   job->base.job.work = work;
@@ -36,9 +39,34 @@ static answer_job *job_new(tm_slot *s,
   return job;
 }
 
+static tm_status on_end(void *ud, const tm_row *row) {
+  bool *undone = ud;
+  *undone = row->kind == TM_ROW_UNDO;
+  return TM_ECANCELLED;
+}
+
+/* The turn of a rollback ends in a row of its own, unless somebody has ended the conversation. */
+static tm_status check_undone(const answer_job *job, const tm_store_access *a, tm_error *err) {
+  bool undone = false;
+  tm_status status =
+      tm__access_chain(a, job->in_memory, &job->head, job->row, false, on_end, &undone, err);
+  if (status != TM_ECANCELLED || undone) return status == TM_ECANCELLED ? TM_OK : status;
+  return tm__fail(err, TM_ECONFLICT, "conversation.finished",
+                  "conversation %s was cancelled before the rollback had come through; roll back "
+                  "anew to bring it back",
+                  job->head.id);
+}
+
 static tm_status render(answer_job *job, const tm_store_access *a, tm_error *err) {
   bool durable = tm__storage_durable(job->storage, job->in_memory);
-  return tm__render_answer(&job->out, a, job->in_memory, &job->head, job->row, durable, err);
+  tm_error refusal = {0};
+  tm_status status = job->undoes ? check_undone(job, a, err) : TM_OK;
+  if (status != TM_OK) return status;
+  status =
+      tm__render_answer(&job->out, a, job->in_memory, &job->head, job->row, durable, &refusal, err);
+  if (status != TM_OK || refusal.status == TM_OK || job->as_it_stands) return status;
+  *err = refusal;
+  return refusal.status;
 }
 
 static void answer_done(tm_slot *s, tm_slot_job *base) {
@@ -65,11 +93,20 @@ static tm_status row_work(tm_store_job *base, const tm_store_access *a, tm_error
   return status == TM_OK ? render(job, a, err) : status;
 }
 
-void tm__answer_row(tm_slot *s, int64_t row) {
+static void answer_by(tm_slot *s, int64_t row, bool as_it_stands) {
   answer_job *job = job_new(s, row_work, answer_done);
   if (job == NULL) return;
   job->row = row;
+  job->as_it_stands = as_it_stands;
   tm__slot_read(s, &job->base);
+}
+
+void tm__answer_row(tm_slot *s, int64_t row) {
+  answer_by(s, row, false);
+}
+
+void tm__answer_tip(tm_slot *s) {
+  answer_by(s, s->record.head.tip, true);
 }
 
 /* ---- a request whose turn went on elsewhere ---- */

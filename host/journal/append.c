@@ -331,7 +331,7 @@ void tm__turn_suspend(tm_turn *t, const tm_draft *draft) {
 
 void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo) {
   if (t->ended || !end(t, draft, TM_APPEND_END, TM_ROW_UNDO, base, undo)) return;
-  if (!t->interrupting) remember_keys(&t->append.job.commit.head, &t->keys);
+  if (t->refusal.status == TM_OK) remember_keys(&t->append.job.commit.head, &t->keys);
   send_end(t, next_wake(t, draft));
 }
 

@@ -22,6 +22,15 @@ static tm_quotas quotas_of(tm_slice description) {
                      .turns_per_minute = tm__json_get_int(rules, "rate_most", -1)};
 }
 
+static bool take_tenant(tm_bundle *b, tm_slice description) {
+  tm_buf tenant = {0};
+  bool there = tm__json_get_text(description, "tenant_id", &tenant);
+  bool good = tm__buf_ok(&tenant);
+  if (there && good) good = tm__copy(b->tenant, sizeof(b->tenant), tm__buf_view(&tenant));
+  tm__buf_free(&tenant);
+  return good;
+}
+
 /* The texts follow the struct in one block of memory. */
 tm_bundle *tm__bundle_new(tm_slice system, tm_slice version, tm_slice sources,
                           tm_slice description) {
@@ -29,7 +38,7 @@ tm_bundle *tm__bundle_new(tm_slice system, tm_slice version, tm_slice sources,
   if (b == NULL) return NULL;
   *b = (tm_bundle){.quotas = quotas_of(description), .refs = 1};
   if (!tm__copy(b->system, sizeof(b->system), system) ||
-      !tm__copy(b->version, sizeof(b->version), version)) {
+      !tm__copy(b->version, sizeof(b->version), version) || !take_tenant(b, description)) {
     free(b);
     return NULL;
   }
@@ -147,6 +156,17 @@ tm_bundle *tm__registry_current(tm_registry *r, tm_slice system) {
   return b;
 }
 
+static bool is_for(const tm_bundle *b, tm_slice tenant) {
+  return b->tenant[0] == '\0' || tm__slice_is(tenant, b->tenant);
+}
+
+tm_bundle *tm__registry_offered(tm_registry *r, tm_slice system, tm_slice tenant) {
+  tm_bundle *b = tm__registry_current(r, system);
+  if (b == NULL || is_for(b, tenant)) return b;
+  tm__bundle_unref(b);
+  return NULL;
+}
+
 tm_bundle *tm__registry_find(tm_registry *r, tm_slice system, tm_slice version) {
   version_key k;
   tm_slice key = key_of(&k, system, version);
@@ -193,14 +213,16 @@ bool tm__registry_all(tm_registry *r, tm_bundle ***out, size_t *count) {
   return all != NULL;
 }
 
-void tm__registry_describe(tm_registry *r, tm_buf *out) {
+void tm__registry_describe(tm_registry *r, tm_slice tenant, tm_buf *out) {
   tm_bundle **all;
   size_t n;
   if (!tm__registry_all(r, &all, &n)) out->failed = true;
   tm__buf_text(out, "{\"items\":[");
   for (size_t i = 0; i < n; i++) {
-    if (i > 0) tm__buf_byte(out, ',');
-    tm__buf_slice(out, all[i]->description);
+    if (is_for(all[i], tenant)) {
+      tm__json_comma(out);
+      tm__buf_slice(out, all[i]->description);
+    }
     tm__bundle_unref(all[i]);
   }
   tm__buf_text(out, "]}");

@@ -3,10 +3,23 @@
  * changed. */
 #include "journal/checkpoint.h"
 
+#include <stdio.h>
+
 #include "core/json.h"
 #include "journal/slot.h"
 
-#define ROLLBACK_MOST 100 /* where the runtime part says nothing */
+#define ROLLBACK_MOST 100  /* where the runtime part says nothing */
+#define ROWS_MAX      4096 /* looked at for one name */
+
+bool tm__checkpoint_name_valid(tm_slice name) {
+  bool ok = name.len > 0 && name.len < TM_CHECKPOINT_NAME;
+  for (size_t i = 0; ok && i < name.len; i++) {
+    char c = name.ptr[i];
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    ok = letter || (i > 0 && c >= '0' && c <= '9');
+  }
+  return ok;
+}
 
 tm_checkpoints tm__checkpoints(const tm_checkpoint_rules *rules, int64_t now) {
   tm_checkpoints c = {.allowed = -1};
@@ -37,12 +50,12 @@ bool tm__is_new_prompt(const tm_row *row, const tm_row_fields *f) {
          tm__json_get_int(tm__json_get(f->runtime, "wait"), "shown", 1) <= 1;
 }
 
-static tm_listing judge(tm_checkpoints *c, const tm_row *row, const tm_row_fields *f) {
+static tm_listing judge(tm_checkpoints *c, const tm_row *row) {
   bool few = c->most == 0 || c->seen < c->most;
   c->seen++;
   if (few && row->created >= c->since) return TM_LISTED;
   c->over = true;
-  bool needed = c->allowed > 0 && c->passed <= c->allowed && tm__ends_waiting(row, f);
+  bool needed = c->allowed > 0 && c->passed <= c->allowed;
   return needed ? TM_LISTED_IF_LAST : TM_NOT_LISTED;
 }
 
@@ -51,11 +64,47 @@ tm_listing tm__checkpoints_next(tm_checkpoints *c, const tm_row *row, const tm_r
     c->allowed = (int)tm__json_get_int(f->runtime, "rollback", ROLLBACK_MOST);
     c->most = tm__json_get_int(f->runtime, "checkpoints", c->most);
   }
-  tm_listing listing = row->checkpoint ? judge(c, row, f) : TM_NOT_LISTED;
+  bool marked = row->checkpoint && tm__ends_waiting(row, f);
+  tm_listing listing = marked ? judge(c, row) : TM_NOT_LISTED;
   if (tm__is_new_prompt(row, f)) c->passed++;
   return listing;
 }
 
 bool tm__checkpoints_done(const tm_checkpoints *c) {
   return c->over && c->passed > c->allowed;
+}
+
+/* ---- by name ---- */
+
+typedef struct search {
+  tm_checkpoints listed;
+  tm_slice name;
+  int64_t revision;
+  int rows;
+  bool found; /* for sure */
+} search;
+
+/* Of those that are listed only if they are the last one the last one counts. */
+static tm_status on_row(void *ud, const tm_row *row) {
+  search *s = ud;
+  tm_row_fields f;
+  tm__row_fields(&f, row->body);
+  tm_listing listing = tm__checkpoints_next(&s->listed, row, &f);
+  bool named = tm__slice_eq(f.checkpoint, s->name);
+  s->found = listing == TM_LISTED && named;
+  if (s->found || listing == TM_LISTED_IF_LAST) s->revision = named ? row->revision : 0;
+  bool enough = s->found || row->kind == TM_ROW_MIGRATE || tm__checkpoints_done(&s->listed);
+  return enough || ++s->rows >= ROWS_MAX ? TM_ECANCELLED : TM_OK;
+}
+
+tm_status tm__checkpoint_named(int64_t *revision, const char *name, const tm_checkpoints *rules,
+                               const tm_store_access *a, bool in_memory, const tm_head *head,
+                               tm_error *err) {
+  char quoted[TM_CHECKPOINT_NAME + 2];
+  search s = {.listed = *rules};
+  (void)snprintf(quoted, sizeof(quoted), "\"%s\"", name);
+  s.name = tm__slice(quoted);
+  tm_status status = tm__access_chain(a, in_memory, head, head->tip, true, on_row, &s, err);
+  *revision = s.revision;
+  return status == TM_ECANCELLED ? TM_OK : status;
 }

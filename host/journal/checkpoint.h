@@ -6,6 +6,10 @@
 
 struct tm_row_fields; /* slot.h */
 
+#define TM_CHECKPOINT_NAME 65 /* bytes of a name, with the NUL */
+/* Letters, digits and _, not beginning with a digit, for that is how an id begins. */
+bool tm__checkpoint_name_valid(tm_slice name);
+
 typedef struct tm_checkpoint_rules { /* 0: no limit */
   int64_t ms;                        /* since it was made */
   int64_t most;                      /* of one conversation */
@@ -30,6 +34,11 @@ tm_checkpoints tm__checkpoints(const tm_checkpoint_rules *rules, int64_t now);
 tm_listing tm__checkpoints_next(tm_checkpoints *c, const tm_row *row,
                                 const struct tm_row_fields *f);
 bool tm__checkpoints_done(const tm_checkpoints *c); /* nothing older is listed */
+/* In a store job: the revision of the newest checkpoint of that name that is listed, as `rules`
+ * has it; 0: none is. */
+tm_status tm__checkpoint_named(int64_t *revision, const char *name, const tm_checkpoints *rules,
+                               const tm_store_access *a, bool in_memory, const tm_head *head,
+                               tm_error *err);
 bool tm__is_waiting(tm_conversation_status status); /* for somebody */
 bool tm__ends_waiting(const tm_row *row, const struct tm_row_fields *f);
 bool tm__is_new_prompt(const tm_row *row,

@@ -1,6 +1,9 @@
 /* compensation.c - a conversation that is failing: what of it is to be undone before it has failed
  * for good. It is one while its runtime part has `failing`; whoever takes its turn up gets the list
- * of what is not undone yet, from the start of the conversation on. */
+ * of what is not undone yet, from the start of the conversation on. Where a conversation goes to
+ * another version, that has to have the functions of these steps, too. */
+#include <stdlib.h>
+
 #include "core/json.h"
 #include "journal/slot.h"
 
@@ -68,4 +71,59 @@ tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err
   }
   tm__undo_steps_free(&w.found);
   return status;
+}
+
+/* ---- before a migration ---- */
+
+typedef struct migrate_job {
+  tm_slot_job base;
+  tm_head head;
+  bool in_memory;
+  tm_buf input;
+} migrate_job;
+
+static tm_status migrate_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
+  migrate_job *job = (migrate_job *)(void *)base;
+  walk w = {.err = err};
+  tm_status status =
+      tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, &w, err);
+  if (status == TM_OK || status == TM_ECANCELLED) {
+    tm__buf_text(&job->input, "{\"done\":");
+    bool known = tm__undo_steps_places(&w.found, &job->input);
+    tm__buf_byte(&job->input, '}');
+    status = known && tm__buf_ok(&job->input) ? TM_OK : tm__fail_memory(err, "a migration");
+  }
+  tm__undo_steps_free(&w.found);
+  return status;
+}
+
+static void migrate_done(tm_slot *s, tm_slot_job *base) {
+  migrate_job *job = (migrate_job *)(void *)base;
+  char *input = base->job.status == TM_OK ? tm__buf_take(&job->input) : NULL;
+  if (s->first == NULL) {
+    free(input);
+  } else if (input != NULL) {
+    free(s->first->input_json);
+    s->first->input_json = input;
+    tm__turn_run(s, TM_TURN_MIGRATE);
+  } else {
+    if (base->job.status == TM_OK) (void)tm__fail_memory(&base->job.error, "a migration");
+    tm__slot_fail(s, &base->job.error);
+  }
+  tm__buf_free(&job->input);
+}
+
+void tm__migrate(tm_slot *s) {
+  migrate_job *job = calloc(1, sizeof(*job));
+  if (job == NULL) {
+    tm_error err;
+    (void)tm__fail_memory(&err, "a migration");
+    tm__slot_fail(s, &err);
+    return;
+  }
+  job->head = s->record.head;
+  job->in_memory = s->record.in_memory;
+  job->base.job.work = migrate_work;
+  job->base.done = migrate_done;
+  tm__slot_read(s, &job->base);
 }

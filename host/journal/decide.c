@@ -4,6 +4,8 @@
 
 #include "journal/slot.h"
 
+#define MOMENTS_MS 5000 /* a retry that is due within them is waited for */
+
 static void refuse(tm_slot *s, const tm_error *err) {
   if (s->fresh) {
     tm__slot_fail(s, err);
@@ -61,20 +63,69 @@ static bool answered_before(tm_slot *s, const tm_request *r) {
   return false;
 }
 
+/* ---- an unfinished turn ---- */
+
+/* When the turn, at which nobody works, is tried again; 0: soon, or somebody works. */
+static int64_t rests_until(const tm_slot *s) {
+  const tm_head *h = &s->record.head;
+  bool rests = s->record.loaded && h->status == TM_ACTIVE && h->claim[0] == '\0';
+  return rests && h->wake_at > tm__journal_now(s->journal) + MOMENTS_MS ? h->wake_at : 0;
+}
+
+/* Nobody waits for a retry that is far away but whose turn it is. */
+bool tm__slot_passes(const tm_slot *s, const tm_request *r) {
+  if (r->kind == TM_REQUEST_CANCEL) return true;
+  const tm_recent_key *same = has_key(r) ? tm__keys_find(&s->record.keys, r->key) : NULL;
+  bool parked = r->floor > 0 || (same != NULL && same->body == r->body);
+  return r->kind != TM_REQUEST_WAKE && !parked && rests_until(s) > 0;
+}
+
+/* What an operator wants of the conversation goes before such a retry. */
+static bool may_take(const tm_slot *s, const tm_request *r) {
+  bool steers =
+      r->kind == TM_REQUEST_UNDO || (r->kind == TM_REQUEST_SIGNAL &&
+                                     (r->signal == TM_TURN_PAUSE || r->signal == TM_TURN_MIGRATE));
+  return steers && tm__slot_passes(s, r) && !tm__together_holds(s);
+}
+
+/* A rollback with force goes on with the one that waits, and gets its answer. */
+static void take(tm_slot *s, tm_request *r) {
+  bool joins = r->force && s->record.began_as == TM_TURN_UNDO;
+  r->takes = true;
+  if (joins) r->floor = s->record.head.revision;
+  tm__claim_take(s);
+}
+
+static void refuse_resting(tm_slot *s) {
+  int64_t ms = rests_until(s) - tm__journal_now(s->journal);
+  tm_error err;
+  (void)tm__fail(&err, TM_ECONFLICT, "conversation.busy",
+                 "a step of conversation %s has failed, and is tried again in %lld s; try again "
+                 "when it has",
+                 s->id, (long long)((ms + 999) / 1000));
+  err.retry_after_ms = ms;
+  tm__slot_fail(s, &err);
+}
+
 /* A turn is unfinished and does not run here. */
-static void decide_unfinished(tm_slot *s, const tm_request *r) {
+static void decide_unfinished(tm_slot *s, tm_request *r) {
   const tm_record *rec = &s->record;
   int64_t now = tm__journal_now(s->journal);
   bool due = rec->head.wake_at > 0 && rec->head.wake_at <= now;
   bool ours = strcmp(rec->head.claim, s->journal->o.host_id) == 0;
   bool given_up = rec->head.claim[0] == '\0' && tm__together_interrupts(s);
   const tm_recent_key *same = has_key(r) ? tm__keys_find(&rec->keys, r->key) : NULL;
+  r->takes = false;
   if (same != NULL && r->body != same->body) {
     refuse_reused(s);
+  } else if (may_take(s, r)) {
+    take(s, r);
   } else if (due || ours || given_up) {
     tm__claim_take(s);
   } else if (!s->fresh) {
     tm__slot_forget(s);
+  } else if (tm__slot_passes(s, r)) {
+    refuse_resting(s);
   } else if (tm__together_is_busy(s, r)) {
     tm__together_refuse(s);
   } else {
@@ -92,7 +143,7 @@ static void decide_cancel(tm_slot *s) {
   if ((runs || over) && !s->fresh) {
     tm__slot_forget(s);
   } else if (over) {
-    tm__answer_row(s, h->tip);
+    tm__answer_tip(s);
   } else if (runs) {
     tm__slot_wait(s, h->wake_at - now);
   } else {
@@ -130,17 +181,28 @@ static void decide_wake(tm_slot *s) {
 /* A conversation that has the current version already is answered as it stands. */
 static void decide_migrate(tm_slot *s) {
   const tm_head *h = &s->record.head;
-  tm_bundle *now = tm__registry_current(s->journal->o.registry, tm__slice(h->system));
+  tm_bundle *now =
+      tm__registry_offered(s->journal->o.registry, tm__slice(h->system), tm__slice(h->tenant));
   bool there = now != NULL && strcmp(now->version, h->version) == 0;
   tm__bundle_unref(now);
   if (there) {
-    tm__answer_row(s, h->tip);
+    tm__answer_tip(s);
   } else {
-    tm__turn_run(s, TM_TURN_MIGRATE);
+    tm__migrate(s);
   }
 }
 
-static void decide_loaded(tm_slot *s, const tm_request *r) {
+static bool goes_back(const tm_request *r) {
+  return r->kind == TM_REQUEST_UNDO || r->back > 0;
+}
+
+/* One goes back from an end, too, but not who waited already when it was cancelled. */
+static bool is_over_for(const tm_head *h, const tm_request *r) {
+  bool waited = h->status == TM_CANCELLED && r->since > 0;
+  return tm__conversation_is_over(h->status) && (waited || !goes_back(r));
+}
+
+static void decide_loaded(tm_slot *s, tm_request *r) {
   const tm_head *h = &s->record.head;
   if (strcmp(r->tenant, h->tenant) != 0) {
     refuse_unknown(s);
@@ -152,10 +214,10 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
     decide_cancel(s);
   } else if (h->status == TM_ACTIVE) {
     decide_unfinished(s, r);
-  } else if (r->kind == TM_REQUEST_UNDO || r->back > 0) {
-    tm__undo_find(s);
-  } else if (tm__conversation_is_over(h->status)) {
+  } else if (is_over_for(h, r)) {
     refuse_over(s);
+  } else if (goes_back(r)) {
+    tm__undo_find(s);
   } else if (r->trail_of != NULL) {
     tm__trail_find(s);
   } else if (tm__together_was_overtaken(s, r)) {
@@ -170,7 +232,7 @@ static void decide_loaded(tm_slot *s, const tm_request *r) {
 }
 
 void tm__slot_decide(tm_slot *s) {
-  const tm_request *r = s->first;
+  tm_request *r = s->first;
   tm_error err;
   if (s->journal->draining) {
     (void)tm__journal_stopping(&err);

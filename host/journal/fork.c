@@ -1,6 +1,7 @@
 /* fork.c - a new conversation that goes on from where another one waited: a head of its own whose
  * first row has the whole state. What came before is named by that row, never copied; afterwards
  * the two know nothing of each other. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ typedef struct fork_job {
   tm_slot_job base;
   char origin[TM_ID_SIZE], tenant[65];
   int64_t checkpoint;
-  tm_head head; /* of the origin */
+  char name[TM_CHECKPOINT_NAME]; /* of the checkpoint; "": by its id, or none */
+  tm_head head;                  /* of the origin */
   bool in_memory;
   /* while walking */
   int rows;
@@ -69,14 +71,24 @@ static tm_status no_origin(const fork_job *job, tm_error *err) {
 }
 
 static tm_status no_row(const fork_job *job, tm_error *err) {
-  if (job->checkpoint != 0)
+  bool named = job->name[0] != '\0';
+  char id[24];
+  (void)snprintf(id, sizeof(id), "%lld", (long long)job->checkpoint);
+  if (named || job->checkpoint != 0)
     return tm__fail(err, TM_ENOTFOUND, "checkpoint.not_found",
-                    "conversation %s has no checkpoint %lld to go on from", job->origin,
-                    (long long)job->checkpoint);
+                    "conversation %s has no checkpoint %s to go on from", job->origin,
+                    named ? job->name : id);
   return tm__fail(err, TM_ECONFLICT, "fork.nothing",
                   "conversation %s has not waited for anybody yet, so there is nothing to go on "
                   "from",
                   job->origin);
+}
+
+static tm_status find_named(fork_job *job, const tm_store_access *a, tm_error *err) {
+  if (job->name[0] == '\0') return TM_OK;
+  tm_status status = tm__checkpoint_named(&job->checkpoint, job->name, &job->listed, a,
+                                          job->in_memory, &job->head, err);
+  return status == TM_OK && job->checkpoint == 0 ? no_row(job, err) : status;
 }
 
 static tm_status fork_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
@@ -84,6 +96,7 @@ static tm_status fork_work(tm_store_job *base, const tm_store_access *a, tm_erro
   tm_status status = tm__access_head(a, tm__slice(job->origin), &job->head, &job->in_memory, err);
   if (status == TM_ENOTFOUND || (status == TM_OK && strcmp(job->head.tenant, job->tenant) != 0))
     return no_origin(job, err);
+  if (status == TM_OK) status = find_named(job, a, err);
   if (status != TM_OK) return status;
   status = tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, job, err);
   if (status == TM_OK || status == TM_ECANCELLED) {
@@ -124,7 +137,8 @@ static void append_fork(tm_slot *s, const fork_job *job) {
   tm_buf plan = {0};
   tm_buf origin = {0};
   write_origin(&origin, job);
-  tm__undo_plan(&plan, &job->record, &job->tip, &job->record, &job->tip, job->row);
+  tm__undo_plan(&plan, &job->record, &job->tip, &job->record, &job->tip, job->row, 0,
+                (tm_slice){0});
   if (tm__buf_ok(&plan) && tm__buf_ok(&origin)) {
     tm__slot_forget(s);
     set_head(s, job);
@@ -161,6 +175,7 @@ void tm__fork_find(tm_slot *s) {
   memcpy(job->origin, r->origin, sizeof(job->origin));
   memcpy(job->tenant, r->tenant, sizeof(job->tenant));
   job->checkpoint = r->checkpoint;
+  memcpy(job->name, r->checkpoint_name, sizeof(job->name));
   job->listed = tm__checkpoints(s->journal->o.checkpoints, tm__journal_now(s->journal));
   job->base.job.work = fork_work;
   job->base.done = fork_done;

@@ -1,5 +1,6 @@
 /* interrupt.c - a turn that another message takes the place of: the conversation is again as it was
- * before the turn. What the turn has called outside stays called. */
+ * before the turn. What the turn has called outside stays called, and whoever goes back over it has
+ * to know. */
 #include <stdlib.h>
 
 #include "journal/slot.h"
@@ -7,14 +8,36 @@
 typedef struct interrupt_job {
   tm_slot_job base;
   uint32_t flags; /* how the newest row was stored */
-  int64_t row;    /* that is restored, and what it holds: */
+  tm_undo_steps done;
+  tm_buf called; /* ["ids"] of the turn's steps */
+  int64_t row;   /* that is restored, and what it holds: */
   tm_record record;
   tm_tip tip;
 } interrupt_job;
 
+static tm_status on_row(void *ud, const tm_row *row) {
+  interrupt_job *job = ud;
+  tm_row_fields f;
+  if (row->id == job->row) return TM_ECANCELLED;
+  tm__row_fields(&f, row->body);
+  return tm__undo_steps_add(&job->done, row, &f, &job->base.job.error);
+}
+
+/* Of a turn that did more than that the newest steps are known. */
+static tm_status find_called(interrupt_job *job, const tm_store_access *a, tm_error *err) {
+  const tm_record *r = &job->record;
+  tm_status status =
+      tm__access_chain(a, r->in_memory, &r->head, r->head.tip, true, on_row, job, err);
+  if (status != TM_OK && status != TM_ECANCELLED && status != TM_ECONFLICT) return status;
+  tm__undo_steps_called(&job->done, &job->called);
+  return tm__buf_ok(&job->called) ? TM_OK : tm__fail_memory(err, "what a turn has called");
+}
+
 static tm_status restore_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   interrupt_job *job = (interrupt_job *)(void *)base;
-  tm_status status = tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
+  tm_status status = find_called(job, a, err);
+  if (status != TM_OK) return status;
+  status = tm__record_rows(&job->record, &job->tip, a, job->row, false, err);
   return status == TM_OK ? tm__record_trust(&job->record, job->flags, err) : status;
 }
 
@@ -39,10 +62,11 @@ static void restore(tm_slot *s, const interrupt_job *job) {
   tm_error err;
   set_interrupted(s, &err);
   tm__buf_clear(&t->undo);
-  tm__undo_plan(&t->undo, &job->record, &job->tip, &job->record, &job->tip, job->row);
+  tm__undo_plan(&t->undo, &job->record, &job->tip, &job->record, &job->tip, job->row, 0,
+                (tm_slice){0});
   bool made = tm__buf_ok(&t->undo);
   t->ended = false;
-  if (made) tm__turn_given_up(t, &err);
+  if (made) tm__turn_given_up(t, &err, tm__buf_view(&job->called));
   if (made && s->turn == t) return;
   (void)tm__fail_memory(&err, "a conversation as it was");
   fail_both(s, &err);
@@ -57,6 +81,8 @@ static void restored(tm_slot *s, tm_slot_job *base) {
   }
   tm__record_clear(&job->record);
   tm__tip_clear(&job->tip);
+  tm__undo_steps_free(&job->done);
+  tm__buf_free(&job->called);
 }
 
 static void read_row(tm_turn *t) {

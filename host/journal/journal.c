@@ -71,23 +71,16 @@ static void take_forget(tm_journal *j, tm_request *r) {
   tm__request_free(r);
 }
 
-/* A retry that is far away keeps nobody from ending the conversation. */
-static void take_cancel(tm_slot *s, tm_request *r) {
-  if (s->phase == TM_SLOT_WAITING) {
-    tm__slot_push_front(s, r);
-    tm__slot_wait_end(s);
-  } else {
-    tm__slot_push(s, r);
-  }
-  tm__slot_go(s);
-}
-
 static void on_submit(tm_message *m) {
   tm_request *r = (tm_request *)((char *)m - offsetof(tm_request, message));
   tm_journal *j = r->journal;
   tm_error err;
   if (r->kind == TM_REQUEST_FORGET) {
     take_forget(j, r);
+    return;
+  }
+  if (r->kind == TM_REQUEST_WANTED || r->kind == TM_REQUEST_ENDED) {
+    tm__word_heard(j, r);
     return;
   }
   if (j->draining) {
@@ -101,9 +94,8 @@ static void on_submit(tm_message *m) {
     tm__request_fail(r, &err);
   } else if (r->kind == TM_REQUEST_WAKE) {
     take_wake(s, r);
-  } else if (r->kind == TM_REQUEST_CANCEL) {
-    take_cancel(s, r);
-  } else if (s->phase != TM_SLOT_IDLE && s->waiting >= j->o.queue_limit) {
+  } else if (r->kind != TM_REQUEST_CANCEL && s->phase != TM_SLOT_IDLE &&
+             s->waiting >= j->o.queue_limit) {
     refuse_busy(s, r);
   } else {
     tm__slot_push(s, r);

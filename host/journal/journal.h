@@ -34,6 +34,7 @@ typedef enum tm_turn_kind {
   TM_TURN_PAUSE,
   TM_TURN_UNPAUSE,
   TM_TURN_MIGRATE, /* runs in the current version of its system, to which the conversation goes */
+  TM_TURN_CHECKPOINT,
 } tm_turn_kind;
 const char *tm__turn_kind_name(tm_turn_kind kind); /* "command"; static */
 bool tm__turn_kind_parse(tm_turn_kind *out, tm_slice name);
@@ -49,6 +50,8 @@ typedef enum tm_request_kind {
                         over */
   TM_REQUEST_WAKE,   /* a deadline or a lease may have passed; no reply */
   TM_REQUEST_FORGET, /* it was purged: its hot copy goes; no reply */
+  TM_REQUEST_WANTED, /* another host waits for the end of its turn; no reply */
+  TM_REQUEST_ENDED,  /* its turn on another host has ended, as was wanted; no reply */
 } tm_request_kind;
 
 /* What happens to a message of the user that comes while another one, or the start, is unfinished:
@@ -79,7 +82,8 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   bool dry_run;       /* SIGNAL: answered with what would come of it; nothing is stored */
   /* UNDO */
   int steps;
-  int64_t checkpoint; /* row id; 0: use steps. Also of a FORK; 0: where it waits now */
+  int64_t checkpoint; /* its revision; 0: use steps. Also of a FORK; 0: where it waits now */
+  char checkpoint_name[TM_CHECKPOINT_NAME]; /* instead of that; "": not given */
   bool force;
   char origin[TM_ID_SIZE]; /* FORK */
   tm_reply_fn reply;       /* NULL: nobody listens */
@@ -95,14 +99,19 @@ typedef struct tm_request { /* made by tm__request_new, owned by the journal onc
   int back;       /* > 0: its turn asked for a rollback over so many answered prompts */
   char *undo_steps, *undo_plan; /* of a rollback: what its turn gets, and what it may restore */
   char *trail_of, *trail; /* its turn asked for what was done since an answer of one of these steps;
-                             the command with it. Owned */
+                             the command with it. Owned; likewise: */
+  char *command;          /* MESSAGE: that its turn took it for, then */
+  char *refused;          /* what its turn asked for, and why not: it runs once more, to say so */
+  bool takes;             /* the unfinished turn is taken for it: see tm_turn_view */
   bool looked;            /* START, FORK: its key is known to be unused */
   bool counted;           /* its session has steps left; likewise: */
-  bool rated;             /* its turn is one of this minute's */
+  int64_t rated;          /* its turn is one of this minute's; 0: of none */
 } tm_request;
 
 tm_request *tm__request_new(tm_request_kind kind); /* zeroed; NULL: out of memory */
 void tm__request_free(tm_request *r);
+/* WANTED or ENDED, as another host's word says; NULL: it says neither, or there is no memory. */
+tm_request *tm__request_of_word(const char *word);
 
 /* ---- what executes ---- */
 typedef struct tm_turn_view { /* valid until the turn ends */
@@ -118,6 +127,11 @@ typedef struct tm_turn_view { /* valid until the turn ends */
   tm_slice calls;    /* RESUME: {"key": result, ...} since the newest begin row; else {} */
   tm_bundle *bundle; /* the version to run; borrowed */
   int64_t now;
+  tm_slice refused; /* {"code","message"}: of the rollback or trail that this request asked for when
+                       it ran before; ptr NULL: nothing was refused */
+  int64_t retry_at; /* RESUME: > 0: somebody takes the turn, whose retry would be due then. It ends
+                       at once: the conversation sleeps until then; a rollback is given up … */
+  bool forced;      /* ... or goes on, and leaves as it is what waited to be undone */
 } tm_turn_view;
 const tm_turn_view *tm__turn_view(const tm_turn *t);
 
@@ -145,6 +159,8 @@ typedef struct tm_draft {
   tm_slice prompt;   /* object or null */
   tm_slice error;    /* {code,message,step_id} of a failed conversation, or null/{NULL,0} */
   tm_slice events;   /* array of objects: what the world is to be told; {NULL,0}: nothing */
+
+  tm_slice checkpoint_name; /* of the row that is listed as checkpoint; {NULL,0}: none */
 } tm_draft;
 
 /* `err` NULL: durable. Not called when the turn is cancelled instead. */
@@ -173,11 +189,12 @@ void tm__turn_fail(tm_turn *t, const tm_error *err); /* nothing more is written;
  * and of its runtime `step_seq` and `undone`: [seq, ...]. */
 void tm__turn_undone(tm_turn *t, const tm_draft *draft, const tm_error *why);
 /* Ends a turn that has not begun: its request is answered by a rollback over `steps` answered
- * prompts, or by what forbids it. */
+ * prompts. Where that is forbidden, it runs once more and is told so (`refused`). */
 void tm__turn_rollback(tm_turn *t, int steps);
 /* Ends a turn that has not begun, a command: it runs anew, with a `trail` in its input: what was
- * done since one of the steps (["ids", ...], the top flow's) was answered last; or is refused. */
-void tm__turn_trail(tm_turn *t, tm_slice steps);
+ * done since one of the steps (["ids", ...], the top flow's) was answered last; or as above. A
+ * message that is to run as a command says which, a canonical object; of others ptr is NULL. */
+void tm__turn_trail(tm_turn *t, tm_slice steps, tm_slice command);
 
 /* What was said before, as far as rows hold it: {"items":[messages, newest first],"next":cursor or
  * null}; `cursor` is that of the page before, or empty. `fn` is called once, on the worker's thread

@@ -50,15 +50,45 @@ static tm_status on_head(void *ud, const tm_head *head) {
   return TM_OK;
 }
 
+typedef struct newest {
+  bool any;
+  int64_t updated;
+  tm_buf forked_from;
+} newest;
+
+static tm_status on_row(void *ud, const tm_row *row) {
+  newest *n = ud;
+  if (!n->any) n->updated = row->created;
+  n->any = true;
+  if (row->kind == TM_ROW_CALL) return TM_OK; /* it has no runtime part */
+  tm__buf_slice(&n->forked_from, tm__json_get(tm__json_get(row->body, "runtime"), "forked_from"));
+  return TM_ECANCELLED;
+}
+
+/* Of one whose row cannot be read at least the time is. */
+static tm_status read_newest(newest *n, const tm_store_access *a, bool in_memory,
+                             const tm_head *head, tm_error *err) {
+  tm_error unreadable;
+  n->updated = head->created;
+  tm_status status = tm__access_chain(a, in_memory, head, head->tip, true, on_row, n, &unreadable);
+  if (status == TM_OK || status == TM_ECANCELLED) return TM_OK;
+  return tm__access_updated(a, in_memory, head, &n->updated, err);
+}
+
 static tm_status add_item(list_job *job, const tm_store_access *a, size_t index, tm_error *err) {
   const tm_head *head = &job->heads[index];
   bool in_memory = index < job->durable_from;
-  int64_t updated = head->created;
-  tm_status status = tm__access_updated(a, in_memory, head, &updated, err);
-  if (status != TM_OK) return status;
-  tm__json_comma(&job->out);
-  tm__render_item(&job->out, head, updated, tm__storage_durable(job->storage, in_memory));
-  return TM_OK;
+  newest n = {0};
+  if (tm__head_is_damaged(head)) return TM_OK; /* the log has named it */
+  tm_status status = read_newest(&n, a, in_memory, head, err);
+  if (status == TM_OK) {
+    tm__json_comma(&job->out);
+    tm__render_item(&job->out, head, n.updated, tm__buf_view(&n.forked_from),
+                    tm__storage_durable(job->storage, in_memory));
+  }
+  if (!tm__buf_ok(&n.forked_from)) job->out.failed = true;
+  tm__buf_free(&n.forked_from);
+  return status;
 }
 
 /* Both lists are sorted, newest first: one merge. */

@@ -35,6 +35,11 @@ int64_t tm__steps_inherited(tm_slice runtime) {
   return tm__json_get_int(tm__json_get(runtime, "restored"), "inherited", own);
 }
 
+tm_slice tm__usage(tm_slice runtime) {
+  tm_slice restored = tm__json_get(runtime, "restored");
+  return tm__json_get(restored.ptr != NULL ? restored : runtime, "usage");
+}
+
 /* ---- counting ---- */
 
 static int64_t steps_of(tm_slice runtime) {
@@ -200,12 +205,10 @@ static bool rate_holds(tm_slot *s, const char *system, int64_t most) {
   char who[130];
   int64_t now = tm__journal_now(s->journal);
   set_who(who, s->first, system);
-  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), most, now);
-  if (rate == TM_RATE_TAKEN) {
-    s->first->rated = true;
-  } else if (rate == TM_RATE_NONE) {
+  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), most, now, &s->first->rated);
+  if (rate == TM_RATE_NONE) {
     refuse_rate(s, most, now);
-  } else {
+  } else if (rate == TM_RATE_ASK) {
     fetch(s, who, most, now);
   }
   return rate != TM_RATE_TAKEN;
@@ -229,11 +232,10 @@ static bool is_limited(const tm_request *r) {
 }
 
 /* Of how many in a minute its turn would be one, counted under *system; 0: nobody counts. */
-static int64_t turns_of(const tm_slot *s, const tm_request *r, const tm_quotas *own,
-                        const char **system) {
+static int64_t turns_of(const tm_slot *s, const tm_quotas *own, const char **system) {
   bool says = own->turns_per_minute >= 0;
   if (!says) *system = "";
-  if (r->rated || s->journal->o.rates == NULL) return 0;
+  if (s->journal->o.rates == NULL) return 0;
   return says ? own->turns_per_minute : s->journal->o.quotas.turns_per_minute;
 }
 
@@ -246,8 +248,19 @@ bool tm__quota_holds(tm_slot *s, const char *system) {
     count(s, steps);
     return true;
   }
-  int64_t turns = turns_of(s, r, &own, &system);
+  int64_t turns = r->rated != 0 ? 0 : turns_of(s, &own, &system);
   return turns > 0 && rate_holds(s, system, turns);
+}
+
+void tm__quota_return(const tm_slot *s, tm_request *r) {
+  char who[130];
+  const char *system = r->system;
+  if (r->rated == 0) return;
+  const tm_quotas own = own_quotas(s, system);
+  int64_t turns = turns_of(s, &own, &system);
+  set_who(who, r, system);
+  if (turns > 0) tm__rates_return(s->journal->o.rates, tm__slice(who), turns, r->rated);
+  r->rated = 0;
 }
 
 /* ---- who waits ---- */
@@ -301,11 +314,10 @@ bool tm__quota_lets(const tm_slot *s, tm_request *r) {
   const char *system = s->record.head.system;
   if (!s->record.loaded || !is_limited(r)) return true;
   const tm_quotas own = own_quotas(s, system);
-  int64_t turns = turns_of(s, r, &own, &system), now = tm__journal_now(s->journal);
-  if (turns <= 0) return true;
+  int64_t turns = turns_of(s, &own, &system), now = tm__journal_now(s->journal);
+  if (turns <= 0 || r->rated != 0) return true;
   set_who(who, r, system);
-  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), turns, now);
-  r->rated = rate == TM_RATE_TAKEN;
+  tm_rate rate = tm__rates_take(s->journal->o.rates, tm__slice(who), turns, now, &r->rated);
   if (rate == TM_RATE_ASK) ask_early(s, who, turns, now);
-  return r->rated;
+  return rate == TM_RATE_TAKEN;
 }

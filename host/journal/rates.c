@@ -68,15 +68,25 @@ static share *find(tm_rates *r, tm_slice who, int64_t most, int64_t now) {
   return s != NULL && s->most == most && is_good(s->minute, now) ? s : NULL;
 }
 
-tm_rate tm__rates_take(tm_rates *r, tm_slice who, int64_t most, int64_t now) {
+tm_rate tm__rates_take(tm_rates *r, tm_slice who, int64_t most, int64_t now, int64_t *minute) {
   uv_mutex_lock(&r->lock);
   share *s = find(r, who, most, now);
   tm_rate rate = s != NULL && s->left > 0 ? TM_RATE_TAKEN
                  : s != NULL && s->none   ? TM_RATE_NONE
                                           : TM_RATE_ASK;
-  if (s != NULL && rate == TM_RATE_TAKEN) s->left--;
+  if (s != NULL && rate == TM_RATE_TAKEN) {
+    s->left--;
+    *minute = s->minute;
+  }
   uv_mutex_unlock(&r->lock);
   return rate;
+}
+
+void tm__rates_return(tm_rates *r, tm_slice who, int64_t most, int64_t minute) {
+  uv_mutex_lock(&r->lock);
+  share *s = tm__map_get(&r->shares, who);
+  if (s != NULL && s->most == most && s->minute == minute) s->left++;
+  uv_mutex_unlock(&r->lock);
 }
 
 int64_t tm__rates_wait(int64_t now) {

@@ -19,8 +19,11 @@ typedef enum tm_rate {
   TM_RATE_ASK   /* after tm__rates_fetch it may have */
 } tm_rate;
 
-/* One turn of what the host has. `who` is counted by itself, up to `most`; `now` is ms. */
-tm_rate tm__rates_take(tm_rates *r, tm_slice who, int64_t most, int64_t now);
+/* One turn of what the host has. `who` is counted by itself, up to `most`; `now` is ms; *minute:
+ * when it was taken, of which. */
+tm_rate tm__rates_take(tm_rates *r, tm_slice who, int64_t most, int64_t now, int64_t *minute);
+/* One that was taken, and nobody used. */
+void tm__rates_return(tm_rates *r, tm_slice who, int64_t most, int64_t minute);
 int64_t tm__rates_wait(int64_t now); /* ms until the minute is over; > 0 */
 
 /* In a store job, on a writer's thread: a share for the host, unless it has one by now;

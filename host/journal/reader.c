@@ -13,7 +13,7 @@
 #include "journal/render.h"
 #include "journal/slot.h"
 
-#define CURSOR_SIZE  80
+#define CURSOR_SIZE  112
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
 #define ROWS_MAX     4096               /* looked at for one page */
@@ -25,6 +25,7 @@
 typedef struct cursor { /* the first element of the page: the `index`th of that row */
   int64_t row;
   size_t index;
+  int64_t left; /* of steps: that row lies on a branch that was left for this one; 0: on none */
   char in[TM_ID_SIZE]; /* the conversation that a fork goes on from; "": the one that is read */
 } cursor;
 
@@ -44,6 +45,9 @@ typedef struct read_job {
   int rows;
   cursor next;  /* row 0: there is no more */
   cursor older; /* what a fork goes on from; row 0: nothing */
+  cursor fork;  /* the row that says so … */
+  tm_buf asked; /* ... and what it waits with, as a message */
+  int64_t left; /* as in a cursor, of the row at hand */
   tm_checkpoints listed;
   tm_buf candidate; /* a checkpoint that is listed if none behind it is */
 } read_job;
@@ -58,6 +62,7 @@ static void answer(read_job *job, tm_status status, const tm_error *err) {
   job->fn(job->ud, &reply);
   tm__buf_free(&job->out);
   tm__buf_free(&job->candidate);
+  tm__buf_free(&job->asked);
   free(job);
 }
 
@@ -100,22 +105,28 @@ static tm_status cursor_invalid(tm_error *err) {
                   "this cursor does not belong to this list; use the `next` of its last page");
 }
 
-/* "LIST-ROW-INDEX" and perhaps "-CONVERSATION", so that a cursor of one list is refused by another.
- */
+/* "LIST-ROW-INDEX", and perhaps ".LEFT" and "-CONVERSATION", so that a cursor of one list is
+ * refused by another. */
 static void cursor_print(char out[CURSOR_SIZE], tm_read what, const cursor *c) {
-  (void)snprintf(out, CURSOR_SIZE, "%d-%" PRIx64 "-%zx%s%s", (int)what, (uint64_t)c->row, c->index,
-                 c->in[0] != '\0' ? "-" : "", c->in);
+  char left[20] = "";
+  if (c->left != 0) (void)snprintf(left, sizeof(left), ".%" PRIx64, (uint64_t)c->left);
+  (void)snprintf(out, CURSOR_SIZE, "%d-%" PRIx64 "-%zx%s%s%s", (int)what, (uint64_t)c->row,
+                 c->index, left, c->in[0] != '\0' ? "-" : "", c->in);
 }
 
 /* Only what cursor_print writes is a cursor. */
 static bool cursor_parse(cursor *c, tm_read what, tm_slice text) {
   char copy[CURSOR_SIZE];
   char again[CURSOR_SIZE];
-  uint64_t row = 0;
+  uint64_t row = 0, left = 0;
   if (!tm__copy(copy, sizeof(copy), text) || strlen(copy) != text.len) return false;
-  if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx-%36s", &row, &c->index, c->in) < 2) return false;
+  if (sscanf(copy, "%*1d-%16" SCNx64 "-%8zx.%16" SCNx64 "-%36s", &row, &c->index, &left, c->in) <
+          3 &&
+      sscanf(copy, "%*1d-%16" SCNx64 "-%8zx-%36s", &row, &c->index, c->in) < 2)
+    return false;
   if (c->in[0] != '\0' && !tm__uuid_valid(tm__slice(c->in))) return false;
   c->row = (int64_t)row;
+  c->left = (int64_t)left;
   cursor_print(again, what, c);
   return c->row > 0 && strcmp(copy, again) == 0;
 }
@@ -142,27 +153,31 @@ static tm_slice message_text(tm_slice messages, int64_t seq) {
   return (tm_slice){NULL, 0};
 }
 
-/* The output of a step that only spoke stands among the messages of its row. */
-static void write_step(tm_buf *out, tm_slice step, tm_slice messages) {
+/* The output of a step that only spoke stands among the messages of its row. What an `undo` did
+ * lies beside the branch that it left, and counts. */
+static void write_step(read_job *job, tm_slice step, tm_slice messages) {
+  tm_buf *out = &job->out;
   int64_t reply = tm__json_get_int(step, "reply", 0);
-  if (reply == 0) {
+  bool undone = job->left != 0 && tm__json_get_int(step, "undoes", 0) == 0;
+  if (reply == 0 && !undone) {
     tm__buf_slice(out, step);
     return;
   }
   tm__buf_add(out, step.ptr, step.len - 1);
-  tm__json_member_raw(out, "output", message_text(messages, reply));
+  if (reply != 0) tm__json_member_raw(out, "output", message_text(messages, reply));
+  if (undone) tm__json_member_bool(out, "undone", true);
   tm__buf_byte(out, '}');
 }
 
 static bool add_element(read_job *job, const tm_row *row, size_t index, tm_slice element,
                         tm_slice messages) {
   if (job->count == job->limit || job->out.len > job->bytes) {
-    job->next = (cursor){.row = row->id, .index = index};
+    job->next = (cursor){.row = row->id, .index = index, .left = job->left};
     return false;
   }
   tm__json_comma(&job->out);
   if (job->what == TM_READ_STEPS) {
-    write_step(&job->out, element, messages);
+    write_step(job, element, messages);
   } else {
     tm__buf_slice(&job->out, element);
   }
@@ -220,6 +235,7 @@ static void write_checkpoint(tm_buf *out, const tm_row *row, const tm_row_fields
   (void)snprintf(id, sizeof(id), "%" PRId64, row->revision);
   tm__buf_byte(out, '{');
   tm__json_member_text(out, "checkpoint_id", id);
+  tm__json_member_raw(out, "name", f->checkpoint);
   tm__json_member_raw(out, "step_id", f->step.len > 2 ? f->step : tm__slice(NULL));
   tm__json_member_raw(out, "status", f->status);
   tm__json_member_int(out, "revision", row->revision);
@@ -262,20 +278,72 @@ static void set_older(read_job *job, tm_slice fork) {
   tm__buf_free(&id);
 }
 
+/* The prompt of a row, as the message that it was; nothing where there was none. */
+static void write_asked(tm_buf *out, const tm_row_fields *f) {
+  tm_buf text = {0};
+  tm_slice role = tm__json_get(f->prompt, "role");
+  if (tm__json_get_text(f->prompt, "hint", &text)) tm__buf_byte(&text, '\n');
+  if (tm__json_get_text(f->prompt, "text", &text)) {
+    tm__buf_byte(out, '{');
+    if (role.ptr != NULL) tm__json_member_raw(out, "agent", role);
+    tm__json_member_text(out, "role", "prompt");
+    tm__json_member_int(out, "seq", tm__json_get_int(f->runtime, "message_seq", 0));
+    tm__json_member_raw(out, "step_id", tm__json_get(f->prompt, "step_id"));
+    tm__json_member(out, "text", tm__buf_view(&text));
+    tm__buf_byte(out, '}');
+  }
+  if (!tm__buf_ok(&text)) out->failed = true;
+  tm__buf_free(&text);
+}
+
+static void pass_fork(read_job *job, const tm_row *row, const tm_row_fields *f, size_t skip) {
+  set_older(job, f->fork);
+  job->fork = (cursor){.row = row->id, .index = skip};
+  memcpy(job->fork.in, job->from.in, sizeof(job->fork.in));
+  tm__buf_clear(&job->asked);
+  if (job->what == TM_READ_MESSAGES) write_asked(&job->asked, f);
+}
+
+/* The transcript of a fork whose origin is gone begins with what the fork found. */
+static void add_lost(read_job *job) {
+  const tm_row row = {.id = job->fork.row};
+  tm_buf note = {0};
+  tm__buf_printf(&note,
+                 "{\"role\":\"note\",\"seq\":0,\"text\":\"What was said before is gone with "
+                 "conversation %s.\"}",
+                 job->from.in);
+  const tm_slice items[] = {tm__buf_view(&job->asked), tm__buf_view(&note)};
+  job->from = job->fork;
+  bool more = job->what == TM_READ_MESSAGES;
+  for (size_t i = job->fork.index; more && i < 2; i++)
+    if (items[i].len > 0) more = add_element(job, &row, i, items[i], (tm_slice){0});
+  if (!tm__buf_ok(&note) || !tm__buf_ok(&job->asked)) job->out.failed = true;
+  tm__buf_free(&note);
+}
+
+/* Between a row that goes on from another one and that one lies a branch that was left. */
+static bool add_steps(read_job *job, const tm_row *row, const tm_row_fields *f, size_t skip) {
+  bool more = add_elements(job, row, f, skip);
+  if (job->left == 0 && row->kind == TM_ROW_UNDO) job->left = row->base;
+  return more;
+}
+
 static tm_status on_row(void *ud, const tm_row *row) {
   read_job *job = ud;
+  if (row->id == job->left) job->left = 0;
   if (job->rows++ >= ROWS_MAX) {
     bool counts = job->what == TM_READ_CHECKPOINTS;
-    job->next = (cursor){.row = row->id, .index = counts ? counted(&job->listed) : 0};
+    job->next =
+        (cursor){.row = row->id, .index = counts ? counted(&job->listed) : 0, .left = job->left};
     return TM_ECANCELLED;
   }
   tm_row_fields f;
   tm__row_fields(&f, row->body);
   size_t skip = row->id == job->from.row ? job->from.index : 0;
-  if (row->kind == TM_ROW_FORK) set_older(job, f.fork);
+  if (row->kind == TM_ROW_FORK) pass_fork(job, row, &f, skip);
   bool more = false;
   switch (job->what) {
-  case TM_READ_STEPS:
+  case TM_READ_STEPS: more = add_steps(job, row, &f, skip); break;
   case TM_READ_MESSAGES: more = add_elements(job, row, &f, skip); break;
   case TM_READ_CHECKPOINTS: /* nobody can go back over a migration */
     more = add_checkpoint(job, row, &f) && row->kind != TM_ROW_MIGRATE;
@@ -297,11 +365,15 @@ static tm_status read_older(read_job *job, const tm_store_access *a, bool in_mem
   tm_status status = TM_OK;
   while (status == TM_OK && job->older.row != 0 && job->what != TM_READ_CHECKPOINTS) {
     job->from = job->older;
+    job->left = 0;
     job->older = (cursor){0};
     status = enter(job, a, &in_memory, err);
     if (status == TM_OK)
       status = tm__access_chain(a, in_memory, &job->head, job->from.row, story, on_row, job, err);
-    if (status == TM_ENOTFOUND) return TM_OK;
+    if (status == TM_ENOTFOUND) {
+      add_lost(job);
+      return TM_OK;
+    }
   }
   return status;
 }
@@ -310,6 +382,7 @@ static tm_status read_older(read_job *job, const tm_store_access *a, bool in_mem
 static tm_status read_page(read_job *job, const tm_store_access *a, bool in_memory, tm_error *err) {
   tm_status status = job->from.in[0] != '\0' ? enter(job, a, &in_memory, err) : TM_OK;
   int64_t first = job->from.row != 0 ? job->from.row : job->head.tip;
+  job->left = job->from.left;
   tm__buf_text(&job->out, "{\"items\":[");
   bool story = job->what != TM_READ_STEPS;
   if (status == TM_OK)

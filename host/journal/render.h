@@ -10,10 +10,11 @@
 void tm__render_turn(tm_buf *out, const tm_head *head, int64_t revision, const tm_slice *rows,
                      size_t count, bool durable);
 
-/* The answer that row `row_id` was: walks back to the turn's first row. For use inside a store job.
- */
+/* The turn that row `row_id` ended, and in *refusal the error that its client was told instead, if
+ * any: walks back to the turn's first row. For use inside a store job. */
 tm_status tm__render_answer(tm_buf *out, const tm_store_access *a, bool in_memory,
-                            const tm_head *head, int64_t row_id, bool durable, tm_error *err);
+                            const tm_head *head, int64_t row_id, bool durable, tm_error *refusal,
+                            tm_error *err);
 
 /* What GET of a conversation shows besides its head; raw JSON, empty: null. */
 typedef struct tm_render_record {
@@ -23,7 +24,9 @@ typedef struct tm_render_record {
 } tm_render_record;
 void tm__render_conversation(tm_buf *out, const tm_head *head, const tm_render_record *r);
 
-/* One element of a list of conversations. */
-void tm__render_item(tm_buf *out, const tm_head *head, int64_t updated, bool durable);
+/* One element of a list of conversations. `forked_from`: what its runtime part says, raw; empty: it
+ * is no fork. */
+void tm__render_item(tm_buf *out, const tm_head *head, int64_t updated, tm_slice forked_from,
+                     bool durable);
 
 #endif

@@ -4,10 +4,12 @@
 #include "journal/slot.h"
 
 static const char *const kinds[] = {
-    [TM_TURN_START] = "start",       [TM_TURN_MESSAGE] = "message", [TM_TURN_RESUME] = "resume",
-    [TM_TURN_WAKE] = "wake",         [TM_TURN_UNDO] = "undo",       [TM_TURN_COMMAND] = "command",
-    [TM_TURN_APPROVAL] = "approval", [TM_TURN_EVENT] = "event",     [TM_TURN_PAUSE] = "pause",
-    [TM_TURN_UNPAUSE] = "unpause",   [TM_TURN_MIGRATE] = "migrate",
+    [TM_TURN_START] = "start",       [TM_TURN_MESSAGE] = "message",
+    [TM_TURN_RESUME] = "resume",     [TM_TURN_WAKE] = "wake",
+    [TM_TURN_UNDO] = "undo",         [TM_TURN_COMMAND] = "command",
+    [TM_TURN_APPROVAL] = "approval", [TM_TURN_EVENT] = "event",
+    [TM_TURN_PAUSE] = "pause",       [TM_TURN_UNPAUSE] = "unpause",
+    [TM_TURN_MIGRATE] = "migrate",   [TM_TURN_CHECKPOINT] = "checkpoint",
 };
 
 const char *tm__turn_kind_name(tm_turn_kind kind) {
@@ -39,8 +41,19 @@ void tm__request_free(tm_request *r) {
     free(r->undo_plan);
     free(r->trail_of);
     free(r->trail);
+    free(r->command);
+    free(r->refused);
     free(r);
     r = next;
+  }
+}
+
+void tm__request_forget_asked(tm_request *r) {
+  char **const texts[] = {&r->trail_of, &r->trail, &r->command, &r->refused};
+  r->back = 0;
+  for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    free(*texts[i]);
+    *texts[i] = NULL;
   }
 }
 

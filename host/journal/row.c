@@ -15,9 +15,10 @@ static const struct {
   const char *name;
   size_t len, offset;
 } fields[] = {
-    FIELD(call),   FIELD(delta),    FIELD(error),  FIELD(fork),    FIELD(input), FIELD(key),
-    FIELD(keys),   FIELD(messages), FIELD(prompt), FIELD(runtime), FIELD(start), FIELD(state),
-    FIELD(status), FIELD(step),     FIELD(steps),  FIELD(turn),    FIELD(undo),  FIELD(wake_at),
+    FIELD(call),    FIELD(checkpoint), FIELD(delta), FIELD(error),    FIELD(fork),
+    FIELD(input),   FIELD(key),        FIELD(keys),  FIELD(messages), FIELD(prompt),
+    FIELD(runtime), FIELD(start),      FIELD(state), FIELD(status),   FIELD(step),
+    FIELD(steps),   FIELD(turn),       FIELD(undo),  FIELD(wake_at),
 };
 #undef FIELD
 
@@ -138,6 +139,7 @@ static bool add_delta(tm_buf *out, tm_slice before, tm_slice state) {
 void tm__row_compose(tm_buf *out, const tm_row_plan *p, bool *full) {
   const tm_draft *d = p->draft;
   tm__buf_byte(out, '{');
+  if (d->checkpoint_name.len > 0) tm__json_member(out, "checkpoint", d->checkpoint_name);
   *full = !add_delta(out, p->before, d->state);
   add_given(out, "error", d->error);
   add_given(out, "fork", p->fork);

@@ -38,6 +38,7 @@ struct tm_scheduler {
   bool poked, hinted; /* atomic: the message is under way */
   int64_t next;       /* atomic; host time of the next look; NEVER while one is out */
   int64_t wanted;     /* atomic; the earliest deadline announced before `next`; NEVER: none */
+  int64_t aim;        /* the one that the timer is for; NEVER: none */
   uint64_t timer;
   bool armed, again, stopped;
   size_t out; /* jobs that have not come back: of the store of all, then of tenants */
@@ -71,6 +72,7 @@ static void on_timer(void *ud) {
 static void arm(tm_scheduler *s, int64_t ms) {
   int64_t now = tm__clock_now(&s->o.clock);
   int64_t wanted = __atomic_exchange_n(&s->wanted, NEVER, __ATOMIC_ACQ_REL);
+  s->aim = wanted < now + ms ? wanted : NEVER;
   if (wanted < now + ms) ms = wanted - now;
   if (ms < 1) ms = 1;
   if (s->armed) (void)tm__timer_cancel(s->o.worker, s->timer);
@@ -100,13 +102,18 @@ void tm__scheduler_poke(tm_scheduler *s) {
   }
 }
 
-void tm__scheduler_hint(tm_scheduler *s, int64_t when) {
-  if (when <= 0 || when >= __atomic_load_n(&s->next, __ATOMIC_ACQUIRE)) return;
+/* False: an earlier one is wanted. */
+static bool want(tm_scheduler *s, int64_t when) {
   int64_t wanted = __atomic_load_n(&s->wanted, __ATOMIC_RELAXED);
   while (when < wanted && !__atomic_compare_exchange_n(&s->wanted, &wanted, when, true,
                                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
   }
-  if (when < wanted && !__atomic_exchange_n(&s->hinted, true, __ATOMIC_ACQ_REL)) {
+  return when < wanted;
+}
+
+void tm__scheduler_hint(tm_scheduler *s, int64_t when) {
+  if (when <= 0 || when >= __atomic_load_n(&s->next, __ATOMIC_ACQUIRE)) return;
+  if (want(s, when) && !__atomic_exchange_n(&s->hinted, true, __ATOMIC_ACQ_REL)) {
     tm__worker_post(s->o.worker, &s->hint);
   }
 }
@@ -132,11 +139,11 @@ static tm_status on_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
 static tm_status main_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_scheduler *s = (tm_scheduler *)((char *)job - offsetof(tm_scheduler, job));
   s->count = 0;
-  tm_status status = a->memory_backend->due(a->memory_conn, s->now, 0, PAGE / 2, on_head, s, err);
+  tm_status status = tm__access_due(a, true, s->now, 0, PAGE / 2, on_head, s, err);
   s->full = s->count == PAGE / 2;
   size_t rest = PAGE - s->count;
   size_t before = s->count;
-  if (status == TM_OK) status = a->backend->due(a->conn, s->now, HOLD_MS, rest, on_head, s, err);
+  if (status == TM_OK) status = tm__access_due(a, false, s->now, HOLD_MS, rest, on_head, s, err);
   s->full = s->full || s->count - before == rest;
   if (status == TM_OK && tm__storage_isolated(s->o.storage)) {
     status = a->backend->tenants_due(a->common, s->now, TENANTS, on_tenant, s, err);
@@ -206,7 +213,7 @@ static tm_status tenant_work(tm_store_job *job, const tm_store_access *a, tm_err
   due_tenant *t = (due_tenant *)((char *)job - offsetof(due_tenant, job));
   const tm_scheduler *s = t->scheduler;
   int64_t next = 0, again = 0;
-  tm_status status = a->backend->due(a->conn, s->now, HOLD_MS, TENANT_PAGE, on_tenant_head, t, err);
+  tm_status status = tm__access_due(a, false, s->now, HOLD_MS, TENANT_PAGE, on_tenant_head, t, err);
   if (status == TM_OK && s->o.sessions != NULL) status = s->o.sessions(s->o.ud, a, t->name, err);
   if (status == TM_OK) status = next_deadline(t, a, &next, err);
   int64_t wake_at = next_look(s, next);
@@ -325,6 +332,8 @@ static void look(tm_scheduler *s) {
   s->armed = false;
   __atomic_store_n(&s->next, NEVER, __ATOMIC_RELEASE);
   s->now = tm__clock_now(&s->o.clock);
+  if (s->aim > s->now) (void)want(s, s->aim); /* a timer may be early, and pokes come at any time */
+  s->aim = NEVER;
   s->tenant_count = 0;
   s->stuck = false;
   s->out = 1;
@@ -344,7 +353,7 @@ tm_status tm__scheduler_new(tm_scheduler **out, const tm_scheduler_options *o, t
   }
   s->o = *o;
   s->next = NEVER;
-  s->wanted = NEVER;
+  s->wanted = s->aim = NEVER;
   s->poke.run = on_poke;
   s->hint.run = on_hint;
   s->landed.run = on_landed;

@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAIT_MIN_MS 20
-#define WAIT_MAX_MS 1000
+#ifndef TM_WAIT_MIN_MS
+#define TM_WAIT_MIN_MS 20
+#define TM_WAIT_MAX_MS 1000
+#endif
+#define WORTH_MS    100                          /* a pause that is worth ending by a word */
 #define WAIT_FOR_US (INT64_C(300) * 1000 * 1000) /* another's turn */
 #define PUT_OFF_MS  60000                        /* a deadline whose turn cannot run */
 
@@ -176,21 +179,28 @@ static void waited_enough(tm_slot *s, const tm_request *r) {
     (void)tm__fail(&err, TM_ECONFLICT, "conversation.busy",
                    "another turn of conversation %s is still unfinished; try again later", s->id);
   }
-  err.retry_after_ms = WAIT_MAX_MS;
+  err.retry_after_ms = TM_WAIT_MAX_MS;
   tm__slot_fail(s, &err);
 }
 
 /* Looks seldom at what takes long. */
 static int64_t pause_after(int64_t waited_us) {
-  int64_t ms = WAIT_MIN_MS + waited_us / 4000;
-  return ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms;
+  int64_t ms = TM_WAIT_MIN_MS + waited_us / 4000;
+  return ms > TM_WAIT_MAX_MS ? TM_WAIT_MAX_MS : ms;
 }
 
-/* Nobody who waits keeps the conversation from being ended; false: nobody behind him wants that. */
-static bool raise_cancel(tm_slot *s) {
+static void note_waiting(tm_slot *s) {
+  int64_t now = tm__clock_monotonic_us();
+  for (tm_request *r = s->first; r != NULL; r = r->queue) {
+    if (r->since == 0) r->since = now;
+  }
+}
+
+/* Who waits keeps nobody from what need not wait; false: nobody behind him wants such. */
+static bool raise_passing(tm_slot *s) {
   tm_request *before = s->first;
-  if (before == NULL || before->kind == TM_REQUEST_CANCEL) return false;
-  while (before->queue != NULL && before->queue->kind != TM_REQUEST_CANCEL)
+  if (before == NULL || tm__slot_passes(s, before)) return false;
+  while (before->queue != NULL && !tm__slot_passes(s, before->queue))
     before = before->queue;
   tm_request *r = tm__slot_take_behind(s, before);
   if (r != NULL) tm__slot_push_front(s, r);
@@ -198,8 +208,10 @@ static bool raise_cancel(tm_slot *s) {
 }
 
 void tm__slot_pause(tm_slot *s, int64_t ms) {
+  note_waiting(s);
+  bool raised = raise_passing(s);
   tm__slot_forget(s);
-  if (raise_cancel(s)) return;
+  if (raised) return;
   tm_error err;
   if (tm__timer_start(s->journal->o.worker, ms < 1 ? 1 : (uint64_t)ms, on_timer, s, &s->timer,
                       &err) == TM_OK) {
@@ -212,16 +224,16 @@ void tm__slot_pause(tm_slot *s, int64_t ms) {
 void tm__slot_wait(tm_slot *s, int64_t ms) {
   tm_request *r = s->first;
   if (r == NULL) return;
-  int64_t now = tm__clock_monotonic_us();
-  for (tm_request *behind = r; behind != NULL; behind = behind->queue) {
-    if (behind->since == 0) behind->since = now;
-  }
-  if (now - r->since > WAIT_FOR_US) {
+  note_waiting(s);
+  int64_t waited = tm__clock_monotonic_us() - r->since;
+  if (waited > WAIT_FOR_US) {
     waited_enough(s, r);
     return;
   }
-  int64_t pause = pause_after(now - r->since);
-  tm__slot_pause(s, ms < pause ? ms : pause);
+  int64_t pause = pause_after(waited);
+  if (ms < pause) pause = ms;
+  if (pause >= WORTH_MS) tm__word_want(s);
+  tm__slot_pause(s, pause);
 }
 
 void tm__slot_wait_end(tm_slot *s) {

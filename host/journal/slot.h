@@ -13,7 +13,7 @@
  *   request.c  requests, their replies, their kinds    journal.c the journal, draining, stopping
  *   quota.c    limits on turns                         rates.c  the turns of a minute
  *   together.c messages that come at once              interrupt.c giving a turn up for another
- *   transcript.c what was said before
+ *   transcript.c what was said before              word.c    what hosts tell each other
  */
 #ifndef TM_JOURNAL_SLOT_H
 #define TM_JOURNAL_SLOT_H
@@ -25,8 +25,8 @@ typedef struct tm_slot tm_slot;
 
 /* ---- row.c: the body of a row ---- */
 typedef struct tm_row_fields { /* raw values within a body; ptr NULL: absent */
-  tm_slice call, delta, error, fork, input, key, keys, messages, prompt, runtime, start, state,
-      status, step, steps, turn, undo, wake_at;
+  tm_slice call, checkpoint, delta, error, fork, input, key, keys, messages, prompt, runtime, start,
+      state, status, step, steps, turn, undo, wake_at;
 } tm_row_fields;
 void tm__row_fields(tm_row_fields *out, tm_slice body);
 bool tm__row_status(const tm_row_fields *f, tm_conversation_status *out);
@@ -175,14 +175,19 @@ typedef struct tm_slot_job { /* a store job for a slot; freed after `done` */
 void tm__slot_read(tm_slot *s, tm_slot_job *job);
 
 /* ---- decide.c ---- */
+/* Need it not wait for those before it, who wait for the record's turn? */
+bool tm__slot_passes(const tm_slot *s, const tm_request *r);
 void tm__slot_decide(tm_slot *s); /* answers the request at hand or changes the phase */
 
 /* ---- request.c: both free `r` ---- */
 void tm__request_answer(tm_request *r, tm_slice json); /* NUL-terminated */
 void tm__request_fail(tm_request *r, const tm_error *err);
+/* A rollback or a trail that its turn wanted, and what was said to that. */
+void tm__request_forget_asked(tm_request *r);
 
 /* ---- answer.c: the request at hand is answered by rows ---- */
 void tm__answer_row(tm_slot *s, int64_t row);
+void tm__answer_tip(tm_slot *s);   /* as the record stands, also where its last turn was refused */
 void tm__answer_lost(tm_slot *s);  /* by the end of the turn that went on elsewhere */
 void tm__answer_start(tm_slot *s); /* a START with a key: answered, refused, waiting or `looked` */
 
@@ -200,8 +205,11 @@ bool tm__quota_holds(tm_slot *s, const char *system);
 /* May `r`, which waits, begin a turn in this minute? While that is being asked it may not; then
  * those that wait are looked at again. */
 bool tm__quota_lets(const tm_slot *s, tm_request *r);
+/* The start `r` was refused before it was anything: it was none of a minute's turns. */
+void tm__quota_return(const tm_slot *s, tm_request *r);
 int64_t tm__steps_counted(tm_slice runtime);   /* executions of steps, undone ones included */
 int64_t tm__steps_inherited(tm_slice runtime); /* those of them that a fork found */
+tm_slice tm__usage(tm_slice runtime);          /* what they have used, JSON; {NULL,0}: unknown */
 
 /* ---- undo.c ---- */
 void tm__undo_find(tm_slot *s); /* the request at hand is a rollback */
@@ -216,15 +224,24 @@ void tm__trail_find(tm_slot *s); /* the turn of the request at hand asked for a 
 typedef struct tm_undo_steps { /* zero-initialise */
   struct tm_undo_step *items;  /* newest first */
   size_t count, cap, bytes;    /* of the outputs */
-  tm_texts undone;             /* seqs, undone by attempts that failed */
+  tm_texts undone;             /* seqs, undone by rollbacks that did not go back over them */
+  tm_texts given_up;           /* "ids" of what turns that were given up have done outside */
 } tm_undo_steps;
 /* The next row of the walk. TM_ENOMEM, or TM_ELIMIT with *err. */
 tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,
                              tm_error *err);
 /* The names of those that cannot be taken back, each once, with ", " between; nothing: all can. */
 void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names);
+/* The newest of them that is a decision of somebody else than the user; NULL: none is. */
+const char *tm__undo_steps_decided(const tm_undo_steps *u);
 /* [{"output","seq","step_id","undo"}], `most` bytes of it or one; returns how many. */
 size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_buf *out);
+/* ["ids"] of those that have done something outside, with or without `undo`: nobody has it run. */
+void tm__undo_steps_called(const tm_undo_steps *u, tm_buf *out);
+/* ["flow/step"] of those that are completed and have an `undo`, each once; false: no memory. */
+bool tm__undo_steps_places(const tm_undo_steps *u, tm_buf *out);
+/* [seq] of those before all of these that were undone all the same. */
+void tm__undo_steps_before(const tm_undo_steps *u, tm_buf *out);
 void tm__undo_steps_free(tm_undo_steps *u);
 
 /* ---- compensation.c ---- */
@@ -232,12 +249,18 @@ bool tm__is_failing(const tm_record *r);
 /* In a store job: `input` of a record that is failing becomes {"irreversible": names, "limited":
  * was too much to look at?, "more": is this only a part?, "steps": as above}. */
 tm_status tm__compensation(tm_record *r, const tm_store_access *a, tm_error *err);
+/* The request at hand is a migration: it gets {"done": the places of what may have to be undone}.
+ */
+void tm__migrate(tm_slot *s);
 
 /* ---- undo_row.c ---- */
 /* What a rollback goes back to, and where it stays when that fails; canonical JSON. The target's
- * state is its record's, the other's is that of the slot. */
+ * state is its record's, the other's is that of the slot. `back`: the answered prompts that have
+ * been gone back over since the last answer; `undone`: seqs that lie before the target, raw or
+ * nothing. */
 void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
-                   const tm_record *target, const tm_tip *target_tip, int64_t target_row);
+                   const tm_record *target, const tm_tip *target_tip, int64_t target_row, int back,
+                   tm_slice undone);
 /* The error that a row holds: of a rollback that failed, of a turn that was given up; false: none.
  */
 bool tm__undo_failed(tm_error *err, tm_slice body);
@@ -253,6 +276,8 @@ bool tm__together_wants_newest(const tm_slot *s, const tm_request *r);
 /* The same, for another one's turn is unfinished elsewhere. */
 bool tm__together_is_busy(const tm_slot *s, const tm_request *r);
 void tm__together_refuse(tm_slot *s); /* the request at hand, which it is told */
+/* The unfinished turn can neither stop half way nor be as it was. */
+bool tm__together_holds(const tm_slot *s);
 /* Somebody waits whose message ends the unfinished turn. */
 bool tm__together_interrupts(const tm_slot *s);
 void tm__together_heed(tm_slot *s); /* somebody new waits, or may run by now */
@@ -296,6 +321,7 @@ struct tm_turn {
   bool fresh;          /* the record was read for its request */
   bool interrupted;    /* it is given up at its next row */
   bool interrupting;   /* it is being given up */
+  bool wanted;         /* another host waits for its end */
   int64_t before;      /* the newest row when it began; 0: none */
   bool compress, seal; /* its rows */
   tm_keys keys;
@@ -326,16 +352,26 @@ void tm__turn_failed(tm_turn *t);      /* with t->error; nothing is out any more
 void tm__turn_abandon(tm_turn *t);
 void tm__turn_free(tm_turn *t); /* tells the slot; NULL allowed */
 
+/* ---- become.c ---- */
+/* Runs the turn of the request at hand once more: what it had asked for is refused. */
+void tm__turn_refused(tm_slot *s, const tm_error *why);
+
 /* ---- append.c ---- */
 void tm__append_forget_events(tm_append *a);
 void tm__turn_send(tm_turn *t); /* commits t->append, once the renewal that is out has come back */
 /* Appends the first row of a fork: the target of t->undo, and what it goes on from. */
 void tm__turn_forked(tm_turn *t, tm_slice origin);
-/* Restores the target of t->undo; `why` is what its client is told, now or by the row. */
-void tm__turn_given_up(tm_turn *t, const tm_error *why);
+/* Restores the target of t->undo; `called`: ["ids"] of steps that had done something outside; `why`
+ * is what its client is told, now or by the row. */
+void tm__turn_given_up(tm_turn *t, const tm_error *why, tm_slice called);
 void tm__turn_fork_row(tm_turn *t, const tm_draft *draft, tm_slice origin);
 /* Appends an undo row; `undo` is its outcome, raw or nothing. */
 void tm__turn_restore(tm_turn *t, const tm_draft *draft, int64_t base, tm_slice undo);
+
+/* ---- word.c ---- */
+void tm__word_want(const tm_slot *s); /* the request at hand waits for a turn that runs elsewhere */
+void tm__word_ended(const tm_turn *t);             /* to whoever wanted that */
+void tm__word_heard(tm_journal *j, tm_request *r); /* WANTED or ENDED; frees it */
 
 /* ---- journal.c ---- */
 int64_t tm__journal_now(const tm_journal *j);

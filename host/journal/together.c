@@ -76,13 +76,19 @@ static void set_busy(const tm_slot *s, tm_error *err) {
   err->retry_after_ms = RETRY_MS;
 }
 
+/* While the record is read nobody can tell whether somebody with a key was answered before; when
+ * the turn begins that is known. */
+static bool may_be_repeat(const tm_slot *s, const tm_request *r) {
+  return r->key != 0 && s->turn == NULL && !s->record.loaded;
+}
+
 static void refuse_others(tm_slot *s) {
   bool busy = s->turn != NULL &&
               (was_said(s->turn->view.began_as) || s->turn->view.began_as == TM_TURN_START);
   tm_request *before = NULL;
   for (tm_request *r = s->first; r != NULL;) {
     tm_request *next = r->queue;
-    if (busy && is_new(s, r)) {
+    if (busy && is_new(s, r) && !may_be_repeat(s, r)) {
       tm_error err;
       set_busy(s, &err);
       tm__request_fail(tm__slot_take_behind(s, before), &err);
@@ -117,7 +123,7 @@ bool tm__together_is_busy(const tm_slot *s, const tm_request *r) {
 
 /* ---- interrupt ---- */
 
-/* What a correction has undone stays so: it can neither stop half way nor be as it was. */
+/* What a correction has undone stays so. */
 static bool is_correction(const tm_slot *s) {
   const tm_turn *t = s->turn;
   tm_turn_kind began_as = t != NULL ? t->view.began_as : s->record.began_as;
@@ -125,9 +131,12 @@ static bool is_correction(const tm_slot *s) {
   return began_as == TM_TURN_COMMAND && tm__json_get(input, "trail").ptr != NULL;
 }
 
+bool tm__together_holds(const tm_slot *s) {
+  return tm__is_failing(&s->record) || is_correction(s);
+}
+
 bool tm__together_interrupts(const tm_slot *s) {
-  if (s->concurrency != TM_CONCURRENCY_INTERRUPT || tm__is_failing(&s->record)) return false;
-  if (is_correction(s)) return false;
+  if (s->concurrency != TM_CONCURRENCY_INTERRUPT || tm__together_holds(s)) return false;
   if (s->turn == NULL && s->record.loaded && !was_said(s->record.began_as)) return false;
   tm_request *r = s->first;
   while (r != NULL && !is_new(s, r))
@@ -146,7 +155,7 @@ void tm__together_look(tm_slot *s) {
 
 void tm__together_heed(tm_slot *s) {
   tm__together_look(s);
-  if (s->phase == TM_SLOT_WAITING && tm__together_interrupts(s)) tm__slot_wait_end(s);
+  if (s->phase == TM_SLOT_WAITING) tm__slot_wait_end(s);
   tm__slot_go(s);
 }
 
@@ -196,8 +205,10 @@ static void part_all(tm_slot *s, tm_turn *t) {
 
 void tm__together_join(tm_slot *s, tm_turn *t) {
   tm_request *first = t->request, *last = first;
-  if (s->concurrency != TM_CONCURRENCY_MERGE || s->first == NULL) return;
+  if (s->concurrency != TM_CONCURRENCY_MERGE) return;
   size_t size = strlen(first->input_json);
+  for (; last->joined != NULL; last = last->joined) /* it ran before */
+    size += strlen(last->joined->input_json);
   while (s->first != NULL && can_join(s, t, first, size, s->first)) {
     last->joined = tm__slot_pop(s);
     last = last->joined;

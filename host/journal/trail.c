@@ -28,6 +28,7 @@ typedef struct trail_job {
   int64_t target;             /* the row before, where it was asked; 0: none */
   uint32_t flags;             /* how the newest row was stored */
   tm_texts executions, calls; /* newest first */
+  tm_texts undone;            /* seqs of executions that rollbacks have undone and left there */
   /* what comes of it */
   tm_record record;
   tm_buf trail;
@@ -109,7 +110,20 @@ static bool add_steps(trail_job *job, tm_slice steps) {
   return ok;
 }
 
+static bool add_undone(trail_job *job, tm_slice seqs) {
+  tm_json_walk w;
+  tm_slice key;
+  tm_slice seq;
+  bool ok = true;
+  bool more = tm__json_walk(&w, seqs);
+  while (ok && more && tm__json_next(&w, &key, &seq)) {
+    ok = tm__texts_add(&job->undone, seq);
+  }
+  return ok;
+}
+
 static bool add_row(trail_job *job, const tm_row *row, const tm_row_fields *f) {
+  if (row->kind == TM_ROW_UNDO) return add_undone(job, tm__json_get(f->undo, "undone"));
   if (row->kind != TM_ROW_CALL) return add_steps(job, f->steps);
   job->bytes += f->call.len;
   return tm__texts_add(&job->calls, f->call);
@@ -150,6 +164,7 @@ static void write_trail(trail_job *job) {
   tm__json_member_raw(out, "runtime", tm__buf_view(&job->record.runtime));
   tm__json_member_raw(out, "state", tm__buf_view(&job->record.state));
   write_list(out, "steps", &job->executions);
+  write_list(out, "undone", &job->undone);
   tm__buf_text(out, "}}");
 }
 
@@ -187,6 +202,8 @@ static void trail_found(tm_slot *s, trail_job *job) {
   char *trail = status == TM_OK ? tm__buf_take(&job->trail) : NULL;
   if (status == TM_ECONFLICT && !s->fresh) {
     tm__slot_forget(s);
+  } else if (status == TM_ECONFLICT) {
+    tm__turn_refused(s, err);
   } else if (trail == NULL) {
     if (status == TM_OK) (void)tm__fail_memory(err, "a correction");
     tm__slot_fail(s, err);
@@ -201,6 +218,7 @@ static void job_clear(trail_job *job) {
   tm__record_clear(&job->record);
   tm__texts_free(&job->executions);
   tm__texts_free(&job->calls);
+  tm__texts_free(&job->undone);
   tm__buf_free(&job->trail);
   free(job->steps);
   free(job->input);
@@ -217,7 +235,7 @@ void tm__trail_find(tm_slot *s) {
   trail_job *job = calloc(1, sizeof(*job));
   if (job != NULL) {
     job->steps = strdup(r->trail_of);
-    job->input = strdup(r->input_json);
+    job->input = strdup(r->command != NULL ? r->command : r->input_json);
   }
   if (job == NULL || job->steps == NULL || job->input == NULL) {
     tm_error err;

@@ -39,6 +39,7 @@ static tm_turn *turn_new(tm_slot *s, tm_turn_kind kind) {
 void tm__turn_free(tm_turn *t) {
   if (t == NULL) return;
   tm__lease_stop(t);
+  tm__word_ended(t);
   t->slot->turn = NULL;
   t->slot->journal->running--;
   tm__request_free(t->request);
@@ -63,8 +64,9 @@ tm_status tm__version_missing(const tm_slot *s, tm_error *err) {
       s->id, s->record.head.version, s->record.head.system);
 }
 
-static tm_bundle *current_version(const tm_slot *s, const char *system, tm_error *err) {
-  tm_bundle *b = tm__registry_current(s->journal->o.registry, tm__slice(system));
+static tm_bundle *current_version(const tm_slot *s, const char *system, const char *tenant,
+                                  tm_error *err) {
+  tm_bundle *b = tm__registry_offered(s->journal->o.registry, tm__slice(system), tm__slice(tenant));
   if (b == NULL)
     (void)tm__fail(err, TM_ENOTFOUND, "system.not_found",
                    "there is no system '%s'; `tidemill systems` lists what is loaded", system);
@@ -76,7 +78,7 @@ static tm_status start_record(tm_slot *s, const tm_request *r, tm_error *err) {
   tm__slot_forget(s);
   tm_record *rec = &s->record;
   tm_head *h = &rec->head;
-  rec->bundle = current_version(s, r->system, err);
+  rec->bundle = current_version(s, r->system, r->tenant, err);
   if (rec->bundle == NULL) return TM_ENOTFOUND;
   memcpy(h->id, r->conversation, sizeof(h->id));
   memcpy(h->tenant, r->tenant, sizeof(h->tenant));
@@ -90,6 +92,14 @@ static tm_status start_record(tm_slot *s, const tm_request *r, tm_error *err) {
   tm__buf_text(&rec->runtime, "{}");
   if (tm__buf_ok(&rec->state) && tm__buf_ok(&rec->runtime)) return TM_OK;
   return tm__fail_memory(err, "a conversation");
+}
+
+/* Whose keys the turn answers goes on with it; else it ends, and the request is decided then. */
+static void set_taken(tm_turn *t, tm_request *r, int64_t retry_at) {
+  r->takes = false;
+  t->view.retry_at = retry_at;
+  t->view.forced = r == t->request;
+  if (t->view.forced) (void)tm__keys_add(&t->keys, r->key, r->body);
 }
 
 /* Who gets the answer of a resumed turn: the request that was parked for it, if it is still here.
@@ -129,6 +139,7 @@ static void set_requested(tm_turn *t) {
     (void)tm__keys_add(&t->keys, one->key, one->body);
   if (r->input_json != NULL) t->view.input = tm__slice(r->input_json);
   if (r->trail != NULL) t->view.input = tm__slice(r->trail);
+  t->view.refused = tm__slice(r->refused);
   if (t->view.kind != TM_TURN_UNDO) return;
   t->view.input = tm__slice(r->undo_steps);
   tm__buf_slice(&t->undo, tm__slice(r->undo_plan));
@@ -136,7 +147,8 @@ static void set_requested(tm_turn *t) {
 
 /* The version that the turn runs in is at hand. One that migrates needs that of before no more. */
 static tm_bundle *find_version(tm_slot *s, tm_turn_kind kind, tm_error *err) {
-  if (kind == TM_TURN_MIGRATE) return current_version(s, s->record.head.system, err);
+  const tm_head *h = &s->record.head;
+  if (kind == TM_TURN_MIGRATE) return current_version(s, h->system, h->tenant, err);
   if (kind == TM_TURN_START) (void)start_record(s, s->first, err);
   if (err->status == TM_OK && s->record.bundle == NULL) (void)tm__version_missing(s, err);
   return NULL;
@@ -159,9 +171,11 @@ void tm__turn_run(tm_slot *s, tm_turn_kind kind) {
   t->target = target;
   if (target != NULL) t->view.bundle = target;
   t->fresh = s->fresh;
+  tm_request *taker = s->first != NULL && s->first->takes ? s->first : NULL;
   t->request = kind == TM_TURN_RESUME ? resumed_request(s) : tm__slot_pop(s);
   if (kind == TM_TURN_RESUME) {
     set_resumed(t, &s->record);
+    if (taker != NULL) set_taken(t, taker, s->record.deadline);
     tm__lease_start(t);
   } else {
     set_requested(t);
@@ -236,12 +250,20 @@ static bool refuses_old_copy(const tm_turn *t) {
   return refuses && may && t->view.kind != TM_TURN_START;
 }
 
+/* There is no such conversation. */
+static void refuse_start(tm_turn *t) {
+  bool no_session = strcmp(t->error.code, "session.limit") == 0;
+  t->error.conversation_id[0] = '\0';
+  if (no_session && t->request != NULL) tm__quota_return(t->slot, t->request);
+}
+
 void tm__turn_failed(tm_turn *t) {
   tm_slot *s = t->slot;
   if (refuses_old_copy(t)) {
     tm__turn_lost(t);
     return;
   }
+  if (t->view.kind == TM_TURN_START && !t->begun) refuse_start(t);
   const tm_error err = t->error;
   if (t->begun) tm__journal_hint(s->journal, s->record.head.wake_at);
   bool requested = t->request != NULL;
@@ -270,52 +292,6 @@ void tm__turn_fail(tm_turn *t, const tm_error *err) {
   fail_now(t);
 }
 
-/* The turn ends, and is another one: what its request says now is decided anew, on this record. */
-static void decide_anew(tm_turn *t) {
-  tm_slot *s = t->slot;
-  tm_request *r = t->request;
-  bool fresh = t->fresh;
-  t->ended = true;
-  t->request = NULL;
-  tm__turn_free(t);
-  s->phase = TM_SLOT_IDLE;
-  tm__slot_push_front(s, r);
-  s->fresh = fresh;
-  tm__slot_go(s);
-}
-
-/* Fails the turn where it cannot be another one. */
-static bool may_become(tm_turn *t, bool may, const char *what) {
-  if (t->ended) return false;
-  if (may && !t->begun && t->request != NULL) return true;
-  tm_error err;
-  (void)tm__fail(&err, TM_ESCRIPT, "journal.draft",
-                 "a turn that has begun, or that nobody asked for, cannot become a %s", what);
-  tm__turn_fail(t, &err);
-  return false;
-}
-
-void tm__turn_rollback(tm_turn *t, int steps) {
-  if (!may_become(t, true, "rollback")) return;
-  t->request->back = steps;
-  decide_anew(t);
-}
-
-void tm__turn_trail(tm_turn *t, tm_slice steps) {
-  bool may =
-      t->view.kind == TM_TURN_COMMAND && t->request != NULL && t->request->input_json != NULL;
-  if (!may_become(t, may, "correction")) return;
-  free(t->request->trail_of);
-  t->request->trail_of = strndup(steps.ptr, steps.len);
-  if (t->request->trail_of != NULL) {
-    decide_anew(t);
-  } else {
-    tm_error err;
-    (void)tm__fail_memory(&err, "a correction");
-    tm__turn_fail(t, &err);
-  }
-}
-
 void tm__turn_lost(tm_turn *t) {
   tm_slot *s = t->slot;
   tm_executor *x = &s->journal->o.executor;
@@ -335,10 +311,7 @@ void tm__turn_lost(tm_turn *t) {
   if (r == NULL) return;
   r->looked = false;
   r->counted = false;
-  r->back = 0;
-  free(r->trail_of);
-  free(r->trail);
-  r->trail_of = r->trail = NULL;
+  tm__request_forget_asked(r);
   if (r->floor == 0) tm__together_part(s, r);
   tm__slot_push_front(s, r);
   if (++r->attempts < ATTEMPTS_MAX) return;
@@ -500,7 +473,7 @@ static void suspended(tm_turn *t) {
   tm__slot_forget(s);
   if (r == NULL) return;
   tm__slot_push_front(s, r);
-  if (!j->draining && !tm__together_interrupts(s))
+  if (!j->draining && s->first == s->last) /* else somebody behind may not have to wait */
     tm__slot_pause(s, pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
 }
 

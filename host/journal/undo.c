@@ -1,5 +1,6 @@
 /* undo.c - rollback: finds the row where the conversation waited for somebody, and what cannot be
  * taken back on the way there; then has the `undo` functions run, and the row restored. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +13,14 @@
 typedef struct undo_job {
   tm_slot_job base;
   tm_head head;
-  bool in_memory, force;
+  bool in_memory, force, by_user;
   int steps;
   int64_t checkpoint;
+  char name[TM_CHECKPOINT_NAME]; /* of the checkpoint; "": by its id, or none */
   /* while walking */
   int prompts_left; /* prompts to pass before the target */
   int answered;     /* prompts whose answers are taken back so far */
+  int back;         /* those that rollbacks since the last answer have taken back before */
   int allowed;      /* that the flow lets one pass: `rollback` in the runtime part; 0: none */
   int rows;
   bool migrated; /* the walk came to a migration: what lies behind is another version's */
@@ -100,6 +103,8 @@ static tm_status on_row(void *ud, const tm_row *row) {
   if (job->target != 0) return look_behind(job, listing);
   if (is_target(job, row, &f)) return take_target(job, row, listing);
   if (job->migrated) return TM_ECANCELLED;
+  if (row->kind == TM_ROW_UNDO && job->answered == 0 && job->back == 0)
+    job->back = (int)tm__json_get_int(f.undo, "back", 0);
   job->answered += tm__is_new_prompt(row, &f);
   tm_status status = tm__undo_steps_add(&job->between, row, &f, &job->base.job.error);
   if (status != TM_OK) return status;
@@ -108,25 +113,53 @@ static tm_status on_row(void *ud, const tm_row *row) {
 
 /* ---- what stands in the way ---- */
 
+static tm_status no_checkpoint(const undo_job *job, tm_error *err) {
+  char id[24];
+  (void)snprintf(id, sizeof(id), "%lld", (long long)job->checkpoint);
+  return tm__fail(err, TM_ENOTFOUND, "checkpoint.not_found",
+                  "conversation %s has no checkpoint %s to go back to", job->head.id,
+                  job->name[0] != '\0' ? job->name : id);
+}
+
 static tm_status no_target(const undo_job *job, tm_error *err) {
   if (job->migrated && job->rows < ROWS_MAX)
     return tm__fail(err, TM_ECONFLICT, "rollback.migrated",
                     "conversation %s has come to version %s since then: what lies before that is "
                     "of another version, and there is no way back to it",
                     job->head.id, job->head.version);
-  if (job->checkpoint != 0 && job->rows < ROWS_MAX) {
-    return tm__fail(err, TM_ENOTFOUND, "checkpoint.not_found",
-                    "conversation %s has no checkpoint %lld to go back to", job->head.id,
-                    (long long)job->checkpoint);
-  }
+  if (job->checkpoint != 0 && job->rows < ROWS_MAX) return no_checkpoint(job, err);
   if (job->rows < ROWS_MAX) {
+    if (job->steps == 1)
+      return tm__fail(err, TM_ECONFLICT, "rollback.nothing",
+                      "conversation %s has no answered prompt to go back to", job->head.id);
     return tm__fail(err, TM_ECONFLICT, "rollback.nothing",
-                    "conversation %s has not had %d answered prompts to go back", job->head.id,
+                    "conversation %s has not had %d answered prompts to go back over", job->head.id,
                     job->steps);
   }
   return tm__fail(err, TM_ECONFLICT, "rollback.limit",
                   "conversation %s: the target is more than %d journal rows back", job->head.id,
                   ROWS_MAX);
+}
+
+/* What a role was asked for is not for the user to ask again. */
+static tm_status check_decided(const undo_job *job, tm_error *err) {
+  const char *step_id = job->by_user ? tm__undo_steps_decided(&job->between) : NULL;
+  if (step_id == NULL) return TM_OK;
+  return tm__fail(err, TM_ECONFLICT, "rollback.decided",
+                  "the step '%s' has been decided, and its user does not go back over that; an "
+                  "operator can: tidemill conversations rollback %s",
+                  step_id, job->head.id);
+}
+
+/* One after the other they go no further than one alone. */
+static tm_status check_limit(const undo_job *job, tm_error *err) {
+  if (job->back + job->answered <= job->allowed) return TM_OK;
+  char before[48] = "";
+  if (job->back > 0) (void)snprintf(before, sizeof(before), ", and it has gone %d", job->back);
+  return tm__fail(err, TM_ECONFLICT, "rollback.limit",
+                  "%d answered prompt%s back would be more than the flow allows: at most %d "
+                  "(max_rollback_steps)%s",
+                  job->answered, job->answered == 1 ? "" : "s", job->allowed, before);
 }
 
 static tm_status check_irreversible(const undo_job *job, tm_error *err) {
@@ -136,8 +169,8 @@ static tm_status check_irreversible(const undo_job *job, tm_error *err) {
   tm_slice view = tm__buf_view(&names);
   if (view.len > 0) {
     status = tm__fail(err, TM_ECONFLICT, "rollback.irreversible",
-                      "these steps made calls to the outside that cannot be taken back: %.*s; roll "
-                      "back with force to leave them as they are",
+                      "what these steps did cannot be taken back: %.*s; roll back with force to "
+                      "leave them as they are",
                       (int)(view.len < 400 ? view.len : 400), view.ptr);
   }
   if (!tm__buf_ok(&names)) status = tm__fail_memory(err, "a rollback");
@@ -158,24 +191,33 @@ static tm_status make_plan(undo_job *job, const tm_store_access *a, tm_error *er
   bool more;
   job->count = tm__undo_steps_write(&job->between, SIZE_MAX, &more, &job->functions);
   tm__buf_byte(&job->functions, '}');
-  tm__undo_plan(&job->plan, &job->from, &job->from_tip, &job->record, &job->tip, job->target);
-  bool ok = tm__buf_ok(&job->functions) && tm__buf_ok(&job->plan);
+  tm_buf undone = {0};
+  tm__undo_steps_before(&job->between, &undone);
+  tm__undo_plan(&job->plan, &job->from, &job->from_tip, &job->record, &job->tip, job->target,
+                job->back + job->answered, tm__buf_view(&undone));
+  bool ok = tm__buf_ok(&job->functions) && tm__buf_ok(&undone) && tm__buf_ok(&job->plan);
+  tm__buf_free(&undone);
   return ok ? TM_OK : tm__fail_memory(err, "a rollback");
+}
+
+static tm_status find_named(undo_job *job, const tm_store_access *a, tm_error *err) {
+  if (job->name[0] == '\0') return TM_OK;
+  tm_status status = tm__checkpoint_named(&job->checkpoint, job->name, &job->listed, a,
+                                          job->in_memory, &job->head, err);
+  return status == TM_OK && job->checkpoint == 0 ? no_checkpoint(job, err) : status;
 }
 
 static tm_status undo_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   undo_job *job = (undo_job *)(void *)base;
-  tm_status status =
-      tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, job, err);
+  tm_status status = find_named(job, a, err);
+  if (status != TM_OK) return status;
+  status = tm__access_chain(a, job->in_memory, &job->head, job->head.tip, true, on_row, job, err);
   if (status != TM_OK && status != TM_ECANCELLED) return status;
   if (job->target == 0) return no_target(job, err);
-  if (job->answered > job->allowed)
-    return tm__fail(err, TM_ECONFLICT, "rollback.limit",
-                    "%d answered prompts back are more than the flow allows: at most %d "
-                    "(max_rollback_steps)",
-                    job->answered, job->allowed);
-  if (!job->force) status = check_irreversible(job, err);
-  return job->force || status == TM_OK ? make_plan(job, a, err) : status;
+  status = check_decided(job, err);
+  if (status == TM_OK) status = check_limit(job, err);
+  if (status == TM_OK && !job->force) status = check_irreversible(job, err);
+  return status == TM_OK ? make_plan(job, a, err) : status;
 }
 
 /* ---- the request ---- */
@@ -195,6 +237,8 @@ static void undo_found(tm_slot *s, undo_job *job) {
   bool by_record = status == TM_ECONFLICT || status == TM_ENOTFOUND;
   if (status != TM_OK && by_record && !s->fresh) {
     tm__slot_forget(s);
+  } else if (by_record && s->first->back > 0) {
+    tm__turn_refused(s, err);
   } else if (status != TM_OK) {
     tm__slot_fail(s, err);
   } else if (!set_plan(s->first, job)) {
@@ -221,8 +265,8 @@ static void undo_done(tm_slot *s, tm_slot_job *base) {
   tm__buf_free(&job->plan);
 }
 
-static tm_status check_steps(int64_t checkpoint, int steps, tm_error *err) {
-  if (checkpoint != 0) return TM_OK;
+static tm_status check_steps(const tm_request *r, int steps, tm_error *err) {
+  if (r->checkpoint != 0 || r->checkpoint_name[0] != '\0') return TM_OK;
   if (steps < 1) {
     return tm__fail(err, TM_EINVAL, "request.invalid",
                     "say how many answered prompts to go back (1 or more), or a checkpoint_id");
@@ -238,7 +282,7 @@ void tm__undo_find(tm_slot *s) {
   const tm_request *r = s->first;
   int steps = r->back > 0 ? r->back : r->steps;
   tm_error err;
-  if (check_steps(r->checkpoint, steps, &err) != TM_OK) {
+  if (check_steps(r, steps, &err) != TM_OK) {
     tm__slot_fail(s, &err);
     return;
   }
@@ -251,8 +295,10 @@ void tm__undo_find(tm_slot *s) {
   job->head = job->record.head = job->from.head = s->record.head;
   job->in_memory = job->record.in_memory = job->from.in_memory = s->record.in_memory;
   job->force = r->force;
+  job->by_user = r->back > 0;
   job->steps = steps;
   job->checkpoint = r->checkpoint;
+  memcpy(job->name, r->checkpoint_name, sizeof(job->name));
   job->listed = tm__checkpoints(s->journal->o.checkpoints, tm__journal_now(s->journal));
   job->base.job.work = undo_work;
   job->base.done = undo_done;

@@ -28,10 +28,13 @@ static void add_place(tm_buf *out, const char *name, const tm_record *r, const t
 }
 
 void tm__undo_plan(tm_buf *out, const tm_record *from, const tm_tip *from_tip,
-                   const tm_record *target, const tm_tip *target_tip, int64_t target_row) {
+                   const tm_record *target, const tm_tip *target_tip, int64_t target_row, int back,
+                   tm_slice undone) {
   tm__buf_byte(out, '{');
+  if (back > 0) tm__json_member_int(out, "back", back);
   add_place(out, "from", from, from_tip, from->head.tip, false);
   add_place(out, "target", target, target_tip, target_row, true);
+  if (undone.len > 0) tm__json_member_raw(out, "undone", undone);
   tm__buf_byte(out, '}');
 }
 
@@ -71,17 +74,19 @@ typedef struct moved {
   int64_t step_seq;  /* executions since the conversation began */
   int64_t inherited; /* those of them that a fork found */
   int64_t forked;    /* when another conversation was made of it; 0: none */
+  tm_slice usage;    /* what the conversation has used; {NULL,0}: not known */
   int64_t workflow;  /* when the conversation's whole time is over; 0: not said */
+  tm_slice origin;   /* what it is a fork of, as long as that is being made; ptr NULL */
 } moved;
 
 static void write_restored(tm_buf *out, tm_slice before, const moved *m) {
   int64_t forked = m->forked > 0 ? m->forked : tm__json_get_int(before, "forked", 0);
-  tm__json_key(out, "restored");
   tm__buf_byte(out, '{');
   if (forked > 0) tm__json_member_int(out, "forked", forked);
   if (m->inherited > 0) tm__json_member_int(out, "inherited", m->inherited);
   tm__json_member_int(out, "moved", m->by + tm__json_get_int(before, "moved", 0));
   tm__json_member_int(out, "step_seq", m->step_seq);
+  if (m->usage.ptr != NULL) tm__json_member_raw(out, "usage", m->usage);
   if (m->workflow > 0) tm__json_member_int(out, "workflow", m->workflow);
   tm__buf_byte(out, '}');
 }
@@ -104,20 +109,19 @@ static int64_t time_left(tm_slice plan, int64_t now) {
   return at > 0 ? at : whole_time(target, now);
 }
 
-/* The runtime part as it was, and in `restored` what the next turn does to it. */
-static void restore_runtime(tm_buf *out, tm_slice runtime, const moved *m) {
-  static const char name[] = "restored";
+/* The object with that member, which it may have already. */
+static void put_member(tm_buf *out, tm_slice object, const char *name, tm_slice member) {
   tm_json_walk w;
   tm_slice key;
   tm_slice value;
   bool added = false;
-  bool more = tm__json_walk(&w, runtime);
+  bool more = tm__json_walk(&w, object);
   tm__buf_byte(out, '{');
   while (more) {
     more = tm__json_next(&w, &key, &value);
     bool same = more && tm__slice_is(key, name);
-    if (!added && (!more || same || tm__slice_cmp(key, TM_S("restored")) > 0)) {
-      write_restored(out, tm__json_get(runtime, name), m);
+    if (!added && (!more || same || tm__slice_cmp(key, tm__slice(name)) > 0)) {
+      tm__json_member_raw(out, name, member);
       added = true;
     }
     if (!more || same) continue;
@@ -127,14 +131,37 @@ static void restore_runtime(tm_buf *out, tm_slice runtime, const moved *m) {
   tm__buf_byte(out, '}');
 }
 
-static void write_outcome(tm_buf *out, const tm_error *why, tm_slice undone) {
-  if (why == NULL) return;
-  tm__buf_text(out, "{\"error\":{");
-  tm__json_member_text(out, "code", why->code);
-  tm__json_member_text(out, "message", why->message);
-  tm__json_member_int(out, "status", why->status);
-  tm__json_member_text(out, "step_id", why->step_id);
-  tm__buf_byte(out, '}');
+/* The runtime part as it was, and in `restored` what the next turn does to it. */
+static void restore_runtime(tm_buf *out, tm_slice runtime, const moved *m) {
+  tm_buf restored = {0};
+  tm_buf fork = {0};
+  write_restored(&restored, tm__json_get(runtime, "restored"), m);
+  if (m->origin.ptr != NULL) {
+    put_member(&fork, runtime, "forked_from", m->origin);
+    runtime = tm__buf_view(&fork);
+  }
+  put_member(out, runtime, "restored", tm__buf_view(&restored));
+  if (!tm__buf_ok(&restored) || !tm__buf_ok(&fork)) out->failed = true;
+  tm__buf_free(&restored);
+  tm__buf_free(&fork);
+}
+
+/* Nothing where nothing is to be said. */
+static void write_outcome(tm_buf *out, const tm_error *why, int64_t back, tm_slice called,
+                          tm_slice undone) {
+  if (why == NULL && back == 0 && undone.len <= 2) return;
+  tm__buf_byte(out, '{');
+  if (back > 0) tm__json_member_int(out, "back", back);
+  if (called.len > 2) tm__json_member_raw(out, "called", called);
+  if (why != NULL) {
+    tm__json_key(out, "error");
+    tm__buf_byte(out, '{');
+    tm__json_member_text(out, "code", why->code);
+    tm__json_member_text(out, "message", why->message);
+    tm__json_member_int(out, "status", why->status);
+    tm__json_member_text(out, "step_id", why->step_id);
+    tm__buf_byte(out, '}');
+  }
   tm__json_member_raw(out, "undone", undone);
   tm__buf_byte(out, '}');
 }
@@ -213,6 +240,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
   int64_t now = tm__journal_now(t->slot->journal);
   moved m = {.by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now),
              .workflow = why != NULL ? 0 : time_left(tm__buf_view(&t->undo), now),
+             .usage = tm__usage(made->runtime),
              .step_seq = tm__steps_counted(made->runtime),
              .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = made->compress,
@@ -222,25 +250,28 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
                     .events = made->events,
                     .state = why != NULL ? tm__buf_view(&t->slot->record.state)
                                          : tm__json_get(place, "state")};
-  write_outcome(&x.outcome, why, tm__json_get(made->runtime, "undone"));
+  int64_t back = why != NULL ? 0 : tm__json_get_int(tm__buf_view(&t->undo), "back", 0);
+  write_outcome(&x.outcome, why, back, (tm_slice){0},
+                tm__json_get(why != NULL ? made->runtime : tm__buf_view(&t->undo), "undone"));
   if (make_draft(t, place, &m, &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
 }
 
-void tm__turn_given_up(tm_turn *t, const tm_error *why) {
+void tm__turn_given_up(tm_turn *t, const tm_error *why, tm_slice called) {
   texts x = {0};
   const tm_record *rec = &t->slot->record;
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), "target");
   int64_t now = tm__journal_now(t->slot->journal);
   moved m = {.by = now - tm__json_get_int(place, "created", now),
              .workflow = time_left(tm__buf_view(&t->undo), now),
+             .usage = tm__usage(tm__buf_view(&rec->runtime)),
              .step_seq = tm__steps_counted(tm__buf_view(&rec->runtime)),
              .inherited = tm__steps_inherited(tm__json_get(place, "runtime"))};
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
                     .state = tm__json_get(place, "state")};
   t->refusal = *why;
-  write_outcome(&x.outcome, why, TM_S("[]"));
+  write_outcome(&x.outcome, why, 0, called, TM_S("[]"));
   if (make_draft(t, place, &m, &draft, &x))
     tm__turn_restore(t, &draft, tm__json_get_int(place, "row", 0), tm__buf_view(&x.outcome));
   free_texts(&x);
@@ -255,7 +286,8 @@ void tm__turn_forked(tm_turn *t, tm_slice origin) {
   moved m = {.by = now - tm__json_get_int(place, "created", now),
              .step_seq = steps,
              .inherited = steps,
-             .forked = now};
+             .forked = now,
+             .origin = origin};
   tm_draft draft = {.compress = (rec->flags & TM_BODY_ZSTD) != 0,
                     .in_memory = rec->in_memory,
                     .state = tm__json_get(place, "state")};

@@ -1,6 +1,7 @@
 /* undo_steps.c - the executions that a rollback goes over: which of them cannot be taken back, and
  * which have a function that takes them back. What a step says about it is in its record: `undo`
  * (the flow whose step has the function), `irreversible`, `undoes` (it was such a function). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +15,13 @@ enum { UNSAID, REVERSIBLE, IRREVERSIBLE };
 
 typedef struct tm_undo_step {
   int64_t seq, undoes, attempt;
+  int64_t first; /* of a subflow step: the first execution in its flow; else 0 */
   char step_id[65], branch[65];
+  char flow[65]; /* that it belongs to, where that is not the conversation's */
   bool completed, called, has_undo;
-  int says;    /* about being irreversible */
-  tm_buf text; /* what its function gets; empty: it has none */
+  bool decided; /* by somebody else than the user, or by the time that he had */
+  int says;     /* about being irreversible */
+  tm_buf text;  /* what its function gets; empty: it has none */
 } tm_undo_step;
 
 static tm_undo_step *append(tm_undo_steps *u) {
@@ -30,6 +34,11 @@ static tm_undo_step *append(tm_undo_steps *u) {
   }
   u->items[u->count] = (tm_undo_step){0};
   return &u->items[u->count++];
+}
+
+/* Of a JSON text, what stands in its quotes; of anything else nothing. */
+static void copy_id(char *out, size_t size, tm_slice text) {
+  if (text.len >= 2) (void)tm__copy(out, size, (tm_slice){text.ptr + 1, text.len - 2});
 }
 
 /* ---- the walk ---- */
@@ -92,10 +101,30 @@ static bool add_call(tm_undo_steps *u, const tm_row_fields *f) {
   int64_t number = step != NULL ? branch_of(key, &branch) : 0;
   tm_undo_step *inner = number > 0 ? find_in_branch(u, step, branch, number) : NULL;
   if (inner != NULL) step = inner;
+  if (step == NULL) {
+    step = append(u);
+    if (step == NULL) return false;
+    step->seq = seq;
+  }
+  step->called = true;
+  return true;
+}
+
+/* Somebody was about to call the outside, and where nothing is recorded of that step, the host died
+ * behind that or the turn was given up: it may have left. Else its record says. */
+static bool add_begin(tm_undo_steps *u, const tm_row_fields *f) {
+  if (tm__json_get(f->runtime, "started").ptr == NULL) return true;
+  int64_t seq = tm__json_get_int(f->runtime, "step_seq", 0) + 1;
+  if (u->count > 0 && u->items[u->count - 1].seq < seq) return true; /* an attempt before it */
+  tm_undo_step *step = find(u, seq);
+  if (step != NULL && step->step_id[0] != '\0') return true;
   if (step == NULL) step = append(u);
   if (step == NULL) return false;
   step->seq = seq;
   step->called = true;
+  step->says = tm__json_get(f->runtime, "stays").ptr != NULL ? REVERSIBLE : UNSAID;
+  copy_id(step->step_id, sizeof(step->step_id), f->step);
+  copy_id(step->flow, sizeof(step->flow), tm__json_get(f->runtime, "flow"));
   return true;
 }
 
@@ -135,31 +164,37 @@ static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
   tm_undo_step *step = find(u, seq);
   if (step == NULL || step->step_id[0] != '\0') step = append(u);
   if (step == NULL) return false;
-  tm_slice id = tm__json_get(json, "step_id");
   tm_slice undo = tm__json_get(json, "undo");
-  tm_slice branch = tm__json_get(json, "branch");
   step->seq = seq;
   step->undoes = tm__json_get_int(json, "undoes", 0);
   step->attempt = tm__json_get_int(json, "attempt", 1);
-  if (id.len >= 2)
-    (void)tm__copy(step->step_id, sizeof(step->step_id), (tm_slice){id.ptr + 1, id.len - 2});
-  if (branch.len >= 2)
-    (void)tm__copy(step->branch, sizeof(step->branch), (tm_slice){branch.ptr + 1, branch.len - 2});
+  step->first = tm__json_get_int(json, "first", 0);
+  copy_id(step->step_id, sizeof(step->step_id), tm__json_get(json, "step_id"));
+  copy_id(step->branch, sizeof(step->branch), tm__json_get(json, "branch"));
+  copy_id(step->flow, sizeof(step->flow), tm__json_get(json, "flow"));
   step->completed = tm__slice_is(tm__json_get(json, "status"), "\"completed\"");
+  step->called = step->called || tm__slice_is(tm__json_get(json, "called"), "true");
+  step->decided = tm__slice_is(tm__json_get(json, "type"), "\"approval\"") &&
+                  (step->completed || tm__json_get(json, "input").ptr != NULL);
   step->says = says(tm__json_get(json, "irreversible"));
   step->has_undo = undo.ptr != NULL;
   return !step->has_undo || !step->completed || keep_text(u, step, json, undo, messages);
 }
 
-static bool add_undone(tm_undo_steps *u, const tm_row_fields *f) {
+static bool add_all(tm_texts *out, tm_slice array) {
   tm_json_walk w;
   tm_slice key;
-  tm_slice seq;
-  bool more = tm__json_walk(&w, tm__json_get(f->undo, "undone"));
-  while (more && tm__json_next(&w, &key, &seq)) {
-    if (!tm__texts_add(&u->undone, seq)) return false;
+  tm_slice value;
+  bool more = tm__json_walk(&w, array);
+  while (more && tm__json_next(&w, &key, &value)) {
+    if (!tm__texts_add(out, value)) return false;
   }
   return true;
+}
+
+static bool add_undone(tm_undo_steps *u, const tm_row_fields *f) {
+  return add_all(&u->undone, tm__json_get(f->undo, "undone")) &&
+         add_all(&u->given_up, tm__json_get(f->undo, "called"));
 }
 
 static size_t length(tm_slice array) {
@@ -198,9 +233,10 @@ static bool add_row(tm_undo_steps *u, const tm_row_fields *f) {
 
 tm_status tm__undo_steps_add(tm_undo_steps *u, const tm_row *row, const tm_row_fields *f,
                              tm_error *err) {
+  bool begun = row->kind != TM_ROW_BEGIN || add_begin(u, f); /* behind the steps that it holds */
   bool kept = row->kind == TM_ROW_CALL   ? add_call(u, f)
               : row->kind == TM_ROW_UNDO ? add_undone(u, f)
-                                         : add_row(u, f);
+                                         : begun && add_row(u, f);
   if (!kept) return tm__fail_memory(err, "a rollback");
   if (u->count <= STEPS_MOST && u->bytes <= OUTPUTS_MOST) return TM_OK;
   return tm__fail(
@@ -234,48 +270,98 @@ static bool is_covered(const tm_undo_steps *u, size_t at) {
   return false;
 }
 
-/* What the step of a branch did is also taken back, or may stay, where its parallel step says so.
- */
+static bool takes_all_back(const tm_undo_step *outer) {
+  return outer->says == REVERSIBLE || (outer->has_undo && outer->completed);
+}
+
+/* What a flow did is also taken back, or may stay, where the step that it was called by says so:
+ * for all that are older than it, from which execution on. */
+static int64_t covered_from(const tm_undo_step *step, int64_t from) {
+  bool covers = step->first > 0 && takes_all_back(step);
+  return covers && step->first < from ? step->first : from;
+}
+
+/* Likewise the step of a branch, where its parallel step says so. */
 static bool is_covered_outside(const tm_undo_steps *u, size_t at) {
   if (u->items[at].branch[0] == '\0') return false;
   while (at + 1 < u->count && u->items[at].branch[0] != '\0')
     at++;
-  const tm_undo_step *outer = &u->items[at];
-  return outer->says == REVERSIBLE || (outer->has_undo && outer->completed);
+  return takes_all_back(&u->items[at]);
 }
 
-static bool cannot_be_undone(const tm_undo_steps *u, size_t at) {
+static bool cannot_be_undone(const tm_undo_steps *u, size_t at, int64_t covered) {
   const tm_undo_step *step = &u->items[at];
   if (step->undoes != 0)
     return step->completed && u->count > 0 && step->undoes < u->items[u->count - 1].seq;
   if (step->says == IRREVERSIBLE) return step->completed || step->called;
   if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
-  if (is_covered_outside(u, at)) return false;
+  if (step->seq >= covered || is_covered_outside(u, at)) return false;
   return !step->has_undo || (!step->completed && !is_covered(u, at));
 }
 
-static bool is_listed(const tm_buf *names, const char *id) {
-  size_t len = strlen(id);
+static bool is_listed(const tm_buf *names, tm_slice id) {
   for (const char *at = names->ptr, *end = at + names->len; at != NULL && at < end;) {
     const char *comma = memchr(at, ',', (size_t)(end - at));
     const char *over = comma == NULL ? end : comma;
-    if ((size_t)(over - at) == len && memcmp(at, id, len) == 0) return true;
+    if (tm__slice_cmp((tm_slice){at, (size_t)(over - at)}, id) == 0) return true;
     at = comma == NULL ? NULL : comma + 2;
   }
   return false;
 }
 
-void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
-  for (size_t i = 0; i < u->count; i++) {
-    const tm_undo_step *step = &u->items[i];
-    if (!cannot_be_undone(u, i) || is_listed(names, step->step_id)) continue;
-    if (names->len > 0) tm__buf_text(names, ", ");
-    if (step->step_id[0] != '\0') {
-      tm__buf_text(names, step->step_id);
-    } else {
-      tm__buf_printf(names, "step %lld", (long long)step->seq);
-    }
+static void add_name(tm_buf *names, tm_slice id) {
+  if (is_listed(names, id)) return;
+  if (names->len > 0) tm__buf_text(names, ", ");
+  tm__buf_slice(names, id);
+}
+
+enum { NAME_SIZE = sizeof(((tm_undo_step *)NULL)->flow) + sizeof(((tm_undo_step *)NULL)->step_id) };
+
+static tm_slice name_of(const tm_undo_step *step, char name[NAME_SIZE]) {
+  if (step->step_id[0] == '\0') {
+    (void)snprintf(name, NAME_SIZE, "step %lld", (long long)step->seq);
+  } else {
+    const char *slash = step->flow[0] == '\0' ? "" : "/";
+    (void)snprintf(name, NAME_SIZE, "%s%s%s", step->flow, slash, step->step_id);
   }
+  return tm__slice(name);
+}
+
+void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
+  char name[NAME_SIZE];
+  int64_t covered = INT64_MAX;
+  for (size_t i = 0; i < u->count; i++) {
+    if (cannot_be_undone(u, i, covered)) add_name(names, name_of(&u->items[i], name));
+    covered = covered_from(&u->items[i], covered);
+  }
+  for (size_t i = 0; i < u->given_up.count; i++) {
+    tm_slice id = u->given_up.items[i];
+    if (id.len > 2) add_name(names, (tm_slice){id.ptr + 1, id.len - 2});
+  }
+}
+
+const char *tm__undo_steps_decided(const tm_undo_steps *u) {
+  for (size_t i = 0; i < u->count; i++) {
+    if (u->items[i].decided) return u->items[i].step_id;
+  }
+  return NULL;
+}
+
+/* Without its record nobody knows any more what an `undo` would have to take back. */
+static bool stays_done(const tm_undo_step *step) {
+  if (step->undoes != 0 || step->says == REVERSIBLE) return false;
+  return step->called || (step->completed && (step->has_undo || step->says == IRREVERSIBLE));
+}
+
+void tm__undo_steps_called(const tm_undo_steps *u, tm_buf *out) {
+  char name[NAME_SIZE];
+  tm__buf_byte(out, '[');
+  for (size_t i = 0; i < u->count; i++) {
+    if (!stays_done(&u->items[i])) continue;
+    tm__json_comma(out);
+    tm__json_string(out, name_of(&u->items[i], name));
+  }
+  tm__buf_byte(out, ']');
 }
 
 size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_buf *out) {
@@ -295,11 +381,63 @@ size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_
   return written;
 }
 
+static void add_place(tm_texts *out, bool *ok, const tm_undo_step *step) {
+  tm_slice flow = tm__json_get(tm__buf_view(&step->text), "undo");
+  tm_buf place = {0};
+  if (flow.len > 2) tm__buf_add(&place, flow.ptr, flow.len - 1); /* with its quote */
+  tm__buf_byte(&place, '/');
+  tm__buf_text(&place, step->step_id);
+  tm__buf_byte(&place, '"');
+  for (size_t i = 0; i < out->count; i++) {
+    if (tm__slice_cmp(out->items[i], tm__buf_view(&place)) != 0) continue;
+    tm__buf_free(&place);
+    return;
+  }
+  *ok = tm__texts_take(out, &place) && *ok;
+}
+
+bool tm__undo_steps_places(const tm_undo_steps *u, tm_buf *out) {
+  tm_texts places = {0};
+  bool ok = true;
+  for (size_t i = 0; i < u->count; i++) {
+    if (u->items[i].text.len > 0 && !is_undone(u, u->items[i].seq))
+      add_place(&places, &ok, &u->items[i]);
+  }
+  tm__buf_byte(out, '[');
+  for (size_t i = 0; i < places.count; i++) {
+    tm__json_comma(out);
+    tm__buf_slice(out, places.items[i]);
+  }
+  tm__buf_byte(out, ']');
+  tm__texts_free(&places);
+  return ok && tm__buf_ok(out);
+}
+
+static void add_seq(tm_buf *out, int64_t seq, int64_t first) {
+  if (seq >= first) return;
+  tm__json_comma(out);
+  tm__json_int(out, seq);
+}
+
+void tm__undo_steps_before(const tm_undo_steps *u, tm_buf *out) {
+  int64_t first = u->count > 0 ? u->items[u->count - 1].seq : INT64_MAX;
+  tm__buf_byte(out, '[');
+  for (size_t i = 0; i < u->undone.count; i++) {
+    add_seq(out, strtoll(u->undone.items[i].ptr, NULL, 10), first);
+  }
+  for (size_t i = 0; i < u->count; i++) {
+    const tm_undo_step *step = &u->items[i];
+    if (step->undoes != 0 && step->completed) add_seq(out, step->undoes, first);
+  }
+  tm__buf_byte(out, ']');
+}
+
 void tm__undo_steps_free(tm_undo_steps *u) {
   for (size_t i = 0; i < u->count; i++) {
     tm__buf_free(&u->items[i].text);
   }
   free(u->items);
   tm__texts_free(&u->undone);
+  tm__texts_free(&u->given_up);
   *u = (tm_undo_steps){0};
 }

@@ -108,6 +108,7 @@ static tm_status set_back(tm_copy *c, tm_copy_lane *lane, tm_copy_state *state, 
 static tm_status open_lane(tm_copy *c, tm_copy_lane *lane, bool *open, tm_error *err) {
   tm_copy_state state = TM_COPY_ROWS;
   tm_status status = tm__copy_lane_open(c, lane, &state, err);
+  bool lost = status == TM_ECORRUPT && state == TM_COPY_MOVED;
   if (status == TM_OK) add_digest(c, lane->digests.whole);
   if (status == TM_OK && state == TM_COPY_THERE) {
     status = tm__copy_lane_verify(c, lane, err);
@@ -115,6 +116,7 @@ static tm_status open_lane(tm_copy *c, tm_copy_lane *lane, bool *open, tm_error 
   }
   if (state == TM_COPY_MOVED && c->set_back && (status == TM_OK || status == TM_ECORRUPT))
     status = set_back(c, lane, &state, err);
+  if (status == TM_OK && lost) add_digest(c, lane->digests.whole);
   if (status == TM_OK && state == TM_COPY_MOVED) status = moved(lane, err);
   *open = status == TM_OK && state == TM_COPY_ROWS;
   return status;
@@ -279,14 +281,16 @@ static tm_status copy_conversations(tm_copy *c, tm_error *err) {
 /* Scripts first, so that what is served early finds them, and last: some came meanwhile. */
 tm_status tm__store_copy(tm_copy *c, tm_error *err) {
   tm_error local;
+  int64_t lost = 0;
   tm_status status = tm__copy_count(c, &local);
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
   if (status == TM_OK) status = copy_conversations(c, &local);
   if (status == TM_OK) status = tm__copy_sessions(c, &local);
   if (status == TM_OK) status = tm__copy_events(c, &local);
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
+  if (status == TM_OK) status = tm__copy_unreadable(c, &lost, &local);
   if (status == TM_OK) status = tm__copy_notes(c, &local);
-  if (status == TM_OK && c->mirror) status = tm__copy_mirror(c, &local);
+  if (status == TM_OK && c->mirror) status = tm__copy_mirror(c, lost > 0, &local);
   if (status != TM_OK && err != NULL) *err = local;
   return status;
 }

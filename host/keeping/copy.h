@@ -38,7 +38,8 @@ typedef struct tm_copy {
   bool events;   /* only for tm__content_add(): it adds what is to be delivered, too */
   /* Called often, and where stopping is safe; false stops with TM_ECANCELLED. NULL: goes on. */
   bool (*go_on)(void *ud, const tm_copy_counts *now);
-  /* One conversation (err->conversation_id) or script could not be copied; the others are. */
+  /* One conversation (err->conversation_id), script or session could not be copied, or a record of
+   * which not even that can be told; the others are. */
   void (*failed)(void *ud, const tm_error *err);
   void *ud;
   /* in and out: zero-initialise; several stores may be added up */

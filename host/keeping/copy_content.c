@@ -40,8 +40,13 @@ static void add_slice(content *k, tm_slice s) {
 static tm_status on_head(void *ud, const tm_head *head) {
   content *k = ud;
   tm_copy_digests d;
+  tm_head now;
   const tm_copy_side *from = &k->copy->from;
   k->status = tm__copy_pause(k->copy, k->err);
+  if (k->status == TM_OK && tm__head_is_damaged(head)) { /* it cannot be read: why? */
+    k->status = from->backend->head(from->conn, tm__slice(head->id), &now, k->err);
+    head = &now;
+  }
   if (k->status == TM_OK) k->status = tm__copy_walk(from, head, NULL, NULL, &d, NULL, k->err);
   if (k->status != TM_OK) return k->status;
   (void)crypto_generichash_update(&k->hash, d.whole, sizeof(d.whole));
@@ -159,6 +164,24 @@ static tm_status add_events(content *k) {
   return status;
 }
 
+/* ---- what is in no list ---- */
+
+static tm_status on_unreadable(void *ud, const tm_error *why) {
+  content *k = ud;
+  *k->err = *why;
+  k->status = why->status;
+  return k->status;
+}
+
+static tm_status refuse_unreadable(content *k) {
+  const tm_copy_side *from = &k->copy->from;
+  tm_error local = {.status = TM_OK};
+  if (from->backend->unreadable == NULL) return TM_OK;
+  tm_status status = from->backend->unreadable(from->conn, on_unreadable, k, &local);
+  if (status != TM_OK && k->status == TM_OK) *k->err = local;
+  return status;
+}
+
 /* ---- all of it ---- */
 
 tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGEST],
@@ -174,6 +197,7 @@ tm_status tm__content_add(tm_copy *c, tm_slice name, uint8_t digest[TM_COPY_DIGE
   if (status == TM_OK) status = add_sessions(&k);
   if (status == TM_OK) status = add_scripts(&k);
   if (status == TM_OK && c->events) status = add_events(&k);
+  if (status == TM_OK) status = refuse_unreadable(&k);
   (void)crypto_generichash_final(&k.hash, digest, TM_COPY_DIGEST);
   if (status != TM_OK && err != NULL) *err = local;
   return status;

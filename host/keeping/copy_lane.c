@@ -202,6 +202,29 @@ static tm_status find_session(const tm_copy *c, tm_copy_lane *lane, tm_error *er
   return status == TM_ENOTFOUND ? TM_OK : status;
 }
 
+/* What a list has only the id of is read once more: that says why. */
+static tm_status read_source(const tm_copy *c, tm_copy_lane *lane, tm_error *err) {
+  tm_head now;
+  if (!tm__head_is_damaged(&lane->head)) return TM_OK;
+  tm_status status = c->from.backend->head(c->from.conn, tm__slice(lane->head.id), &now, err);
+  if (status == TM_OK) lane->head = now;
+  return status;
+}
+
+/* The target's cannot be read: it may go if the source's can. */
+static tm_status judge_damaged(const tm_copy *c, const tm_copy_lane *lane, tm_copy_state *out,
+                               tm_error *err) {
+  tm_copy_digests d;
+  tm_error why;
+  tm_status status = tm__copy_walk(&c->from, &lane->head, NULL, NULL, &d, NULL, &why);
+  if (status == TM_OK) {
+    *out = TM_COPY_MOVED;
+    return TM_ECORRUPT;
+  }
+  *err = why;
+  return status;
+}
+
 /* The conversation in the target is a beginning of the source's, or has gone its own way. */
 static tm_copy_state compare(const tm_copy_lane *lane, const tm_head *there, const scan *s) {
   bool mine = strcmp(there->claim, TM_COPIER) == 0;
@@ -217,11 +240,14 @@ tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state
                              tm_error *err) {
   tm_head there = {.revision = 0};
   top t = {.found = false};
+  tm_status status = read_source(c, lane, err);
+  if (status != TM_OK) return status;
   if (strcmp(lane->head.claim, TM_COPIER) == 0)
     return tm__fail(err, TM_ECORRUPT, "copy.unfinished",
                     "conversation %s has itself been copied in part only: finish that copy first",
                     lane->head.id);
-  tm_status status = look_at_target(c, lane, &there, &t, err);
+  status = look_at_target(c, lane, &there, &t, err);
+  if (status == TM_ECORRUPT) return judge_damaged(c, lane, out, err);
   if (status != TM_OK) return status;
   scan s = {.copy = c, .lane = lane, .top = t.found ? &t.row : NULL, .first = true};
   status = tm__copy_walk(&c->from, &lane->head, on_row, &s, &lane->digests, &lane->refs, err);

@@ -49,7 +49,8 @@ typedef enum tm_copy_state {
   TM_COPY_MOVED, /* the target's conversation went on by itself */
 } tm_copy_state;
 
-/* Looks at both sides. lane->head is set. TM_ENOTFOUND: it has been purged meanwhile. */
+/* Looks at both sides. lane->head is set. TM_ENOTFOUND: it has been purged meanwhile. TM_ECORRUPT
+ * with *out TM_COPY_MOVED: the source can be read, but not what the target has. */
 tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state *out,
                              tm_error *err);
 /* Makes the next commit, with its row if it has one; only in state TM_COPY_ROWS. Without anything

@@ -125,7 +125,7 @@ static tm_status copy_session(session_page *p, const tm_session *s) {
   tm_status status = compare_session(p, s);
   c->counts.sessions++;
   if (status != TM_OK || p->same) return status;
-  status = c->to.backend->session_put(c->to.conn, s, p->err);
+  status = c->to.backend->session_put(c->to.conn, NULL, s, p->err);
   if (status == TM_OK) status = compare_session(p, s);
   if (status != TM_OK) return status;
   if (!p->same)
@@ -293,6 +293,30 @@ static tm_status mirror_events(tm_copy *c, tm_error *err) {
   return status;
 }
 
+/* ---- what cannot be read ---- */
+
+typedef struct unreadable {
+  tm_copy *copy;
+  int64_t count;
+} unreadable;
+
+static tm_status on_unreadable(void *ud, const tm_error *why) {
+  unreadable *u = ud;
+  tm_error e = *why;
+  u->count++;
+  tm__copy_failed(u->copy, "", &e);
+  return TM_OK;
+}
+
+tm_status tm__copy_unreadable(tm_copy *c, int64_t *count, tm_error *err) {
+  unreadable u = {.copy = c};
+  const tm_store_backend *b = c->from.backend;
+  tm_status status =
+      b->unreadable != NULL ? b->unreadable(c->from.conn, on_unreadable, &u, err) : TM_OK;
+  *count = u.count;
+  return status;
+}
+
 /* ---- notes ---- */
 
 tm_status tm__copy_notes(tm_copy *c, tm_error *err) {
@@ -340,7 +364,8 @@ static tm_status heads_before(head_page *p, const tm_copy_side *side, const char
 
 typedef tm_status (*pair_fn)(void *ud, const tm_head *there, const tm_head *here, tm_error *err);
 
-/* Each conversation of `to` with what `from` has of it; `here` NULL: nothing. */
+/* Each conversation of `to` with what `from` has of it; `here` NULL: nothing. One that `from`
+ * cannot read is passed over. */
 static tm_status each_pair(const tm_copy_side *from, const tm_copy_side *to, pair_fn fn, void *ud,
                            tm_error *err) {
   char before[TM_ID_SIZE] = "";
@@ -352,8 +377,11 @@ static tm_status each_pair(const tm_copy_side *from, const tm_copy_side *to, pai
     for (size_t i = 0; status == TM_OK && i < p->count; i++) {
       tm_head here;
       status = from->backend->head(from->conn, tm__slice(p->heads[i].id), &here, err);
-      if (status != TM_OK && status != TM_ENOTFOUND) break;
-      status = fn(ud, &p->heads[i], status == TM_OK ? &here : NULL, err);
+      if (status != TM_OK && status != TM_ENOTFOUND && status != TM_ECORRUPT) break;
+      if (status == TM_ECORRUPT)
+        status = TM_OK;
+      else
+        status = fn(ud, &p->heads[i], status == TM_OK ? &here : NULL, err);
     }
     if (status != TM_OK) break;
   }
@@ -405,13 +433,13 @@ static tm_status mirror_sessions(tm_copy *c, session_page *p, tm_error *err) {
   return status;
 }
 
-tm_status tm__copy_mirror(tm_copy *c, tm_error *err) {
+tm_status tm__copy_mirror(tm_copy *c, bool lost, tm_error *err) {
   session_page *p = calloc(1, sizeof(*p));
   if (p == NULL) return tm__fail_memory(err, "sessions");
   *p = (session_page){.copy = c, .err = err, .names_only = true};
   tm_status status = each_pair(&c->from, &c->to, remove_foreign, c, err);
-  if (status == TM_OK) status = mirror_sessions(c, p, err);
-  if (status == TM_OK) status = mirror_events(c, err);
+  if (status == TM_OK && !lost) status = mirror_sessions(c, p, err);
+  if (status == TM_OK && !lost) status = mirror_events(c, err);
   free(p);
   return status;
 }

@@ -16,10 +16,12 @@ tm_status tm__copy_scripts(tm_copy *c, tm_error *err);
 tm_status tm__copy_sessions(tm_copy *c, tm_error *err);
 /* Events to be delivered: who is told by both stores can tell by their ids. */
 tm_status tm__copy_events(tm_copy *c, tm_error *err);
+/* What of the source is in no list, since it cannot be read: each a failure. *count: of them. */
+tm_status tm__copy_unreadable(tm_copy *c, int64_t *count, tm_error *err);
 tm_status tm__copy_notes(tm_copy *c, tm_error *err); /* the target's are of what it had before */
 /* Removes the conversation from the target at once, and its rows. */
 tm_status tm__copy_remove(tm_copy *c, tm_slice id, int64_t revision, tm_error *err);
-/* Removes what the source does not have. */
-tm_status tm__copy_mirror(tm_copy *c, tm_error *err);
+/* Removes what the source does not have; `lost`: of sessions and events that cannot be told. */
+tm_status tm__copy_mirror(tm_copy *c, bool lost, tm_error *err);
 
 #endif

@@ -176,6 +176,14 @@ static void choose(tm_janitor *j) {
   begin_versions(j, now);
 }
 
+static void log_given_up(const tm_janitor *j, const tm_purge *p) {
+  char count[24];
+  (void)snprintf(count, sizeof(count), "%lld", (long long)p->given_up);
+  if (p->given_up > 0)
+    tm__log(j->o.log, TM_LOG_WARNING, "events were given up: webhooks.url is not set", "events",
+            count, NULL);
+}
+
 static void log_pass(const tm_janitor *j, const tm_purge *p, int64_t dropped) {
   char conversations[24], sessions[24], ended[24], versions[24], events[24];
   int64_t all = p->conversations + p->sessions + p->sessions_ended + p->events + dropped;
@@ -198,6 +206,7 @@ static void end_pass(tm_janitor *j) {
   if (fault == NULL) {
     j->seen_all = j->seen_all || j->pass.all_sessions;
     log_pass(j, &j->pass, j->versions.dropped);
+    log_given_up(j, &j->pass);
     if (w != NULL) answer(j, w);
   } else {
     int64_t soon = j->o.keep->cleanup_ms < AFTER_FAULT ? j->o.keep->cleanup_ms : AFTER_FAULT;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "keeping/session.h"
+#include "keeping/untold.h"
 
 #define COUNT_MAX  1000000 /* conversations that a dry run counts */
 #define SWEEP_SIZE 256
@@ -46,6 +47,8 @@ static void next_part(tm_purge *p) {
   p->stage++;
   bool no_events = p->sessions_only || p->keep->dead_event_ms == 0;
   if (p->stage == TM_PURGE_EVENTS && no_events) p->stage++;
+  bool all_told = p->dry || p->sessions_only || p->keep->untold_ms == 0;
+  if (p->stage == TM_PURGE_UNTOLD && all_told) p->stage++;
   if (p->stage == TM_PURGE_SWEEP && (p->dry || p->sessions_only)) p->stage++;
   if (p->stage == TM_PURGE_TENANT && !p->isolated) p->stage = TM_PURGE_DONE;
 }
@@ -81,14 +84,12 @@ static tm_status on_counted(void *ud, const tm_head *h) {
 static tm_status find_ended(tm_purge *p, const tm_store_access *a, tm_error *err) {
   int64_t before = p->now - p->keep->conversation_ms;
   if (p->dry) {
-    tm_status status =
-        backend_of(p, a)->ended(conn_of(p, a), before, COUNT_MAX, on_counted, p, err);
+    tm_status status = tm__access_ended(a, p->in_memory, before, COUNT_MAX, on_counted, p, err);
     next_part(p);
     return status;
   }
   p->head_count = 0;
-  tm_status status =
-      backend_of(p, a)->ended(conn_of(p, a), before, TM_PURGE_BATCH, on_head, p, err);
+  tm_status status = tm__access_ended(a, p->in_memory, before, TM_PURGE_BATCH, on_head, p, err);
   p->acts = status == TM_OK && p->head_count > 0;
   if (status == TM_OK && !p->acts) next_part(p);
   return status;
@@ -165,6 +166,13 @@ static verdict judge(const tm_purge *p, tm_session *s, const tm_session_look *lo
   return s->ended != before.ended || s->look_at != before.look_at ? MOVES : STAYS;
 }
 
+/* TM_OK also when it was changed meanwhile. */
+static tm_status move_session(const tm_purge *p, const tm_store_access *a, tm_kept_session *k,
+                              tm_error *err) {
+  tm_status status = tm__session_put(a, p->in_memory, k, err);
+  return status == TM_ECONFLICT ? TM_OK : status;
+}
+
 static tm_status end_session(tm_purge *p, const tm_store_access *a, tm_kept_session *k,
                              tm_error *err) {
   tm_status status = tm__session_put_end(a, p->in_memory, k, err);
@@ -178,9 +186,10 @@ static tm_status remove_session(tm_purge *p, const tm_store_access *a, tm_kept_s
   size_t room = TM_PURGE_BATCH - p->purged_count, before = p->purged_count;
   tm_list_filter f = {.tenant = k->s.tenant, .session = k->s.id, .status = -1, .limit = room};
   p->head_count = 0;
-  tm_status status = backend_of(p, a)->list(conn_of(p, a), &f, on_head, p, err);
+  tm_status status = tm__access_list(a, p->in_memory, &f, on_head, p, err);
   for (size_t i = 0; status == TM_OK && i < p->head_count; i++) {
-    if (p->heads[i].ended > 0) status = purge_one(p, a, &p->heads[i], err);
+    const tm_head *h = &p->heads[i];
+    if (h->ended > 0 && !tm__head_is_damaged(h)) status = purge_one(p, a, &p->heads[i], err);
   }
   *more = p->head_count == room && p->purged_count - before == room;
   if (status != TM_OK || *more) return status;
@@ -188,7 +197,7 @@ static tm_status remove_session(tm_purge *p, const tm_store_access *a, tm_kept_s
   p->sessions += status == TM_OK;
   if (status != TM_ECONFLICT) return status == TM_ENOTFOUND ? TM_OK : status;
   k->s.look_at = p->now + LATER_MS; /* a conversation is open again, or waits for its events */
-  return tm__session_put(a, p->in_memory, k, err);
+  return move_session(p, a, k, err);
 }
 
 static tm_status judge_stored(tm_purge *p, const tm_store_access *a, tm_kept_session *k,
@@ -216,7 +225,7 @@ static tm_status act_on(tm_purge *p, const tm_store_access *a, const tm_session_
   verdict v;
   tm_status status = judge_stored(p, a, &k, &v, err);
   *more = false;
-  if (status == TM_OK && v == MOVES) status = tm__session_put(a, p->in_memory, &k, err);
+  if (status == TM_OK && v == MOVES) status = move_session(p, a, &k, err);
   if (status == TM_OK && v == ENDS) status = end_session(p, a, &k, err);
   if (status == TM_OK && v == GOES) status = remove_session(p, a, &k, more, err);
   tm__session_release(&k);
@@ -235,6 +244,10 @@ static tm_status on_key(void *ud, const tm_session *s) {
   return TM_OK;
 }
 
+static bool is_same(const tm_session_key *a, const tm_session_key *b) {
+  return strcmp(a->tenant, b->tenant) == 0 && strcmp(a->id, b->id) == 0;
+}
+
 static tm_status find_sessions(tm_purge *p, const tm_store_access *a, tm_error *err) {
   tm_session_filter f = {.ended = -1, .limit = TM_PURGE_BATCH};
   if (p->before_created != 0) {
@@ -242,6 +255,8 @@ static tm_status find_sessions(tm_purge *p, const tm_store_access *a, tm_error *
     f.before_id = tm__slice(p->before.id);
     f.before_tenant = tm__slice(p->before.tenant);
   }
+  const tm_session_key first = p->keys[0];
+  bool again = !p->all_sessions && p->before_created != 0;
   p->count = 0;
   p->at = 0;
   tm_status status =
@@ -250,6 +265,7 @@ static tm_status find_sessions(tm_purge *p, const tm_store_access *a, tm_error *
           : backend_of(p, a)->sessions_due(conn_of(p, a), p->now, TM_PURGE_BATCH, on_key, p, err);
   if (p->count > 0) p->before = p->keys[p->count - 1];
   p->last_page = p->count < TM_PURGE_BATCH;
+  if (again && p->count > 0 && is_same(&first, &p->keys[0])) p->last_page = true; /* it stays */
   return status;
 }
 
@@ -282,10 +298,10 @@ static tm_status count_with(tm_purge *p, const tm_store_access *a, const tm_kept
   *all = true;
   while (status == TM_OK && p->head_count == TM_PURGE_BATCH) {
     p->head_count = 0;
-    status = backend_of(p, a)->list(conn_of(p, a), &f, on_head, p, err);
+    status = tm__access_list(a, p->in_memory, &f, on_head, p, err);
     for (size_t i = 0; status == TM_OK && i < p->head_count; i++) {
-      bool stays;
-      status = waits(p, a, &p->heads[i], &stays, err);
+      bool stays = tm__head_is_damaged(&p->heads[i]);
+      if (!stays) status = waits(p, a, &p->heads[i], &stays, err);
       p->conversations += !stays && !is_due(p->heads[i].ended, p->keep->conversation_ms, p->now);
       *all = *all && !stays;
     }
@@ -379,6 +395,23 @@ static tm_status drop_dead(tm_purge *p, const tm_store_access *a, tm_error *err)
   return status;
 }
 
+/* ---- events that nobody is to be told of ---- */
+
+static tm_status give_up_untold(tm_purge *p, const tm_store_access *a, tm_error *err) {
+  int64_t since = p->now - p->keep->untold_ms;
+  size_t count = 0;
+  if (!p->acts) {
+    tm_status status = tm__untold_look(a, p->in_memory, since, &p->acts, err);
+    if (status == TM_OK && !p->acts) next_part(p);
+    return status;
+  }
+  tm_status status = tm__untold_give_up(a, p->in_memory, p->tenant, since, p->now, &count, err);
+  p->given_up += (int64_t)count;
+  p->acts = false;
+  if (count == 0) next_part(p); /* somebody else has it: the next pass sees */
+  return status;
+}
+
 /* ---- the rest ---- */
 
 static tm_status sweep(tm_purge *p, const tm_store_access *a, tm_error *err) {
@@ -410,6 +443,7 @@ tm_status tm__purge_piece(tm_purge *p, const tm_store_access *a, tm_error *err) 
   case TM_PURGE_CONVERSATIONS: return p->acts ? purge_found(p, a, err) : find_ended(p, a, err);
   case TM_PURGE_SESSIONS: return p->acts ? act_on_sessions(p, a, err) : look_at_sessions(p, a, err);
   case TM_PURGE_EVENTS: return p->acts ? drop_dead(p, a, err) : find_dead(p, a, err);
+  case TM_PURGE_UNTOLD: return give_up_untold(p, a, err);
   case TM_PURGE_SWEEP: return sweep(p, a, err);
   case TM_PURGE_TENANT: return next_tenant(p, a, err);
   case TM_PURGE_DONE: break;

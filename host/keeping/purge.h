@@ -19,6 +19,7 @@ typedef enum tm_purge_stage {
   TM_PURGE_CONVERSATIONS,
   TM_PURGE_SESSIONS,
   TM_PURGE_EVENTS, /* that were given up */
+  TM_PURGE_UNTOLD, /* events that nobody is to be told of are given up */
   TM_PURGE_SWEEP,
   TM_PURGE_TENANT, /* the next one with a store of his own */
   TM_PURGE_DONE,
@@ -33,7 +34,7 @@ typedef struct tm_purge { /* zero-initialise with the first members */
   bool sessions_only;
   bool isolated; /* each tenant has a store of its own: all of them, one after the other */
   /* counts */
-  int64_t conversations, sessions, sessions_ended, events;
+  int64_t conversations, sessions, sessions_ended, events, given_up;
   /* of the last piece: whose hot copies are worth nothing any more */
   char purged[TM_PURGE_BATCH][TM_ID_SIZE];
   size_t purged_count;

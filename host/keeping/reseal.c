@@ -102,7 +102,12 @@ static tm_status next_head(tm_reseal *r, const tm_store_access *a, tm_error *err
   memcpy(f.before, r->head.id, sizeof(f.before));
   if (!tm__storage_isolated(r->o.storage)) set_progress(r, r->head.id);
   r->at_end = true;
-  return a->backend->list(a->conn, &f, on_head, r, err);
+  tm_status status = tm__access_list(a, false, &f, on_head, r, err);
+  if (status != TM_OK || r->at_end || !tm__head_is_damaged(&r->head)) return status;
+  tm_error damage;
+  (void)tm__head_damaged(tm__slice(r->head.id), "the store", &damage);
+  tm__reseal_unreadable(r, &damage);
+  return TM_OK;
 }
 
 static tm_status gather_rows(tm_store_job *job, const tm_store_access *a, tm_error *err) {

@@ -1,6 +1,11 @@
 /* reseal_sessions.c - the walk through the sessions: which of them are sealed with an older key,
  * and sealing those anew. */
+#include <string.h>
+
 #include "keeping/reseal_work.h"
+#include "keeping/session.h"
+
+#define TRIES 4 /* at one that others change meanwhile; then all of the batch is tried again */
 
 static tm_status check_text(tm_reseal *r, const tm_session *s, const char *field, tm_slice text,
                             bool *current) {
@@ -45,20 +50,13 @@ tm_status tm__reseal_gather_sessions(tm_store_job *job, const tm_store_access *a
   return a->backend->sessions(a->conn, &r->page, on_session, b, err);
 }
 
-typedef struct renewal { /* of one session, on the writer's thread */
-  tm_reseal_batch *b;
-  tm_session fresh; /* its texts lie in the batch's first two `bytes` */
-  bool ready;
-} renewal;
-
-static tm_status renew_text(renewal *w, const tm_session *s, const char *field, tm_buf *out,
-                            tm_slice *text) {
-  const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
-  const tm_stored stored = {s->flags, *text};
+static tm_status renew_text(tm_reseal_batch *b, tm_kept_session *k, const char *field, tm_buf *out,
+                            tm_slice *text, tm_error *err) {
+  const tm_place at = {.tenant = k->s.tenant, .session = k->s.id, .field = tm__slice(field)};
+  const tm_stored stored = {k->was.flags, *text};
   tm_stored fresh;
   tm_slice plain;
-  tm_reseal *r = w->b->r;
-  tm_error *err = &w->b->job.error;
+  tm_reseal *r = b->r;
   if (text->ptr == NULL) return TM_OK;
   tm__buf_clear(out);
   tm_status status = tm__codec_decode(r->o.codec, &at, &stored, &r->scratch, &plain, err);
@@ -66,35 +64,41 @@ static tm_status renew_text(renewal *w, const tm_session *s, const char *field, 
     status = tm__codec_encode(r->o.codec, &at, plain, false, true, out, &fresh, err);
   if (status != TM_OK) return status;
   *text = fresh.bytes;
-  w->fresh.flags = fresh.flags;
+  k->s.flags = fresh.flags;
   return TM_OK;
 }
 
-/* Both texts or none: they have their flags in common. */
-static tm_status on_stale(void *ud, const tm_session *s) {
-  renewal *w = ud;
-  w->fresh = *s;
-  tm_status status = renew_text(w, s, "user_id", &w->b->bytes[0], &w->fresh.user_id);
-  if (status == TM_OK) status = renew_text(w, s, "metadata", &w->b->bytes[1], &w->fresh.metadata);
-  w->ready = status == TM_OK;
-  if (status == TM_OK || status == TM_ENOMEM) return status;
-  tm__reseal_unreadable(w->b->r, &w->b->job.error);
+/* Both texts or none: they have their flags in common. The new ones lie in the batch's first two
+ * `bytes`. */
+static tm_status renew(tm_reseal_batch *b, const tm_store_access *a, tm_kept_session *k,
+                       tm_error *err) {
+  tm_status status = renew_text(b, k, "user_id", &b->bytes[0], &k->s.user_id, err);
+  if (status == TM_OK) status = renew_text(b, k, "metadata", &b->bytes[1], &k->s.metadata, err);
+  if (status == TM_OK) return tm__session_put(a, false, k, err);
+  if (status == TM_ENOMEM) return status;
+  tm__reseal_unreadable(b->r, err);
   return TM_OK;
 }
 
-/* Read once more: it may have been changed since it was found. */
+/* Read once more: it may have been changed since it was found, or is meanwhile. */
+static tm_status write_one(tm_reseal_batch *b, const tm_store_access *a,
+                           const tm_reseal_session *id, tm_error *err) {
+  tm_kept_session k = {0};
+  memcpy(k.tenant, id->tenant, sizeof(k.tenant));
+  memcpy(k.id, id->id, sizeof(k.id));
+  tm_status status = TM_ECONFLICT;
+  for (int i = 0; status == TM_ECONFLICT && i < TRIES; i++) {
+    status = tm__session_fetch(&k, a, false, err);
+    if (status == TM_OK) status = renew(b, a, &k, err);
+  }
+  tm__session_release(&k);
+  return status == TM_ENOTFOUND ? TM_OK : status;
+}
+
 tm_status tm__reseal_write_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_reseal_batch *b = (tm_reseal_batch *)(void *)job;
   tm_status status = TM_OK;
-  for (size_t i = 0; status == TM_OK && i < b->count; i++) {
-    renewal w = {.b = b};
-    tm_slice tenant = tm__slice(b->sessions[i].tenant);
-    tm_slice id = tm__slice(b->sessions[i].id);
-    status = a->backend->session(a->conn, tenant, id, on_stale, &w, err);
-    if (status == TM_ENOTFOUND) status = TM_OK;
-    w.fresh.tenant = tenant;
-    w.fresh.id = id;
-    if (status == TM_OK && w.ready) status = a->backend->session_put(a->conn, &w.fresh, err);
-  }
+  for (size_t i = 0; status == TM_OK && i < b->count; i++)
+    status = write_one(b, a, &b->sessions[i], err);
   return status;
 }

@@ -19,6 +19,8 @@ typedef struct tm_retention { /* ms; 0: kept for ever */
   tm_checkpoint_rules checkpoints;
   int64_t session_ms;        /* since it ended or was idle */
   int64_t dead_event_ms;     /* since it was given up */
+  int64_t untold_ms;         /* since an event was due that nobody is to be told of: given up then;
+                                0: somebody is, and gives up what he cannot deliver */
   int64_t cleanup_ms;        /* from one pass to the next */
   tm_session_rules sessions; /* where a system says nothing */
 } tm_retention;

@@ -8,6 +8,7 @@
 
 #define PAGE      64
 #define PAGES_MAX 16 /* looked at for people */
+#define TRIES     4  /* to end one that others change meanwhile */
 
 /* ---- rules ---- */
 
@@ -60,6 +61,7 @@ static tm_status on_head(void *ud, const tm_head *h) {
   look *l = ud;
   l->count++;
   (void)tm__copy(l->last, sizeof(l->last), tm__slice(h->id));
+  if (tm__head_is_damaged(h)) return TM_OK;
   if (strcmp(h->id, l->newest) > 0) {
     (void)tm__copy(l->newest, sizeof(l->newest), tm__slice(h->id));
     (void)tm__copy(l->out->system, sizeof(l->out->system), tm__slice(h->system));
@@ -101,14 +103,17 @@ static tm_status on_session(void *ud, const tm_session *s) {
   k->s.id = tm__slice(k->id);
   tm__buf_slice(&k->user_id, s->user_id);
   tm__buf_slice(&k->metadata, s->metadata);
-  if (s->user_id.len > 0) k->s.user_id = tm__buf_view(&k->user_id);
-  if (s->metadata.len > 0) k->s.metadata = tm__buf_view(&k->metadata);
+  if (s->user_id.ptr != NULL) k->s.user_id = tm__buf_view(&k->user_id);
+  if (s->metadata.ptr != NULL) k->s.metadata = tm__buf_view(&k->metadata);
+  k->was = k->s;
   return tm__buf_ok(&k->user_id) && tm__buf_ok(&k->metadata) ? TM_OK : TM_ENOMEM;
 }
 
 tm_status tm__session_fetch(tm_kept_session *k, const tm_store_access *a, bool in_memory,
                             tm_error *err) {
   const tm_store_backend *b = in_memory ? a->memory_backend : a->backend;
+  tm__buf_clear(&k->user_id);
+  tm__buf_clear(&k->metadata);
   tm_status status = b->session(in_memory ? a->memory_conn : a->conn, tm__slice(k->tenant),
                                 tm__slice(k->id), on_session, k, err);
   return status == TM_ENOMEM ? tm__fail_memory(err, "a session") : status;
@@ -119,10 +124,12 @@ void tm__session_release(tm_kept_session *k) {
   tm__buf_free(&k->metadata);
 }
 
-tm_status tm__session_put(const tm_store_access *a, bool in_memory, const tm_kept_session *k,
+tm_status tm__session_put(const tm_store_access *a, bool in_memory, tm_kept_session *k,
                           tm_error *err) {
   const tm_store_backend *b = in_memory ? a->memory_backend : a->backend;
-  return b->session_put(in_memory ? a->memory_conn : a->conn, &k->s, err);
+  tm_status status = b->session_put(in_memory ? a->memory_conn : a->conn, &k->was, &k->s, err);
+  if (status == TM_OK) k->was = k->s;
+  return status;
 }
 
 /* A conversation that began meanwhile has opened the session before, or is seen now. */
@@ -139,11 +146,15 @@ tm_status tm__session_put_end(const tm_store_access *a, bool in_memory, tm_kept_
 
 static tm_status end_in(const tm_store_access *a, bool in_memory, const tm_retention *keep,
                         tm_kept_session *k, int64_t now, tm_error *err) {
-  tm_status status = tm__session_fetch(k, a, in_memory, err);
-  if (status != TM_OK || k->s.ended > 0) return status;
-  k->s.ended = now;
-  k->s.look_at = keep->session_ms > 0 ? now + keep->session_ms : 0;
-  return tm__session_put_end(a, in_memory, k, err);
+  tm_status status = TM_ECONFLICT;
+  for (int i = 0; status == TM_ECONFLICT && i < TRIES; i++) {
+    status = tm__session_fetch(k, a, in_memory, err);
+    if (status != TM_OK || k->s.ended > 0) return status;
+    k->s.ended = now;
+    k->s.look_at = keep->session_ms > 0 ? now + keep->session_ms : 0;
+    status = tm__session_put_end(a, in_memory, k, err);
+  }
+  return status;
 }
 
 tm_status tm__session_end(const tm_store_access *a, const tm_retention *keep, tm_slice tenant,

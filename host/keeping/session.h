@@ -28,15 +28,18 @@ tm_status tm__session_look(tm_session_look *out, const tm_store_access *a, tm_sl
 typedef struct tm_kept_session { /* a session, out of the store's hands; bodies as they are stored
                                   */
   tm_session s;
+  tm_session was; /* what is stored, as far as it is known; of the same texts */
   char tenant[65], id[129];
   tm_buf user_id, metadata;
 } tm_kept_session;
 /* Of k->tenant and k->id; TM_ENOTFOUND. */
 tm_status tm__session_fetch(tm_kept_session *k, const tm_store_access *a, bool in_memory,
                             tm_error *err);
-tm_status tm__session_put(const tm_store_access *a, bool in_memory, const tm_kept_session *k,
+/* Writes k->s; TM_ECONFLICT: what is stored was changed meanwhile, and stays. */
+tm_status tm__session_put(const tm_store_access *a, bool in_memory, tm_kept_session *k,
                           tm_error *err);
-/* Writes k->s, which has ended; TM_ECONFLICT, and it stays open: a conversation of it is open. */
+/* Likewise, of one that has ended; TM_ECONFLICT, and it stays open: a conversation of it is open
+ * too. */
 tm_status tm__session_put_end(const tm_store_access *a, bool in_memory, tm_kept_session *k,
                               tm_error *err);
 void tm__session_release(tm_kept_session *k);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "storage/reply_job.h"
 
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
@@ -17,66 +18,34 @@ typedef struct shown { /* a session, out of the store's hands */
   int64_t created, ended;
   tm_buf user_id, metadata;
   bool has_user, has_metadata;
+  char fault[64]; /* why these two cannot be read, a code; "": they can */
 } shown;
 
 typedef struct session_job {
-  tm_store_job job;
-  tm_reply_fn fn;
-  void *ud;
-  char tenant[65], id[129];
+  tm_reply_job base;
+  char id[129];
   tm_session_filter filter;
   size_t limit;
   shown *items; /* up to limit + 1 of each store */
   size_t count, memory_from;
-  tm_buf out;
 } session_job;
-
-/* ---- answering ---- */
 
 static void shown_clear(shown *s) {
   tm__buf_free(&s->user_id);
   tm__buf_free(&s->metadata);
 }
 
-static void answer(session_job *job, tm_status status, const tm_error *err) {
-  const tm_reply reply = {.status = status,
-                          .json = status == TM_OK ? job->out.ptr : NULL,
-                          .size = status == TM_OK ? job->out.len : 0,
-                          .error = status == TM_OK ? NULL : err};
-  job->fn(job->ud, &reply);
+static void clear(tm_reply_job *base) {
+  session_job *job = (session_job *)(void *)base;
   for (size_t i = 0; i < job->count; i++)
     shown_clear(&job->items[i]);
-  tm__buf_free(&job->out);
   free(job->items);
-  free(job);
-}
-
-static void on_read(tm_message *m) {
-  session_job *job = (session_job *)((char *)m - offsetof(session_job, job.message));
-  tm_status status = job->job.status;
-  if (status == TM_OK && !tm__buf_ok(&job->out))
-    status = tm__fail_memory(&job->job.error, "an answer");
-  answer(job, status, &job->job.error);
 }
 
 static session_job *job_new(tm_slice tenant, tm_reply_fn fn, void *ud) {
-  session_job *job = calloc(1, sizeof(*job));
-  if (job == NULL) {
-    tm_error err;
-    (void)tm__fail_memory(&err, "a list");
-    fn(ud, &(tm_reply){.status = err.status, .error = &err});
-    return NULL;
-  }
-  job->fn = fn;
-  job->ud = ud;
-  job->job.message.run = on_read;
-  (void)tm__copy(job->tenant, sizeof(job->tenant), tenant); /* "" is nobody's */
+  session_job *job = tm__reply_job_new(sizeof(*job), tenant, fn, ud);
+  if (job != NULL) job->base.clear = clear;
   return job;
-}
-
-static void run(session_job *job, tm_storage *s) {
-  memcpy(job->job.tenant, job->tenant, sizeof(job->job.tenant));
-  tm__storage_run(s, &job->job);
 }
 
 /* ---- one session ---- */
@@ -87,6 +56,7 @@ static tm_status keep(shown *to, const tm_session *s) {
   to->ended = s->ended;
   to->has_user = s->user_id.ptr != NULL;
   to->has_metadata = s->metadata.len > 0;
+  if (s->fault != NULL) (void)tm__copy(to->fault, sizeof(to->fault), tm__slice(s->fault));
   tm__buf_slice(&to->user_id, s->user_id);
   tm__buf_slice(&to->metadata, s->metadata);
   return tm__buf_ok(&to->user_id) && tm__buf_ok(&to->metadata) ? TM_OK : TM_ENOMEM;
@@ -105,6 +75,7 @@ static tm_status write_session(tm_buf *out, const tm_store_access *a, tm_slice t
   tm__json_member_text(out, "session_id", s->id);
   tm__json_member(out, "user_id", s->has_user ? tm__buf_view(&s->user_id) : none);
   tm__json_member_raw(out, "metadata", s->has_metadata ? tm__buf_view(&s->metadata) : none);
+  if (s->fault[0] != '\0') tm__json_member_text(out, "unreadable", s->fault);
   tm__json_member_text(out, "status", ended ? "ended" : "open");
   tm__json_member_int(out, "open_conversations", look.open);
   tm__json_member_int(out, "created", s->created);
@@ -142,19 +113,20 @@ tm_status tm__session_render(tm_buf *out, const tm_store_access *a, tm_slice ten
 
 static tm_status one_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   session_job *job = (session_job *)(void *)base;
-  return tm__session_render(&job->out, a, tm__slice(job->tenant), tm__slice(job->id), err);
+  return tm__session_render(&job->base.out, a, tm__slice(job->base.job.tenant), tm__slice(job->id),
+                            err);
 }
 
 void tm__session_show(tm_storage *s, tm_slice tenant, tm_slice id, tm_reply_fn fn, void *ud) {
   tm_error err;
   session_job *job = job_new(tenant, fn, ud);
   if (job == NULL) return;
-  job->job.work = one_work;
+  job->base.job.work = one_work;
   if (!tm__copy(job->id, sizeof(job->id), id)) {
     (void)tm__session_not_found(id, &err);
-    answer(job, err.status, &err);
+    tm__reply_job_refuse(&job->base, &err);
   } else {
-    run(job, s);
+    tm__reply_job_run(s, &job->base);
   }
 }
 
@@ -189,18 +161,18 @@ static void write_cursor(tm_buf *out, const shown *s) {
 /* Adds an item; one that the configured store has too is there already, or will be. */
 static tm_status add_item(session_job *job, const tm_store_access *a, size_t index, tm_error *err) {
   const shown *s = &job->items[index];
-  tm_slice tenant = tm__slice(job->tenant);
+  tm_slice tenant = tm__slice(job->base.job.tenant);
   tm_status status = TM_ENOTFOUND;
   if (index >= job->memory_from)
     status = tm__access_session(a, false, tenant, tm__slice(s->id), on_known, NULL, err);
-  return status == TM_ENOTFOUND ? write_session(&job->out, a, tenant, s, err) : status;
+  return status == TM_ENOTFOUND ? write_session(&job->base.out, a, tenant, s, err) : status;
 }
 
 static tm_status add_items(session_job *job, const tm_store_access *a, tm_error *err) {
   size_t x = 0, y = job->memory_from;
   const shown *last = NULL;
   tm_status status = TM_OK;
-  tm__buf_text(&job->out, "{\"items\":[");
+  tm__buf_text(&job->base.out, "{\"items\":[");
   for (size_t n = 0; status == TM_OK && n < job->limit; n++) {
     bool more_x = x < job->memory_from, more_y = y < job->count;
     if (!more_x && !more_y) break;
@@ -209,9 +181,9 @@ static tm_status add_items(session_job *job, const tm_store_access *a, tm_error 
     last = &job->items[index];
     status = add_item(job, a, index, err);
   }
-  tm__buf_byte(&job->out, ']');
-  write_cursor(&job->out, x < job->memory_from || y < job->count ? last : NULL);
-  tm__buf_byte(&job->out, '}');
+  tm__buf_byte(&job->base.out, ']');
+  write_cursor(&job->base.out, x < job->memory_from || y < job->count ? last : NULL);
+  tm__buf_byte(&job->base.out, '}');
   return status;
 }
 
@@ -254,7 +226,7 @@ static bool read_cursor(session_job *job, tm_slice text) {
 static tm_status check(session_job *job, const char *status, tm_slice cursor, int limit,
                        tm_error *err) {
   job->limit = limit <= 0 ? PAGE_DEFAULT : limit > PAGE_MAX ? PAGE_MAX : (size_t)limit;
-  job->filter.tenant = tm__slice(job->tenant);
+  job->filter.tenant = tm__slice(job->base.job.tenant);
   job->filter.ended = status == NULL ? -1 : strcmp(status, "ended") == 0;
   if (status != NULL && strcmp(status, "ended") != 0 && strcmp(status, "open") != 0)
     return tm__fail(err, TM_EINVAL, "request.invalid",
@@ -270,10 +242,10 @@ void tm__session_list(tm_storage *s, tm_slice tenant, const char *status, tm_sli
   tm_error err;
   session_job *job = job_new(tenant, fn, ud);
   if (job == NULL) return;
-  job->job.work = list_work;
+  job->base.job.work = list_work;
   if (check(job, status, cursor, limit, &err) != TM_OK) {
-    answer(job, err.status, &err);
+    tm__reply_job_refuse(&job->base, &err);
   } else {
-    run(job, s);
+    tm__reply_job_run(s, &job->base);
   }
 }

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "outbox/event_id.h"
+#include "storage/reply_job.h"
 
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     200
@@ -18,51 +19,25 @@ typedef struct shown { /* an event, out of the store's hands */
 } shown;
 
 typedef struct outbox_job {
-  tm_store_job job;
-  tm_reply_fn fn;
-  void *ud;
-  char tenant[65];
+  tm_reply_job base;
   tm_outgoing_filter filter;
   size_t limit;
   shown *items; /* up to limit + 1 of each store */
   size_t count, memory_from;
   tm_outgoing wanted; /* by its key */
   int64_t now;
-  tm_buf out;
 } outbox_job;
 
-/* ---- answering ---- */
-
-static void answer(outbox_job *job, const tm_error *err) {
-  tm_reply reply = {.status = TM_OK, .json = job->out.ptr, .size = job->out.len};
-  if (err != NULL) reply = (tm_reply){.status = err->status, .error = err};
-  job->fn(job->ud, &reply);
-  tm__buf_free(&job->out);
+static void clear(tm_reply_job *base) {
+  outbox_job *job = (outbox_job *)(void *)base;
   free(job->items);
-  free(job);
-}
-
-static void on_done(tm_message *m) {
-  outbox_job *job = (outbox_job *)((char *)m - offsetof(outbox_job, job.message));
-  if (job->job.status == TM_OK && !tm__buf_ok(&job->out))
-    job->job.status = tm__fail_memory(&job->job.error, "an answer");
-  answer(job, job->job.status == TM_OK ? NULL : &job->job.error);
 }
 
 static outbox_job *job_new(tm_slice tenant, tm_reply_fn fn, void *ud) {
-  outbox_job *job = calloc(1, sizeof(*job));
-  if (job == NULL) {
-    tm_error err;
-    (void)tm__fail_memory(&err, "a list");
-    fn(ud, &(tm_reply){.status = err.status, .error = &err});
-    return NULL;
-  }
-  job->fn = fn;
-  job->ud = ud;
-  job->job.message.run = on_done;
-  (void)tm__copy(job->tenant, sizeof(job->tenant), tenant); /* "" is nobody's */
-  memcpy(job->job.tenant, job->tenant, sizeof(job->job.tenant));
-  job->filter = (tm_outgoing_filter){.tenant = tm__slice(job->tenant), .dead = -1};
+  outbox_job *job = tm__reply_job_new(sizeof(*job), tenant, fn, ud);
+  if (job == NULL) return NULL;
+  job->base.clear = clear;
+  job->filter = (tm_outgoing_filter){.tenant = tm__slice(job->base.job.tenant), .dead = -1};
   return job;
 }
 
@@ -119,20 +94,20 @@ static bool is_newer(const tm_outgoing *a, const tm_outgoing *b) {
 static void write_page(outbox_job *job) {
   size_t x = 0, y = job->memory_from;
   const shown *last = NULL;
-  tm__buf_text(&job->out, "{\"items\":[");
+  tm__buf_text(&job->base.out, "{\"items\":[");
   for (size_t n = 0; n < job->limit; n++) {
     bool more_x = x < job->memory_from, more_y = y < job->count;
     if (!more_x && !more_y) break;
     bool take_x = more_x && (!more_y || is_newer(&job->items[x].event, &job->items[y].event));
     last = &job->items[take_x ? x++ : y++];
-    add_event(&job->out, last);
+    add_event(&job->base.out, last);
   }
-  tm__buf_byte(&job->out, ']');
+  tm__buf_byte(&job->base.out, ']');
   char id[TM_EVENT_ID_SIZE];
   bool more = last != NULL && (x < job->memory_from || y < job->count);
   if (more) tm__event_id(id, &last->event);
-  tm__json_member(&job->out, "next", more ? tm__slice(id) : (tm_slice){NULL, 0});
-  tm__buf_byte(&job->out, '}');
+  tm__json_member(&job->base.out, "next", more ? tm__slice(id) : (tm_slice){NULL, 0});
+  tm__buf_byte(&job->base.out, '}');
 }
 
 static tm_status list_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
@@ -171,11 +146,11 @@ void tm__outbox_list(tm_storage *s, tm_slice tenant, const char *status, tm_slic
   tm_error err;
   outbox_job *job = job_new(tenant, fn, ud);
   if (job == NULL) return;
-  job->job.work = list_work;
+  job->base.job.work = list_work;
   if (check(job, status, cursor, limit, &err) != TM_OK) {
-    answer(job, &err);
+    tm__reply_job_refuse(&job->base, &err);
   } else {
-    tm__storage_run(s, &job->job);
+    tm__reply_job_run(s, &job->base);
   }
 }
 
@@ -226,7 +201,7 @@ static tm_status retry_work(tm_store_job *base, const tm_store_access *a, tm_err
   if (status == TM_ECONFLICT) return is_pending(id, err); /* somebody else was first */
   if (status == TM_OK) status = find(job, a, in_memory, err);
   if (status == TM_ENOTFOUND) return not_found(tm__slice(id), err);
-  if (status == TM_OK) add_event(&job->out, &job->items[0]);
+  if (status == TM_OK) add_event(&job->base.out, &job->items[0]);
   return status;
 }
 
@@ -236,12 +211,12 @@ void tm__outbox_retry(tm_storage *s, tm_slice tenant, tm_slice id, int64_t now, 
   outbox_job *job = job_new(tenant, fn, ud);
   if (job == NULL) return;
   job->now = now;
-  job->job.write = true;
-  job->job.work = retry_work;
+  job->base.job.write = true;
+  job->base.job.work = retry_work;
   if (!tm__event_id_read(&job->wanted, id)) {
     (void)not_found(id, &err);
-    answer(job, &err);
+    tm__reply_job_refuse(&job->base, &err);
   } else {
-    tm__storage_run(s, &job->job);
+    tm__reply_job_run(s, &job->base);
   }
 }

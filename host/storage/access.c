@@ -74,6 +74,12 @@ tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_he
   return status;
 }
 
+static void name_damaged(const tm_store_access *a, const tm_head *head) {
+  tm__damage_name(a->damage,
+                  "the record of a conversation is damaged, the others go on: restore a backup",
+                  "conversation", head->id);
+}
+
 static tm_status on_tip(void *ud, const tm_row *row) {
   *(int64_t *)ud = row->created;
   return TM_ECANCELLED;
@@ -84,6 +90,11 @@ tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_
   tm_status status =
       backend_of(a, in_memory)
           ->chain(conn_of(a, in_memory), tm__slice(head->id), head->tip, true, on_tip, out, err);
+  if (status == TM_ECORRUPT) {
+    name_damaged(a, head);
+    *out = head->created;
+    return TM_OK;
+  }
   return status == TM_ECANCELLED ? TM_OK : status;
 }
 
@@ -94,6 +105,7 @@ bool tm__access_takes_plaintext(const tm_store_access *a) {
 /* ---- sessions ---- */
 
 typedef struct session_walk {
+  const tm_store_access *access;
   tm_codec *codec; /* NULL: of the store in memory */
   tm_session_fn fn;
   void *ud;
@@ -102,19 +114,40 @@ typedef struct session_walk {
 } session_walk;
 
 static tm_status open_text(const session_walk *w, const tm_session *s, const char *field,
-                           tm_buf *out, tm_slice *text) {
+                           tm_buf *out, tm_slice *text, tm_error *err) {
   const tm_place at = {.tenant = s->tenant, .session = s->id, .field = tm__slice(field)};
   const tm_stored stored = {s->flags, *text};
   if (text->ptr == NULL) return TM_OK;
-  return tm__codec_decode(w->codec, &at, &stored, out, text, w->err);
+  return tm__codec_decode(w->codec, &at, &stored, out, text, err);
+}
+
+/* One that cannot be opened keeps nobody from the others, nor from its end. */
+static void conceal(const session_walk *w, tm_session *s, const tm_error *why) {
+  tm_buf name = {0};
+  tm__buf_printf(&name, "%.*s of %.*s", (int)s->id.len, s->id.ptr, (int)s->tenant.len,
+                 s->tenant.ptr);
+  if (tm__buf_ok(&name))
+    tm__damage_name(w->access->damage, "the texts of a session cannot be read", "session",
+                    name.ptr);
+  tm__buf_free(&name);
+  s->user_id = s->metadata = (tm_slice){NULL, 0};
+  s->fault = why->code;
 }
 
 static tm_status on_session(void *ud, const tm_session *session) {
   session_walk *w = ud;
   tm_session plain = *session;
-  tm_status status = open_text(w, session, "user_id", &w->texts[0], &plain.user_id);
-  if (status == TM_OK) status = open_text(w, session, "metadata", &w->texts[1], &plain.metadata);
-  return status == TM_OK ? w->fn(w->ud, &plain) : status;
+  tm_error why;
+  plain.fault = NULL;
+  tm_status status = open_text(w, session, "user_id", &w->texts[0], &plain.user_id, &why);
+  if (status == TM_OK)
+    status = open_text(w, session, "metadata", &w->texts[1], &plain.metadata, &why);
+  if (status != TM_OK && !tm__codec_is_of_record(&why)) {
+    if (w->err != NULL) *w->err = why;
+    return status;
+  }
+  if (status != TM_OK) conceal(w, &plain, &why);
+  return w->fn(w->ud, &plain);
 }
 
 static tm_status end_sessions(session_walk *w, tm_status status) {
@@ -125,7 +158,8 @@ static tm_status end_sessions(session_walk *w, tm_status status) {
 
 tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
                              tm_session_fn fn, void *ud, tm_error *err) {
-  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  session_walk w = {
+      .access = a, .codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
   tm_status status =
       backend_of(a, in_memory)->session(conn_of(a, in_memory), tenant, id, on_session, &w, err);
   return end_sessions(&w, status);
@@ -133,18 +167,50 @@ tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice 
 
 tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,
                               tm_session_fn fn, void *ud, tm_error *err) {
-  session_walk w = {.codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
+  session_walk w = {
+      .access = a, .codec = in_memory ? NULL : a->codec, .fn = fn, .ud = ud, .err = err};
   tm_status status =
       backend_of(a, in_memory)->sessions(conn_of(a, in_memory), f, on_session, &w, err);
   return end_sessions(&w, status);
 }
 
-/* ---- as they are ---- */
+/* ---- heads, as they are ---- */
+
+typedef struct head_walk {
+  const tm_store_access *access;
+  bool gives_damaged;
+  tm_head_fn fn;
+  void *ud;
+} head_walk;
+
+static tm_status on_any_head(void *ud, const tm_head *head) {
+  const head_walk *w = ud;
+  bool damaged = tm__head_is_damaged(head);
+  if (damaged) name_damaged(w->access, head);
+  return damaged && !w->gives_damaged ? TM_OK : w->fn(w->ud, head);
+}
 
 tm_status tm__access_list(const tm_store_access *a, bool in_memory, const tm_list_filter *f,
                           tm_head_fn fn, void *ud, tm_error *err) {
-  return backend_of(a, in_memory)->list(conn_of(a, in_memory), f, fn, ud, err);
+  head_walk w = {.access = a, .gives_damaged = true, .fn = fn, .ud = ud};
+  return backend_of(a, in_memory)->list(conn_of(a, in_memory), f, on_any_head, &w, err);
 }
+
+tm_status tm__access_due(const tm_store_access *a, bool in_memory, int64_t now, int64_t hold_ms,
+                         size_t limit, tm_head_fn fn, void *ud, tm_error *err) {
+  head_walk w = {.access = a, .fn = fn, .ud = ud};
+  return backend_of(a, in_memory)
+      ->due(conn_of(a, in_memory), now, hold_ms, limit, on_any_head, &w, err);
+}
+
+tm_status tm__access_ended(const tm_store_access *a, bool in_memory, int64_t before, size_t limit,
+                           tm_head_fn fn, void *ud, tm_error *err) {
+  head_walk w = {.access = a, .fn = fn, .ud = ud};
+  return backend_of(a, in_memory)
+      ->ended(conn_of(a, in_memory), before, limit, on_any_head, &w, err);
+}
+
+/* ---- start keys ---- */
 
 tm_status tm__access_start_key(const tm_store_access *a, tm_slice tenant, uint64_t key,
                                tm_start_key *out, tm_error *err) {

@@ -7,6 +7,7 @@
 #define TM_STORAGE_ACCESS_H
 
 #include "persistence/codec.h"
+#include "storage/damage.h"
 
 typedef struct tm_store_access { /* connections of the thread that runs the job */
   const tm_store_backend *backend, *memory_backend;
@@ -14,7 +15,8 @@ typedef struct tm_store_access { /* connections of the thread that runs the job 
   tm_store_conn *common; /* the store of all: scripts, notes, tenants. The same unless tenants have
                             stores of their own */
   tm_store_conn *memory_conn;
-  tm_codec *codec; /* of the configured store; NULL: all its bodies are plain */
+  tm_codec *codec;   /* of the configured store; NULL: all its bodies are plain */
+  tm_damage *damage; /* where what is damaged is named */
 } tm_store_access;
 
 /* Each as the member of tm_store_backend of its name. `in_memory` says which of the two stores has
@@ -25,13 +27,20 @@ tm_status tm__access_head(const tm_store_access *a, tm_slice id, tm_head *out, b
 bool tm__access_is_gone(const tm_store_access *a, tm_slice id);
 tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_head *head,
                            int64_t row, bool follow_base, tm_row_fn fn, void *ud, tm_error *err);
-/* When the newest row was made; its body is not looked at. */
+/* When the newest row was made; its body is not looked at. One that is damaged is named in the log,
+ * and *out is when the conversation was made. */
 tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_head *head,
                              int64_t *out, tm_error *err);
 /* May what is to be sealed still be plain, because sealing was turned on later? */
 bool tm__access_takes_plaintext(const tm_store_access *a);
+/* Heads that are damaged are named in the log; only list() gives them. */
 tm_status tm__access_list(const tm_store_access *a, bool in_memory, const tm_list_filter *f,
                           tm_head_fn fn, void *ud, tm_error *err);
+tm_status tm__access_due(const tm_store_access *a, bool in_memory, int64_t now, int64_t hold_ms,
+                         size_t limit, tm_head_fn fn, void *ud, tm_error *err);
+tm_status tm__access_ended(const tm_store_access *a, bool in_memory, int64_t before, size_t limit,
+                           tm_head_fn fn, void *ud, tm_error *err);
+/* The texts of one that cannot be opened are NULL, its `fault` says why, as does the log. */
 tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
                              tm_session_fn fn, void *ud, tm_error *err);
 tm_status tm__access_sessions(const tm_store_access *a, bool in_memory, const tm_session_filter *f,

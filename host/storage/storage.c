@@ -38,6 +38,9 @@ struct tm_storage {
   tm_lane writes[WRITERS_MAX], reads;
   store_thread threads[WRITERS_MAX + READERS];
   bool reads_fail, writes_fail; /* atomic: what the newest ones did */
+  tm_damage damage;
+  void (*on_word)(void *ud, const char *word);
+  void *word_ud;
 };
 
 /* ---- what a thread works with ---- */
@@ -56,7 +59,8 @@ static tm_status open_access(store_thread *t, const char *tenant, tm_store_acces
   *a = (tm_store_access){.backend = s->backend,
                          .memory_backend = s->memory_backend,
                          .memory_conn = t->memory_conn,
-                         .codec = s->codec};
+                         .codec = s->codec,
+                         .damage = &s->damage};
   tm_status status = tm__stores_common(s->stores, t->number, t->role, &a->common, err);
   if (status != TM_OK) return status;
   status = tm__stores_enter(s->stores, t->number, t->role, tenant, use, err);
@@ -352,11 +356,24 @@ static void on_health(void *ud, const tm_error *err) {
   note_health(ud, true, err != NULL ? TM_EUNAVAILABLE : TM_OK, err);
 }
 
+static void on_word(void *ud, const char *word) {
+  const tm_storage *s = ud;
+  s->on_word(s->word_ud, word);
+}
+
+static void on_deaf(void *ud, const tm_error *err) {
+  const tm_storage *s = ud;
+  tm__log_error(s->log, TM_LOG_INFO,
+                "hosts are not woken by each other, each looks once a second for itself", err);
+}
+
 static tm_status open_stores(tm_storage *s, const tm_storage_options *o, tm_error *err) {
   tm_store_options main = o->store;
   if (main.now_ms == NULL) main.now_ms = system_now;
   if (main.memory_bytes == 0) main.memory_bytes = MEMORY_BYTES;
   main.on_health = on_health;
+  main.on_word = o->on_word != NULL ? on_word : NULL;
+  main.on_deaf = on_deaf;
   main.event_ud = s;
   const tm_stores_options stores = {.backend = s->backend,
                                     .store = &main,
@@ -458,9 +475,11 @@ tm_status tm__storage_open(tm_storage **out, const tm_storage_options *options, 
   if (s == NULL) return tm__fail_memory(err, "the store");
   s->backend = b;
   s->memory_backend = memory;
-  s->log = options->log;
+  s->log = s->damage.log = options->log;
   s->codec = options->codec;
   s->isolated = options->isolated;
+  s->on_word = options->on_word;
+  s->word_ud = options->word_ud;
   s->writers = writer_count(s);
   tm_status status = start(s, options, err);
   if (status == TM_OK) {
@@ -512,6 +531,10 @@ bool tm__storage_isolated(const tm_storage *s) {
 
 bool tm__storage_shared(const tm_storage *s) {
   return s->backend->shared;
+}
+
+void tm__storage_tell(tm_storage *s, const char *word) {
+  tm__stores_tell(s->stores, word);
 }
 
 static tm_lane *lane_for(tm_storage *s, const char *tenant, const char *conversation) {

@@ -19,6 +19,9 @@ typedef struct tm_storage_options {
   tm_store_options store; /* of the store of all */
   bool isolated;          /* each tenant has a store of its own */
   size_t tenants_open;    /* their stores that stay open while nobody uses them */
+  /* A word that another host has told; any thread; must not block. NULL: nobody listens. */
+  void (*on_word)(void *ud, const char *word);
+  void *word_ud;
   const tm_log *log;
   tm_codec *codec; /* how bodies are kept; borrowed; NULL: as they are */
 } tm_storage_options;
@@ -35,6 +38,9 @@ bool tm__storage_healthy(tm_storage *s);
 bool tm__storage_durable(const tm_storage *s, bool in_memory); /* does a commit survive the host? */
 bool tm__storage_isolated(const tm_storage *s);
 bool tm__storage_shared(const tm_storage *s); /* hosts elsewhere may have the same store open */
+
+/* To the other hosts of the store, where its backend carries words: tm_store_backend.tell. */
+void tm__storage_tell(tm_storage *s, const char *word);
 
 /* ---- commits: any thread ---- */
 typedef struct tm_commit_job {

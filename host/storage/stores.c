@@ -90,6 +90,7 @@ static tm_status open_tenant(tm_stores *s, tm_tenant_store *t, tm_error *err) {
   tm_store_options o = s->options;
   o.tenant = t->tenant;
   o.on_health = NULL; /* the host is as ready as the store of all */
+  o.on_word = NULL;   /* there they are told */
   uv_mutex_unlock(&s->lock);
   tm_status status = s->backend->open(&t->store, &o, err);
   uv_mutex_lock(&s->lock);
@@ -253,6 +254,10 @@ void tm__stores_leave(tm_stores *s, tm_stores_use *use) {
   tm_tenant_store *surplus = take_idle(s, s->open_limit);
   uv_mutex_unlock(&s->lock);
   if (surplus != NULL) tenant_free(s, surplus);
+}
+
+void tm__stores_tell(tm_stores *s, const char *word) {
+  if (s->backend->tell != NULL) s->backend->tell(s->common, word);
 }
 
 void tm__stores_interrupt(tm_stores *s) {

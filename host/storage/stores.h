@@ -42,7 +42,8 @@ void tm__stores_leave(tm_stores *s, tm_stores_use *use);
 tm_status tm__stores_enlist(tm_stores *s, size_t thread, const tm_stores_use *use, tm_error *err);
 
 /* ---- any thread ---- */
-void tm__stores_interrupt(tm_stores *s);    /* tm_store_backend.interrupt, of all that are open */
-size_t tm__stores_open_count(tm_stores *s); /* of tenants */
+void tm__stores_interrupt(tm_stores *s); /* tm_store_backend.interrupt, of all that are open */
+void tm__stores_tell(tm_stores *s, const char *word); /* tm_store_backend.tell, in that of all */
+size_t tm__stores_open_count(tm_stores *s);           /* of tenants */
 
 #endif

@@ -1,7 +1,7 @@
 #!/bin/sh
 # fuzz.sh SECONDS [NAME...] - builds each tests/fuzz/fuzz_NAME.c with libFuzzer and ASan+UBSan and
 # runs it for SECONDS on what is kept in tests/fuzz/NAME/, with the words of tests/fuzz/NAME.dict;
-# two at a time. What it finds is collected in build-fuzz/corpus-NAME/. An input that makes it fail is
+# four at a time. What it finds is collected in build-fuzz/corpus-NAME/. An input that makes it fail is
 # left in build-fuzz/ and named.
 set -eu
 seconds=${1:-10}
@@ -45,7 +45,7 @@ started=0
 for name; do
   fuzz "$name" &
   started=$((started + 1))
-  [ $((started % 2)) -ne 0 ] || wait
+  [ $((started % 4)) -ne 0 ] || wait
 done
 wait
 passed=0

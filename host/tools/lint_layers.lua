@@ -4,6 +4,7 @@
 local STORE, API = "persistence/store.h", "host/include/tidemill.h"
 local CODEC, KEYS = "persistence/codec.h", "persistence/keyring.h"
 local ACCESS, STORAGE = "host/storage/access.h", "host/storage/storage.h"
+local REPLY_JOB = "host/storage/reply_job.h"
 local JOURNAL, BUNDLE = "host/journal/journal.h", "host/journal/bundle.h"
 
 -- Most specific first. `c`: what a file may include, as prefixes of paths in the tree. `lua`: what
@@ -18,9 +19,9 @@ local layers = {
   { "host/journal/", c = { API, "host/core/", "host/loop/", "host/journal/", ACCESS, STORAGE } },
   { "host/keeping/copy", c = { "host/core/", "host/keeping/copy", STORE } },
   { "host/keeping/", c = { API, "host/core/", "host/loop/", "host/keeping/", ACCESS, STORAGE,
-                           JOURNAL, BUNDLE, "host/journal/checkpoint.h" } },
+                           REPLY_JOB, JOURNAL, BUNDLE, "host/journal/checkpoint.h" } },
   { "host/outbox/", c = { API, "host/core/", "host/loop/", "host/net/", "host/outbox/", ACCESS,
-                         STORAGE } },
+                         STORAGE, REPLY_JOB } },
   { "host/config/", c = { API, "host/core/", "host/config/" } },
   { "host/api/", c = { API, "host/core/", "host/net/", "host/api/", STORE } },
   { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/bind/", JOURNAL,

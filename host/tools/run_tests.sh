@@ -22,7 +22,7 @@ run_one() {
 }
 export -f run_one
 
-long='memory/sweep_test|hostile/hostile_test|host/stress_test'
+long='memory/sweep_test|hostile/hostile_test|host/(stress|model|thirty_days)_test|storage/tenants_test'
 touch "$results/all"
 { printf '%s\n' "$@" | grep -E "$long"; printf '%s\n' "$@" | grep -vE "$long"; } |
   xargs -r -P "${TEST_JOBS:-2}" -I{} bash -c 'run_one {}'

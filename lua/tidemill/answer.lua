@@ -55,9 +55,11 @@ local function check_bounds(input, value)
   return value
 end
 
+--- By what follows its first digits: nothing here looks at a text of digits again and again.
 local function is_decimal(s)
-  return s:find("^[+-]?%d+%.?%d*$") or s:find("^[+-]?%d+%.?%d*[eE][+-]?%d+$")
-    or s:find("^[+-]?%.%d+$")
+  local rest = s:match "^[+-]?%d+(.*)$"
+  if not rest then return s:find "^[+-]?%.%d+$" end
+  return rest:find "^%.?%d*$" or rest:find "^%.?%d*[eE][+-]?%d+$"
 end
 
 local function to_number(raw)
@@ -128,7 +130,7 @@ end
 
 function M.phone(_, raw)
   local s = trimmed(raw)
-  local compact = s and s:find("^%+?[%d%s%-%.()/]+$") and s:gsub("[^%d+]", "")
+  local compact = s and s:find("^%+?[%d \t%-%.()/]+$") and s:gsub("[^%d+]", "")
   local digits = compact and #compact:gsub("%+", "") or 0
   if digits < 7 or digits > 15 then
     return refuse("type", "Please answer with a telephone number, such as +49 30 1234567.")

@@ -56,27 +56,12 @@ local function caller(ctx, name)
   return found.run
 end
 
---- The table behind ctx.state, all of which goes out.
-local function seen_whole(run, value)
-  local real = view.real(value)
-  if real ~= value then run.reads.all = true end
-  return real
-end
-
-local function sends_whole(run, request)
-  if type(request) ~= "table" or view.real(request.json) == request.json then return request end
-  local sent = {}
-  for name, value in pairs(request) do sent[name] = value end
-  sent.json = seen_whole(run, request.json)
-  return sent
-end
-
 local methods = {}
 
 ---See tm.Context in lua/meta/tidemill/context.lua.
 function methods.http(ctx, request)
   local run = caller(ctx, "http")
-  if run.reads then request = sends_whole(run, request) end
+  request = view.opened(request, run.reads)
   local answer, err = outside.http(run, request) -- no tail call: errors name lines
   return answer, err
 end
@@ -89,8 +74,7 @@ end
 
 function methods.emit(ctx, name, data)
   local run = caller(ctx, "emit")
-  if run.reads then data = seen_whole(run, data) end
-  draft.reserve(run, emit.add(run, behind[ctx].step, name, data))
+  draft.reserve(run, emit.add(run, behind[ctx].step, name, view.opened(data, run.reads)))
 end
 
 local LEVELS = { debug = true, info = true, warning = true, error = true }
@@ -257,7 +241,7 @@ function M.keep(run, ctx)
   if type(state) ~= "table" then
     fault.stop("state.invalid", "ctx.state must stay a table, not a " .. type(state))
   end
-  run.state = state
+  run.state = view.opened(state, run.reads)
 end
 
 return M

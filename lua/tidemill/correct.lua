@@ -17,6 +17,7 @@ local replay = require "tidemill.replay"
 local task = require "tidemill.task"
 local transition = require "tidemill.transition"
 local undo = require "tidemill.undo"
+local verdict = require "tidemill.verdict"
 
 local M = {}
 
@@ -32,8 +33,8 @@ local function refuse(reason)
   error(fault.new("command.refused", reason, { status = "conflict", turn = true }), 0)
 end
 
-local function said_name(run)
-  return fault.printable(run.turn.input.name, 64)
+local function shown(name)
+  return fault.printable(name, 64)
 end
 
 ---- which answer ----
@@ -146,16 +147,9 @@ local function answer_again(run, step, passage, value, is_skipped)
   return execution.fail(run, step, fault.of(next_step), value)
 end
 
-local function is_undone(undone, passage)
-  for _, seq in ipairs(undone) do
-    if seq == passage.seq then return true end
-  end
-  return false
-end
-
 --- Effects that nobody expected to depend: a step wrote this time what it had not written before.
 local function is_unforeseen(passage, undone)
-  return passage.effects and not passage.reversible and not is_undone(undone, passage)
+  return verdict.is_fixed(passage, undone) or verdict.is_open(passage, undone)
 end
 
 --- The first one of those from a passage on.
@@ -184,7 +178,7 @@ local function undo_unforeseen(run, past, i)
   end
   for behind = #past, i, -1 do
     local passage = past[behind]
-    local is_open = passage.undo and not is_undone(run.runtime.undone, passage)
+    local is_open = verdict.is_open(passage, run.runtime.undone)
     if is_open and not undo.one(run, path.undo_item(past, passage.seq)) then return false end
   end
   run.undo_failed = nil
@@ -203,13 +197,12 @@ end
 local function pass(run, past, i, answer, was, visit)
   local passage, undone = past[i], run.runtime.undone
   local step = run.flow.steps[passage.step_id]
+  local what = verdict.of(passage, was, run.state, undone)
   run.keeps = kept(past, i + 1, undone) ~= nil
   if i == answer.at then return answer_again(run, step, passage, answer.value, false) end
-  local names = plan.changed(was, replay.texts(run.state))
-  if plan.asks_anew(passage, names) then return ask_anew(run, step, passage) end
-  if not is_undone(undone, passage) and not plan.touches(passage, names) then
-    replay.write(run.state, passage.writes)
-    run.state_text = nil
+  if what == "ask" then return ask_anew(run, step, passage) end
+  if what == "keep" then
+    verdict.keep(run, passage)
     return passage.next
   end
   if is_unforeseen(passage, undone) and not undo_unforeseen(run, past, i) then return nil end
@@ -227,15 +220,14 @@ local function run_passages(run, past, answer, waits, visit)
   local correct, undone = run.runtime.correct, run.runtime.undone
   if not correct.at then
     run.state, run.state_text = {}, nil
-    replay.write(run.state, plan.texts_at(past, answer.at))
+    replay.write(run.state, verdict.texts_before(past, answer.at))
   end
   local first = correct.at or answer.at
-  local was = plan.texts_at(past, first)
+  local was = verdict.texts_before(past, first)
   for i = first, #past do
     correct.at = i
     local next_step, asks = pass(run, past, i, answer, was, visit)
     if not next_step then return nil end
-    plan.write(was, past[i].writes)
     if asks or next_step ~= past[i].next or not run.runtime.correct then
       return go_elsewhere(run, past, i, undone, next_step)
     end
@@ -247,7 +239,7 @@ local function undo_all(run, past)
   local runtime = run.runtime
   for _, seq in ipairs(runtime.correct.undo) do
     local item = path.undo_item(past, seq)
-    if not is_undone(runtime.undone, item) and not undo.one(run, item) then return false end
+    if not verdict.is_undone(runtime.undone, item) and not undo.one(run, item) then return false end
   end
   return true
 end
@@ -276,10 +268,10 @@ end
 local function read(run, ids)
   local command = run.turn.input
   local past, problem = path.read(run, command.trail)
-  if not past then refuse(("'%s' cannot be corrected: %s"):format(said_name(run), problem)) end
+  if not past then refuse(("'%s' cannot be corrected: %s"):format(shown(command.name), problem)) end
   local at = find(past, ids)
   if not at then
-    refuse(("there is no answer '%s' that could be corrected"):format(said_name(run)))
+    refuse(("there is no answer '%s' that could be corrected"):format(shown(command.name)))
   end
   local step, correct = run.flow.steps[past[at].step_id], run.runtime.correct
   if correct and correct.hint then
@@ -301,6 +293,77 @@ local function check(run, step, wait)
   end
 end
 
+--- Of the form that is begun, which is no answer yet.
+local function is_filled(run, step, name)
+  local waits = run.runtime.wait
+  local form = waits and not waits.failed and waits.partial
+  return form and step.input.by_name[name] ~= nil and form[name] ~= nil
+end
+
+--- Why the host has nothing, for the user.
+local NO_TRAIL = {
+  ["command.refused"] = "it was not answered yet, or too long ago",
+  ["rollback.limit"] = "too much has been done since then",
+}
+
+--- Where the user has said it, it is refused at the prompt; a client that has sent the command gets
+--- an error. Returns false when it is refused.
+local function try(run, step, wait, act)
+  if not run.input.said then return true, act(run, step, wait) end
+  local ok, past, answer, undoes = xpcall(act, fault.caught, run, step, wait)
+  if ok then return true, past, answer, undoes end
+  local failure, refused = fault.of(past), run.turn.refused
+  if not failure.turn or failure.status ~= "conflict" then error(failure, 0) end
+  local reason = refused and NO_TRAIL[refused.code] or fault.reason(failure.message)
+  execution.enter(run, step, run.runtime.wait.asked, run.runtime.wait.attempt)
+  wait.tell(run, step, ("'%s' stays as it was: %s."):format(shown(run.input.name), reason))
+  return false
+end
+
+--- The steps whose answer it may be.
+local function look_up(run, step, wait)
+  check(run, step, wait)
+  local name = run.input.name
+  local ids = named(run, name)
+  if #ids > 0 then return ids end
+  refuse(("there is no answer '%s' in the flow '%s'"):format(shown(name), run.flow.flow_id))
+end
+
+local function ask_for_trail(run, step, wait)
+  local refused = run.turn.refused
+  if refused then
+    error(fault.new(refused.code, refused.message, { status = "conflict", turn = true }), 0)
+  end
+  local ids, command = look_up(run, step, wait), run.input.said and run.input or nil
+  local ok, err = journal.trail(run.id, ids, command)
+  if not ok then error(fault.of(err), 0) end
+end
+
+---The first time that it comes: the host is asked what was done since the answer. `said`: the words
+---of the user, which it was a phrase in.
+---@param run tidemill.Run
+---@param step tidemill.Step at which the conversation waits
+---@param wait tidemill.Wait
+---@return string? next_step
+function M.ask(run, step, wait)
+  local given = run.input
+  if is_filled(run, step, given.name) then
+    execution.enter(run, step, run.runtime.wait.asked, run.runtime.wait.attempt)
+    return wait.change(run, step, given.name, given.input)
+  end
+  try(run, step, wait, ask_for_trail)
+end
+
+local function prepare(run, step, wait)
+  local past, answer = read(run, look_up(run, step, wait))
+  local undoes, refused = plan.make(run, past, answer)
+  if not refused then return past, answer, undoes end
+  if not wait.tell then refuse(refused) end
+  execution.enter(run, step, run.runtime.wait.asked, run.runtime.wait.attempt)
+  wait.tell(run, step, ("'%s' stays as it was. %s"):format(shown(run.input.name), refused))
+end
+
+---With the trail.
 ---@param run tidemill.Run
 ---@param step tidemill.Step at which the conversation waits
 ---@param wait tidemill.Wait
@@ -308,24 +371,10 @@ end
 ---@param waits table<string, tidemill.Wait>
 ---@return string? next_step
 function M.run(run, step, wait, waits, visit)
-  check(run, step, wait)
-  local ids = named(run, run.input.name)
-  if #ids == 0 then
-    refuse(("there is no answer '%s' in the flow '%s'"):format(said_name(run), run.flow.flow_id))
-  end
-  if not run.input.trail then
-    local ok, err = journal.trail(run.id, ids)
-    if not ok then error(fault.of(err), 0) end
-    return nil
-  end
-  local past, answer = read(run, ids)
-  local undoes, refused = plan.make(run, past, answer)
-  if refused and not wait.tell then refuse(refused) end
-  if refused then
-    execution.enter(run, step, run.runtime.wait.asked, run.runtime.wait.attempt)
-    return wait.tell(run, step, ("'%s' stays as it was. %s"):format(said_name(run), refused))
-  end
-  local runtime = run.runtime
+  local said, runtime = run.input.said, run.runtime
+  if said then draft.message(run, "user", said, { step_id = step.step_id }) end
+  local _, past, answer, undoes = try(run, step, wait, prepare)
+  if not past then return nil end
   runtime.correct = { step = step.step_id, wait = runtime.wait, undo = undoes }
   runtime.wait, runtime.undone = nil, json.array(past.undone)
   return work(run, past, answer, waits, visit)

@@ -1,6 +1,8 @@
 --- When a conversation must be looked at again: named deadlines, of the wait at one step
 --- (runtime.wait) or of the whole conversation (runtime). The wake_at of what is written is the
 --- earliest of them; a `wake` turn asks which one it was.
+local fault = require "tidemill.fault"
+
 local M = {}
 
 ---@param holder table runtime.wait or runtime
@@ -44,7 +46,24 @@ end
 function M.shift(runtime, by)
   shift(runtime.deadlines, by)
   shift_wait(runtime.wait, by)
-  for _, frame in ipairs(runtime.frames or {}) do shift_wait(frame.wait, by) end
+  for _, frame in ipairs(runtime.frames or {}) do
+    shift_wait(frame.wait, by)
+    if frame.expires_at then frame.expires_at = frame.expires_at + by end
+  end
+end
+
+---The first of the subflow steps on the stack whose time is over.
+---@param runtime table
+---@return integer? at
+---@return integer? position of its frame
+function M.of_frames(runtime)
+  local at, position
+  for i, frame in ipairs(runtime.frames or {}) do
+    if frame.expires_at and (not at or frame.expires_at < at) then
+      at, position = frame.expires_at, i
+    end
+  end
+  return at, position
 end
 
 ---@param run tidemill.Run
@@ -52,7 +71,9 @@ end
 ---@return string? name
 function M.earliest(run)
   local runtime = run.runtime
+  local frames = { subflow = M.of_frames(runtime) }
   local at, name = earlier(0, nil, runtime.deadlines)
+  at, name = earlier(at, name, frames)
   return earlier(at, name, runtime.wait and runtime.wait.deadlines)
 end
 
@@ -62,6 +83,17 @@ end
 function M.due(run)
   local at, name = M.earliest(run)
   return name and run.turn.now >= at and name or nil
+end
+
+---Refuses what somebody else than the user says behind a deadline, whose `wake` is on its way.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param name string
+function M.refuse_late(run, step, name)
+  if M.due(run) ~= name then return end
+  error(fault.new("conversation.not_waiting", ("the time of the step '%s' is over, and this came "
+    .. "too late; read what follows from that"):format(step.step_id),
+    { status = "conflict", turn = true, step_id = step.step_id }), 0)
 end
 
 return M

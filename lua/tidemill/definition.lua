@@ -2,7 +2,7 @@
 --- flow's business.
 local template = require "tidemill.template"
 local fields = require "tidemill.fields"
-local input = require "tidemill.input"
+local input_schema = require "tidemill.input_schema"
 local ladder = require "tidemill.ladder"
 local offline = require "tidemill.provider.offline"
 local json = require "host.json"
@@ -239,6 +239,10 @@ local function compile_wait(step, given, report)
   if given.timeout ~= nil and given.event == nil then
     report("the 'timeout' of a wait belongs to 'event'", "fields")
   end
+  if given.checkpoint ~= nil and given.event == nil then
+    report("the 'checkpoint' of a wait belongs to 'event': one cannot go back to where nobody is "
+      .. "waited for", "fields")
+  end
   if given.until_time ~= nil and type(given.until_time) ~= "function"
     and math.type(given.until_time) ~= "integer" then
     report("'until_time' must be milliseconds since 1970, UTC, or a function", "fields")
@@ -304,6 +308,10 @@ local function check_names(step, given, report)
   if given.save_as ~= nil and not is_state_name(given.save_as) then
     report(("'save_as': '%s' is no name of letters, digits and _"):format(given.save_as), "fields")
   end
+  if given.checkpoint ~= nil and not is_state_name(given.checkpoint) then
+    report(("'checkpoint': '%s' is no name of letters, digits and _"):format(given.checkpoint),
+      "fields")
+  end
   local metadata = step.metadata
   check_collection(step, metadata.data_collection or {}, report)
   add_writes(step, metadata.data_collection or {})
@@ -351,7 +359,7 @@ local function checked_metadata(given, report)
 end
 
 local function compile_input(step, given, inherited, report)
-  step.input = input.compile(given.input_schema, report)
+  step.input = input_schema.compile(given.input_schema, report)
   if not step.input then return end
   local metadata, structured = step.metadata, step.input.fields ~= nil
   step.input.first_only = not inherited.parallel_validation
@@ -396,6 +404,7 @@ function M.compile(given, context, report)
     outcome = given.outcome, run = given.run, save_as = given.save_as, on_error = given.on_error,
     max_retries = own.max_retries, retry_delay_ms = own.retry_delay_ms,
     timeout_ms = own.timeout_ms, undo = given.undo, irreversible = given.irreversible,
+    checkpoint = given.checkpoint,
   }
   if step.undo and step.irreversible then
     report("'undo' and irreversible = true exclude each other", "fields")

@@ -4,7 +4,7 @@ local context = require "tidemill.context"
 local fields = require "tidemill.fields"
 local frames = require "tidemill.frames"
 local schema = require "tidemill.schema"
-local text = require "host.text"
+local words = require "tidemill.phrases"
 
 local M = {}
 
@@ -12,14 +12,6 @@ local M = {}
 ---@field flow string
 ---@field phrases table<string, true> normalized
 ---@field condition (fun(ctx: tm.Context): any)?
-
----As phrases are compared: without upper case, blanks at the ends, and . ! ? behind it.
----@param said string
----@return string
-local function normalized(said)
-  return (text.lower(text.trim(said)):gsub("[%s.!?]+$", ""))
-end
-M.normalized = normalized
 
 local function compile_one(given, position, siblings, report)
   local what = ("interrupts, %d"):format(position)
@@ -35,7 +27,10 @@ local function compile_one(given, position, siblings, report)
     report(what .. ": give 'phrases' or a 'condition': what begins it", "fields")
   end
   local phrases = {}
-  for _, phrase in ipairs(given.phrases or {}) do phrases[normalized(phrase)] = true end
+  for _, phrase in ipairs(given.phrases or {}) do
+    local said = words.compile_one(phrase, what, report)
+    if said then phrases[said] = true end
+  end
   return { flow = given.flow, phrases = phrases, condition = given.condition }
 end
 
@@ -50,17 +45,6 @@ function M.compile(given, siblings, report)
   end
   return compiled
 end
-
----@param step tidemill.Step that asks
----@param said string normalized
----@return boolean
-local function is_option(step, said)
-  for _, option in ipairs(step.input.options or {}) do
-    if option.lower == said or text.lower(tostring(option.value)) == said then return true end
-  end
-  return false
-end
-M.is_option = is_option
 
 local function by_phrase(run, interrupts, said)
   for _, interrupt in ipairs(interrupts) do
@@ -88,8 +72,8 @@ end
 function M.of(run, step)
   local flow_id
   if type(run.input) == "string" then
-    local said, flows = normalized(run.input), run.system.flows
-    if not is_option(step, said) then
+    local said, flows = words.normalized(run.input), run.system.flows
+    if not words.is_option(run, step, said) then
       flow_id = by_phrase(run, run.flow.interrupts, said)
       local below = run.runtime.frames or {}
       for i = #below, 1, -1 do

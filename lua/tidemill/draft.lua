@@ -2,7 +2,9 @@
 --- the next row.
 local clock = require "host.clock"
 local fault = require "tidemill.fault"
+local frames = require "tidemill.frames"
 local json = require "host.json"
+local usage = require "tidemill.usage"
 
 local M = {}
 
@@ -19,11 +21,23 @@ function M.message(run, role, said, more)
   return seq
 end
 
+--- What it called before the turn was interrupted it has called again if it was completed.
+local function has_called(run, status)
+  return run.called or run.unanswered and status ~= "completed" or nil
+end
+
+local function irreversible_of(run, step)
+  if step.irreversible == nil and frames.may_stay(run) then return false end
+  return step.irreversible
+end
+
 --- What a rollback does with it is recorded as well: `undo` is the flow whose step takes it back.
 local function add_record(run, step, status, result)
   local undo, irreversible
+  local used = usage.take(run)
+  if not run.parent then usage.add(run.runtime, used) end
   if not result.undoes then
-    undo, irreversible = step.undo and run.flow.flow_id, step.irreversible
+    undo, irreversible = step.undo and run.flow.flow_id, irreversible_of(run, step)
   end
   run.steps[#run.steps + 1] = {
     seq = run.seq, step_id = step.step_id, type = step.step_type, agent = step.agent,
@@ -32,6 +46,8 @@ local function add_record(run, step, status, result)
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
     undoes = result.undoes, undo = undo, irreversible = irreversible, review = run.review,
     flow = run.runtime.frames and run.flow.flow_id or nil, corrects = run.corrects,
+    called = has_called(run, status), first = result.first,
+    usage = used,
   }
 end
 
@@ -48,7 +64,7 @@ end
 --- What a branch has left gets numbers behind those of its step.
 local function adopt(run, branch)
   local own, runtime = branch.run, run.runtime
-  local first = runtime.message_seq
+  local first, before = runtime.message_seq, runtime.step_seq
   for _, message in ipairs(own.messages) do
     message.seq = first + message.seq
     run.messages[#run.messages + 1] = message
@@ -57,7 +73,9 @@ local function adopt(run, branch)
   for _, record in ipairs(own.steps) do
     runtime.step_seq = runtime.step_seq + 1
     record.seq, record.branch = runtime.step_seq, branch.name
+    record.first = record.first and before + record.first
     if record.reply then record.reply = first + record.reply end
+    usage.add(runtime, record.usage)
     run.steps[#run.steps + 1] = record
   end
   for _, event in ipairs(own.events) do run.events[#run.events + 1] = event end
@@ -82,7 +100,8 @@ end
 ---Records one execution of a step or of its `undo`, and behind it those of its branches.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
----@param result { input: any, output: any, reply: integer?, error: table?, undoes: integer? }
+---@param result { input: any, output: any, reply: integer?, error: table?, undoes: integer?,
+---  first: integer? }
 function M.step(run, step, result)
   local runtime = run.runtime
   runtime.step_seq = run.seq
@@ -149,12 +168,24 @@ local function present_state(run)
   return run.state_text and json.raw(run.state_text) or run.state
 end
 
----The begin row: everything as it was before the step that runs now.
+---Since when the step runs or waits, and how long it should take: a reader sees how far it is.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param started integer?
+function M.expect(run, step, started)
+  run.runtime.progress = step.expected_ms and started
+    and { started = started, expected_ms = step.expected_ms } or nil
+end
+
+---The begin row: everything as it was before the step that runs now, which is about to call the
+---outside. Should nothing be recorded of it any more, that is known from here.
 ---@param run tidemill.Run
 ---@return table
 function M.begin(run)
   local runtime = run.runtime
   runtime.started, runtime.turn = run.started, run.is_start and "start" or "message"
+  M.expect(run, run.current, run.started)
+  runtime.stays = irreversible_of(run, run.current) == false or nil
   return make(run, "active", run.current.step_id, 0, json.raw(run.snapshot))
 end
 
@@ -164,7 +195,8 @@ end
 ---@param wake_at integer
 ---@return table
 function M.suspend(run, step_id, wake_at)
-  run.runtime.turn = run.is_start and "start" or "message"
+  local runtime = run.runtime
+  runtime.turn, runtime.stays, runtime.progress = run.is_start and "start" or "message", nil, nil
   return make(run, "active", step_id, wake_at, present_state(run))
 end
 
@@ -184,7 +216,7 @@ end
 function M.commit(run, status, step_id, wake_at)
   local runtime = run.runtime
   runtime.started, runtime.turn, runtime.hops, runtime.once = nil, nil, nil, nil
-  runtime.input, runtime.rejected = nil, nil
+  runtime.input, runtime.rejected, runtime.stays, runtime.progress = nil, nil, nil, nil
   return make(run, status, step_id, wake_at, present_state(run))
 end
 

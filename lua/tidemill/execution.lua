@@ -11,10 +11,11 @@ local journal = require "host.journal"
 local log = require "host.log"
 local recovery = require "tidemill.recovery"
 local transition = require "tidemill.transition"
+local usage = require "tidemill.usage"
 
 local M = {}
 
-local BACKOFF_LONGEST_MS = 300000
+local BACKOFF_LONGEST_MS = 300000 -- unless the first delay is longer
 
 ---- ends ----
 
@@ -34,15 +35,29 @@ local function write(run, act, what)
   if not ok then M.fail_turn(run.id, err) end
 end
 
---- Listed as checkpoint: steps were completed, and enough time has passed since the last one.
-local function is_checkpoint(run, now)
+local SOMEBODY = { waiting_input = true, waiting_approval = true, waiting_event = true,
+  waiting_agent = true }
+
+--- Listed as checkpoint: it waits for somebody, so that one can go back there, steps were
+--- completed, and enough time has passed since the last one.
+local function is_checkpoint(run, status, now)
   local runtime, flow = run.runtime, run.flow
   local completed = runtime.completed or 0
-  if not flow.auto_checkpoint or completed <= (runtime.checkpointed or 0) then return false end
+  if not SOMEBODY[status] or not flow.auto_checkpoint then return false end
+  if completed <= (runtime.checkpointed or 0) then return false end
   local due = runtime.checkpoint_at and runtime.checkpoint_at + flow.checkpoint_interval_ms
   if due and now < due then return false end
   runtime.checkpointed, runtime.checkpoint_at = completed, now
   return true
+end
+
+--- The name under which the wait is listed as checkpoint: what an operator gives it now, or its
+--- step's, once; not where it waits because the step has failed.
+local function name_of(run, step, status)
+  local wait = run.runtime.wait
+  if run.named or not SOMEBODY[status] or wait.failed or wait.named then return run.named end
+  wait.named = step.checkpoint and true
+  return step.checkpoint
 end
 
 local function error_of(failure, step)
@@ -62,7 +77,10 @@ function M.wait(run, step, status, prompt, failure)
   wait.shown = (wait.shown or 0) + 1
   local wake_at = status ~= "paused" and deadlines.earliest(run) or 0
   local made = draft.commit(run, status, step.step_id, wake_at)
-  made.checkpoint = is_checkpoint(run, clock.now())
+  if status ~= "paused" and not wait.failed then draft.expect(run, step, wait.asked) end
+  made.checkpoint = is_checkpoint(run, status, clock.now())
+  made.checkpoint_name = name_of(run, step, status)
+  made.checkpoint = made.checkpoint or made.checkpoint_name ~= nil
   made.prompt, made.error = prompt, failure and error_of(failure, step)
   write(run, journal.commit, made)
 end
@@ -88,11 +106,12 @@ local function attempts(run)
   return run.attempt - (run.runtime.tried or 0)
 end
 
---- Exponential, at most five minutes, with a jitter that is the same wherever it is computed.
+--- Exponential up to the longest, with a jitter that is the same wherever it is computed.
 local function backoff_ms(run, step)
   local drawn = tonumber(crypto.digest(run.conversation_id .. ":" .. run.place, 8), 16) / (1 << 32)
   local ms = step.retry_delay_ms * 2.0 ^ math.min(attempts(run) - 1, 30)
-  return math.floor(math.min(ms * (1 + drawn / 4), BACKOFF_LONGEST_MS))
+  ms = math.min(ms, math.max(step.retry_delay_ms, BACKOFF_LONGEST_MS))
+  return math.floor(ms * (1 + drawn / 4))
 end
 
 ---Where the script defines the step: not every failure has a line of its own.
@@ -137,9 +156,11 @@ end
 ---@param step tidemill.Step
 function M.suspend(run, step)
   run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
-  local at, last = clock.now() + backoff_ms(run, step), deadlines.at(run.runtime, "workflow")
+  local at = clock.now() + backoff_ms(run, step)
+  local last, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
+  at = math.min(at, last or at, flow or at)
   if run.ends then return run.ends.again(run, step, at) end
-  local made = draft.suspend(run, step.step_id, math.min(at, last or at))
+  local made = draft.suspend(run, step.step_id, at)
   write(run, journal.suspend, made)
 end
 
@@ -183,6 +204,14 @@ local function give_up(run, step, failure)
   return fail_flow(run, step, failure)
 end
 
+--- The new version cannot ask what is waited for.
+local function fail_migration(run, step, failure)
+  failure.step_id = step.step_id
+  failure.message = ("after the migration the conversation would wait at the step '%s' of the flow "
+    .. "'%s' (%s): %s"):format(step.step_id, run.flow.flow_id, place_of(step), failure.message)
+  return M.fail_turn(run.id, failure)
+end
+
 ---Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
 ---the callers make it a fault.
 ---@param run tidemill.Run
@@ -193,7 +222,8 @@ end
 function M.fail(run, step, failure, answered)
   transition.restore(run)
   if failure.turn and run.ends then return run.ends.lost(run, failure) end
-  if failure.turn or run.turn.kind == "migrate" then return M.fail_turn(run.id, failure) end
+  if failure.turn then return M.fail_turn(run.id, failure) end
+  if run.turn.kind == "migrate" then return fail_migration(run, step, failure) end
   M.report(run, step, failure)
   tell_slow(run, step)
   draft.step(run, step, { input = answered, error = { code = failure.code,
@@ -221,10 +251,12 @@ function M.enter(run, step, started, attempt)
   local prefix = run.prefix or ""
   run.place, run.first_place = prefix .. run.seq, prefix .. run.seq - run.attempt + 1
   run.snapshot, run.broken, run.said, run.fork = nil, nil, nil, nil
+  run.called, run.unanswered, run.interrupted = nil, run.interrupted, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
   run.scope, run.drawn, run.review, run.reviewing = nil, nil, nil, nil
   run.emitted, run.transcript = nil, nil
   if run.attempt == 1 then runtime.once, runtime.rejected = nil, nil end
+  usage.begin(run)
 end
 
 local FEEDBACK_CHARACTERS, SUMMARY_CHARACTERS = 1000, 2000
@@ -256,7 +288,7 @@ function M.complete(run, step, pass, answered)
   keep_for_record(run, step.metadata, output)
   tell_slow(run, step)
   run.output = pass.output
-  draft.step(run, step, { input = answered, output = output, reply = reply })
+  draft.step(run, step, { input = answered, output = output, reply = reply, first = pass.first })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.runtime.started = nil
   run.current = nil

@@ -81,6 +81,13 @@ function M.printable(s, characters)
   return s
 end
 
+---What has happened, without what to do about it.
+---@param message string
+---@return string
+function M.reason(message)
+  return message:match "^[^;]*"
+end
+
 --- Only what a script writer wrote: the runtime's frames and C's say nothing to them.
 local function script_trace(trace)
   local lines = {}
@@ -114,6 +121,12 @@ local function adopt(value)
   return M.new(code, M.printable(message), { retryable = retryable })
 end
 
+--- Beside ctx:random() and ctx:uuid() one easily writes ctx:now().
+local function hinted(message)
+  if not message:find "attempt to call a number value %(%a+ 'now'%)" then return message end
+  return message .. "; ctx.now is a number: write ctx.now, without a colon and ()"
+end
+
 ---A fault of anything: a fault stays itself.
 ---@param value any
 ---@return tidemill.Fault
@@ -126,7 +139,7 @@ function M.of(value)
     return M.new("script.memory", "the step needed more memory than a step may "
       .. "use; keep less at once, or raise limits.step_memory")
   end
-  return M.new("script.error", M.printable(message))
+  return M.new("script.error", M.printable(hinted(message)))
 end
 
 ---The handler for xpcall: `of`, with the traceback of the place where it was raised.

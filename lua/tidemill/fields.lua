@@ -24,6 +24,13 @@ end
 
 local function only(value) return { type = "boolean", only = value } end
 
+--- What is decided for all systems at once, by that key of agent_config.yaml.
+local function of_host(key, more)
+  local field = more or {}
+  field.type, field.host = "any", key
+  return field
+end
+
 local function for_types(type_name, ...) return of(type_name, { kinds = set(...) }) end
 
 M.system = {
@@ -85,6 +92,7 @@ M.step = {
     kinds = set("agent_response", "decision", "action") },
   retry_delay = for_types("duration", "agent_response", "decision", "action"),
   undo = of "function", irreversible = of "boolean",
+  checkpoint = for_types("string", "user_input", "approval", "wait"),
   review = for_types("any", "agent_response"), extract = LATER, sensitive = LATER,
   on_no_match = for_types("list", "user_input"), on_no_input = for_types("list", "user_input"),
   role = needed("string", { kinds = set "approval" }),
@@ -149,19 +157,21 @@ M.outcome = {
 --- `review` of a step whose reviewer has no model; else it is an agent.
 M.review = { agent = needed "any", outcome = of "any", response = of "string" }
 
+local ENCRYPTION_KEY = of_host("workflow_persistence.general.encryption_key", { secret = true })
+
 M.orchestrator = {
   session_config = of "table", error_config = of "table", performance_config = of "table",
   persistence_config = of "table", memory_manager = LATER, shared_memory = LATER,
   registered_flows = of "table",
-  tenant_id = LATER, tenant_isolation = only(false), encryption = of "boolean",
-  encryption_key = LATER, quota_limits = LATER,
+  tenant_id = of "string", tenant_isolation = of "boolean", encryption = of "boolean",
+  encryption_key = ENCRYPTION_KEY, quota_limits = of "table",
 }
 M.session_config = {
   default_timeout = of "duration", concurrency = of("string", { among = { "queue", "reject",
     "merge", "interrupt" } }),
   idle_session_timeout = of "duration", session_cleanup_interval = of "duration",
   max_concurrent_sessions = of("integer", { min = 0 }), session_prefix = of "string",
-  quota_limits = of "table", tenant_id = LATER,
+  quota_limits = of "table", tenant_id = of "string",
 }
 M.quota_limits = {
   max_sessions_per_tenant = of("integer", { min = 0 }),
@@ -177,14 +187,20 @@ M.fallback_responses = {
 }
 M.performance_config = {
   step_timeout = of "duration", parallel_execution = of "boolean",
-  resource_monitoring = only(false), max_workflow_duration = of "duration",
+  resource_monitoring = of "boolean", max_workflow_duration = of "duration",
 }
 M.persistence_config = {
   auto_checkpoint = of "boolean", checkpoint_interval = of "duration", auto_save = of "boolean",
-  compression = of "boolean", encryption = of "boolean", tenant_isolation = only(false),
+  compression = of "boolean", encryption = of "boolean", tenant_isolation = of "boolean",
   max_checkpoints = of("integer", { min = 0 }),
-  backend = LATER, database_path = LATER, state_directory = LATER, redis_host = LATER,
-  redis_port = LATER, redis_db = LATER, session_ttl = LATER, encryption_key = LATER,
+  backend = of_host "workflow_persistence.backend",
+  database_path = of_host "workflow_persistence.sqlite.database_path",
+  state_directory = of_host "workflow_persistence.file.storage_directory",
+  redis_host = of_host "workflow_persistence.redis.host",
+  redis_port = of_host "workflow_persistence.redis.port",
+  redis_db = of_host "workflow_persistence.redis.db",
+  session_ttl = of_host "workflow_persistence.retention.session_ttl",
+  encryption_key = ENCRYPTION_KEY,
 }
 
 return M

@@ -1,6 +1,5 @@
 --- One ConversationFlow: its steps, settings and variables compiled, and every reference between
 --- steps checked.
-local command = require "tidemill.command"
 local definition = require "tidemill.definition"
 local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
@@ -8,6 +7,7 @@ local json = require "host.json"
 local kinds = require "tidemill.kinds"
 local ladder = require "tidemill.ladder"
 local origin = require "tidemill.origin"
+local phrases = require "tidemill.phrases"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
 
@@ -317,7 +317,7 @@ function M.compile(given, context, findings)
     report("'on_no_input' and settings.interaction_timeout mean the same; give one", "fields")
   end
   flow.migrate, flow.compensates = given.migrate, given.compensate_on_failure == true
-  flow.phrases = command.compile(given.phrases, report)
+  flow.phrases = phrases.compile(given.phrases, report)
   flow.interrupts = digression.compile(given.interrupts, flow.siblings, report)
   compile_variables(flow, report)
   compile_steps(flow, given, context, findings)

@@ -18,6 +18,8 @@ local DEPTH_MOST = 16
 ---@field step string that waits for the end of the flow above; of "goto": that follows
 ---@field why "subflow"|"goto"|"digression"
 ---@field started integer? when the step began
+---@field first integer? of a subflow: the number of the first execution in the flow above
+---@field expires_at integer? likewise: when the step's time is over
 ---@field wait table? what its prompt had come to
 ---@field state table? of a flow that is not the first one
 
@@ -25,6 +27,7 @@ local DEPTH_MOST = 16
 local function flow_of(run, flow_id)
   return run.root.flow_id == flow_id and run.root or run.system.flows[flow_id]
 end
+M.flow_of = flow_of
 
 ---Takes the stack out of the record; `run.flow` and `run.state` are those of the first flow.
 ---@param run tidemill.Run
@@ -64,6 +67,21 @@ function M.state_of(run, flow_id)
   end
 end
 
+---Whether a step that waits for the flow on top, or for the branch, says that what is done in it
+---may stay (irreversible = false). What has interrupted that flow is none of its business.
+---@param run tidemill.Run
+---@return boolean
+function M.may_stay(run)
+  local frames = run.runtime.frames or {}
+  for i = #frames, 1, -1 do
+    local frame = frames[i]
+    if frame.why == "digression" then return false end
+    local step = frame.why == "subflow" and flow_of(run, frame.flow).steps[frame.step]
+    if step and step.irreversible == false then return true end
+  end
+  return run.parent ~= nil and M.may_stay(run.parent)
+end
+
 ---Raises when no flow can be put on top any more.
 ---@param run tidemill.Run
 function M.check_depth(run)
@@ -90,7 +108,8 @@ end
 ---Puts a flow on top; the caller goes on with its start_step.
 ---@param run tidemill.Run
 ---@param flow tidemill.Flow
----@param frame { step: string, why: string, started: integer? }
+---@param frame { step: string, why: string, started: integer?, first: integer?,
+---  expires_at: integer? }
 ---@param given table<string, any> values for its variables
 function M.push(run, flow, frame, given)
   local runtime = run.runtime

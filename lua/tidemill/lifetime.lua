@@ -11,7 +11,7 @@ local M = {}
 --- What goes on with the conversation; an undo does not.
 local LIMITED = {
   start = true, message = true, command = true, approval = true, event = true, wake = true,
-  pause = true, unpause = true,
+  pause = true, unpause = true, checkpoint = true,
 }
 
 ---@param run tidemill.Run whose conversation starts
@@ -22,14 +22,25 @@ end
 
 ---While it is paused, no time passes for it.
 ---@param run tidemill.Run
+---@param at integer?
 ---@return boolean
-function M.is_over(run)
-  local turn, at = run.turn, deadlines.at(run.runtime, "workflow")
-  if not at or turn.kind == "start" or turn.status == "paused" then return false end
+local function has_passed(run, at)
+  local turn = run.turn
+  if not at or turn.status == "paused" then return false end
   return LIMITED[turn.began_as] ~= nil and clock.now() >= at
 end
+M.has_passed = has_passed
 
---- A step that waits, or was interrupted, has no record of its end yet.
+---@param run tidemill.Run
+---@return boolean
+function M.is_over(run)
+  return run.turn.kind ~= "start" and has_passed(run, deadlines.at(run.runtime, "workflow"))
+end
+
+---A step that waits, or was interrupted, has no record of its end yet.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param failure tidemill.Fault
 local function record(run, step, failure)
   local runtime, wait = run.runtime, run.runtime.wait
   if wait and not wait.failed then
@@ -41,6 +52,7 @@ local function record(run, step, failure)
   end
   draft.step(run, step, { error = { code = failure.code, message = failure.message } })
 end
+M.record = record
 
 ---Ends the conversation, whatever has come in.
 ---@param run tidemill.Run

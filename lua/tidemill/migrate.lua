@@ -5,7 +5,9 @@ local fault = require "tidemill.fault"
 local input = require "tidemill.input"
 local json = require "host.json"
 local kinds = require "tidemill.kinds"
+local subflow = require "tidemill.wait.subflow"
 local system = require "tidemill.system"
+local undo = require "tidemill.undo"
 
 local M = {}
 
@@ -73,6 +75,21 @@ local function refuse(code, turn, problems)
     { status = "conflict", turn = true }), 0)
 end
 
+--- What the conversation has done, should it fail one day: "flow/step" each, of steps that can be
+--- undone by the version that it has.
+local function check_undo(turn, flows)
+  local root, problems = flows[turn.flow_id], {}
+  if not root.compensates or turn.input == json.null then return end
+  for _, name in ipairs(turn.input.done) do
+    local flow_id, step_id = name:match "^(.*)/(.-)$"
+    if not undo.find_step(flows, flow_id, step_id) then
+      problems[#problems + 1] = ("the step '%s' of the flow '%s' was completed, and there is no "
+        .. "'undo' of it, which compensate_on_failure would need"):format(step_id, flow_id)
+    end
+  end
+  if #problems > 0 then refuse("migrate.undo", turn, problems) end
+end
+
 local function check(turn, flows, places)
   local problems, undefined = {}, {}
   for _, place in ipairs(places) do
@@ -87,11 +104,25 @@ local function check(turn, flows, places)
   end
   if #problems > 0 then refuse("migrate.step", turn, problems) end
   if #undefined > 0 then refuse("migrate.undefined", turn, undefined) end
+  check_undo(turn, flows)
+  turn.input = json.null
+end
+
+local function failure_of(flow, text)
+  return fault.new("migrate.failed", ("the migrate function of the flow '%s' (%s:%d) %s"):format(
+    flow.flow_id, flow.source.file, flow.source.line, text), { status = "script", turn = true })
 end
 
 local function failed(flow, text)
-  error(fault.new("migrate.failed", ("the migrate function of the flow '%s' (%s:%d) %s"):format(
-    flow.flow_id, flow.source.file, flow.source.line, text), { status = "script", turn = true }), 0)
+  error(failure_of(flow, text), 0)
+end
+
+---What has become of a turn that a limit stopped before its conversation was of this version.
+---@param turn table
+---@param err any
+---@return any err
+function M.stopped(turn, err)
+  return turn.migrates and failure_of(turn.migrates, "failed: " .. fault.of(err).message) or err
 end
 
 --- What the script returned, as a state of the flow: new variables begin as they are declared.
@@ -118,9 +149,7 @@ end
 local function new_state(flow, state, from)
   local ok, made = xpcall(flow.migrate, fault.caught, state, from)
   if ok then return state_of(flow, made) end
-  local raised = fault.of(made)
-  if raised.code == "script.memory" then error(raised, 0) end
-  failed(flow, "failed: " .. raised.message)
+  failed(flow, "failed: " .. fault.of(made).message)
 end
 
 --- A form that is half filled keeps the fields that there still are.
@@ -147,7 +176,11 @@ function M.apply(turn)
   check(turn, flows, places)
   for _, place in ipairs(places) do
     local flow, holder = flows[place.flow_id], place.holder
+    turn.migrates = flow
     holder.state = new_state(flow, holder.state, turn.version)
+    if place.why == "subflow" then
+      place.waits.expires_at = subflow.expires_at(flow.steps[place.step_id])
+    end
     local wait = place.waits.wait
     if wait and not wait.failed then refill(wait, flow.steps[place.step_id]) end
   end

@@ -9,6 +9,7 @@ local fault = require "tidemill.fault"
 local json = require "host.json"
 local outside = require "tidemill.outside"
 local text = require "host.text"
+local view = require "tidemill.view"
 
 local M = {}
 
@@ -89,7 +90,7 @@ local function on_paper(run, ctx, key, fn)
   local result = run.calls[key]
   local value, err = call(run, ctx, key, fn)
   if value == nil and err ~= nil then return nil, err end
-  local encoded = encode(value)
+  local encoded = encode(view.opened(value, run.reads))
   local was = result and (result.value == nil and "" or assert(json.encode(result.value)))
   if encoded ~= was then outside.record(run, key, {}) end
   return encoded ~= "" and json.restore(encoded) or nil

@@ -132,6 +132,7 @@ end
 local function perform(run, key, request)
   local left = time_left(run)
   local timeout_ms = left and math.min(request.timeout_ms, left) or request.timeout_ms
+  run.called = true -- whatever becomes of it
   local answer, err = task.await(http.request {
     method = request.method, url = request.url, body = request.body,
     headers = headers_for(run, key, request.headers),
@@ -259,7 +260,7 @@ function M.http(run, given)
   local key = next_key(run, "http", digest_of(request))
   local result = run.calls[key]
   if result ~= nil then
-    run.calls[key] = nil
+    run.calls[key], run.called = nil, true
     return answer_of(result)
   end
   check_replay(run)

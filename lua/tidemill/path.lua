@@ -17,21 +17,29 @@ local function cut(list, from)
   for i = #list, from, -1 do list[i] = nil end
 end
 
+local function is_again(last, record)
+  return last ~= nil and last.status == "failed" and last.step_id == record.step_id
+    and record.attempt == last.attempt + 1
+end
+
+--- Whatever an attempt before has called stays called.
+local function put(list, at, i, record)
+  local last = list[i]
+  if is_again(last, record) then record.called = record.called or last.called end
+  list[i], at[record.seq] = record, i
+end
+
 --- A record that stands for another one takes its place; where the way was another one from there,
 --- what lay behind it does not belong to it.
 local function replace(list, at, record)
   local i = at[record.corrects]
   if not i then return end
-  list[i], at[record.seq] = record, i
+  put(list, at, i, record)
   if record.turns then cut(list, record.status == "completed" and i + 1 or i) end
 end
 
 local function append(list, at, record)
-  local last = list[#list]
-  local again = last and last.status == "failed" and last.step_id == record.step_id
-    and record.attempt == last.attempt + 1
-  local i = again and #list or #list + 1
-  list[i], at[record.seq] = record, i
+  put(list, at, is_again(list[#list], record) and #list or #list + 1, record)
 end
 
 --- Flows that were in between, and branches, have states of their own.
@@ -73,10 +81,10 @@ local function describe(list, by_seq)
       passage.is_skipped, said = passage.input == nil, passage.input
       if passage.output == nil then passage.output = json.null end
     end
-    passage.said = said
-    passage.called = passage.type ~= "user_input" and was_called(passage, by_seq)
+    passage.said, passage.is_resaid = said, false
+    passage.called = passage.type ~= "user_input"
+      and (passage.called or was_called(passage, by_seq))
     passage.effects = passage.called or passage.undo ~= nil or passage.irreversible == true
-    passage.reversible = passage.undo == nil and passage.irreversible == false
   end
 end
 
@@ -134,11 +142,12 @@ local function differs(state, paper)
 end
 
 ---@param run tidemill.Run
----@param trail { steps: table[], calls: table[], state: table }
+---@param trail { steps: table[], calls: table[], state: table, undone: integer[]? }
 ---@return tidemill.Past? past
 ---@return string? problem
 function M.read(run, trail)
   local list, undone = passages(trail.steps)
+  table.move(trail.undone or {}, 1, #(trail.undone or {}), #undone + 1, undone)
   local calls, by_seq = recorded_calls(trail.calls)
   describe(list, by_seq)
   local kept = run.runtime.correct

@@ -59,6 +59,7 @@ end
 ---@field attempt integer that was the last
 ---@field once table<string, string>? what the step's ctx:once has got
 ---@field input any what had come in; for an operator, who brings nothing
+---@field hint string? why a command was refused
 ---@field expires_at integer? when the user's silence ends the conversation
 
 local function failed_wait(run)
@@ -99,8 +100,9 @@ end
 ---@param step tidemill.Step
 ---@return table prompt
 function M.prompt(run, step)
+  local wait = run.runtime.wait
   return { step_id = step.step_id, text = PROMPT, input_schema = { type = "text" }, attempt = 1,
-    hint = json.null, expires_at = run.runtime.wait.expires_at or json.null }
+    hint = wait.hint or json.null, expires_at = wait.expires_at or json.null }
 end
 
 ---Tells the user, and makes the conversation wait where it should.

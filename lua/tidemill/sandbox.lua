@@ -141,6 +141,7 @@ end }
 ---@field main tidemill.Source where the system is made: the first file's line with `system {`
 ---@field require fun(name: string): any
 ---@field freeze fun()
+---@field is_loaded boolean? its files were read: a version has no others
 
 --- nil when there is no such file; one that cannot be read is a mistake, and says why.
 local function read(sandbox, path)
@@ -170,6 +171,10 @@ local function find_module(sandbox, name)
   if source then return source, chunk end
   source, chunk = read(sandbox, path .. "/init.lua")
   if source then return source, chunk end
+  if sandbox.is_loaded then
+    fault.misuse(("require: '%s' was not loaded with the system; files are read only while it is "
+      .. "loaded: require it at the top of a file, not in a step's function"):format(name))
+  end
   fault.misuse(("require: there is no module '%s' in the system's folder (%s.lua); a script may "
     .. "require its own files and \"tidemill\", nothing else"):format(name, path))
 end
@@ -227,7 +232,7 @@ function M.new(api)
   sandbox.require = make_require(sandbox, env, api)
   globals.require = sandbox.require
   sandbox.freeze = function()
-    frozen = true
+    frozen, sandbox.is_loaded = true, true
     for name, value in pairs(globals) do
       local own = GLOBALS[name] == nil and type(value) == "table" and getmetatable(value) ~= false
       if own then

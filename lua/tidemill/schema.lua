@@ -10,6 +10,8 @@ local M = {}
 ---@field type string
 ---@field required boolean?
 ---@field unsupported boolean? known, refused
+---@field host string? the host's business: the key of agent_config.yaml that says it
+---@field secret boolean? of those: no script should know it
 ---@field only any? supported with this value alone
 ---@field among string[]? the values it may have
 ---@field later table<string, true>? values that are known but not supported yet
@@ -144,8 +146,15 @@ local function check_among(field, value)
     M.hint(value, known))
 end
 
+local OF_HOST = "is the host's, whose store all systems are in: set %s in agent_config.yaml, and "
+  .. "leave it out here"
+local SECRET = "does not belong into a script, which the store keeps: set %s in agent_config.yaml, "
+  .. "or workflow_persistence.general.tenant_keys for a key per tenant, and "
+  .. "leave it out here"
+
 --- nil, or what is wrong and by which rule.
 local function check_value(field, value, kind)
+  if field.host then return (field.secret and SECRET or OF_HOST):format(field.host), "fields" end
   if field.unsupported then return "is not supported yet", "unsupported" end
   if field.kinds and kind and not field.kinds[kind] then
     return ("does not belong to '%s', only to %s"):format(kind,

@@ -18,6 +18,7 @@ local M = {}
 ---@field parallel boolean branches at once; otherwise in turn
 ---@field rollback integer how many answered prompts one may go back; 0: not at all
 ---@field max_duration_ms integer of the conversation from start to end; 0: any
+---@field monitors boolean what its steps use is measured
 ---@field parallel_validation boolean
 ---@field resume_on_failure boolean
 ---@field auto_recovery boolean
@@ -45,17 +46,32 @@ local SECTIONS = { "session_config", "error_config", "performance_config", "pers
 
 local PREFIX_MOST = 64
 
-local function check_sessions(session, report)
-  local quota, prefix = session.quota_limits, session.session_prefix
-  local ok = type(quota) ~= "table"
-    or schema.check(fields.quota_limits, quota, "orchestrator.session_config.quota_limits", report)
+local function as_table(given) return type(given) == "table" and given or {} end
+
+--- They may stand in both places, in parts too; what is in both has to be the same.
+local function check_quotas(own, of_sessions, report)
+  local ok = schema.check(fields.quota_limits, own, "orchestrator.quota_limits", report)
+  ok = schema.check(fields.quota_limits, of_sessions, "orchestrator.session_config.quota_limits",
+    report) and ok
+  if not ok then return false end
+  for _, name in ipairs(schema.sorted_keys(own)) do
+    if of_sessions[name] ~= nil and of_sessions[name] ~= own[name] then
+      report(("orchestrator.quota_limits: '%s' is %s, but in session_config.quota_limits it is %s; "
+        .. "give it once"):format(name, own[name], of_sessions[name]), "fields")
+      ok = false
+    end
+  end
+  return ok
+end
+
+local function check_prefix(prefix, report)
   if type(prefix) == "string" and (#prefix > PREFIX_MOST or prefix:find "[\0-\31]"
     or not utf8.len(prefix)) then
     report(("orchestrator.session_config: 'session_prefix' has at most %d bytes of UTF-8 and no "
       .. "control characters"):format(PREFIX_MOST), "fields")
     return false
   end
-  return ok
+  return true
 end
 
 ---Checks an orchestrator table and its sections.
@@ -76,8 +92,10 @@ function M.check_orchestrator(orchestrator, report)
     ok = schema.check(fields.fallback_responses, fallback,
       "orchestrator.error_config.fallback_responses", report) and ok
   end
-  local session = orchestrator.session_config
-  return check_sessions(type(session) == "table" and session or {}, report) and ok
+  local session = as_table(orchestrator.session_config)
+  ok = check_prefix(session.session_prefix, report) and ok
+  return check_quotas(as_table(orchestrator.quota_limits), as_table(session.quota_limits), report)
+    and ok
 end
 
 local duration = schema.duration
@@ -88,13 +106,14 @@ local duration = schema.duration
 ---  steps_most: integer?, rate_most: integer?, prefix: string? }?
 function M.sessions(orchestrator)
   local session = orchestrator.session_config or {}
-  local quota = session.quota_limits or {}
+  local own, of_sessions = orchestrator.quota_limits or {}, session.quota_limits or {}
+  local function quota(name) return first(own[name], of_sessions[name]) end
   local rules = {
     idle_ms = duration(session.idle_session_timeout),
     look_ms = duration(session.session_cleanup_interval),
     most = session.max_concurrent_sessions,
-    tenant_most = quota.max_sessions_per_tenant, steps_most = quota.max_steps_per_session,
-    rate_most = quota.rate_limit_per_minute,
+    tenant_most = quota "max_sessions_per_tenant", steps_most = quota "max_steps_per_session",
+    rate_most = quota "rate_limit_per_minute",
     prefix = session.session_prefix,
   }
   return next(rules) and rules or nil
@@ -133,6 +152,7 @@ function M.resolve(own, orchestrator, config)
     fallback_responses = fallbacks(errors.fallback_responses, config.fallback_responses),
     step_timeout_ms = first(duration(performance.step_timeout), config.step_timeout_ms, 0),
     parallel = first(performance.parallel_execution, config.parallel_execution, false),
+    monitors = first(performance.resource_monitoring, config.resource_monitoring, false),
     auto_checkpoint = first(own.auto_checkpoint, persistence.auto_checkpoint,
       config.auto_checkpoint, true),
     checkpoint_interval_ms = first(duration(own.checkpoint_interval),

@@ -11,6 +11,7 @@ local review = require "tidemill.review"
 local template = require "tidemill.template"
 local transcript = require "tidemill.transcript"
 local transition = require "tidemill.transition"
+local view = require "tidemill.view"
 
 local M = {}
 
@@ -36,6 +37,7 @@ local function checked_output(run, step, value, err)
     if err ~= nil then error(fault.of(err), 0) end
     return {}
   end
+  value = view.opened(value, run.reads)
   local encoded, problem = json.encode(value)
   if not encoded then
     fault.stop("step.output", (step.merge and "merge" or "run") .. " returned what cannot be kept: "

@@ -18,6 +18,7 @@ local origin = require "tidemill.origin"
 local sandbox = require "tidemill.sandbox"
 local schema = require "tidemill.schema"
 local settings = require "tidemill.settings"
+local tenancy = require "tidemill.tenancy"
 local view = require "tidemill.view"
 
 local M = {}
@@ -110,6 +111,7 @@ local MAIN = "init"
 ---@field writes string[] names that the step is known to bring into state
 ---@field required_context string[]
 ---@field required_paths (string|integer)[][]
+---@field checkpoint string? the name of one, made where it waits
 ---@field on_error string? step id
 ---@field max_retries integer
 ---@field retry_delay_ms integer
@@ -301,9 +303,11 @@ local function compile(name, given, box, findings)
   if not schema.check(fields.system, given, "system", report) then return nil end
   check_name(name, given, report)
   local orchestrator = orchestrators.plain(given.orchestrator)
-  settings.check_orchestrator(orchestrator,
-    findings:reporter(origin.source(given.orchestrator, source), ("system '%s'"):format(name)))
   local config = host_config.get()
+  local report_orchestrator = findings:reporter(origin.source(given.orchestrator, source),
+    ("system '%s'"):format(name))
+  settings.check_orchestrator(orchestrator, report_orchestrator)
+  tenancy.check(orchestrator, config, report_orchestrator)
   local own_config = view.copy(given.config or {}) -- no script holds it
   local system = {
     name = name, description = given.description, agents = {}, agent_order = {}, flows = {},
@@ -360,7 +364,8 @@ end
 function M.describe(system)
   local described = { name = system.name, description = system.description,
     agents = json.array {}, flows = json.array {},
-    session_config = settings.sessions(system.orchestrator) }
+    session_config = settings.sessions(system.orchestrator),
+    tenant_id = tenancy.owner(system.orchestrator) }
   for i, name in ipairs(system.agent_order) do
     local agent = system.agents[name]
     described.agents[i] = { name = name, user_id = agent.user_id, type = agent.type,

@@ -20,6 +20,7 @@ local M = {}
 ---@field ready tidemill.Task[]? of its turn, those that go on before this entry ends
 ---@field parked boolean? it waits for `wake`
 ---@field woken boolean? it need not wait
+---@field meter tidemill.Meter? of what it works at; runs while it does
 
 local waiting = {} ---@type table<integer, tidemill.Task>
 local tasks = {} ---@type table<thread, tidemill.Task>
@@ -82,8 +83,10 @@ local function forget(task)
 end
 
 local function resume(task, ...)
-  local thread = task.thread
+  local thread, meter = task.thread, task.meter
+  if meter then meter:go_on() end
   local ok, err = coroutine.resume(thread, ...)
+  if task.meter then task.meter:rest() end
   if not ok then
     forget(task)
     coroutine.close(thread)
@@ -292,7 +295,8 @@ end
 
 function commands.render(view, json_text, columns, colour)
   local value = require("host.json").decode(json_text)
-  return require("tidemill.cli.render").render(view, value, tonumber(columns), colour == "1")
+  return require("tidemill.cli.render").render(view, value, tonumber(columns), colour == "1",
+    require("host.clock").now())
 end
 
 ---The one entry from C; see docs/protocol.md.

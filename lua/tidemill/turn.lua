@@ -15,6 +15,7 @@ local frames = require "tidemill.frames"
 local json = require "host.json"
 local lifetime = require "tidemill.lifetime"
 local migrate = require "tidemill.migrate"
+local retry = require "tidemill.wait.retry"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
 local task = require "tidemill.task"
@@ -71,6 +72,9 @@ local WAITS = {
 ---@field input any what the user said in this turn
 ---@field is_start boolean
 ---@field begun boolean a begin row is stored that says when the present step began
+---@field called boolean? the present step has made a call to the outside
+---@field unanswered boolean? it may have made one before the turn was interrupted
+---@field interrupted boolean? so may the one that is entered next
 ---@field calls table<string, any> recorded calls that were not asked for again yet
 ---@field ordinals table<string, integer> of this step's calls
 ---@field emitted table[]? events of the present step
@@ -100,6 +104,7 @@ local WAITS = {
 ---@field started integer
 ---@field deadline integer? monotonic
 ---@field broken tidemill.Fault? ends the step even when a script caught it
+---@field named string? a checkpoint is made, of this name
 ---@field said table? what the present step's agent said
 ---@field reviewing string? digest of the reply that another agent looks at
 ---@field review { agent: string, verdict: string, reason: string? }? what it said of it
@@ -107,6 +112,7 @@ local WAITS = {
 ---@field messages table[]
 ---@field output_limit integer?
 ---@field bytes integer of what the steps brought since the last row
+---@field meter tidemill.Meter? of the present execution
 ---@field dropped boolean? nothing may happen in its name any more
 
 local function present(value)
@@ -142,8 +148,8 @@ local function new_run(id, turn)
     id = id, conversation_id = turn.conversation_id, system = found, flow = flow,
     state = turn.state, runtime = runtime, config = found.config, input = present(turn.input),
     is_start = turn.kind == "start" or runtime.turn == "start", begun = runtime.started ~= nil,
-    calls = turn.calls or {}, steps = json.array {}, messages = json.array {},
-    events = json.array {},
+    interrupted = runtime.started ~= nil, calls = turn.calls or {},
+    steps = json.array {}, messages = json.array {}, events = json.array {},
     output_limit = found.output_limit, bytes = 0, turn = turn,
   }
   if turn.kind == "start" then
@@ -210,13 +216,14 @@ local function leave_flow(run)
   local ended = run.state
   local frame = frames.pop(run)
   if frame.why ~= "subflow" then return frame.step end
-  return WAITS.subflow.leave(run, run.flow.steps[frame.step], frame.started, ended)
+  return WAITS.subflow.leave(run, run.flow.steps[frame.step], frame, ended)
 end
 
 local function next_visit(run, step)
   local runtime = run.runtime
   runtime.hops = (runtime.hops or 0) + 1
   if runtime.hops > STEPS_PER_TURN then return endless(run, step) end
+  if WAITS.subflow.is_late(run) then return WAITS.subflow.expire(run, step) end
   return visit(run, step)
 end
 
@@ -228,6 +235,11 @@ function go(run, step_id)
     if step_id == "end" then return execution.finish(run, "completed") end
     if step_id then step_id = next_visit(run, run.flow.steps[step_id]) end
   end
+end
+
+--- The step that a flow was called by goes on instead of what waits in that flow.
+local function too_late(run)
+  return go(run, WAITS.subflow.expire(run, run.flow.steps[run.turn.step]))
 end
 
 ---- what comes in ----
@@ -246,16 +258,21 @@ local WAITS_FOR = {
   waiting_event = "for an event", sleeping = "for a time", paused = "to be resumed",
 }
 
+local function not_waiting(status)
+  error(fault.new("conversation.not_waiting", ("the conversation is %s%s; read what it does, or "
+    .. "start another"):format(tostring(status),
+    WAITS_FOR[status] and " and waits " .. WAITS_FOR[status] or ""),
+    { status = "conflict", turn = true }), 0)
+end
+
 --- The step at which the conversation waits, and what it does with a turn of that kind.
 local function waiting_step(run, kind)
   local turn, waits = run.turn, run.runtime.wait
   local step = run.flow.steps[turn.step]
-  local wait = step and (waits and waits.failed and failed or WAITS[step.step_type])
+  local wait = step and (waits and (waits.retry and retry or waits.failed and failed)
+    or WAITS[step.step_type])
   if wait and wait.statuses[turn.status] and wait[kind] then return step, wait[kind], wait end
-  error(fault.new("conversation.not_waiting", ("the conversation is %s%s; read what it does, or "
-    .. "start another"):format(tostring(turn.status),
-    WAITS_FOR[turn.status] and " and waits " .. WAITS_FOR[turn.status] or ""),
-    { status = "conflict", turn = true }), 0)
+  return not_waiting(turn.status)
 end
 
 --- What was asked is asked again by another version: by its rules, its times beginning anew.
@@ -264,7 +281,7 @@ local function wait_anew(run)
   local waits = run.runtime.wait
   if not wait.enter then return go(run, again(run, step)) end
   execution.enter(run, step, waits.asked, waits.attempt)
-  waits.shown = nil
+  waits.shown, waits.named = nil, nil
   return go(run, wait.enter(run, step))
 end
 
@@ -275,13 +292,20 @@ for _, kind in ipairs { "message", "approval", "event", "wake" } do
   end
 end
 
---- Whatever it waits for; not while it is paused.
+--- Whatever it waits for; not while it is paused, or when an approval has come to something.
 function kinds.command(run)
   local step, _, wait = waiting_step(run, "again")
-  if run.input.command == "correct" then
-    return go(run, correct.run(run, step, wait, WAITS, visit))
-  end
+  deadlines.refuse_late(run, step, "approval")
+  if run.input.trail then return go(run, correct.run(run, step, wait, WAITS, visit)) end
   return go(run, command.run(run, step, wait, run.input.command))
+end
+
+--- Where it waits is listed as checkpoint of the name that is given; nobody waits for a time.
+function kinds.checkpoint(run)
+  local step, again = waiting_step(run, "again")
+  if run.turn.status == "sleeping" then return not_waiting("sleeping") end
+  run.named = run.input.name
+  return go(run, again(run, step))
 end
 
 --- An operator holds it: nothing but `unpause` moves it, and its deadlines stand still.
@@ -300,6 +324,7 @@ function kinds.unpause(run)
   deadlines.shift(run.runtime, clock.now() - paused.since)
   run.runtime.paused, turn.status = nil, paused.status
   if lifetime.is_over(run) then return lifetime.expire(run) end
+  if WAITS.subflow.is_late(run) then return too_late(run) end
   if paused.anew then return wait_anew(run) end
   local step, again = waiting_step(run, "again")
   return go(run, again(run, step))
@@ -318,6 +343,7 @@ end
 function kinds.resume(run)
   if run.runtime.failing then return undo.compensate(run) end
   if run.turn.began_as == "undo" then return undo.run(run) end
+  if run.turn.retry_at then return retry.begin(run, run.flow.steps[run.turn.step]) end
   if run.runtime.correct then return go(run, correct.resume(run, WAITS, visit)) end
   return go(run, run.turn.step)
 end
@@ -367,11 +393,12 @@ function M.prepare(id, turn)
       if turn.kind == "migrate" then migrate.apply(turn) end
       run = new_run(id, turn)
       if lifetime.is_over(run) then return lifetime.expire(run) end
+      if WAITS.subflow.is_late(run) then return too_late(run) end
       return kind(run)
     end,
     crashed = function(err) execution.fail_turn(id, err) end,
     stopped = function(err)
-      if not run then return execution.fail_turn(id, err) end
+      if not run then return execution.fail_turn(id, migrate.stopped(turn, err)) end
       run.dropped = nil
       return stopped(run, err)
     end,

@@ -14,6 +14,7 @@ local flows = require "tidemill.flow"
 local frames = require "tidemill.frames"
 local journal = require "host.journal"
 local json = require "host.json"
+local log = require "host.log"
 local outside = require "tidemill.outside"
 local task = require "tidemill.task"
 
@@ -21,8 +22,10 @@ local M = {}
 
 ---A record that a rollback has brought back: what it waits for is as far away as it was then, and
 ---no execution gets the number of one that was undone, by which the outside would take its calls
----for those of the other. How long the conversation may last goes on counting. A fork knows how
----many executions it has not had itself, and how long it may last counts from when it was made.
+---for those of the other. How long the conversation may last goes on counting, and so does what it
+---has used. A fork knows how many executions it has not had itself, has used nothing yet, and how
+---long it may last counts from when it was made; so does its pause, and the prompt that then comes
+---is the first one of its own.
 ---@param runtime table
 ---@param flow tidemill.Flow
 function M.restored(runtime, flow)
@@ -30,9 +33,12 @@ function M.restored(runtime, flow)
   if not restored then return end
   runtime.restored = nil
   runtime.step_seq = math.max(runtime.step_seq or 0, restored.step_seq)
-  runtime.inherited = restored.inherited
+  runtime.inherited, runtime.usage = restored.inherited, restored.usage
   local most, whole = flow.inherited.max_duration_ms, deadlines.at(runtime, "workflow")
   deadlines.shift(runtime, restored.moved)
+  if restored.forked and runtime.paused then
+    runtime.paused.since, runtime.wait.shown = restored.forked, nil
+  end
   if restored.forked and most > 0 then whole = restored.forked + most end
   deadlines.set(runtime, "workflow", restored.workflow or whole)
 end
@@ -70,9 +76,10 @@ local function irreversible_of(failing)
 end
 
 local function told(compensation)
-  local said = ("%d steps were undone"):format(compensation.undone)
+  local undone = compensation.undone
+  local said = undone == 1 and "1 step was undone" or ("%d steps were undone"):format(undone)
   if #compensation.irreversible > 0 then
-    said = said .. "; irreversible: " .. table.concat(compensation.irreversible, ", ")
+    said = said .. "; could not be taken back: " .. table.concat(compensation.irreversible, ", ")
   end
   if #compensation.failed > 0 then
     said = said .. "; their undo failed: " .. table.concat(compensation.failed, ", ")
@@ -126,6 +133,7 @@ local function fail(run, step, failure)
   draft.step(run, step, { undoes = run.undoing.seq, error = { code = failure.code,
     message = failure.message, source = execution.place_of(step),
     traceback = failure.traceback } })
+  run.runtime.started = nil
   if failure.retryable ~= false and run.attempt <= step.max_retries then
     execution.suspend(run, step)
     return false
@@ -146,14 +154,32 @@ local function call(run, step, item)
   if run.deadline and clock.monotonic() > run.deadline then error(outside.step_timeout(run), 0) end
 end
 
---- A step of the flow, or of a branch that is made of steps.
-local function find_step(run, item)
-  for _, flow in pairs(run.system.flows) do
+---A step with an `undo`, of a flow or of a branch that is made of steps.
+---@param all table<string, tidemill.Flow>
+---@param flow_id string
+---@param step_id string
+---@return tidemill.Step?
+function M.find_step(all, flow_id, step_id)
+  for _, flow in pairs(all) do
     for _, part in ipairs(flows.parts(flow)) do
-      local step = part.flow_id == item.undo and part.steps[item.step_id]
+      local step = part.flow_id == flow_id and part.steps[step_id]
       if step and step.undo then return step end
     end
   end
+end
+
+--- The conversation was migrated, and its version has no such function.
+local function miss(run, item)
+  local failure = fault.new("rollback.undo_missing", ("version %s of the system has no 'undo' of "
+    .. "the step '%s' in the flow '%s'; look at what the step did"):format(run.turn.version,
+    item.step_id, item.undo))
+  log.write("error", "an undo failed: " .. failure.message, { code = failure.code,
+    conversation_id = run.conversation_id, step_id = item.step_id, system = run.system.name })
+  local step = { step_id = item.step_id, metadata = {} }
+  execution.enter(run, step)
+  draft.step(run, step, { undoes = item.seq, error = { code = failure.code,
+    message = failure.message } })
+  return leave(run, item, failure.message)
 end
 
 ---Runs the `undo` of one execution, and records it.
@@ -161,8 +187,8 @@ end
 ---@param item { seq: integer, step_id: string, output: any, undo: string }
 ---@return boolean done the next one may follow; else the turn has ended
 function M.one(run, item)
-  local step = find_step(run, item)
-  if not step then return leave(run, item, "this version of the system has no such function") end
+  local step = M.find_step(run.system.flows, item.undo, item.step_id)
+  if not step then return miss(run, item) end
   run.undoing = item
   execution.enter(run, step)
   run.snapshot = run.state_text or assert(json.encode(run.state))
@@ -189,6 +215,30 @@ local function settled(runtime)
   return seqs
 end
 
+--- The one that waits to be tried again.
+local function next_item(run)
+  local over = settled(run.runtime)
+  for _, item in ipairs(run.undo_list) do
+    if not over[item.seq] then return item end
+  end
+end
+
+--- Somebody has come who does not wait for the retry: with force the rollback goes on without it,
+--- else it ends. Returns whether it goes on.
+local function heed(run)
+  local turn, item = run.turn, next_item(run)
+  if not turn.retry_at or not item then return true end
+  if turn.forced then
+    run.runtime.forced, run.undo_forced = true, true
+    return leave(run, item)
+  end
+  finish(run, { code = "rollback.given_up", status = "conflict", step_id = item.step_id,
+    message = ("somebody else has come while the rollback waited to try the undo of the step '%s' "
+      .. "again; the conversation is where it was, and what was undone already (%d of %d) is not "
+      .. "undone again"):format(item.step_id, #run.runtime.undone, #run.undo_list) })
+  return false
+end
+
 local function go_on(run)
   local over = settled(run.runtime)
   for _, item in ipairs(run.undo_list) do
@@ -213,12 +263,12 @@ end
 ---@param run tidemill.Run
 function M.run(run)
   local runtime, given = run.runtime, run.input
-  run.undo_list, run.undo_forced, run.input = given.steps, given.force, nil
   if run.turn.kind == "undo" then
-    runtime.undone, runtime.left = json.array {}, nil
+    runtime.undone, runtime.left, runtime.forced = json.array {}, nil, nil
     runtime.attempt, runtime.tried, runtime.started = nil, nil, nil
   end
-  return go_on(run)
+  run.undo_list, run.undo_forced, run.input = given.steps, given.force or runtime.forced, nil
+  if heed(run) then return go_on(run) end
 end
 
 ---The conversation is failing. The list is made anew whenever the turn goes on, but what of it is

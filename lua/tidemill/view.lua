@@ -7,6 +7,7 @@ local json = require "host.json"
 local M = {}
 
 local behind = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
+local unwatched = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
 
 local readonly
 
@@ -43,7 +44,7 @@ M.readonly = readonly
 ---@return table
 function M.watched(face, reads)
   local watched = {}
-  behind[watched] = M.real(face)
+  behind[watched], unwatched[watched] = M.real(face), face
   return setmetatable(watched, {
     __metatable = false,
     __index = function(_, key)
@@ -70,6 +71,34 @@ end
 ---@return any
 function M.real(value)
   return type(value) == "table" and behind[value] or value
+end
+
+--- A table whose parts are to be looked through: no object.
+local function is_plain(value)
+  return type(value) == "table" and (getmetatable(value) == nil or json.is_array(value))
+end
+
+local function opened(value, reads, made)
+  if unwatched[value] then
+    reads.all = true
+    return unwatched[value]
+  end
+  if not is_plain(value) then return value end
+  if made[value] then return made[value] end
+  local copied = json.is_array(value) and json.array {} or {}
+  made[value] = copied
+  for key, part in next, value do copied[key] = opened(part, reads, made) end
+  return copied
+end
+
+---What leaves the sight of a step that is watched: what the watched faces in it show, all of whose
+---names count as read.
+---@param value any
+---@param reads tidemill.Reads? nil: nobody watches
+---@return any
+function M.opened(value, reads)
+  if not reads or value == nil then return value end
+  return opened(value, reads, {})
 end
 
 ---A table whose own fields cannot be changed; what they hold is not touched.

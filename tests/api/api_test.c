@@ -108,6 +108,11 @@ void tm_conversation_fork(tm_host *h, const char *tenant, const char *id, const 
   asked(h, fn, ud, "fork %s %s %s %s", tenant, id, or_dash(checkpoint), or_dash(key));
 }
 
+void tm_conversation_checkpoint(tm_host *h, const char *tenant, const char *id, const char *name,
+                                const char *key, tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "checkpoint %s %s %s %s", tenant, id, name, or_dash(key));
+}
+
 void tm_conversation_pause(tm_host *h, const char *tenant, const char *id, tm_reply_fn fn,
                            void *ud) {
   asked(h, fn, ud, "pause %s %s", tenant, id);
@@ -150,8 +155,9 @@ void tm_outbox_retry(tm_host *h, const char *tenant, const char *id, tm_reply_fn
   asked(h, fn, ud, "again %s %s", tenant, id);
 }
 
-void tm_systems_read(tm_host *h, const char *system, const char *flow, tm_reply_fn fn, void *ud) {
-  asked(h, fn, ud, "systems %s %s", or_dash(system), or_dash(flow));
+void tm_systems_read(tm_host *h, const char *tenant, const char *system, const char *flow,
+                     tm_reply_fn fn, void *ud) {
+  asked(h, fn, ud, "systems %s %s %s", tenant, or_dash(system), or_dash(flow));
 }
 
 void tm_host_reload(tm_host *h, tm_reply_fn fn, void *ud) {
@@ -308,9 +314,10 @@ static void reads(void **state) {
           "GET /v1/conversations?session_id=s%201&status=waiting_input&system=x&flow_id=y"
           "&limit=7&cursor=c",
           "", NULL, 200, "list default s 1 x y waiting_input c 7");
-  reaches(f, "GET /v1/systems", "", NULL, 200, "systems - -");
-  reaches(f, "GET /v1/systems/shop/flows", "", NULL, 200, "systems shop -");
-  reaches(f, "GET /v1/systems/shop/flows/a%20b", "", NULL, 200, "systems shop a b");
+  reaches(f, "GET /v1/systems", "", NULL, 200, "systems default - -");
+  reaches(f, "GET /v1/systems/shop/flows", "", NULL, 200, "systems default shop -");
+  reaches(f, "GET /v1/systems/shop/flows/a%20b", "X-Tidemill-Tenant: t\r\n", NULL, 200,
+          "systems t shop a b");
 }
 
 static void steers(void **state) {
@@ -328,6 +335,9 @@ static void steers(void **state) {
   reaches(f, "POST " BASE "/fork", "", NULL, 201, "fork default " ID " - -");
   reaches(f, "POST " BASE "/fork", "Idempotency-Key: k\r\nX-Tidemill-Tenant: t\r\n",
           "{\"checkpoint_id\":17}", 201, "fork t " ID " 17 k");
+  reaches(f, "POST " BASE "/checkpoints", "Idempotency-Key: k\r\nX-Tidemill-Tenant: t\r\n",
+          "{\"name\":\"here\"}", 201, "checkpoint t " ID " here k");
+  refused(f, "POST " BASE "/checkpoints", "", "{}", 400, "request.member_missing", "\"name\"");
   reaches(f, "POST /v1/admin/reload", "", NULL, 200, "reload");
   reaches(f, "POST /v1/admin/reload", "", "{}", 200, "reload");
   reaches(f, "POST " BASE "/pause", "", NULL, 200, "pause default " ID);

@@ -638,6 +638,31 @@ static void test_full_state_is_replaced(void **state) {
   free_turn(waiting);
 }
 
+/* A full state in which nothing runs goes when the journal has answered the last of its turns. */
+static void test_full_state_goes_with_its_last_operation(void **state) {
+  (void)state;
+  const char *hoard = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = { i } end"
+                            " journal.begin(id, draft()) journal.fail(id, { code = 'test.full',"
+                            " message = tostring(#KEPT) })";
+  tm_turn *turns[64];
+  size_t count = 0;
+  for (bool fresh = false; !fresh; count++) {
+    assert_in_range(count, 0, 63);
+    turns[count] = run_turn(hoard);
+    expect_end(turns[count], "fail");
+    fresh = count > 0 && strcmp(turns[count]->error.message, "20000") == 0;
+  }
+  for (size_t i = 0; i + 1 < count; i++) {
+    assert_int_equal(tm__lua_states(lua), 2);
+    turns[i]->done(turns[i]->done_ud, NULL);
+  }
+  assert_int_equal(tm__lua_states(lua), 1);
+  turns[count - 1]->done(turns[count - 1]->done_ud, NULL);
+  assert_int_equal(tm__lua_states(lua), 1); /* the one that takes turns */
+  for (size_t i = 0; i < count; i++)
+    free_turn(turns[i]);
+}
+
 /* Full states are not kept for ever by turns that wait in them. */
 static void test_full_states_are_few(void **state) {
   (void)state;
@@ -684,6 +709,62 @@ static void test_held_memory_counts(void **state) {
   for (int i = 0; i < 20; i++)
     fire_timer();
   expect_end(t, "commit"); /* garbage does not count */
+  free_turn(t);
+}
+
+/* ---- what turns use ---- */
+
+#define READ "local read = require 'host.usage'.read local cpu, bytes, peak = read() "
+
+/* CPU time that passes between its entries is others'. */
+static void test_cpu_of_a_turn(void **state) {
+  (void)state;
+  with_long_slices();
+  tm_turn *t = run_turn(BEGIN READ "await(timer.start(1)) local still = read() - cpu"
+                                   " for i = 1, 1e6 do end local busy = read() - cpu"
+                                   " journal.commit(id, draft { still = still, busy = busy })");
+  tm_turn *other = run_turn(BEGIN "for i = 1, 3e6 do end journal.commit(id, draft())");
+  expect_end(other, "commit");
+  void *ud;
+  tm_timer_fn fn = last_timer(&ud);
+  int64_t before = tm__clock_thread_cpu_us();
+  while (tm__clock_thread_cpu_us() - before < 50000)
+    continue;
+  fn(ud);
+  expect_end(t, "commit");
+  int64_t still = tm__json_get_int(t->draft.state, "still", -1);
+  int64_t busy = tm__json_get_int(t->draft.state, "busy", -1);
+  assert_in_range(still, 0, 49999);
+  assert_in_range(busy, still + 500, INT64_MAX);
+  free_turn(t);
+  free_turn(other);
+}
+
+static void test_memory_of_a_turn(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(
+      BEGIN READ "do local t = {} for i = 1, 20 do t[i] = ('x'):rep(50000) .. i end end"
+                 " await(timer.start(1)) local _, _, first = read()"
+                 " local _, left, second = read()"
+                 " journal.commit(id, draft { first = first - bytes, second = second - left })");
+  fire_timer();
+  expect_end(t, "commit");
+  assert_in_range(tm__json_get_int(t->draft.state, "first", -1), 1000000, 3000000);
+  assert_in_range(tm__json_get_int(t->draft.state, "second", -1), 0, 99999); /* asked anew */
+  free_turn(t);
+}
+
+static void test_use_of_what_was_stopped(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN READ "function on_failed(id) local cpu_now, _, most = read()"
+                                   " journal.commit(id, draft { cpu = cpu_now - cpu,"
+                                   " memory = most - bytes }) end"
+                                   " local s = ('x'):rep(999) local t = {} while true do"
+                                   " t[#t + 1] = s:rep(99) .. #t end");
+  end_rest(t);
+  expect_end(t, "commit");
+  assert_in_range(tm__json_get_int(t->draft.state, "cpu", -1), 1, INT64_MAX);
+  assert_in_range(tm__json_get_int(t->draft.state, "memory", -1), 3 << 20, 4 << 20);
   free_turn(t);
 }
 
@@ -878,6 +959,29 @@ static void test_prepared_states_that_fail(void **state) {
   tm__bundle_unref(slow);
 }
 
+typedef struct insistent { /* prepares it once more when it hears that it cannot be had */
+  prepared first, second;
+  tm_bundle *bundle;
+} insistent;
+
+static void on_refused(tm_lua_wait *w, const tm_error *err) {
+  insistent *i = (insistent *)(void *)w;
+  on_prepared(w, err);
+  tm__lua_prepare(lua, i->bundle, &i->second.wait);
+}
+
+static void test_nobody_gets_a_state_that_was_not_loaded(void **state) {
+  (void)state;
+  insistent i = {.first.wait.ready = on_refused, .second = to_prepare()};
+  i.bundle = fake_bundle("bad", "error 'at load'");
+  tm__lua_prepare(lua, i.bundle, &i.first.wait);
+  assert_int_equal(i.first.told, 1);
+  assert_int_equal(i.first.error.status, TM_ESCRIPT);
+  assert_int_equal(i.second.told, 1);
+  assert_int_equal(i.second.error.status, TM_ESCRIPT);
+  tm__bundle_unref(i.bundle);
+}
+
 /* Once it is loaded a state has no copy of its sources, and still finds them. */
 static void test_sources_of_a_loaded_state(void **state) {
   (void)state;
@@ -1059,6 +1163,11 @@ int main(void) {
       CASE(test_bad_bundles),
       cmocka_unit_test_setup_teardown(test_full_state_is_replaced, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_full_states_are_few, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_full_state_goes_with_its_last_operation, set_up_patient,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_cpu_of_a_turn, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_memory_of_a_turn, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_use_of_what_was_stopped, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_held_memory_counts, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_greedy_turns_make_room, set_up_patient, tear_down),
       CASE(test_operations_are_counted),
@@ -1068,6 +1177,7 @@ int main(void) {
       CASE(test_sources_of_a_loaded_state),
       CASE(test_prepared_states),
       CASE(test_prepared_states_that_fail),
+      CASE(test_nobody_gets_a_state_that_was_not_loaded),
       cmocka_unit_test_setup_teardown(test_old_states_are_closed, set_up_versions, tear_down),
       cmocka_unit_test_setup_teardown(test_states_of_removed_systems_are_closed, set_up_versions,
                                       tear_down),

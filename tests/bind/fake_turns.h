@@ -119,7 +119,8 @@ void tm__turn_rollback(tm_turn *t, int steps) {
   fake_end(t, "rollback");
 }
 
-void tm__turn_trail(tm_turn *t, tm_slice steps) {
+void tm__turn_trail(tm_turn *t, tm_slice steps, tm_slice command) {
+  (void)command;
   (void)tm__copy(t->call_key, sizeof(t->call_key), steps);
   fake_end(t, "trail");
 }

@@ -34,6 +34,9 @@ test('help fits into 80 columns and names every option', () => {
   for (const text of [all, ok(['conversations', '--help']),
     ...commands.map((c) => ok([...c, '--help']))])
     for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
+  for (const text of [all, ok(['conversations', '--help']), ok(['outbox', '--help'])])
+    for (const [, told] of text.matchAll(/\n((?: {6}.*\n)+)/g)) // whole sentences
+      assert.match(told, /^ {6}\S[^]*\.\n$/, told);
   const valueless = place.run(['conversations', 'list', '--session', '--json']);
   assert.equal(valueless.code, 2);
   assert.match(valueless.err, /--session wants ID/);

@@ -85,7 +85,7 @@ test('what the steps did is undone, the newest first', async () => {
   const turn = await server.say(id, 'boots');
   assert.equal(turn.status, 200, turn.text);
   assert.equal(turn.json.status, 'failed');
-  assert.match(turn.json.error.message, /2 steps were undone; irreversible: mail/);
+  assert.match(turn.json.error.message, /2 steps were undone; could not be taken back: mail/);
   assert.deepEqual(asked(from), ['pay', 'mail', 'ship', 'bill', 'fetch_back', 'refund']);
   await check_failed(id, from, 2, []);
   assert.equal((await server.say(id, 'more')).json.code, 'conversation.finished');

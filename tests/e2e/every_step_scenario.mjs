@@ -4,88 +4,8 @@
 // what got no answer.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
+import { system } from './every_step_system.mjs';
 import { wait } from './host.mjs';
-
-export const system = (url) => `
-local tm = require "tidemill"
-local Step = tm.ConversationStep
-
-local function call(ctx, name, more)
-  local answer = assert(ctx:http { method = "POST", url = "${url}/" .. name, json = more or {} })
-  if answer.status ~= 200 then error(name .. ": status " .. answer.status) end
-  return answer.json
-end
-
-local function act(name, onward, more)
-  local step = more or {}
-  step.step_id, step.step_type, step.next_steps, step.save_as = name, "action", { onward }, name
-  local run = step.run or function(ctx) return call(ctx, name, { item = ctx.state.item }) end
-  step.run = function(ctx)
-    local result = run(ctx)
-    ctx:emit("did." .. name, { item = ctx.state.item })
-    return result
-  end
-  step.undo = function(ctx, output) call(ctx, "undo_" .. name, { output = output }) end
-  return Step(step)
-end
-
-local function branch(name)
-  return { act(name .. "_one", name .. "_two"), act(name .. "_two", "end") }
-end
-
-local clerk = { respond = function(ctx)
-  return "Clerk " .. call(ctx, "clerk", { item = ctx.state.item }).name
-end }
-
-return tm.system { name = "every", agents = { clerk = clerk }, flows = {
-  tm.ConversationFlow { flow_id = "all", start_step = "ask", variables = { count = 0 },
-    settings = { enable_rollback = true, max_retries = 3, retry_delay = 0.01 }, steps = {
-    Step { step_id = "ask", step_type = "user_input", prompt = "Item?", save_as = "item",
-      input_schema = { type = "text", required = true }, next_steps = { "pay" } },
-    act("pay", "speak", { run = function(ctx)
-      local bill = ctx:once("bill", function() return call(ctx, "bill") end)
-      return { bill = bill.name, paid = call(ctx, "pay", { draw = ctx:random(1000) >= 0 }).name }
-    end }),
-    Step { step_id = "speak", step_type = "agent_response", agent = "clerk",
-      irreversible = false, next_steps = { "which" } },
-    Step { step_id = "which", step_type = "decision", next_steps = { "inside", "end" },
-      condition = function(ctx) return ctx.state.item end,
-      conditional_logic = { none = "end", default = "inside" } },
-    Step { step_id = "inside", step_type = "subflow", flow = "address", result = "street",
-      save_as = "street", next_steps = { "sign" } },
-    Step { step_id = "sign", step_type = "approval", role = "manager", prompt = "Send?",
-      next_steps = { "both", "end" }, conditional_logic = { approved = "both", rejected = "end" } },
-    Step { step_id = "both", step_type = "parallel", save_as = "both",
-      irreversible = false, concurrency = 2, -- its steps have undo functions
-      branches = { left = branch "left", right = branch "right" }, next_steps = { "paid" } },
-    Step { step_id = "paid", step_type = "wait", event = "paid", save_as = "receipt",
-      next_steps = { "flaky" } },
-    act("flaky", "rest"),
-    Step { step_id = "rest", step_type = "wait", seconds = 0.02, next_steps = { "tell" } },
-    act("tell", "more"),
-    Step { step_id = "more", step_type = "user_input", prompt = "More, {count}?", save_as = "more",
-      input_schema = { type = "text", required = true }, next_steps = { "bye" } },
-    act("bye", "end"),
-  } },
-  tm.ConversationFlow { flow_id = "address", start_step = "street", variables = { street = "" },
-    settings = { enable_rollback = true, max_retries = 3, retry_delay = 0.01 }, steps = {
-    Step { step_id = "street", step_type = "user_input", prompt = "Street?", save_as = "street",
-      input_schema = { type = "text", required = true }, next_steps = { "look_up" } },
-    act("look_up", "end"),
-  } },
-  tm.ConversationFlow { flow_id = "saga", start_step = "ask", compensate_on_failure = true,
-    settings = { max_retries = 2, retry_delay = 0.01 }, steps = {
-    Step { step_id = "ask", step_type = "user_input", prompt = "Item?", save_as = "item",
-      input_schema = { type = "text", required = true }, next_steps = { "book" } },
-    act("book", "load"),
-    act("load", "street"),
-    Step { step_id = "street", step_type = "user_input", prompt = "Street?", save_as = "street",
-      input_schema = { type = "text", required = true }, next_steps = { "flaky" } },
-    act("flaky", "doomed"),
-    act("doomed", "end"),
-  } },
-} }
-`;
 
 // What is called, and told of events. `reach(kind, n, when)`, for the nth call or telling, is true where
 // whoever is there dies: then it gets no answer.
@@ -111,7 +31,7 @@ export class World {
     await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
     this.server.unref();
     this.url = `http://127.0.0.1:${this.server.address().port}`;
-    this.webhooks = { url: `${this.url}/events`, secret: 's', timeout: '1s' };
+    this.webhooks = { url: `${this.url}/events`, secret: 's', timeout: '300ms' };
     return this;
   }
   stop() {
@@ -123,32 +43,44 @@ export class World {
     if (this.reach('told', n, 'before')) return;
     res.writeHead(204).end(() => this.reach('told', n, 'after'));
   }
-  // The first `flaky` of a run is refused, and every `doomed`; a repeat gets the answer that it got
-  // before.
+  // A repeat gets the answer that the call got before. The branch that loses is never answered, and the
+  // other one not before that one has called.
   #answer(name, key, body, res) {
     const first = this.calls.find((c) => c.key === key);
-    const refused = first?.refused
-      ?? (name === 'doomed' || (name === 'flaky' && !this.calls.some((c) => c.name === name)));
+    const refused = first?.refused ?? this.#refuses(name);
     const n = this.calls.push({ name, key, body, refused }) - 1;
     if (this.reach('call', n, 'before')) return;
-    res.writeHead(refused ? 503 : 200, { 'content-type': 'application/json' });
-    res.end(JSON.stringify({ name }), () => this.reach('call', n, 'after'));
+    const reply = () => {
+      res.writeHead(refused ? 503 : 200, { 'content-type': 'application/json' });
+      res.end(JSON.stringify({ name }), () => this.reach('call', n, 'after'));
+    };
+    if (name === 'won' && this.#keys('won') > this.#keys('late')) this.held = reply;
+    else if (name !== 'late') reply();
+    if (name === 'late' && this.held) this.held();
+    if (name === 'late') this.held = null;
   }
+  #refuses(name) {
+    if (name.endsWith('flaky')) return !this.calls.some((c) => c.name === name);
+    return ['doomed', 'undo_stuck'].includes(name);
+  }
+  #keys(name) { return new Set(this.calls.filter((c) => c.name === name).map((c) => c.key)).size; }
 }
 
 const say = (input) => ({ path: 'messages', body: { input } });
 const approve = { path: 'approval', body: { approved: true },
   headers: { 'x-tidemill-role': 'manager' } };
 const paid = (sum) => ({ path: 'event', body: { name: 'paid', data: { sum } } });
+const back = (body) => ({ path: 'rollback', body });
 
-// What comes in, and where the conversation stands then.
+// What comes in, and where the conversation stands then. `refused`: the code of the answer; `load`: a
+// version of the system is loaded before; of a fork it is the fork that goes on.
 const INPUTS = {
   all: [
     { ...say('boots'), at: 'street' },
     { ...say('Low Road'), at: 'sign' },
     { ...approve, at: 'paid' },
     { ...paid(7), at: 'more' },
-    { path: 'rollback', body: { steps: 3 }, at: 'street' },
+    { ...back({ steps: 3 }), at: 'street' },
     { ...say('High Road'), at: 'sign' },
     { ...approve, at: 'paid' },
     { ...paid(8), at: 'more' },
@@ -159,6 +91,15 @@ const INPUTS = {
   saga: [
     { ...say('boots'), at: 'street' },
     { ...say('Low Road'), at: null },
+  ],
+  forced: [
+    { ...say('boots'), at: 'more' },
+    { ...back({ steps: 1 }), at: 'more', refused: 'rollback.irreversible' },
+    { ...back({ steps: 1, force: true }), at: 'ask' },
+    { ...say('shoes'), at: 'more' },
+    { path: 'fork', body: {}, at: 'more' },
+    { path: 'migrate', body: {}, load: 2, at: 'more' },
+    { ...say('no'), at: null },
   ],
 };
 export const FLOWS = Object.keys(INPUTS);
@@ -177,78 +118,121 @@ async function ask(state, request) {
   }
 }
 
+async function until_answered(state, request) {
+  for (;;) {
+    const r = await ask(state, request);
+    if (r) return r;
+  }
+}
+
 // When nothing moves by itself any more.
 async function at_rest(state, id) {
   for (;;) {
-    const r = await ask(state, (server) => server.get(`/v1/conversations/${id}`));
-    if (r) assert.equal(r.status, 200, r.text);
-    if (r && !['active', 'sleeping'].includes(r.json.status)) return r.json;
-    await wait(2);
-  }
-}
-
-// One input. Who gets no answer looks what has come of it, and repeats it where it has been lost; where
-// it has not been, a repeat changes nothing.
-async function act(state, id, n, { path, body, headers, at }) {
-  const send = (server) => server.post(`/v1/conversations/${id}/${path}`, body,
-    { ...headers, 'idempotency-key': `input-${n}` });
-  const answer = await ask(state, send);
-  let now = await at_rest(state, id);
-  const lost = !answer && now.current_step !== at;
-  if (answer) assert.equal(answer.status, 200, answer.text);
-  if (!answer && (lost || path !== 'rollback')) {
-    const again = await send(state.server);
-    assert.equal(again.status, 200, again.text);
-    now = await at_rest(state, id);
-  }
-  assert.equal(now.current_step, at, JSON.stringify(now));
-}
-
-async function begin(state, flow) {
-  const request = (server) => server.begin('every', flow, {}, { 'idempotency-key': `begin-${state.runs}` });
-  const begun = await ask(state, request) ?? await request(state.server);
-  assert.equal(begun.status, 201, begun.text);
-  return begun.json.conversation_id;
-}
-
-async function record(state, id) {
-  const read = async (part) => (await ask(state, (s) => s.get(`/v1/conversations/${id}${part}`)))?.json
-    ?? read(part);
-  const { status, current_step, state: kept, error } = await read('');
-  const messages = (await read('/messages?limit=200')).items.map((m) => `${m.seq} ${m.role}: ${m.text}`);
-  const steps = (await read('/steps?limit=200')).items
-    .map((s) => `${s.seq} ${s.step_id} ${s.status} ${s.attempt} ${s.undoes ?? ''}`);
-  const failed = error && { code: error.code, step: error.step_id, compensation: error.compensation };
-  return { status, current_step, kept, failed, messages, steps };
-}
-
-async function all_told(state, id) {
-  for (;;) {
-    const r = await ask(state, (server) => server.get('/v1/outbox'));
-    if (r && !r.json.items.some((one) => one.conversation_id === id)) return;
+    const r = await until_answered(state, (server) => server.get(`/v1/conversations/${id}`));
+    assert.equal(r.status, 200, r.text);
+    if (!['active', 'sleeping'].includes(r.json.status)) return r.json;
     await wait(5);
   }
 }
 
-// From start to end. `state`: { world, server, runs, death }.
-export async function play(state, flow) {
-  state.world.clear();
-  state.runs = (state.runs ?? 0) + 1;
-  const id = await begin(state, flow);
-  for (const [n, input] of INPUTS[flow].entries()) await act(state, id, n, input);
-  await all_told(state, id);
-  return { id, record: await record(state, id), calls: state.world.calls, told: state.world.told };
+// A host that has died loads what is there when it starts.
+async function load(state, version) {
+  state.place.script('every', system(state.world.url, version));
+  for (const server of await state.servers()) {
+    const r = await server.post('/v1/admin/reload', {}).catch(() => null);
+    assert.ok(!r || r.status === 200, r?.text);
+  }
+}
+
+// One input. Who gets no answer repeats it when all is at rest, and gets the answer that is due.
+async function act(state, id, n, { path, body, headers, at, refused }) {
+  const send = (server) => server.post(`/v1/conversations/${id}/${path}`, body,
+    { ...headers, 'idempotency-key': `input-${state.runs}-${n}` });
+  let answer = await ask(state, send), now = await at_rest(state, id);
+  while (!answer) {
+    answer = await ask(state, send);
+    now = await at_rest(state, id);
+  }
+  assert.ok(refused ? answer.json.code === refused : answer.status < 300, answer.text);
+  assert.equal(now.current_step, at, JSON.stringify(now));
+  return { answer: plain(answer.json), now: plain(now), id: answer.json.conversation_id };
 }
 
 /* ---- what has come of it ---- */
 
+const OF_THIS_RUN = ['start', 'end', 'created', 'updated', 'revision', 'checkpoint_id', 'expires_at',
+  'at', 'usage'];
+
+// Without what is another one in each run: times, and the numbers of rows, among which are those of
+// claims and deadlines.
+function plain(value) {
+  if (Array.isArray(value)) return value.map(plain);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).filter(([name]) => !OF_THIS_RUN.includes(name))
+    .map(([name, one]) => [name, plain(one)]));
+}
+
+// Ids and versions by their order, files by their place in the folder.
+function named(value, state, ids) {
+  const text = JSON.stringify(value).replaceAll(state.place.dir, '');
+  const versions = [...text.matchAll(/"flow_version":"(\w+)"/g)].map((found) => found[1]);
+  const names = [...ids, ...new Set(versions)];
+  return JSON.parse(names.reduce((t, name, i) => t.replaceAll(name, `name ${i}`), text));
+}
+
+async function record(state, session) {
+  const read = async (path) => (await until_answered(state, (s) => s.get(`/v1/${path}`))).json;
+  const ids = (await read(`conversations?session_id=${session}`)).items
+    .map((one) => one.conversation_id).sort();
+  const all = [];
+  for (const id of ids) {
+    const parts = [await read(`conversations/${id}`)];
+    for (const part of ['messages', 'steps', 'checkpoints'])
+      parts.push((await read(`conversations/${id}/${part}?limit=200`)).items.reverse());
+    all.push(plain(parts));
+  }
+  return { ids, all };
+}
+
+async function all_told(state, ids) {
+  for (;;) {
+    const r = await until_answered(state, (server) => server.get('/v1/outbox'));
+    if (!r.json.items.some((one) => ids.includes(one.conversation_id))) return;
+    await wait(10);
+  }
+}
+
+// From start to end. `state`: { world, place, server, servers, runs, death }.
+export async function play(state, flow) {
+  state.world.clear();
+  state.runs = (state.runs ?? 0) + 1;
+  const session = `s${state.runs}`, stages = [];
+  if (INPUTS[flow].some((input) => input.load)) await load(state, 1);
+  const begun = await until_answered(state, (server) => server.begin('every', flow,
+    { session_id: session }, { 'idempotency-key': `begin-${state.runs}` }));
+  assert.equal(begun.status, 201, begun.text);
+  let id = begun.json.conversation_id;
+  for (const [n, input] of INPUTS[flow].entries()) {
+    if (input.load) await load(state, input.load);
+    const stage = await act(state, id, n, input);
+    id = input.path === 'fork' ? stage.id : id;
+    stages.push([stage.answer, stage.now]);
+  }
+  const { ids, all } = await record(state, session);
+  await all_told(state, ids);
+  return { ids, record: named({ begun: plain(begun.json), stages, all }, state, [session, ...ids]),
+    calls: state.world.calls, told: state.world.told };
+}
+
+/* ---- what the outside has seen ---- */
+
 // Branches run beside each other: each has an order of its own.
-const branch_of = (call) => call.name.match(/^(left|right)_/)?.[1] ?? 'main';
+const branch_of = (call) => call.name.match(/^(left|right|late|won)/)?.[1] ?? 'main';
 
 // The calls of each branch, in the order in which they were made. One that was under way when its host
 // died comes again at once and under its key; behind another one it was recorded, and may not.
 function made(calls) {
-  const branches = { main: [], left: [], right: [] };
+  const branches = { main: [], left: [], right: [], late: [], won: [] };
   for (const c of calls) {
     const branch = branches[branch_of(c)];
     if (branch.at(-1)?.key === c.key) continue;
@@ -260,12 +244,11 @@ function made(calls) {
   return branches;
 }
 
-// What was told, each once: in order, as the ids say, and a repeat of the newest alone.
+// What was told of a conversation, each once: in order, as the ids say, and a repeat of the newest alone.
 function heard(told, id) {
   const events = [];
   const place = (one) => one.id.split(':').slice(1, 3).map(Number);
-  for (const one of told) {
-    assert.equal(one.conversation_id, id);
+  for (const one of told.filter((event) => event.conversation_id === id)) {
     if (events.at(-1)?.id === one.id) {
       assert.deepEqual(one, events.at(-1));
       continue;
@@ -279,8 +262,13 @@ function heard(told, id) {
   return ['left', 'right', undefined].map((name) => of((branch) => branch === name));
 }
 
+function all_heard({ told, ids }) {
+  for (const one of told) assert.ok(ids.includes(one.conversation_id));
+  return ids.map((id) => heard(told, id));
+}
+
 export function compare(one, undisturbed, what) {
   assert.deepEqual(one.record, undisturbed.record, what);
   assert.deepEqual(made(one.calls), made(undisturbed.calls), what);
-  assert.deepEqual(heard(one.told, one.id), heard(undisturbed.told, undisturbed.id), what);
+  assert.deepEqual(all_heard(one), all_heard(undisturbed), what);
 }

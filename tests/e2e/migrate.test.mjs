@@ -90,6 +90,57 @@ test('what stands in the way is said before, and leaves everything as it was', a
   await server.stop();
 });
 
+test('what goes wrong in a migration says where, in which flow, and that it was one', async () => {
+  const { place, server } = await begin();
+  const id = await start(server);
+  await server.say(id, 'Ann');
+  const before = await shown(server, id);
+  const refusal = async (body, steps = step('name', '"city"') + step('city', '"end"')) => {
+    await reload(place, server, script(steps, `migrate = function(state) ${body} end`));
+    const r = await migrate(server, id);
+    assert.equal(r.status, 500, r.text);
+    assert.deepEqual(await shown(server, id), before);
+    return r.json;
+  };
+  const where = /migrate function of the flow 'form' \(.*form\/init\.lua:\d+\) failed: /;
+  for (const [body, why] of [['while true do end', /50 ms .*init\.lua:\d+;/],
+    ['local all = {} while true do all[#all + 1] = ("x"):rep(9000) .. #all end', /memory/]]) {
+    const failed = await refusal(body);
+    assert.equal(failed.code, 'migrate.failed');
+    assert.match(failed.detail, where);
+    assert.match(failed.detail, why);
+  }
+  const asks = await refusal('return state', step('name', '"city"')
+    + step('city', '"end"').replace('"city?"', '"{gone}?"'));
+  assert.equal(asks.code, 'template.unknown_name');
+  assert.match(asks.detail,
+    /after the migration .* 'city' of the flow 'form' \(.*form\/init\.lua:\d+\): .*gone/);
+  await server.stop();
+});
+
+test('a saga that could not be undone any more is not taken there', async () => {
+  const saga = (undone) => script(step('name', '"pay"') +
+    `tm.ConversationStep { step_id = "${undone}", step_type = "action", next_steps = { "city" },
+      run = function() return 7 end, undo = function() end },` + step('city', '"end"') +
+    (undone === 'pay' ? '' : step('pay', '"city"')),
+  'compensate_on_failure = true, migrate = function(state) return state end');
+  const { place, server } = await begin();
+  await reload(place, server, saga('pay'));
+  const id = await start(server);
+  assert.equal((await server.say(id, 'Ann')).json.current_step, 'city');
+  const before = await shown(server, id);
+  await reload(place, server, saga('charge'));
+  for (const body of [{ dry_run: true }, undefined]) {
+    const refused = await migrate(server, id, body);
+    assert.deepEqual([refused.status, refused.json.code], [409, 'migrate.undo'], refused.text);
+    assert.match(refused.json.detail, /the step 'pay' of the flow 'form'/);
+  }
+  assert.deepEqual(await shown(server, id), before);
+  await reload(place, server, saga('pay').replace('return 7', 'return 8'));
+  assert.equal((await migrate(server, id)).json.current_step, 'city');
+  await server.stop();
+});
+
 test('in the terminal, beside a running server', async () => {
   const { place, server } = await begin();
   const ids = [await start(server), await start(server), await start(server), await start(server)];
@@ -115,7 +166,10 @@ test('in the terminal, beside a running server', async () => {
   assert.equal((await server.say(ids[2], '11001')).json.status, 'completed');
   assert.equal(place.run(['conversations', 'migrate', '--system', 'form']).code, 0);
   assert.equal(place.run(['conversations', 'migrate', ids[0]]).code, 0);
-  for (const wrong of [[], [ids[0], '--system', 'form'], ['--system', 'nothing']]) {
+  r = place.run(['conversations', 'migrate', '--system', 'nothing']);
+  assert.equal(r.code, 1); // as one conversation of a system that was removed
+  assert.match(r.err, /there is no system 'nothing'; .* \[system\.not_found\]\n$/);
+  for (const wrong of [[], [ids[0], '--system', 'form']]) {
     r = place.run(['conversations', 'migrate', ...wrong]);
     assert.equal(r.code, 2);
     assert.match(r.err, /cli\.usage/);

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
-  chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync,
-  truncateSync, writeFileSync,
+  chmodSync, closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync,
+  readlinkSync, readSync, rmSync, statSync, truncateSync, writeFileSync, writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -295,8 +295,8 @@ test('what is sealed stays sealed, and moves without its key', async () => {
   const doctor = () => place.run(['doctor', '--deep']);
   chmodSync(place.config, 0o600);
   assert.equal(doctor().code, 0);
-  sqlite(place.database, 'UPDATE journal SET body=substr(body,1,60)||' +
-    `x'00'||substr(body,62) WHERE conversation='${id}' AND revision=1`);
+  sqlite(place.database, "UPDATE journal SET body=substr(body,1,60)||iif(substr(body,61,1)=x'00',x'01',x'00')||" +
+    `substr(body,62) WHERE conversation='${id}' AND revision=1`);
   assert.match(doctor().out, new RegExp(`^error: records: .*${id}.*\\[seal.forged\\]$`, 'm'));
   place.settings.workflow_persistence.general = {};
   place.save();
@@ -391,6 +391,186 @@ test('a source that is not there is not made', async () => {
   const doctor = place.run(['doctor', '--deep']);
   assert.equal(doctor.code, 1);
   assert.match(doctor.out, /^error: store: the store of tenant a is missing/m);
+  place.remove();
+});
+
+// One bit of a file.
+const flip = (file, at) => {
+  const fd = openSync(file, 'r+'), byte = Buffer.alloc(1);
+  readSync(fd, byte, 0, 1, at);
+  byte[0] ^= 0x20;
+  writeSync(fd, byte, 0, 1, at);
+  closeSync(fd);
+};
+// What failed, by the code that it is reported with; the others were copied.
+const partly = (r, codes) => {
+  assert.equal(r.code, 1, r.err + r.out);
+  const report = JSON.parse(r.out);
+  assert.deepEqual(report.failed.map((f) => f.code), codes);
+  for (const f of report.failed) assert.ok(r.err.includes(`${f.message} [${f.code}]\n`), r.err);
+  return report;
+};
+
+test('a log that cannot be read is named, and no good backup gives way to less', async () => {
+  const place = new Place(), ids = [];
+  place.use_files();
+  let server = await new Server(place).start();
+  for (let i = 0; i < 3; i++) {
+    ids.push(await begin(server));
+    assert.equal((await server.say(ids[i], SAID)).status, 200);
+  }
+  await server.stop();
+  const whole = good(place.run(['backup', 'b.db', '--json']));
+  const kept = readFileSync(join(place.dir, 'b.db'));
+  const states = join(place.dir, 'data/states');
+  const log = join(states, 'conversations', ids[1].slice(-3), `${ids[1]}.log`);
+  flip(log, statSync(log).size - 60);
+  for (const end of ['', '-wal', '-shm']) rmSync(join(states, `index.db${end}`), { force: true });
+
+  const copy = partly(place.run(['store', 'copy', '--to', 'sqlite:c.db', '--json']),
+    ['journal.damaged']);
+  assert.deepEqual([copy.conversations, copy.copied, copy.failures], [3, 2, 1]);
+  assert.equal(copy.failed[0].conversation_id, ids[1]);
+  const less = () => partly(place.run(['backup', 'b.db', '--force', '--json']),
+    ['journal.damaged', 'backup.incomplete']);
+  assert.match(less().to, /b\.db\.partial$/);
+  assert.equal(less().failures, 1, 'it goes on with the part that is there');
+  assert.ok(readFileSync(join(place.dir, 'b.db')).equals(kept));
+  assert.deepEqual(readdirSync(place.dir).filter((f) => /^b\.db(?!.*\.lock$)/.test(f)),
+    ['b.db', 'b.db.partial']);
+  const fresh = partly(place.run(['backup', 'd.db', '--json']), ['journal.damaged']);
+  assert.match(fresh.to, /d\.db$/);
+  const named = place.run(['doctor']);
+  assert.match(named.out, new RegExp(`^error: store: .*${ids[1]} is damaged`, 'm'));
+
+  server = await new Server(place).start();
+  assert.match(server.errors, new RegExp(ids[1]), 'it is said in the log');
+  const listed = (await server.get('/v1/conversations')).json.items.map((c) => c.conversation_id);
+  assert.deepEqual(listed, [ids[2], ids[0]]);
+  const read = await server.get(`/v1/conversations/${ids[1]}`);
+  assert.deepEqual([read.status, read.json.code], [500, 'journal.damaged']);
+  assert.equal((await server.say(ids[2], 'Thank you.')).status, 200);
+  await server.stop();
+
+  refused(place.run(['restore', 'b.db']), 'restore.not_empty');
+  assert.equal(good(place.run(['restore', 'd.db', '--force', '--json'])).copied, 1, 'the one that went on');
+  partly(place.run(['restore', 'b.db', '--json']), ['journal.damaged']);
+  assert.equal(good(place.run(['restore', 'b.db', '--force', '--json'])).copied, 1);
+  assert.equal(good(place.run(['backup', 'b.db', '--force', '--json'])).digest, whole.digest);
+  assert.deepEqual(readdirSync(place.dir).filter((f) => f.startsWith('b.db')), ['b.db']);
+  place.remove();
+});
+
+// How a head is damaged where `url` is.
+const harm = (place, url, id) => {
+  const [scheme, rest] = [url.split(':')[0], url.slice(url.indexOf(':') + 1)];
+  const change = `UPDATE heads SET status=99 WHERE id='${id}'`;
+  if (scheme === 'sqlite') return sqlite(join(place.dir, rest), change);
+  const { hostname, port, pathname } = new URL(url);
+  const [tool, ...args] = scheme === 'redis'
+    ? ['redis-cli', '-e', '-h', hostname, '-p', port, '-n', pathname.slice(1),
+      'HSET', `tidemill:h:{${id}}`, 'status', 'nonsense']
+    : ['psql', url, '-v', 'ON_ERROR_STOP=1', '-qc', `SET search_path=tidemill; ${change}`];
+  const r = spawnSync(tool, args, { encoding: 'utf8' });
+  assert.equal(r.status, 0, r.stderr);
+};
+
+test('a head that cannot be read is named, on either side', async () => {
+  const { place, server, ids } = await filled(3);
+  await server.stop();
+  for (const url of ['sqlite:side.db', onRedis(), onPostgres('head_')]) {
+    const copy = (...args) => place.run(['store', 'copy', '--json', ...args]);
+    const whole = good(copy('--to', url));
+    harm(place, url, ids[1]);
+    const report = partly(copy('--from', url, '--to', `sqlite:of-${url.split(':')[0]}.db`),
+      ['journal.damaged']);
+    assert.deepEqual([report.failures, report.conversations, report.copied], [1, 3, 2], url);
+    assert.equal(report.failed[0].conversation_id, ids[1]);
+    partly(copy('--to', url), ['journal.damaged']); // it is not replaced unasked
+    const again = good(copy('--to', url, '--force'));
+    assert.deepEqual([again.copied, again.removed], [1, 1], url);
+    assert.equal(again.digest, whole.digest, url);
+    assert.equal(good(copy('--from', url, '--to', `sqlite:whole-${url.split(':')[0]}.db`)).digest,
+      whole.digest, url);
+  }
+  place.remove();
+});
+
+test('one damaged store of a tenant stops nobody else', async () => {
+  const place = new Place({ config: { tenants: { isolation: true } } });
+  const server = await new Server(place).start();
+  const ids = {};
+  for (const tenant of ['a', 'b', 'c']) {
+    const r = await server.begin('customer_service', 'comprehensive_workflow', {},
+      { 'x-tidemill-tenant': tenant });
+    ids[tenant] = r.json.conversation_id;
+  }
+  await server.stop();
+  good(place.run(['backup', 'b.db', '--json']));
+  const kept = () => [join(place.dir, 'b.db'), ...['a', 'b', 'c'].map((t) =>
+    join(place.dir, 'b.db.tenants', `${t}.db`))].map((f) => readFileSync(f).toString('hex'));
+  const before = kept();
+  const own = (tenant) => `${place.database}.tenants/${tenant}.db`;
+  writeFileSync(own('a'), 'This is a text of more than a hundred bytes. '.repeat(30));
+  sqlite(own('b'), "UPDATE sessions SET id=printf('%0200d',0)"); // it opens, and is not read to its end
+
+  const both = ['copy.tenant_unreadable', 'copy.tenant_unreadable'];
+  const check = (report) => {
+    assert.deepEqual([report.failures, report.conversations], [2, 2]);
+    assert.match(report.failed[0].message, /store of tenant a .*a\.db/);
+    assert.match(report.failed[1].message, /store of tenant b /);
+  };
+  check(partly(place.run(['store', 'copy', '--to', 'sqlite:t.db', '--json']), both));
+  check(partly(place.run(['backup', 'b.db', '--force', '--json']), [...both, 'backup.incomplete']));
+  assert.deepEqual(kept(), before);
+  check(partly(place.run(['backup', 'd.db', '--json']), both));
+  const fresh = other(place, join(place.dir, 'new/store.db'));
+  assert.equal(good(await start(fresh, ['restore', 'd.db', '--json']).end).copied, 2);
+  const twin = await new Server(fresh).start();
+  for (const [tenant, id] of Object.entries(ids)) {
+    const r = await twin.get(`/v1/conversations/${id}`, { 'x-tidemill-tenant': tenant });
+    assert.equal(r.status, tenant === 'a' ? 404 : 200, r.text);
+  }
+  await twin.stop();
+  place.remove();
+});
+
+test('one damaged store of a tenant in the target stops nobody else either', async () => {
+  const place = new Place({ config: { tenants: { isolation: true } } });
+  const server = await new Server(place).start();
+  const ids = {};
+  for (const tenant of ['a', 'b', 'c']) {
+    const r = await server.begin('customer_service', 'comprehensive_workflow', {},
+      { 'x-tidemill-tenant': tenant });
+    ids[tenant] = r.json.conversation_id;
+  }
+  await server.stop();
+  good(place.run(['backup', 'b.db', '--json']));
+  const own = (tenant) => `${place.database}.tenants/${tenant}.db`;
+  const noise = 'This is a text of more than a hundred bytes. '.repeat(30);
+  for (const tail of ['-wal', '-shm']) rmSync(own('a') + tail, { force: true });
+  writeFileSync(own('a'), noise);
+  sqlite(own('b'), 'UPDATE heads SET status=99');
+  sqlite(own('c'), 'DELETE FROM heads; DELETE FROM journal');
+
+  const plain = place.run(['restore', 'b.db', '--json']);
+  refused(plain, 'store.damaged');
+  assert.match(plain.err, /a\.db/);
+  assert.equal(sqlite(own('c'), 'SELECT count(*) FROM heads'), '0'); // nothing was written
+  const report = partly(place.run(['restore', 'b.db', '--force', '--json']),
+    ['copy.tenant_unreadable']);
+  assert.match(report.failed[0].message, /tenant a in the target .*a\.db.*[Mm]ove it away/);
+  assert.deepEqual([report.failures, report.conversations], [1, 2]);
+  assert.equal(readFileSync(own('a'), 'utf8'), noise); // whoever wants to look at it still can
+  rmSync(own('a'));
+  const rest = good(place.run(['restore', 'b.db', '--force', '--json']));
+  assert.deepEqual([rest.failures, rest.conversations], [0, 3]);
+  const again = await new Server(place).start();
+  for (const [tenant, id] of Object.entries(ids)) {
+    const r = await again.get(`/v1/conversations/${id}`, { 'x-tidemill-tenant': tenant });
+    assert.equal(r.status, 200, r.text);
+  }
+  await again.stop();
   place.remove();
 });
 

@@ -34,7 +34,19 @@ local colour = tm.ConversationFlow { flow_id = "colour", start_step = "ask",
     input_schema = { type = "text", required = false }, next_steps = { "say" } },
   Step { step_id = "say", step_type = "agent_response", agent = desk, prompt = "Say it.",
     response = "It is {colour|none}.", next_steps = { "ask" } } } }
-return tm.system { agents = { desk = desk }, flows = { pay, colour }, config = { url = "URL" } }
+local spend = tm.ConversationFlow { flow_id = "spend", start_step = "ask",
+  settings = { enable_rollback = true }, phrases = { back = { "go back" } }, steps = {
+  Step { step_id = "ask", step_type = "user_input", prompt = "How much?", save_as = "amount",
+    input_schema = { type = "integer", required = true }, next_steps = { "gate" } },
+  Step { step_id = "gate", step_type = "approval", role = "manager", prompt = "Spend {amount}?",
+    timeout = 86400, default = "approved", save_as = "decision", next_steps = { "sign" } },
+  Step { step_id = "sign", step_type = "approval", role = "clerk", prompt = "Seen?",
+    next_steps = { "note" } },
+  Step { step_id = "note", step_type = "user_input", prompt = "Note?",
+    input_schema = { type = "text" }, next_steps = { "more" } },
+  Step { step_id = "more", step_type = "user_input", prompt = "More?",
+    input_schema = { type = "text" }, next_steps = { "end" } } } }
+return tm.system { agents = { desk = desk }, flows = { pay, colour, spend }, config = { url = "URL" } }
 `;
 const MANAGER = { 'x-tidemill-role': 'manager' };
 
@@ -87,6 +99,8 @@ test('a role approves, an event comes, and both are repeated without effect', as
   refused(await steer(id, 'approval', decision, MANAGER), 409, 'conversation.not_waiting');
   assert.equal(requests(30).length, 1);
   refused(await steer(id, 'event', { name: 'shipped' }), 409, 'event.unexpected');
+  const waits = (await server.get(`/v1/conversations/${id}`)).json;
+  assert.deepEqual([waits.prompt, waits.waiting_for.event], [null, 'paid']);
   const paid = { name: 'paid', data: { amount: 30 } };
   const done = await steer(id, 'event', paid, { 'idempotency-key': 'e1' });
   assert.equal(fine(done, 'completed').replies[0].text, 'Got 30.');
@@ -166,6 +180,36 @@ test('what is said wrongly changes nothing', async () => {
   refused(await steer(id, 'approval', { approved: true }, { 'x-tidemill-tenant': 'other' }), 404,
     'conversation.not_found');
   assert.equal((await server.get(`/v1/conversations/${id}`)).json.revision, 1);
+});
+
+test('what a role has decided its user does not undo, and an operator does', async () => {
+  const id = (await server.begin('desk', 'spend')).json.conversation_id;
+  const command = (body) => server.post(`/v1/conversations/${id}/messages`, body);
+  const reject = () => steer(id, 'approval', { approved: false }, MANAGER);
+  fine(await server.say(id, '44'), 'waiting_approval');
+  assert.equal(fine(await command({ command: 'back' }), 'waiting_input').current_step, 'ask');
+  fine(await server.say(id, '45'), 'waiting_approval');
+  assert.equal(fine(await reject(), 'waiting_approval').current_step, 'sign');
+  const told = refused(await command({ command: 'back' }), 409, 'rollback.decided');
+  assert.match(told, /'gate' has been decided.* tidemill conversations rollback /);
+  fine(await steer(id, 'approval', { approved: true }, { 'x-tidemill-role': 'clerk' }),
+    'waiting_input');
+  fine(await server.say(id, 'please'), 'waiting_input');
+  assert.equal(fine(await server.say(id, 'Go back!'), 'waiting_input').current_step, 'note');
+  assert.match((await server.say(id, 'go back')).text, /'sign' has been decided/);
+  assert.match((await command({ command: 'correct', name: 'amount', input: '46' })).text,
+    /cannot be corrected: the step 'gate' \(approval\) has come between/);
+  const { state } = (await server.get(`/v1/conversations/${id}`)).json;
+  assert.deepEqual([state.amount, state.decision.approved], [45, false]);
+
+  const asked = fine(await steer(id, 'rollback', { steps: 2 }), 'waiting_approval').waiting_for;
+  assert.ok(asked.expires_at > Date.now() + 86_000_000); // the whole time again
+  fine(await reject(), 'waiting_approval');
+  const r = await conversations('rollback', id, '--steps', '1');
+  assert.equal(r.code, 0, r.err);
+  fine(await reject(), 'waiting_approval');
+  assert.equal(fine(await command({ command: 'restart' }), 'waiting_input').current_step, 'ask');
+  fine(await server.say(id, '47'), 'waiting_approval');
 });
 
 test('a server that dies in the turn of an approval has not lost it, and calls once', async () => {

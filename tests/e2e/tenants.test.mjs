@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import test from 'node:test';
-import { Place, Server } from './host.mjs';
+import { Place, root, Server, wait } from './host.mjs';
 
 const SECRET = 'the-secret-of-tenant-a';
 const A = { 'x-tidemill-tenant': 'a' }, B = { 'x-tidemill-tenant': 'b' };
@@ -77,6 +78,165 @@ for (const isolation of [false, true]) {
     assert.ok(!s.errors.includes(SECRET));
     const whole = (await s.get(`${at}/messages`, A)).text;
     assert.ok(whole.includes(SECRET));
+    await s.stop();
+    p.remove();
+  });
+}
+
+// Asks twice, waits for a manager, then for the money; `tell` tells the webhook.
+const DESK = `
+local tm = require "tidemill"
+local Step = tm.ConversationStep
+local pay = tm.ConversationFlow { flow_id = "pay", start_step = "ask", end_steps = { "done" },
+  settings = { enable_rollback = true, allow_step_skipping = true, allow_early_termination = true },
+  steps = {
+    Step { step_id = "ask", step_type = "user_input", prompt = "What?", save_as = "what",
+      input_schema = { type = "text" }, next_steps = { "more" } },
+    Step { step_id = "more", step_type = "user_input", prompt = "More than {what}?", save_as = "more",
+      input_schema = { type = "text", required = false }, next_steps = { "approve" } },
+    Step { step_id = "approve", step_type = "approval", role = "manager", prompt = "Pay {what}?",
+      next_steps = { "money" } },
+    Step { step_id = "money", step_type = "wait", event = "paid", next_steps = { "done" } },
+    Step { step_id = "done", step_type = "action", run = function() return 1 end },
+  } }
+local tell = tm.ConversationFlow { flow_id = "tell", start_step = "ask", steps = {
+  Step { step_id = "ask", step_type = "user_input", prompt = "What?", save_as = "what",
+    input_schema = { type = "text" }, next_steps = { "tell" } },
+  Step { step_id = "tell", step_type = "action", next_steps = { "ask" },
+    run = function(ctx) ctx:emit("told", ctx.state.what) end } } }
+return tm.system { agents = {}, flows = { pay, tell } }
+`;
+const MANAGER = { 'x-tidemill-role': 'manager' };
+const NOBODY = '01990000-0000-7000-8000-000000000001';
+
+// Every way to reach one conversation: in which state it is one, and what is asked for.
+const C = '/v1/conversations';
+const command = (name, more) => ({ way: `POST ${C}/{}/messages`, body: { command: name, ...more } });
+const WAYS = [
+  { way: `GET ${C}/{}` }, { way: `GET ${C}/{}/steps` }, { way: `GET ${C}/{}/messages` },
+  { way: `GET ${C}/{}/checkpoints` }, { way: `POST ${C}/{}/checkpoints`, body: { name: 'here' } },
+  { way: `POST ${C}/{}/messages`, body: { input: 'a word' } },
+  command('back'), command('skip'), command('cancel'), command('restart'), command('help'),
+  command('correct', { name: 'what', input: 'another' }),
+  { way: `POST ${C}/{}/rollback`, body: { steps: 1 } },
+  { way: `POST ${C}/{}/rollback`, body: (point) => ({ checkpoint_id: point }) },
+  { way: `POST ${C}/{}/rollback`, body: { steps: 1, force: true } },
+  { way: `POST ${C}/{}/fork`, body: {} },
+  { way: `POST ${C}/{}/fork`, body: (point) => ({ checkpoint_id: point }) },
+  { way: `POST ${C}/{}/approval`, state: 'approval', body: { approved: true }, headers: MANAGER },
+  { way: `POST ${C}/{}/approval`, state: 'approval', body: { approved: false }, headers: MANAGER },
+  { way: `POST ${C}/{}/event`, state: 'event', body: { name: 'paid', data: 1 } },
+  { way: `POST ${C}/{}/pause` }, { way: `POST ${C}/{}/resume`, state: 'paused' },
+  { way: `POST ${C}/{}/cancel` },
+  { way: `POST ${C}/{}/migrate`, body: { dry_run: true } }, { way: `POST ${C}/{}/migrate` },
+  { way: `GET ${C}/{}/events`, later: true },
+  { way: `POST ${C}/{}/takeover`, later: true, body: { text: 'a word' } },
+  { way: `POST ${C}/{}/handback`, later: true },
+];
+// What the other tests of this file do.
+const OTHERS = [`POST ${C}`, `GET ${C}`, 'GET /v1/sessions', 'GET /v1/sessions/{}',
+  'DELETE /v1/sessions/{}', 'GET /v1/outbox', 'POST /v1/outbox/{}/retry'];
+
+test('no way that the API offers is left out here', () => {
+  const table = readFileSync(join(root, 'host/api/routes.c'), 'utf8');
+  const offered = [...table.matchAll(/\{"([A-Z]+)", (C ?)?(?:"([^"]*)")?,/g)]
+    .map(([, method, c, path]) => `${method} ${c ? C : ''}${path ?? ''}`);
+  assert.ok(offered.length > 25, offered.join());
+  const open = /^GET \/(v1\/systems|livez|readyz|metrics|openapi)|^POST \/v1\/admin\//; // of no tenant
+  assert.deepEqual([...new Set([...WAYS.map((w) => w.way), ...OTHERS])].sort(),
+    offered.filter((way) => !open.test(way)).sort());
+});
+
+const send = (s, way, id, body, headers) => {
+  const [method, path] = way.split(' ');
+  return s.raw(method, path.replace('{}', id), method === 'POST' ? body ?? {} : undefined, headers);
+};
+// A conversation of tenant a that waits for what its state says.
+const reach = async (s, state) => {
+  const id = (await s.begin('desk', 'pay', { session_id: 's1' }, A)).json.conversation_id;
+  const at = `${C}/${id}`;
+  await s.say(id, SECRET, A);
+  if (state === 'paused') await s.post(`${at}/pause`, {}, A);
+  if (state === 'approval' || state === 'event') await s.say(id, 'more', A);
+  if (state === 'event') await s.post(`${at}/approval`, { approved: true }, { ...A, ...MANAGER });
+  return id;
+};
+const whole = async (s, id) => (await Promise.all(['', '/steps', '/messages', '/checkpoints'].map(
+  (part) => s.get(`${C}/${id}${part}`, A)))).map((r) => r.text).join('\n');
+
+for (const isolation of [false, true]) {
+  test(`every way to a conversation of another tenant, isolation ${isolation}`, async () => {
+    const p = place(isolation);
+    p.script('desk', DESK);
+    const s = await new Server(p).start();
+    await s.begin('desk', 'pay', {}, B); // b has a store, and conversations
+    for (const { way, state, body, headers, later } of WAYS) {
+      const id = await reach(s, state), what = `${way} ${JSON.stringify(body)}`;
+      const points = (await s.get(`${C}/${id}/checkpoints`, A)).json.items;
+      const given = typeof body === 'function' ? body(points.at(-1).checkpoint_id) : body;
+      const before = await whole(s, id);
+      for (const who of [B, {}]) {
+        const r = await send(s, way, id, given, { ...who, ...headers });
+        const unknown = await send(s, way, NOBODY, given, { ...who, ...headers });
+        assert.equal(r.status, later ? 501 : 404, `${what}: ${r.text}`);
+        assert.equal(r.json.code, later ? 'route.unsupported' : 'conversation.not_found', what);
+        assert.equal(r.text.replaceAll(id, NOBODY), unknown.text, `${what}: as if it were not there`);
+        assert.ok(!r.text.includes(SECRET), what);
+      }
+      assert.equal(await whole(s, id), before, `${what}: it is as it was`);
+      const own = await send(s, way, id, given, { ...A, ...headers });
+      assert.ok(later || own.status < 300, `${what} is a way for its own tenant: ${own.text}`);
+    }
+    assert.ok(!s.errors.includes(SECRET));
+    await s.stop();
+    p.remove();
+  });
+
+  test(`sessions and events of another tenant, isolation ${isolation}`, async (t) => {
+    const gone = createServer((req, res) => { // the webhook wants nothing: an event is given up
+      req.on('end', () => res.writeHead(410).end());
+      req.resume();
+    });
+    await new Promise((done) => gone.listen(0, '127.0.0.1', done));
+    t.after(() => { gone.closeAllConnections(); gone.close(); });
+    const p = place(isolation);
+    p.settings.webhooks = { url: `http://127.0.0.1:${gone.address().port}/`, secret: 'signs' };
+    p.save();
+    p.script('desk', DESK);
+    const s = await new Server(p).start();
+    const { conversation_id: id } = (await s.begin('desk', 'tell',
+      { session_id: 's1', user_id: SECRET }, A)).json;
+    assert.equal((await s.say(id, SECRET, A)).json.status, 'waiting_input');
+    const dead = async (who) => (await s.get('/v1/outbox?status=dead', who)).json.items;
+    for (let i = 0; (await dead(A)).length === 0; i++) assert.ok(await wait(5) || i < 4000);
+    const [event] = await dead(A);
+    const read = async () => JSON.stringify([(await s.get('/v1/sessions/s1', A)).json,
+      (await s.get('/v1/sessions', A)).json, await dead(A)]);
+    const before = await read();
+    for (const who of [B, {}]) {
+      for (const path of ['/v1/sessions', '/v1/sessions?status=open', '/v1/outbox',
+        '/v1/outbox?status=dead', '/v1/outbox?status=pending', '/v1/sessions?limit=200',
+        `/v1/outbox?cursor=${event.id}`]) {
+        const list = await s.get(path, who);
+        assert.deepEqual([list.status, list.json], [200, { items: [], next: null }], path);
+      }
+      for (const [method, path] of [['GET', '/v1/sessions/s1'], ['DELETE', '/v1/sessions/s1'],
+        ['POST', `/v1/outbox/${event.id}/retry`]]) {
+        const r = await s.raw(method, path, method === 'POST' ? {} : undefined, who);
+        assert.equal(r.status, 404, `${method} ${path}: ${r.text}`);
+        assert.ok(!r.text.includes(SECRET), r.text);
+      }
+      // A session of that name is another one, and ends alone.
+      const mine = (await s.begin('desk', 'tell', { session_id: 's1' }, who)).json;
+      assert.ok(!(await s.get('/v1/sessions/s1', who)).text.includes(SECRET));
+      assert.equal((await s.raw('DELETE', '/v1/sessions/s1', undefined, who)).status, 200);
+      assert.equal((await s.get(`${C}/${mine.conversation_id}`, who)).json.status, 'cancelled');
+      assert.equal(await read(), before);
+    }
+    assert.equal((await s.get(`${C}/${id}`, A)).json.status, 'waiting_input');
+    assert.equal((await s.post(`/v1/outbox/${event.id}/retry`, {}, A)).status, 200);
+    assert.equal((await s.raw('DELETE', '/v1/sessions/s1', undefined, A)).status, 200);
+    assert.ok(!s.errors.includes(SECRET));
     await s.stop();
     p.remove();
   });

@@ -37,8 +37,13 @@ return tm.system { name = "shop", agents = {}, flows = { tm.ConversationFlow {
     act("pay", "ship", "refund", { max_retries = 2, retry_delay = 0 }),
     act("ship", "mail", "fetch_back", { max_retries = 2, retry_delay = 0 }),
     act("mail", "tally", nil, { irreversible = false }),
-    Step { step_id = "tally", step_type = "action", next_steps = { "ask" },
+    Step { step_id = "tally", step_type = "action", next_steps = { "sure" },
       run = function(ctx) ctx.state.count = ctx.state.count + 1 end },
+    Step { step_id = "sure", step_type = "decision", next_steps = { "named", "ask" },
+      condition = function(ctx) return ctx.state.item == "named" and "yes" or "no" end,
+      conditional_logic = { yes = "named", no = "ask" } },
+    Step { step_id = "named", step_type = "user_input", prompt = "Named?", checkpoint = "named",
+      save_as = "item", input_schema = { type = "text" }, next_steps = { "ask" } },
   } } } }
 `;
 
@@ -171,4 +176,41 @@ test('a fork goes on by itself, by the API and the command line', async () => {
   const cli = place.run(['conversations', 'fork', id, '--checkpoint', first, '--json']);
   assert.equal(cli.code, 0, cli.err);
   assert.equal((await read(JSON.parse(cli.out).conversation_id)).state.count, 1);
+  assert.deepEqual((await read(other)).forked_from,
+    { conversation_id: id, revision: now.revision });
+  const [made, ...rest] = place.run(['conversations', 'fork', other]).out.split('\n');
+  assert.equal((await read(made)).forked_from.conversation_id, other);
+  assert.equal(rest[0], (await read(made)).prompt.text);
+  for (const list of [['list'], ['show', made]])
+    assert.match(place.run(['conversations', ...list]).out, new RegExp(`${other} at\\s+revision \\d+`));
+});
+
+test('checkpoints have names: by their step, by the API and the command line', async () => {
+  const { id } = await ordered();
+  const url = `/v1/conversations/${id}`;
+  const to = (name) => server.post(`${url}/rollback`, { checkpoint_id: name });
+  const listed = async () => (await server.get(`${url}/checkpoints`)).json.items
+    .filter((item) => item.name).map((item) => item.name);
+  const then = await read(id);
+  const r = await server.post(`${url}/checkpoints`, { name: 'mine' }, { 'Idempotency-Key': 'm' });
+  assert.equal(r.status, 201, r.text);
+  assert.deepEqual(r.json.prompt, then.prompt);
+  assert.equal((await server.post(`${url}/checkpoints`, { name: 'mine' },
+    { 'Idempotency-Key': 'm' })).text, r.text);
+  assert.equal((await server.say(id, 'named')).json.prompt.text, 'Named?');
+  assert.equal((await server.say(id, 'more')).status, 200);
+  assert.equal(place.run(['conversations', 'checkpoint', id, 'late']).code, 0);
+  assert.match(place.run(['conversations', 'checkpoints', id]).out, /\n\d+ +named +\d+ +named +2/);
+  assert.deepEqual(await listed(), ['late', 'named', 'mine']);
+  await server.kill();
+  server = await new Server(place).start();
+  const fork = await server.post(`${url}/fork`, { checkpoint_id: 'named' });
+  assert.equal(fork.json.prompt.text, 'Named?');
+  assert.equal(place.run(['conversations', 'rollback', id, '--checkpoint', 'named']).out, 'Named?\n');
+  assert.equal((await to('late')).json.code, 'checkpoint.not_found');
+  assert.equal((await to('mine')).status, 200);
+  same(await read(id), { ...then, revision: r.json.revision });
+  assert.deepEqual(await listed(), ['mine']);
+  assert.equal((await server.post(`${url}/rollback`, { steps: 1 })).status, 200);
+  assert.deepEqual(await listed(), []);
 });

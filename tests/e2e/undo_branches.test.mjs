@@ -1,5 +1,5 @@
-// Rollback over a parallel step: what the steps of its branches did is taken back by their own
-// functions, and what cannot be is named by its own step.
+// Rollback over a parallel step, or one that calls another flow: what the steps in it did is taken
+// back by their own functions, and what cannot be is named by its own step.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Outside, Place, Server } from './host.mjs';
@@ -28,7 +28,41 @@ local function flow(name, mail)
           train = { act("reserve", mail, "release"), act("mail", "end") } } } } }
 end
 
-return tm.system { name = "trip", agents = {}, flows = { flow("quiet", "end"), flow("loud", "mail") } }
+-- What its branches do may stay, however often it is tried, and whether the step is completed or not.
+local function free(name, failures)
+  local function note(step_id)
+    return Step { step_id = step_id, step_type = "action", next_steps = { "end" }, max_retries = 1,
+      retry_delay = 0, irreversible = false,
+      run = function(ctx)
+        ctx:http { method = "POST", url = "${url}/" .. step_id }
+        if step_id == "note" and ctx.step.attempt <= failures then error("odd") end
+      end }
+  end
+  return tm.ConversationFlow { flow_id = name, start_step = "ask",
+    settings = { enable_rollback = true }, steps = {
+      Step { step_id = "ask", step_type = "user_input", prompt = "Go?", save_as = "said",
+        input_schema = { type = "text" }, next_steps = { "both" } },
+      Step { step_id = "both", step_type = "parallel", next_steps = { "ask" }, on_error = "ask",
+        branches = { hotel = { note("note") }, train = { note("mark") } } } } }
+end
+
+-- What the other flow did is taken back, or may stay, as the step that calls it says.
+local function calling(name, says)
+  local call = Step { step_id = "rest", step_type = "subflow", flow = "rest", next_steps = { "ask" } }
+  for key, value in pairs(says) do call[key] = value end
+  return tm.ConversationFlow { flow_id = name, start_step = "ask",
+    settings = { enable_rollback = true }, steps = {
+      Step { step_id = "ask", step_type = "user_input", prompt = "Go?", save_as = "said",
+        input_schema = { type = "text" }, next_steps = { "rest" } }, call } }
+end
+
+local rest = tm.ConversationFlow { flow_id = "rest", start_step = "sleep",
+  steps = { act("sleep", "eat", "wake"), act("eat", "end") } }
+local function bring(ctx) return ctx:http { method = "POST", url = "${url}/bring" } end
+
+return tm.system { name = "trip", agents = {}, flows = { flow("quiet", "end"), flow("loud", "mail"),
+  rest, calling("called", {}), calling("covered", { undo = bring }),
+  calling("staying", { irreversible = false }), free("free", 0), free("tried_again", 1), free("given_up", 9) } }
 `;
 
 let place, outside, server;
@@ -70,3 +104,34 @@ test('what cannot be taken back in a branch is named by its step', async () => {
   assert.equal((await back(id, { force: true })).status, 200);
   assert.deepEqual(asked(from), ['release', 'recall', 'unbook']);
 });
+
+test('what cannot be taken back in another flow is named with that flow', async () => {
+  const { id, from } = await travelled('called');
+  const r = await back(id);
+  assert.equal(r.json.code, 'rollback.irreversible');
+  assert.match(r.json.detail, /taken back: rest\/eat;/);
+  assert.deepEqual(asked(from), []);
+});
+
+test('the undo of the step that calls a flow holds for all that the flow did', async () => {
+  const { id, from } = await travelled('covered');
+  const r = await back(id);
+  assert.deepEqual([r.status, r.json.current_step], [200, 'ask'], r.text);
+  assert.deepEqual(asked(from), ['bring', 'wake']);
+});
+
+test('what a flow did may stay where the step that calls it says so', async () => {
+  const { id, from } = await travelled('staying');
+  const r = await back(id);
+  assert.deepEqual([r.status, r.json.current_step], [200, 'ask'], r.text);
+  assert.deepEqual(asked(from), ['wake']);
+});
+
+for (const flow of ['free', 'tried_again', 'given_up'])
+  test(`nothing is named where each step of a branch says that it may stay: ${flow}`, async () => {
+    const { id, from } = await travelled(flow);
+    assert.ok(outside.requests.length >= 2);
+    const r = await back(id);
+    assert.deepEqual([r.status, r.json.current_step], [200, 'ask'], r.text);
+    assert.deepEqual(asked(from), []);
+  });

@@ -62,8 +62,8 @@ static void check_record(const tm_head *h, bool unfinished) {
 
 static void check_answer(const tm_head *h, bool sound) {
   reply r = {.calls = 1};
-  tm_error err = {0};
-  r.status = tm__render_answer(&r.json, &access_, true, h, h->tip, true, &err);
+  tm_error refusal = {0}, err = {0};
+  r.status = tm__render_answer(&r.json, &access_, true, h, h->tip, true, &refusal, &err);
   memcpy(r.code, err.code, sizeof(r.code));
   check_reply(&r, sound);
   tm__buf_free(&r.json);

@@ -1,6 +1,6 @@
 /* A SQLite file in which somebody has written: the input is a list of columns of heads, journal,
  * start_keys and sessions with values for them. Every read ends, with records that fit their
- * structs or with an error that says what is damaged. */
+ * structs or with an error that says what is damaged; a list gives a damaged head by its id. */
 #include <sqlite3.h>
 #include <unistd.h>
 
@@ -186,11 +186,19 @@ static void check_head(const tm_head *h) {
   MUST(memchr(h->session, '\0', sizeof(h->session)) != NULL);
   MUST(memchr(h->claim, '\0', sizeof(h->claim)) != NULL);
   MUST(h->status >= TM_ACTIVE && h->status <= TM_CANCELLED);
+  MUST(h->id[0] != '\0');
+  MUST(tm__head_is_damaged(h) ? h->revision == -1 : h->revision > 0);
 }
 
+typedef struct listed {
+  int whole, damaged; /* heads of the conversation */
+} listed;
+
 static tm_status on_head(void *ud, const tm_head *h) {
-  (void)ud;
+  listed *seen = ud;
   check_head(h);
+  if (seen != NULL && strcmp(h->id, CONVERSATION) == 0)
+    (*(tm__head_is_damaged(h) ? &seen->damaged : &seen->whole))++;
   return TM_OK;
 }
 
@@ -225,6 +233,23 @@ static void expect(tm_status s, const tm_error *err) {
   MUST(strncmp(err->code, "store.", 6) == 0);
 }
 
+/* A damaged head says so itself, and the list of all gives it by its id. */
+static tm_status read_head(tm_head *out) {
+  tm_error err = {0};
+  listed seen = {0, 0};
+  const tm_list_filter all = {.status = -1, .limit = 10};
+  tm_status status = backend->head(conn, TM_S(CONVERSATION), out, &err);
+  if (status == TM_ECORRUPT)
+    MUST(strcmp(err.code, "journal.damaged") == 0);
+  else
+    expect(status, &err);
+  if (status == TM_OK) check_head(out);
+  expect(backend->list(conn, &all, on_head, &seen, &err), &err);
+  MUST(seen.whole == (status == TM_OK));
+  MUST(status == TM_ENOTFOUND || seen.damaged == (status == TM_ECORRUPT));
+  return status;
+}
+
 /* Housekeeping changes what it finds, or says what is damaged. */
 static void sweep_all(void) {
   tm_error err = {0};
@@ -241,9 +266,7 @@ static void read_all(void) {
   tm_head h;
   tm_start_key key;
   int64_t due;
-  tm_status s = backend->head(conn, TM_S(CONVERSATION), &h, &err);
-  expect(s, &err);
-  if (s == TM_OK) check_head(&h);
+  tm_status s = read_head(&h);
   for (int follow = 0; follow < 2 && s == TM_OK; follow++) {
     int seen = 0;
     expect(backend->chain(conn, TM_S(CONVERSATION), h.tip, follow != 0, on_row, &seen, &err), &err);
@@ -270,6 +293,17 @@ static void read_all(void) {
   tm__buf_free(&sources);
 }
 
+/* What cannot be read can be removed, whatever else it says. */
+static void purge_damaged(void) {
+  tm_error err = {0};
+  tm_head h;
+  if (backend->head(conn, TM_S(CONVERSATION), &h, &err) != TM_ECORRUPT) return;
+  tm_status status = backend->purge(conn, TM_S(CONVERSATION), -1, true, &err);
+  if (status != TM_OK) (void)fprintf(stderr, "%s: %s\n", err.code, err.message);
+  MUST(status == TM_OK);
+  MUST(backend->head(conn, TM_S(CONVERSATION), &h, &err) == TM_ENOTFOUND);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (size > 2000) return 0;
   must_run("BEGIN");
@@ -277,6 +311,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     at += write_value(data + at, size - at);
   must_run("COMMIT");
   read_all();
+  purge_damaged();
   sweep_all();
   restore();
   return 0;

@@ -574,11 +574,72 @@ static void test_reloads_that_wait_become_one(void **state) {
   blocker_free(&third);
 }
 
+/* A command in the folder of the system `talk`. */
+static void change_talk(const char *how) {
+  char command[600];
+  (void)snprintf(command, sizeof(command), "cd %s/scripts/talk && %s", dir, how);
+  assert_int_equal(system(command), 0);
+}
+
+static void expect_said(answer a, const char *code, const char *const *texts) {
+  for (; *texts != NULL; texts++)
+    if (strstr(a.json, *texts) == NULL) fail_msg("no %s in %s %s", *texts, a.code, a.json);
+  expect_error(a, TM_EINVAL, code);
+}
+
+/* A folder whose init.lua is missing, or cannot be one, was not removed: nothing changes. */
+static void test_folders_without_init(void **state) {
+  static const char *const ways[][2] = {
+      {"mv init.lua flows.lua", "Lua files, but no init.lua"},
+      {"rm init.lua && ln -s gone.lua init.lua", "init.lua is a link to nothing"},
+      {"rm init.lua && mkdir init.lua", "init.lua is no regular file"},
+      {"cd .. && rm -r talk && ln -s /nowhere/talk talk", "is a link to nothing"},
+  };
+  char path[300], scripts[300];
+  (void)state;
+  (void)snprintf(path, sizeof(path), "%s/scripts/talk", dir);
+  (void)snprintf(scripts, sizeof(scripts), "%s/scripts", dir);
+  for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+    write_system("hello", "");
+    tm_host *h = start_host("reload.db");
+    change_talk(ways[i][0]);
+    const char *const said[] = {path, "'talk'", ways[i][1], NULL};
+    expect_said(reload(h), "script.no_init", said);
+    expect(begin(h, "talk"), "hello nobody");
+    answer a = check(h, scripts);
+    assert_has(&a, "script.no_init");
+    assert_has(&a, ways[i][1]);
+    assert_has(&a, "\"systems\":1,\"errors\":1");
+    free(a.json);
+    tm_host_free(h);
+    (void)snprintf(path, sizeof(path), "rm -rf %s/scripts/talk", dir);
+    assert_int_equal(system(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/scripts/talk", dir);
+  }
+}
+
+/* That no system is left is a mistake more likely than a wish. */
+static void test_emptied_scripts(void **state) {
+  (void)state;
+  write_system("hello", "");
+  tm_host *h = start_host("reload.db");
+  change_talk("mv ../talk ../../talk_away");
+  const char *const said[] = {"none of the systems that are loaded (1)", "/scripts", NULL};
+  expect_said(reload(h), "script.emptied", said);
+  expect(begin(h, "talk"), "hello nobody");
+  char back[300];
+  (void)snprintf(back, sizeof(back), "mv %s/talk_away %s/scripts/talk", dir, dir);
+  assert_int_equal(system(back), 0);
+  expect(reload(h), "\"removed\":[]");
+  tm_host_free(h);
+}
+
 /* A system whose folder is gone takes no new conversations; those that there are go on. */
 static void test_a_removed_system_goes_on(void **state) {
   (void)state;
   char id[40], from[300], to[300];
   write_system("hello", "");
+  change_talk("mkdir -p ../other && sed s/\"'talk'\"/\"'other'\"/ init.lua >../other/init.lua");
   tm_host *h = start_host("reload.db");
   answer a = begin(h, "talk");
   id_of(&a, id);
@@ -586,13 +647,14 @@ static void test_a_removed_system_goes_on(void **state) {
   (void)snprintf(from, sizeof(from), "%s/scripts/talk", dir);
   (void)snprintf(to, sizeof(to), "%s/talk", dir);
   assert_int_equal(rename(from, to), 0);
-  expect(reload(h), "{\"systems\":[],\"removed\":[\"talk\"]}");
+  expect(reload(h), "],\"removed\":[\"talk\"]}");
   expect_error(begin(h, "talk"), TM_ENOTFOUND, "system.not_found");
   expect(say(h, id, "\"Ann\""), "hello Ann");
   assert_int_equal(rename(to, from), 0);
   expect(reload(h), "\"previous\":null");
   expect(begin(h, "talk"), "hello nobody");
   tm_host_free(h);
+  change_talk("rm -r ../other");
 }
 
 /* No file may grow beyond `bytes`, as on a full disk; 0: there is room again. */
@@ -652,6 +714,8 @@ int main(void) {
       cmocka_unit_test(test_folders_that_are_no_systems),
       cmocka_unit_test(test_sources_go_with_the_last_conversation),
       cmocka_unit_test(test_reloads_that_wait_become_one),
+      cmocka_unit_test(test_folders_without_init),
+      cmocka_unit_test(test_emptied_scripts),
       cmocka_unit_test(test_a_removed_system_goes_on),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

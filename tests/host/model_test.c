@@ -4,7 +4,7 @@
  * process of its own, in a clock that they turn, which can be killed at a
  * commit of its store and started again on what it left.
  *
- * TIDEMILL_SEED repeats a seed, TIDEMILL_CASE one case of it. */
+ * TIDEMILL_SEED repeats a seed, TIDEMILL_CASE one case of it, TIDEMILL_CASES the first so many. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +27,7 @@
 #include "asks.h"
 #include "outside.h"
 
-enum { TEXT_BYTES = 1024, REPLY_BYTES = 1 << 17 };
+enum { TEXT_BYTES = 1024, REPLY_BYTES = 1 << 17, AT_ONCE = 4 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { CASES = 60, CASES_AT_NIGHT = 600 };
@@ -43,7 +43,8 @@ typedef struct request {
   char name[40], input[TEXT_BYTES]; /* of a correction */
   int flag;
   int64_t now;
-  int cut; /* the process dies at that commit from now on; 0: it does not */
+  bool more; /* another one is sent with it, before it is answered */
+  int cut;   /* the process dies at that commit from now on; 0: it does not */
   bool cut_is_done;
 } request;
 
@@ -158,8 +159,15 @@ static void event(tm_host *h, const request *r, ask *a) {
   tm_conversation_event(h, &e, ask_reply, a);
 }
 
+/* By force, if it says so. */
 static void rollback(tm_host *h, const request *r, ask *a) {
-  tm_conversation_rollback(h, NULL, r->id, r->flag, NULL, 0, NULL, ask_reply, a);
+  int force = strcmp(r->text, "force") == 0;
+  tm_conversation_rollback(h, NULL, r->id, r->flag, NULL, force, r->key, ask_reply, a);
+}
+
+static void fork_it(tm_host *h, const request *r, ask *a) {
+  const char *checkpoint = r->text[0] != '\0' ? r->text : NULL;
+  tm_conversation_fork(h, NULL, r->id, checkpoint, r->key, ask_reply, a);
 }
 
 static void hold(tm_host *h, const request *r, ask *a) {
@@ -191,6 +199,10 @@ static void messages(tm_host *h, const request *r, ask *a) {
   tm_conversation_read(h, NULL, r->id, TM_READ_MESSAGES, NULL, 200, ask_reply, a);
 }
 
+static void checkpoints(tm_host *h, const request *r, ask *a) {
+  tm_conversation_read(h, NULL, r->id, TM_READ_CHECKPOINTS, NULL, 200, ask_reply, a);
+}
+
 static void steps(tm_host *h, const request *r, ask *a) {
   tm_conversation_read(h, NULL, r->id, TM_READ_STEPS, NULL, 200, ask_reply, a);
 }
@@ -205,13 +217,26 @@ static void wake(tm_host *h, const request *r, ask *a) {
 static const struct op {
   const char *name;
   void (*act)(tm_host *h, const request *r, ask *a);
-} ops[] = {{"begin", begin}, {"say", say},           {"command", command},  {"approve", approve},
-           {"event", event}, {"rollback", rollback}, {"pause", hold},       {"resume", go_on},
-           {"wake", wake},   {"cancel", cancel},     {"migrate", migrate},  {"reload", reload},
-           {"head", head},   {"steps", steps},       {"messages", messages}};
+} ops[] = {{"begin", begin},
+           {"say", say},
+           {"command", command},
+           {"approve", approve},
+           {"event", event},
+           {"fork", fork_it},
+           {"checkpoints", checkpoints},
+           {"rollback", rollback},
+           {"pause", hold},
+           {"resume", go_on},
+           {"wake", wake},
+           {"cancel", cancel},
+           {"migrate", migrate},
+           {"reload", reload},
+           {"head", head},
+           {"steps", steps},
+           {"messages", messages}};
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
 
-static void act(tm_host *h, const request *r, reply *out) {
+static ask *act(tm_host *h, const request *r) {
   ask *a = ask_new(&all);
   size_t i = 0;
   while (i < OPS - 1 && strcmp(ops[i].name, r->op) != 0)
@@ -219,30 +244,48 @@ static void act(tm_host *h, const request *r, reply *out) {
   atomic_store(&cut_is_done, r->cut_is_done);
   atomic_store(&commits_left, r->cut);
   ops[i].act(h, r, a);
-  (void)ask_wait(a);
-  atomic_store(&commits_left, 0);
+  return a;
+}
+
+static void read_answer(ask *a, reply *out) {
   out->status = a->status;
   (void)snprintf(out->code, sizeof(out->code), "%s", a->code);
   (void)snprintf(out->message, sizeof(out->message), "%s", a->message);
   (void)snprintf(out->json, sizeof(out->json), "%s", a->json != NULL ? a->json : "null");
-  if (asks_end(&all) != 0) give_up("a request was not answered once");
 }
 
 static size_t reply_size(const reply *r) {
   return offsetof(reply, json) + strlen(r->json) + 1;
 }
 
+/* Answers them in their order. */
+static bool answer_all(int fd, ask **asked, size_t count) {
+  static reply out;
+  for (size_t i = 0; i < count; i++)
+    (void)ask_wait(asked[i]);
+  atomic_store(&commits_left, 0);
+  for (size_t i = 0; i < count; i++) {
+    read_answer(asked[i], &out);
+    if (i + 1 == count && asks_end(&all) != 0) give_up("a request was not answered once");
+    if (send(fd, &out, reply_size(&out), MSG_NOSIGNAL) < 0) return false;
+  }
+  return true;
+}
+
 /* Until it is told to stop, or its parent is gone. */
 __attribute__((noreturn)) static void live(int fd, const char *store) {
   static request r;
-  static reply out;
+  ask *asked[AT_ONCE];
+  size_t count = 0;
   tm_host *h = NULL;
   while (recv(fd, &r, sizeof(r), 0) == (ssize_t)sizeof(r)) {
     atomic_store(&now_ms, r.now);
     if (h == NULL) h = start_host(store);
     if (strcmp(r.op, "stop") == 0) break;
-    act(h, &r, &out);
-    if (send(fd, &out, reply_size(&out), MSG_NOSIGNAL) < 0) break;
+    asked[count++] = act(h, &r);
+    if (r.more && count < AT_ONCE) continue;
+    if (!answer_all(fd, asked, count)) break;
+    count = 0;
   }
   tm_host_stop(h, 10000);
   tm_host_free(h);
@@ -258,6 +301,7 @@ typedef struct heard {
 } heard;
 
 static struct ears {
+  atomic_bool refuses_undo;
   atomic_int count;
   heard calls[CALLS_HEARD];
 } * ears; /* both processes have it */
@@ -269,15 +313,18 @@ static void copy_until(char *out, size_t size, const char *from, const char *end
   (void)snprintf(out, size, "%.*s", (int)strcspn(from, ends), from);
 }
 
-static void hear(const char *head) {
+static int hear(const char *head) {
   static const char name[] = "Idempotency-Key: ";
   int i = atomic_load(&ears->count);
   const char *path = strchr(head, '/');
   const char *key = strcasestr(head, name);
-  if (i == CALLS_HEARD || path == NULL || key == NULL) return;
-  copy_until(ears->calls[i].path, sizeof(ears->calls[i].path), path, " ");
-  copy_until(ears->calls[i].key, sizeof(ears->calls[i].key), key + sizeof(name) - 1, "\r");
+  if (i == CALLS_HEARD || path == NULL || key == NULL) return 500;
+  heard *call = &ears->calls[i];
+  copy_until(call->path, sizeof(call->path), path, " ");
+  copy_until(call->key, sizeof(call->key), key + sizeof(name) - 1, "\r");
   atomic_store(&ears->count, i + 1);
+  bool undoes = strstr(call->path, "/undo") != NULL;
+  return undoes && atomic_load(&ears->refuses_undo) ? 503 : 200;
 }
 
 static bool open_outside(void) {
@@ -399,22 +446,35 @@ static request read_request(lua_State *L) {
   return r;
 }
 
+static bool may_die; /* since a commit was named */
+
+/* It is gone, as it should be. */
+static int died(lua_State *L, const char *op) {
+  int signal = ended(L);
+  if (strcmp(op, "stop") == 0 && signal == 0) return 0;
+  if (signal != SIGKILL || !may_die) return luaL_error(L, "the host has died: %d", signal);
+  may_die = false;
+  return 0;
+}
+
+/* A request, and whether another one follows at once. Returns whether it could be sent. */
+static int host_send(lua_State *L) {
+  request r = read_request(L);
+  r.more = lua_toboolean(L, 2);
+  may_die = may_die || r.cut != 0;
+  lua_pushboolean(L, send(peer, &r, sizeof(r), MSG_NOSIGNAL) >= 0);
+  return 1;
+}
+
 /* host.ask { op, id, key, text, name, input, flag, now, cut, cut_is_done } returns the
  * answer, nil and its text, or nil, code and message, or nothing: the process
  * was killed as it should. */
 static int host_ask(lua_State *L) {
   static reply out;
-  static bool may_die; /* since a commit was named */
   request r = read_request(L);
-  if (send(peer, &r, sizeof(r), MSG_NOSIGNAL) < 0 || recv(peer, &out, sizeof(out), 0) <= 0) {
-    int signal = ended(L);
-    if (strcmp(r.op, "stop") == 0 && signal == 0) return 0;
-    if (signal != SIGKILL || (r.cut == 0 && !may_die))
-      return luaL_error(L, "the host has died: %d", signal);
-    may_die = false;
-    return 0;
-  }
   may_die = may_die || r.cut != 0;
+  if (send(peer, &r, sizeof(r), MSG_NOSIGNAL) < 0 || recv(peer, &out, sizeof(out), 0) <= 0)
+    return died(L, r.op);
   if (out.status != TM_OK) {
     lua_pushnil(L);
     lua_pushstring(L, out.code);
@@ -428,6 +488,35 @@ static int host_ask(lua_State *L) {
   lua_pushnil(L);
   lua_pushstring(L, out.json);
   return 3;
+}
+
+/* host.ask_all { request, … } sends them at once; returns { { code, text }, … }, or nothing: the
+ * process was killed as it should. */
+static int host_ask_all(lua_State *L) {
+  static reply out;
+  lua_Integer count = luaL_len(L, 1);
+  luaL_argcheck(L, count <= AT_ONCE, 1, "too many");
+  for (lua_Integer i = 1; i <= count; i++) {
+    lua_pushcfunction(L, host_send);
+    lua_rawgeti(L, 1, i);
+    lua_pushboolean(L, i < count);
+    lua_call(L, 2, 1);
+    if (!lua_toboolean(L, -1)) return died(L, "say");
+    lua_pop(L, 1);
+  }
+  lua_newtable(L);
+  for (lua_Integer i = 1; i <= count; i++) {
+    if (recv(peer, &out, sizeof(out), 0) <= 0) return died(L, "say");
+    lua_newtable(L);
+    if (out.status != TM_OK) {
+      lua_pushstring(L, out.code);
+      lua_setfield(L, -2, "code");
+    }
+    lua_pushstring(L, out.status != TM_OK ? out.code : out.json);
+    lua_setfield(L, -2, "text");
+    lua_rawseti(L, -2, i);
+  }
+  return 1;
 }
 
 /* Returns the calls that came since the last host_forget: { { path, key }, ... } */
@@ -452,9 +541,16 @@ static int host_forget(lua_State *L) {
   return 0;
 }
 
+/* host.refuse(whether calls that undo something are refused from now on) */
+static int host_refuse(lua_State *L) {
+  atomic_store(&ears->refuses_undo, lua_toboolean(L, 1));
+  return 0;
+}
+
 static const luaL_Reg functions[] = {{"start", host_start},   {"kill", host_kill},
-                                     {"ask", host_ask},       {"heard", host_heard},
-                                     {"forget", host_forget}, {NULL, NULL}};
+                                     {"ask", host_ask},       {"ask_all", host_ask_all},
+                                     {"heard", host_heard},   {"forget", host_forget},
+                                     {"refuse", host_refuse}, {NULL, NULL}};
 
 /* ---- the cases ---- */
 
@@ -485,7 +581,7 @@ static void test_random_flows(void **state) {
   lua_pushstring(L, dir);
   lua_pushinteger(L, number_of("TIDEMILL_SEED", draw_seed()));
   lua_pushinteger(L, number_of("TIDEMILL_CASE", 0));
-  lua_pushinteger(L, night ? CASES_AT_NIGHT : CASES);
+  lua_pushinteger(L, number_of("TIDEMILL_CASES", night ? CASES_AT_NIGHT : CASES));
   if (lua_pcall(L, 4, 1, 0) != LUA_OK || lua_type(L, -1) == LUA_TSTRING) {
     (void)fputs(lua_tostring(L, -1), stderr);
     fail();

@@ -40,7 +40,7 @@ typedef struct outside {
   uint32_t dice;
   outside_call calls[OUTSIDE_CALLS];
   size_t count;
-  void (*heard)(const char *head); /* of each request, before it is answered; or NULL */
+  int (*heard)(const char *head); /* of each request: the status of its answer; or NULL: 200 */
   char big[OUTSIDE_BIG];
 } outside;
 
@@ -91,7 +91,7 @@ static inline bool outside_asks(const outside_call *c, const char *path) {
 /* The head is complete; false: the connection is gone. */
 static inline bool outside_serve(outside *o, size_t i) {
   outside_call *c = &o->calls[i];
-  if (o->heard != NULL) o->heard(c->head);
+  int status = o->heard != NULL ? o->heard(c->head) : 200;
   uint32_t luck = outside_asks(c, "/flaky") ? outside_roll(&o->dice, 3) : 3;
   c->len = 0;
   if (outside_asks(c, "/slow")) {
@@ -106,7 +106,7 @@ static inline bool outside_serve(outside *o, size_t i) {
   } else if (outside_asks(c, "/big")) {
     outside_answer(c, 200, o->big, sizeof(o->big));
   } else if (!outside_asks(c, "/never")) {
-    outside_answer(c, luck == 1 ? 500 : 200, "{\"ok\":true}", 11);
+    outside_answer(c, luck == 1 ? 500 : status, "{\"ok\":true}", 11);
   }
   return true;
 }

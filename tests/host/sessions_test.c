@@ -235,6 +235,33 @@ static void test_a_systems_own_rules(void **state) {
   tm_host_free(h);
 }
 
+/* A limit refuses starts; what operators do opens a session again. */
+static void test_limits_no_operator(void **state) {
+  (void)state;
+  char id[40], other[40];
+  write_system("max_concurrent_sessions = 1");
+  tm_host *h = start_host("operator.db", NULL);
+  for (int i = 0; i < 2; i++) {
+    char session[8] = {(char)('a' + i)};
+    answer again = asked();
+    id_of(begin(h, session), id);
+    expect(finish(h, id), "\"status\":\"completed\"");
+    expect(end(h, session), "\"status\":\"ended\"");
+    id_of(begin(h, "other"), other);
+    if (i == 0)
+      tm_conversation_rollback(h, NULL, id, 1, NULL, 0, NULL, on_reply, &again);
+    else
+      tm_conversation_fork(h, NULL, id, NULL, NULL, on_reply, &again);
+    await(&again);
+    expect(again, "\"status\":\"waiting_input\"");
+    expect(show(h, session), "\"status\":\"open\"");
+    expect_error(begin(h, "third"), TM_ELIMIT, "session.limit");
+    expect(end(h, session), "\"status\":\"ended\"");
+    expect(end(h, "other"), "\"status\":\"ended\"");
+  }
+  tm_host_free(h);
+}
+
 static void test_goes_by_the_clock(void **state) {
   (void)state;
   char id[40], open[40];
@@ -301,9 +328,8 @@ static void test_wrong_questions(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_a_systems_own_rules),
-      cmocka_unit_test(test_goes_by_the_clock),
-      cmocka_unit_test(test_purges_at_once),
+      cmocka_unit_test(test_a_systems_own_rules), cmocka_unit_test(test_limits_no_operator),
+      cmocka_unit_test(test_goes_by_the_clock),   cmocka_unit_test(test_purges_at_once),
       cmocka_unit_test(test_wrong_questions),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

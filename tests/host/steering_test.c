@@ -220,12 +220,42 @@ static void test_wrong_events(void **state) {
   assert_refused(tell(&e), TM_EINVAL, "options.size", "TM_EVENT_INIT");
 }
 
+static ask *mark(const char *tenant, const char *id, const char *name) {
+  ask *a = ask_new(&all);
+  tm_conversation_checkpoint(host, tenant, id, name, NULL, ask_reply, a);
+  return ask_wait(a);
+}
+
+static void test_names_of_checkpoints(void **state) {
+  (void)state;
+  char id[40], longest[66];
+  static const char *const wrong[] = {NULL, "", "1st", "a b", "a-b", "\xc3\xa4"};
+  begin(id);
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+    assert_refused(mark(NULL, id, wrong[i]), TM_EINVAL, "request.invalid", "1 to 64 letters");
+  memset(longest, 'x', sizeof(longest));
+  longest[65] = '\0';
+  assert_refused(mark(NULL, id, longest), TM_EINVAL, "request.invalid", "1 to 64 letters");
+  longest[64] = '\0';
+  assert_int_equal(mark(NULL, id, longest)->status, TM_OK);
+  ask *a = ask_new(&all);
+  tm_conversation_fork(host, NULL, id, "a-b", NULL, ask_reply, a);
+  assert_refused(ask_wait(a), TM_EINVAL, "request.invalid", "neither the id of a checkpoint nor");
+  a = ask_new(&all);
+  tm_conversation_fork(host, NULL, id, longest, NULL, ask_reply, a);
+  assert_int_equal(ask_wait(a)->status, TM_OK);
+  a = ask_new(&all);
+  tm_conversation_fork(host, NULL, id, "gone", NULL, ask_reply, a);
+  assert_refused(ask_wait(a), TM_ENOTFOUND, "checkpoint.not_found", "has no checkpoint gone");
+}
+
 /* ---- what is unknown, of others, or over ---- */
 
 static ask *steer(int which, const char *tenant, const char *id) {
   static const bare_fn plain[] = {tm_conversation_pause, tm_conversation_resume,
                                   tm_conversation_cancel};
   if (which < 3) return bare(plain[which], tenant, id);
+  if (which == 6) return mark(tenant, id, "here");
   tm_command c = TM_COMMAND_INIT;
   tm_approval v = TM_APPROVAL_INIT;
   tm_event e = TM_EVENT_INIT;
@@ -240,7 +270,7 @@ static void test_unknown(void **state) {
   (void)state;
   char id[40];
   begin(id);
-  for (int i = 0; i < 6; i++) {
+  for (int i = 0; i < 7; i++) {
     assert_refused(steer(i, NULL, none), TM_ENOTFOUND, "conversation.not_found", none);
     assert_refused(steer(i, NULL, "paper"), TM_ENOTFOUND, "conversation.not_found", "paper");
     assert_refused(steer(i, NULL, NULL), TM_ENOTFOUND, "conversation.not_found", "");
@@ -260,7 +290,7 @@ static void test_cancel(void **state) {
   ask *again = bare(tm_conversation_cancel, NULL, id);
   assert_int_equal(again->status, TM_OK);
   assert_string_equal(first->json, again->json);
-  for (int i = 0; i < 6; i++)
+  for (int i = 0; i < 7; i++)
     if (i != 2)
       assert_refused(steer(i, NULL, id), TM_ECONFLICT, "conversation.finished", "cancelled");
 }
@@ -332,7 +362,7 @@ static void test_host_that_does_not_run(void **state) {
   (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
   o.config_file = path;
   assert_int_equal(tm_host_new(&host, &o, &err), TM_OK);
-  for (int i = 0; i < 6; i++)
+  for (int i = 0; i < 7; i++)
     assert_refused(steer(i, NULL, none), TM_EUNAVAILABLE, "host.stopping", "not been started");
   tm_host_free(host);
   host = running;
@@ -343,6 +373,7 @@ int main(void) {
       cmocka_unit_test(test_wrong_commands),
       cmocka_unit_test(test_wrong_approvals),
       cmocka_unit_test(test_wrong_events),
+      cmocka_unit_test(test_names_of_checkpoints),
       cmocka_unit_test(test_unknown),
       cmocka_unit_test(test_cancel),
       cmocka_unit_test(test_failed_step_waits_for_its_user),

@@ -16,11 +16,15 @@ static tm_bundle *make(const char *system, const char *version, const char *desc
   return b;
 }
 
-static void assert_described(tm_registry *r, const char *expected) {
+static void assert_described_for(tm_registry *r, const char *tenant, const char *expected) {
   tm_buf out = {0};
-  tm__registry_describe(r, &out);
+  tm__registry_describe(r, tm__slice(tenant), &out);
   assert_string_equal(out.ptr, expected);
   tm__buf_free(&out);
+}
+
+static void assert_described(tm_registry *r, const char *expected) {
+  assert_described_for(r, "default", expected);
 }
 
 static void assert_current(tm_registry *r, const char *system, const char *version) {
@@ -110,6 +114,35 @@ static void test_tidy(void **unused) {
   tm__registry_free(r);
 }
 
+static void assert_offered(tm_registry *r, const char *system, const char *tenant, bool expected) {
+  tm_bundle *b = tm__registry_offered(r, tm__slice(system), tm__slice(tenant));
+  assert_int_equal(b != NULL, expected);
+  tm__bundle_unref(b);
+}
+
+static void test_owned(void **unused) {
+  (void)unused;
+  tm_error err;
+  tm_registry *r = tm__registry_new();
+  tm_bundle *all[] = {make("a", "1", "{\"tenant_id\":\"acme\"}"), make("b", "1", "{}"),
+                      make("c", "1", "{\"tenant_id\":\"umbrella\"}")};
+  assert_int_equal(tm__registry_switch(r, all, 3, &err), TM_OK);
+  assert_described_for(r, "acme", "{\"items\":[{\"tenant_id\":\"acme\"},{}]}");
+  assert_described_for(r, "umbrella", "{\"items\":[{},{\"tenant_id\":\"umbrella\"}]}");
+  static const char *const others[] = {"default", "acm", "acmee", "ACME", "", "acme "};
+  for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+    assert_offered(r, "a", others[i], false);
+    assert_offered(r, "b", others[i], true);
+    assert_described_for(r, others[i], "{\"items\":[{}]}");
+  }
+  assert_offered(r, "a", "acme", true);
+  assert_current(r, "a", "1");                /* the host itself sees all */
+  tm_bundle *next[] = {make("a", "2", "{}")}; /* and it is everybody's */
+  assert_int_equal(tm__registry_switch(r, next, 1, &err), TM_OK);
+  assert_offered(r, "a", "umbrella", true);
+  tm__registry_free(r);
+}
+
 static void test_limits(void **unused) {
   (void)unused;
   char longest[66];
@@ -117,6 +150,10 @@ static void test_limits(void **unused) {
   longest[65] = '\0';
   assert_null(tm__bundle_new(tm__slice(longest), TM_S("1"), TM_S(""), TM_S("")));
   assert_null(tm__bundle_new(TM_S("a"), tm__slice(longest), TM_S(""), TM_S("")));
+  tm_buf owned = {0};
+  tm__buf_printf(&owned, "{\"tenant_id\":\"%s\"}", longest);
+  assert_null(tm__bundle_new(TM_S("a"), TM_S("1"), TM_S(""), tm__buf_view(&owned)));
+  tm__buf_free(&owned);
   tm__bundle_unref(NULL);
   tm__registry_free(NULL);
   tm_registry *r = tm__registry_new();
@@ -129,9 +166,8 @@ static void test_limits(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_switch),
-      cmocka_unit_test(test_old_versions),
-      cmocka_unit_test(test_tidy),
+      cmocka_unit_test(test_switch), cmocka_unit_test(test_old_versions),
+      cmocka_unit_test(test_tidy),   cmocka_unit_test(test_owned),
       cmocka_unit_test(test_limits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

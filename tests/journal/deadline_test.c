@@ -148,6 +148,26 @@ static void test_hint(void **unused) {
   fixture_close(&fx);
 }
 
+/* A look that comes before an announced deadline does not make the scheduler forget it. */
+static void test_hint_outlives_a_look(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_open(&fx, "sqlite");
+  host *h = &fx.hosts[0];
+  char first[TM_ID_SIZE], second[TM_ID_SIZE];
+  scheduler_start(h, 1000000);
+  assert_answer(start(h, first, "deadline"));
+  turn_clock(&fx, 5);
+  assert_answer(start(h, second, "deadline"));
+  turn_clock(&fx, 995);
+  on_hint(&h->scheduler, fx.now + 5);
+  tm__scheduler_poke(h->scheduler);
+  await_status(&fx, first, TM_EXPIRED);
+  turn_clock(&fx, 5);
+  await_status(&fx, second, TM_EXPIRED);
+  fixture_close(&fx);
+}
+
 static void test_poll(void **unused) {
   (void)unused;
   fixture fx;
@@ -185,10 +205,15 @@ static void test_takes_up_turns(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_expires),    cmocka_unit_test(test_sleeper_wakes),
-      cmocka_unit_test(test_armed_anew), cmocka_unit_test(test_broken_deadline_is_put_off),
-      cmocka_unit_test(test_scheduler),  cmocka_unit_test(test_hint),
-      cmocka_unit_test(test_poll),       cmocka_unit_test(test_takes_up_turns),
+      cmocka_unit_test(test_expires),
+      cmocka_unit_test(test_sleeper_wakes),
+      cmocka_unit_test(test_armed_anew),
+      cmocka_unit_test(test_broken_deadline_is_put_off),
+      cmocka_unit_test(test_scheduler),
+      cmocka_unit_test(test_hint),
+      cmocka_unit_test(test_poll),
+      cmocka_unit_test(test_takes_up_turns),
+      cmocka_unit_test(test_hint_outlives_a_look),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

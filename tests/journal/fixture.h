@@ -4,18 +4,24 @@
  *   finish, sleep, expire   end in that status            deadline   waits, for 1000 ms at most
  *   approval, event, pause  wait so, for 1000 ms at most
  *   fail, broken            fail as invalid, as script    suspend    goes on in retry_ms, then
- * waits call, call2             record one or two calls       checkpoint marks its row hold stops
+ * waits call, call2             record one or two calls       checkpoint marks its row, as what
+ * stands behind # hold stops
  * before anything; the test goes on with release() hold_begun              records a call, then
  * stops again                   shows the same prompt again
  * paid, loose                   record a call; paid has an undo, loose says that it may stay
  * fixed                         says that it cannot be taken back
  * back                          asks for a rollback over one prompt
+ * correct, rather               asks for a trail: a command; a message that is to be one
  * answer                        is the answer that a step of the user's is completed with
+ * decide                        is what an approval has come to
  * correct                       asks for what was done since step2 was answered, then waits
  * anything else                 waits for the next answer
  *
  * A rollback that has an undo to run does what on_undo says: undone, undo_call (a call, held until
  * the test goes on), undo_later (suspends once), undo_fail.
+ *
+ * A turn that somebody takes sleeps until its retry, or its rollback is given up; with force it
+ * does what on_force says.
  *
  * break leaves its conversation failing; the turn then does what on_failing says: failed,
  * failing_call (a call, held until the test goes on), failing_later (undoes step 2 and suspends
@@ -104,11 +110,16 @@ typedef struct fixture {
   tm_retention keep;
   const char *on_wake;       /* what turns do that a deadline brings */
   const char *on_undo;       /* likewise a rollback */
+  const char *on_force;      /* likewise one that another with force goes on with */
   const char *on_failing;    /* likewise, what goes on failing */
+  const char *on_migrate;    /* likewise, a migration */
   const char *on_correct;    /* likewise, a correction; NULL: it waits for the next answer */
+  const char *on_refused;    /* what one does that was refused what it asked for; NULL: it fails */
   int rollback;              /* that the flow allows; 0: not said */
   int64_t workflow;          /* when the conversation's time is over, as records say; 0: never */
+  const char *usage;         /* of the conversation, as records say; NULL: none */
   bool counts;               /* drafts count executions of steps, as the runtime does */
+  bool begins, stays;        /* begin rows say whose they are, as the runtime's do */
   const char *session;       /* of conversations that begin */
   tm_session_rules sessions; /* of their system */
   int64_t lease_ms, retry_ms;
@@ -122,7 +133,7 @@ typedef struct fixture {
   bool last_unsealed;
   bool last_more; /* is last_input but a part of the list of what is to be undone? */
   size_t last_length;
-  char last_input[4096], last_calls[256], last_runtime[256], last_version[33];
+  char last_input[4096], last_calls[256], last_runtime[512], last_version[33];
   tm_error last_refused;
 } fixture;
 
@@ -231,6 +242,12 @@ static inline void write_counts(const run *r, tm_buf *out, tm_conversation_statu
   tm__json_member_int(out, "step_seq", (own > undone ? own : undone) + (status != TM_ACTIVE));
 }
 
+static inline void write_begun(const run *r, tm_buf *out) {
+  tm__json_member_int(out, "started", 1);
+  if (r->host->fx->stays) tm__json_member_bool(out, "stays", true);
+  tm__json_member_int(out, "step_seq", r->count);
+}
+
 static inline void write_times(const run *r, tm_buf *out, tm_conversation_status status) {
   if (r->host->fx->workflow > 0) {
     tm__json_key(out, "deadlines");
@@ -242,36 +259,49 @@ static inline void write_times(const run *r, tm_buf *out, tm_conversation_status
   }
 }
 
+static inline const char *type_of(const run *r) {
+  if (does(r->what, "decide")) return "approval";
+  return does(r->what, "answer") ? "user_input" : "action";
+}
+
+static inline void write_runtime(const run *r, tm_buf *out, tm_conversation_status status) {
+  tm__buf_byte(out, '{');
+  if (r->host->fx->concurrency != NULL)
+    tm__json_member_text(out, "concurrency", r->host->fx->concurrency);
+  if (r->host->fx->rollback > 0) tm__json_member_int(out, "rollback", r->host->fx->rollback);
+  tm_slice fork = tm__json_get(tm__turn_view(r->turn)->runtime, "forked_from");
+  if (fork.ptr != NULL) tm__json_member_raw(out, "forked_from", fork);
+  bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
+  if (failing) tm__json_member_raw(out, "failing", TM_S("{}"));
+  if (does(r->what, "failing_later") || does(r->what, "failing_left"))
+    tm__json_member_bool(out, "later", true);
+  if (does(r->what, "failing_left"))
+    tm__json_member_raw(out, "left", TM_S("[{\"seq\":3,\"step_id\":\"step3\"}]"));
+  write_times(r, out, status);
+  tm__json_member_int(out, "message_seq", 2 * r->count + 1);
+  tm__json_member_int(out, "seq", r->count);
+  tm__json_key(out, "summary");
+  tm__buf_printf(out, "\"after %d\"", (int)r->count);
+  if (r->host->fx->counts) write_counts(r, out, status);
+  if (r->host->fx->begins && status == TM_ACTIVE) write_begun(r, out);
+  if (r->host->fx->usage != NULL) tm__json_member_raw(out, "usage", tm__slice(r->host->fx->usage));
+  if (does(r->what, "again")) tm__json_member_raw(out, "wait", TM_S("{\"shown\":2}"));
+  tm__buf_byte(out, '}');
+}
+
 static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversation_status status) {
   state_of(r, &p->state);
-  tm__buf_byte(&p->runtime, '{');
-  if (r->host->fx->concurrency != NULL)
-    tm__json_member_text(&p->runtime, "concurrency", r->host->fx->concurrency);
-  if (r->host->fx->rollback > 0)
-    tm__json_member_int(&p->runtime, "rollback", r->host->fx->rollback);
-  bool failing = does(r->what, "break") || strncmp(r->what, "failing", 7) == 0;
-  if (failing) tm__json_member_raw(&p->runtime, "failing", TM_S("{}"));
-  if (does(r->what, "failing_later") || does(r->what, "failing_left"))
-    tm__json_member_bool(&p->runtime, "later", true);
-  if (does(r->what, "failing_left"))
-    tm__json_member_raw(&p->runtime, "left", TM_S("[{\"seq\":3,\"step_id\":\"step3\"}]"));
-  write_times(r, &p->runtime, status);
-  tm__json_member_int(&p->runtime, "seq", r->count);
-  tm__json_key(&p->runtime, "summary");
-  tm__buf_printf(&p->runtime, "\"after %d\"", (int)r->count);
-  if (r->host->fx->counts) write_counts(r, &p->runtime, status);
-  if (does(r->what, "again")) tm__json_member_raw(&p->runtime, "wait", TM_S("{\"shown\":2}"));
-  tm__buf_byte(&p->runtime, '}');
+  write_runtime(r, &p->runtime, status);
   const char *more = does(r->what, "paid")    ? ",\"output\":{\"id\":7},\"undo\":\"orders\""
                      : does(r->what, "loose") ? ",\"irreversible\":false"
                      : does(r->what, "fixed") ? ",\"irreversible\":true"
+                     : does(r->what, "asked") ? ",\"called\":true"
                      : does(r->what, "turn")  ? ",\"corrects\":3,\"turns\":true"
                                               : "";
   tm__buf_printf(&p->steps,
                  "[{\"seq\":%d,\"status\":\"completed\",\"step_id\":\"step%d\","
                  "\"type\":\"%s\"%s",
-                 (int)r->count, (int)r->count, does(r->what, "answer") ? "user_input" : "action",
-                 more);
+                 (int)r->count, (int)r->count, type_of(r), more);
   if (does(r->what, "paid_large"))
     tm__buf_printf(&p->steps, ",\"output\":\"%0100000d\",\"undo\":\"orders\"", 1);
   tm__buf_text(&p->steps, "}]");
@@ -284,7 +314,9 @@ static inline void write_draft(const run *r, tm_draft *d, paper *p, tm_conversat
                  2 * (int)r->count + 1);
   bool asks = status == TM_WAITING_INPUT;
   if (asks) {
-    tm__buf_printf(&p->prompt, "{\"attempt\":1,\"expires_at\":null,\"step_id\":\"ask%d\"}",
+    tm__buf_printf(&p->prompt,
+                   "{\"attempt\":1,\"expires_at\":null,\"hint\":null,"
+                   "\"step_id\":\"ask%d\",\"text\":\"?\"}",
                    (int)r->count);
   }
   *d = (tm_draft){.status = status,
@@ -338,10 +370,32 @@ static inline void begin(run *r) {
   write_draft(r, &d, &p, TM_ACTIVE);
   r->count++;
   d.steps = TM_S("[]");
+  if (r->host->fx->begins) d.step = TM_S("held");
   if (undoes(r)) d.state = tm__turn_view(r->turn)->state;
   d.messages = TM_S("[{\"agent\":\"bot\",\"provider\":null,\"role\":\"agent\",\"seq\":1,"
                     "\"step_id\":\"before\",\"text\":\"one moment\"}]");
   tm__turn_begin(r->turn, &d, on_durable, r);
+  free_paper(&p);
+}
+
+/* Somebody takes the turn. */
+static inline void give_way(run *r, int64_t retry_at) {
+  paper p = {0};
+  tm_draft d;
+  tm_error why;
+  (void)tm__fail(&why, TM_ECONFLICT, "rollback.given_up", "somebody else has come");
+  write_draft(r, &d, &p, TM_SLEEPING);
+  d.wake_at = retry_at;
+  if (undoes(r)) {
+    d.steps = d.messages = TM_S("[]");
+    d.runtime = TM_S("{\"step_seq\":9,\"undone\":[3]}");
+  }
+  tm_turn *t = take_turn(r);
+  if (tm__turn_view(t)->began_as == TM_TURN_UNDO) {
+    tm__turn_undone(t, &d, &why);
+  } else {
+    tm__turn_commit(t, &d);
+  }
   free_paper(&p);
 }
 
@@ -365,10 +419,15 @@ static inline tm_conversation_status status_of(const char *what) {
   static const struct {
     const char *what;
     tm_conversation_status status;
-  } ends[] = {{"finish", TM_COMPLETED},    {"sleep", TM_SLEEPING},
-              {"expire", TM_EXPIRED},      {"approval", TM_WAITING_APPROVAL},
-              {"event", TM_WAITING_EVENT}, {"pause", TM_PAUSED},
-              {"failed", TM_FAILED},       {"failing_call", TM_FAILED},
+  } ends[] = {{"finish", TM_COMPLETED},
+              {"sleep", TM_SLEEPING},
+              {"expire", TM_EXPIRED},
+              {"approval", TM_WAITING_APPROVAL},
+              {"event", TM_WAITING_EVENT},
+              {"pause", TM_PAUSED},
+              {"failed", TM_FAILED},
+              {"failing_call", TM_FAILED},
+              {"checkpoint_asleep", TM_SLEEPING},
               {NULL, TM_WAITING_INPUT}};
   size_t i = 0;
   while (ends[i].what != NULL && !does(what, ends[i].what))
@@ -407,7 +466,9 @@ static inline void finish_run(run *r, const char *what) {
   tm_draft d;
   tm_conversation_status status = status_of(what);
   write_draft(r, &d, &p, status);
-  d.checkpoint = does(what, "checkpoint");
+  d.checkpoint = does(what, "checkpoint") || does(what, "checkpoint_asleep");
+  if (d.checkpoint && what[strcspn(what, "#")] == '#')
+    d.checkpoint_name = tm__slice(what + strcspn(what, "#") + 1);
   d.in_memory = does(what, "volatile");
   if (does(what, "deadline") || (status != TM_WAITING_INPUT && status != TM_COMPLETED)) {
     d.wake_at = fixture_now(fx) + 1000;
@@ -459,11 +520,42 @@ static inline void go_on(run *r) {
   }
 }
 
+/* For a rollback, or for a trail. */
+static inline bool asks(run *r, const tm_turn_view *v) {
+  static const char command[] = "{\"message\":\"correct\",\"said\":\"rather\"}";
+  const tm_slice steps = TM_S("[\"step9\",\"step2\"]"), none = {NULL, 0};
+  bool has_trail = tm__json_get(v->input, "trail").ptr != NULL;
+  if (does(r->what, "back") || does(r->what, "back\\nback")) {
+    tm__turn_rollback(take_turn(r), 1);
+  } else if (does(r->what, "correct") && !has_trail) {
+    tm__turn_trail(take_turn(r), steps, none);
+  } else if (does(r->what, "rather")) {
+    tm__turn_trail(take_turn(r), steps, tm__slice(command));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+static inline void refused_run(run *r, tm_slice refused) {
+  tm_buf code = {0};
+  assert_true(tm__json_get_text(refused, "code", &code));
+  assert_true(tm__json_get(refused, "message").len > 2);
+  if (r->host->fx->on_refused != NULL) {
+    finish_run(r, r->host->fx->on_refused);
+  } else {
+    fail_run(r, TM_ECONFLICT, code.ptr);
+  }
+  tm__buf_free(&code);
+}
+
 static inline void first_move(run *r, const tm_turn_view *v) {
   r->resumed = v->kind == TM_TURN_RESUME; /* only the first run is held */
   bool waits = v->head->status == TM_WAITING_INPUT;
   if (v->kind == TM_TURN_MESSAGE && !waits) (void)snprintf(r->what, sizeof(r->what), "refuse");
   if (v->kind == TM_TURN_WAKE) (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_wake);
+  if (v->kind == TM_TURN_MIGRATE)
+    (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_migrate);
   if (v->kind == TM_TURN_PAUSE) (void)snprintf(r->what, sizeof(r->what), "pause");
   if ((does(r->what, "call") || does(r->what, "call2")))
     r->calls_wanted = does(r->what, "call2") ? 2 : 1;
@@ -475,19 +567,19 @@ static inline void first_move(run *r, const tm_turn_view *v) {
   if (r->host->fx->on_correct != NULL && tm__json_get(v->input, "trail").ptr != NULL)
     (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_correct);
   if (v->began_as == TM_TURN_UNDO)
-    (void)snprintf(r->what, sizeof(r->what), "%s", r->host->fx->on_undo);
+    (void)snprintf(r->what, sizeof(r->what), "%s",
+                   v->forced ? r->host->fx->on_force : r->host->fx->on_undo);
   if (does(r->what, "hold_begun") || does(r->what, "undo_call") || does(r->what, "paid") ||
       does(r->what, "loose") || does(r->what, "failing_call"))
     r->calls_wanted = 1;
-  if (does(r->what, "back")) {
-    tm__turn_rollback(take_turn(r), 1);
+  if (v->refused.ptr != NULL) {
+    refused_run(r, v->refused);
     return;
   }
-  if (does(r->what, "correct") && tm__json_get(v->input, "trail").ptr == NULL) {
-    tm__turn_trail(take_turn(r), TM_S("[\"step9\",\"step2\"]"));
-    return;
-  }
-  if (r->resumed) {
+  if (asks(r, v)) return;
+  if (v->retry_at > 0 && !v->forced) {
+    give_way(r, v->retry_at);
+  } else if (r->resumed) {
     if (does(r->what, "suspend")) (void)memcpy(r->what, "retried", 7);
     if (does(r->what, "failing_call")) {
       begin(r);
@@ -747,6 +839,12 @@ static inline answer *undo(host *h, const char *id, int steps, int64_t checkpoin
   return submit(h, r);
 }
 
+static inline answer *undo_to(host *h, const char *id, const char *checkpoint) {
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_UNDO, id);
+  (void)tm__copy(r->checkpoint_name, sizeof(r->checkpoint_name), tm__slice(checkpoint));
+  return submit(h, r);
+}
+
 static inline void wake_for(host *h, const char *tenant, const char *id) {
   tm__journal_submit(h->journal, request_new(tenant, TM_REQUEST_WAKE, id));
 }
@@ -918,12 +1016,16 @@ static inline void host_stop(host *h) {
   *h = (host){.fx = h->fx};
 }
 
-static inline void add_system(fixture *fx, const char *version) {
+static inline void describe_system(fixture *fx, const char *version, const char *description) {
   tm_error err;
   tm_bundle *b = tm__bundle_new(TM_S("shop"), tm__slice(version), TM_S("{\"files\":{}}"),
-                                TM_S("{\"name\":\"shop\"}"));
+                                tm__slice(description));
   assert_non_null(b);
   assert_int_equal(tm__registry_switch(fx->registry, &b, 1, &err), TM_OK);
+}
+
+static inline void add_system(fixture *fx, const char *version) {
+  describe_system(fx, version, "{\"name\":\"shop\"}");
 }
 
 typedef struct recovery {
@@ -985,6 +1087,7 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                   .retry_ms = 1000,
                   .on_wake = "expire",
                   .on_undo = "undone",
+                  .on_force = "undone",
                   .session = "s1"};
   const char *tmp = getenv("TMPDIR");
   (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");

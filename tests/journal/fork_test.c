@@ -83,6 +83,27 @@ static void test_from_a_checkpoint(void **unused) {
   }
 }
 
+static void test_from_a_name(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE];
+    const char *names[] = {"here", "there"};
+    assert_answer(start(h, id, "checkpoint#here"));
+    assert_answer(say(h, id, "checkpoint#here"));
+    assert_answer(say(h, id, "more"));
+    for (size_t i = 0; i < 2; i++) {
+      tm__uuid7(other, fx.now);
+      tm_request *r = request_new(fx.tenant, TM_REQUEST_FORK, other);
+      (void)tm__copy(r->origin, sizeof(r->origin), tm__slice(id));
+      (void)tm__copy(r->checkpoint_name, sizeof(r->checkpoint_name), tm__slice(names[i]));
+      answer *a = await(submit(h, r));
+      if (i > 0) assert_refused(a, TM_ENOTFOUND, "checkpoint.not_found");
+      if (i == 0) assert_at(&fx, other, "\"count\":2", "ask2");
+    }
+  }
+}
+
 /* Its prompt has its whole time; an answer that is running belongs to the other one. */
 static void test_of_one_at_work(void **unused) {
   (void)unused;
@@ -126,6 +147,47 @@ static void test_keys(void **unused) {
     answer *other = fork_keyed(h, id, 0, "other");
     assert_answer(other);
     assert_string_not_equal(first->json, other->json);
+  }
+}
+
+static answer *list_it(fixture *fx) {
+  answer *a = answer_new(fx);
+  const tm_filter f = {.tenant = fx->tenant};
+  tm__reader_list(fx->storage, &f, on_reply, a);
+  return await(a);
+}
+
+/* Which conversation, and which row of it; in its record and in the list, for as long as it lasts.
+ */
+static void test_says_of_what(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE], third[TM_ID_SIZE], from[128];
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    assert_null(strstr(read_it(&fx, id, TM_READ_CONVERSATION, "", 0)->json, "forked_from"));
+    assert_null(strstr(list_it(&fx)->json, "forked_from"));
+    answer *a = fork_it(h, id, 0);
+    assert_answer(a);
+    id_of(a, other);
+    assert_answer(say(h, other, "call"));
+    assert_answer(say(h, other, "three"));
+    assert_answer(undo(h, other, 1, 0, false));
+    answer *held = say(h, other, "hold_begun"); /* its newest row is a call */
+    run *r = held_run(h);
+    (void)snprintf(from, sizeof(from),
+                   "\"forked_from\":{\"conversation_id\":\"%s\",\"revision\":2}", id);
+    assert_at(&fx, other, "\"count\":3", from);
+    assert_holds(list_it(&fx), from);
+    release(r);
+    assert_answer(held);
+    a = fork_it(h, other, 0);
+    assert_answer(a);
+    id_of(a, third);
+    (void)snprintf(from, sizeof(from), "\"forked_from\":{\"conversation_id\":\"%s\"", other);
+    assert_at(&fx, third, "\"count\":4", from);
+    assert_holds(list_it(&fx), from);
   }
 }
 
@@ -190,9 +252,10 @@ static void test_refused(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_both_go_on),     cmocka_unit_test(test_from_a_checkpoint),
-      cmocka_unit_test(test_of_one_at_work), cmocka_unit_test(test_keys),
-      cmocka_unit_test(test_refused),        cmocka_unit_test(test_what_came_before),
+      cmocka_unit_test(test_both_go_on),       cmocka_unit_test(test_from_a_checkpoint),
+      cmocka_unit_test(test_of_one_at_work),   cmocka_unit_test(test_keys),
+      cmocka_unit_test(test_refused),          cmocka_unit_test(test_says_of_what),
+      cmocka_unit_test(test_what_came_before), cmocka_unit_test(test_from_a_name),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,9 +6,7 @@ static answer *migrate_as(host *h, const char *id, const char *what, bool dry) {
   tm_request *r = request_new(h->fx->tenant, TM_REQUEST_SIGNAL, id);
   r->signal = TM_TURN_MIGRATE;
   r->dry_run = dry;
-  tm_buf input = {0};
-  tm__buf_printf(&input, "{\"message\":\"%s\"}", what);
-  r->input_json = tm__buf_take(&input);
+  h->fx->on_migrate = what;
   return submit(h, r);
 }
 
@@ -48,6 +46,27 @@ static void test_one_row_takes_it_there(void **unused) {
     answer *shown = read_it(&fx, id, TM_READ_CONVERSATION, NULL, 0);
     assert_member(shown, "flow_version", "\"v2\"");
     assert_holds(shown, "\"count\":5");
+  }
+}
+
+/* The new version has to be able to undo it: what was completed, once, and not undone since. */
+static void test_what_it_has_done(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    assert_answer(start(h, id, "hello"));
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "fixed"));
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "paid"));
+    fx.on_undo = "undo";
+    assert_answer(undo(h, id, 1, 0, false));
+    for (int i = 2; i < 4; i++) {
+      add_system(&fx, i == 2 ? "v2" : "v3");
+      assert_answer(migrate(h, id));
+      assert_string_equal(fx.last_input, "{\"done\":[\"orders/step4\",\"orders/step2\"]}");
+    }
   }
 }
 
@@ -103,6 +122,28 @@ static void test_what_cannot_go(void **unused) {
     assert_int_equal(tm__registry_switch(fx.registry, NULL, 0, &err), TM_OK);
     assert_refused(migrate(h, open), TM_ENOTFOUND, "system.not_found");
     expect_version(&fx, open, "v1", 2);
+  }
+}
+
+/* What has begun goes on with its version; no way leads into one that is another tenant's. */
+static void test_to_a_version_of_another_tenant(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE];
+    assert_answer(start(h, id, "hello"));
+    describe_system(&fx, "v2", "{\"tenant_id\":\"t2\"}");
+    assert_refused(migrate(h, id), TM_ENOTFOUND, "system.not_found");
+    assert_refused(migrate_as(h, id, "hello", true), TM_ENOTFOUND, "system.not_found");
+    assert_refused(start(h, other, "hello"), TM_ENOTFOUND, "system.not_found");
+    assert_answer(say(h, id, "hello"));
+    expect_version(&fx, id, "v1", 2);
+    fx.tenant = "t2";
+    assert_answer(start(h, other, "hello"));
+    fx.tenant = "t1";
+    describe_system(&fx, "v3", "{\"tenant_id\":\"t1\"}");
+    assert_answer(migrate(h, id));
+    expect_version(&fx, id, "v3", 3);
   }
 }
 
@@ -276,9 +317,11 @@ static void test_old_checkpoints_end_there(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_one_row_takes_it_there),
+      cmocka_unit_test(test_what_it_has_done),
       cmocka_unit_test(test_whatever_it_waits_for),
       cmocka_unit_test(test_what_is_there_already),
       cmocka_unit_test(test_what_cannot_go),
+      cmocka_unit_test(test_to_a_version_of_another_tenant),
       cmocka_unit_test(test_from_a_version_that_is_lost),
       cmocka_unit_test(test_dry_run),
       cmocka_unit_test(test_overtaken),

@@ -241,6 +241,37 @@ static void test_limits_turns_of_a_minute(void **unused) {
   }
 }
 
+/* Nothing has begun, so nothing is counted; and the error names nothing that is not there. */
+static void test_counts_no_start_without_a_session(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE];
+    limit_rate(&fx, 4);
+    fx.sessions.tenant_most = 1;
+    assert_answer(start(h, id, "hello"));
+    fx.session = "s2";
+    for (int i = 0; i < 3; i++) {
+      answer *a = start(h, other, i == 0 ? "call" : "hello");
+      assert_refused(a, TM_ELIMIT, "session.limit");
+      assert_string_equal(a->error.conversation_id, "");
+    }
+    for (int i = 0; i < 3; i++)
+      assert_answer(say(h, id, "x"));
+    assert_too_fast(say(h, id, "y"), LEFT_MS);
+    turn_clock(&fx, LEFT_MS);
+    answer *held = start(h, other, "hold");
+    run *r = held_run(h);
+    turn_clock(&fx, 60000);
+    assert_answer(say(h, id, "x"));
+    release(r); /* it was counted in another minute */
+    assert_refused(held, TM_ELIMIT, "session.limit");
+    for (int i = 0; i < 3; i++)
+      assert_answer(say(h, id, "x"));
+    assert_too_fast(say(h, id, "y"), 60000);
+  }
+}
+
 typedef struct seen {
   run *r;
   bool interrupted;
@@ -393,6 +424,7 @@ int main(void) {
       cmocka_unit_test(test_takes_what_the_configuration_says),
       cmocka_unit_test(test_counts_many),
       cmocka_unit_test(test_limits_turns_of_a_minute),
+      cmocka_unit_test(test_counts_no_start_without_a_session),
       cmocka_unit_test(test_interrupts_by_what_may_run),
       cmocka_unit_test(test_loses_nothing_by_a_rate),
       cmocka_unit_test(test_shares_a_minute),

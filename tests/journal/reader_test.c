@@ -212,11 +212,78 @@ static void test_rows_of_a_newer_program(void **unused) {
   fixture_close(&fx);
 }
 
+/* "123" for the executions that are on the branch that counts, "(4)" for the others; read by pages.
+ */
+static void branches(fixture *fx, const char *id, int page, char *out) {
+  char next[112] = "";
+  tm_buf all = {0};
+  do {
+    answer *a = read_it(fx, id, TM_READ_STEPS, next, page);
+    assert_answer(a);
+    tm_json_walk w;
+    tm_slice key, step, at = tm__json_get(tm__slice(a->json), "next");
+    bool more = tm__json_walk(&w, tm__json_get(tm__slice(a->json), "items"));
+    while (more && tm__json_next(&w, &key, &step)) {
+      bool undone = tm__slice_is(tm__json_get(step, "undone"), "true");
+      tm__buf_printf(&all, undone ? "(%d)" : "%d", (int)tm__json_get_int(step, "seq", 0));
+    }
+    next[0] = '\0';
+    if (at.ptr[0] == '"')
+      assert_true(tm__copy(next, sizeof(next), (tm_slice){at.ptr + 1, at.len - 2}));
+  } while (next[0] != '\0');
+  assert_true(tm__copy(out, 64, tm__buf_view(&all)));
+  tm__buf_free(&all);
+}
+
+static void assert_branches(fixture *fx, const char *id, const char *wanted) {
+  char out[64];
+  for (int page = 1; page < 8; page++) {
+    branches(fx, id, page, out);
+    assert_string_equal(out, wanted);
+  }
+}
+
+/* The journal has both branches, and says which executions lie on one that was left. */
+static void test_branches(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "three"));
+    assert_branches(&fx, id, "321");
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_branches(&fx, id, "(3)21");
+    assert_answer(say(h, id, "other"));
+    assert_branches(&fx, id, "3(3)21");
+    assert_answer(undo(h, id, 2, 0, false));
+    assert_answer(say(h, id, "more"));
+    assert_branches(&fx, id, "2(3)(3)(2)1");
+    assert_answer(say(h, id, "more"));
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_branches(&fx, id, "(3)2(3)(3)(2)1");
+  }
+}
+
+/* What a rollback has done that failed is on no branch, and was not undone. */
+static void test_branches_of_a_rollback_that_failed(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "paid"));
+    fx.on_undo = "undo_fail";
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    assert_branches(&fx, id, "9321");
+    fx.on_undo = "undo";
+    assert_answer(undo(h, id, 2, 0, false));
+    assert_branches(&fx, id, "99(3)(2)1");
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_pages),  cmocka_unit_test(test_cursors_are_checked),
-      cmocka_unit_test(test_record), cmocka_unit_test(test_foreign),
-      cmocka_unit_test(test_list),   cmocka_unit_test(test_rows_of_a_newer_program),
+      cmocka_unit_test(test_branches), cmocka_unit_test(test_branches_of_a_rollback_that_failed),
+      cmocka_unit_test(test_pages),    cmocka_unit_test(test_cursors_are_checked),
+      cmocka_unit_test(test_record),   cmocka_unit_test(test_foreign),
+      cmocka_unit_test(test_list),     cmocka_unit_test(test_rows_of_a_newer_program),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,7 @@ static void test_turn(void **unused) {
   tm__buf_free(&out);
 }
 
-/* What a role is asked is not the user's prompt. */
+/* What a role is asked, or what else is waited for, is not the user's prompt. */
 static void test_waiting_for(void **unused) {
   (void)unused;
   const tm_head head = head_of("c1");
@@ -56,6 +56,52 @@ static void test_waiting_for(void **unused) {
   tm__render_conversation(&out, &head, &r);
   assert_non_null(
       strstr(out.ptr, "\"prompt\":null,\"waiting_for\":{\"role\":\"boss\"},\"durable\""));
+  const tm_render_record event = {.prompt = TM_S("{\"event\":\"paid\",\"expires_at\":5}"),
+                                  .state = TM_S("{}")};
+  tm__buf_clear(&out);
+  tm__render_conversation(&out, &head, &event);
+  assert_non_null(strstr(out.ptr, "\"prompt\":null,\"waiting_for\":{\"event\":\"paid\","
+                                  "\"expires_at\":5},\"durable\""));
+  tm__buf_free(&out);
+}
+
+/* Before the next turn a rollback has it beside what was restored; a fork has used nothing. */
+static void test_usage(void **unused) {
+  (void)unused;
+  static const char *const cases[][2] = {
+      {"{\"usage\":{\"cpu_us\":7}}", "\"usage\":{\"cpu_us\":7}}"},
+      {"{\"restored\":{\"moved\":1,\"usage\":{\"cpu_us\":9}},\"usage\":{\"cpu_us\":7}}",
+       "\"usage\":{\"cpu_us\":9}}"},
+      {"{\"restored\":{\"forked\":1,\"moved\":1},\"usage\":{\"cpu_us\":7}}", "\"usage\":null}"},
+  };
+  const tm_head head = head_of("c1");
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    const tm_render_record r = {.state = TM_S("{}"), .runtime = tm__slice(cases[i][0])};
+    tm_buf out = {0};
+    tm__render_conversation(&out, &head, &r);
+    assert_non_null(strstr(out.ptr, cases[i][1]));
+    tm__buf_free(&out);
+  }
+}
+
+/* Of a step that runs or waits; one that was gone back to waits since then. */
+static void test_progress(void **unused) {
+  (void)unused;
+  const tm_head head = head_of("c1");
+  const tm_slice row = TM_S("{\"messages\":[],\"runtime\":{\"progress\":{\"expected_ms\":50,"
+                            "\"started\":7}},\"status\":\"waiting_input\",\"step\":\"s\"}");
+  const tm_render_record r = {
+      .state = TM_S("{}"),
+      .runtime = TM_S("{\"progress\":{\"expected_ms\":50,\"started\":7},\"restored\":"
+                      "{\"moved\":30}}")};
+  tm_buf out = {0};
+  tm__render_turn(&out, &head, 4, &row, 1, true);
+  assert_non_null(strstr(
+      out.ptr, "\"prompt\":null,\"progress\":{\"started\":7,\"expected_ms\":50},\"durable\""));
+  tm__buf_clear(&out);
+  tm__render_conversation(&out, &head, &r);
+  assert_non_null(strstr(
+      out.ptr, "\"prompt\":null,\"progress\":{\"started\":37,\"expected_ms\":50},\"durable\""));
   tm__buf_free(&out);
 }
 
@@ -136,10 +182,9 @@ static void test_damaged(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_turn),
-      cmocka_unit_test(test_waiting_for),
-      cmocka_unit_test(test_conversation),
-      cmocka_unit_test(test_damaged),
+      cmocka_unit_test(test_turn),     cmocka_unit_test(test_waiting_for),
+      cmocka_unit_test(test_progress), cmocka_unit_test(test_conversation),
+      cmocka_unit_test(test_usage),    cmocka_unit_test(test_damaged),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,6 +132,23 @@ static void test_rejects_what_comes_at_once(void **unused) {
   }
 }
 
+/* Nobody is refused of whom it is not known yet whether he has been answered. */
+static void test_rejects_no_repeat(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, open_reject, "hello") {
+    answer *one = say_keyed(h, id, "hello", "k1");
+    assert_answer(one);
+    answer *two = say_keyed(h, id, "hold", "k2");
+    answer *again = say_keyed(h, id, "hello", "k1"); /* while the record is read for two */
+    answer *none = say(h, id, "hello");
+    assert_refused(none, TM_ECONFLICT, "conversation.busy");
+    release(held_run(h));
+    assert_answer(two);
+    assert_answer(again);
+    assert_string_equal(again->json, one->json);
+  }
+}
+
 /* What others did meanwhile is no message at the same time. */
 static void test_old_copy_is_not_busy(void **unused) {
   (void)unused;
@@ -308,6 +325,29 @@ static void test_merged_turn_is_overtaken(void **unused) {
     assert_answer(two);
     assert_answer(three);
     assert_int_equal(count_of(&fx, id), 2 + 1 + 2);
+  }
+}
+
+/* It runs once more because of that, with all that it was. */
+static void test_merged_turn_is_refused(void **unused) {
+  (void)unused;
+  EACH_OPENED(fx, open_merge) {
+    char id[TM_ID_SIZE];
+    host *h = &fx.hosts[0];
+    fx.on_refused = "told";
+    (void)start(h, id, "hold");
+    run *r = held_run(h);
+    answer *one = say_keyed(h, id, "back", "k1");
+    answer *two = say_keyed(h, id, "back", "k2");
+    int turns = fx.turns;
+    release(r);
+    assert_answer(one);
+    assert_answer(two);
+    assert_int_equal(fx.turns, turns + 2);
+    assert_string_equal(fx.last_input, "\"back\\nback\"");
+    assert_string_equal(one->json, two->json);
+    assert_answer(say_keyed(h, id, "back", "k2"));
+    assert_int_equal(count_of(&fx, id), 2);
   }
 }
 
@@ -611,6 +651,7 @@ int main(void) {
       cmocka_unit_test(test_what_is_said_where),
       cmocka_unit_test(test_rejects_while_one_runs),
       cmocka_unit_test(test_rejects_what_comes_at_once),
+      cmocka_unit_test(test_rejects_no_repeat),
       cmocka_unit_test(test_old_copy_is_not_busy),
       cmocka_unit_test(test_rejects_while_one_runs_elsewhere),
       cmocka_unit_test(test_rejects_until_the_retry),
@@ -618,6 +659,7 @@ int main(void) {
       cmocka_unit_test(test_merged_input),
       cmocka_unit_test(test_merged_turn_is_resumed),
       cmocka_unit_test(test_merged_turn_is_overtaken),
+      cmocka_unit_test(test_merged_turn_is_refused),
       cmocka_unit_test(test_merged_turn_fails),
       cmocka_unit_test(test_merges_at_most_so_much),
       cmocka_unit_test(test_interrupts_before_it_has_begun),

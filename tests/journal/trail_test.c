@@ -54,6 +54,24 @@ static void test_trail(void **unused) {
   }
 }
 
+/* What a rollback has undone before it failed is said, also after one that went back less far. */
+static void test_what_was_undone(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "answer"));
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "plain"));
+    fx.on_undo = "undo_fail"; /* says that it has undone step 3 */
+    assert_refused(undo(h, id, 3, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    for (int i = 0; i < 2; i++) {
+      assert_answer(correct(h, id));
+      assert_trail(&fx, i == 0 ? "step2 step3 step4" : "step2 step3", 1, "1");
+      assert_true(tm__slice_is(tm__json_get(trail_of(&fx), "undone"), "[3]"));
+      assert_answer(undo(h, id, i == 0 ? 2 : 1, 0, false));
+    }
+  }
+}
+
 static void test_ways_that_were_left(void **unused) {
   (void)unused;
   EACH_STARTED(fx, fixture_open, "one") {
@@ -98,6 +116,38 @@ static void test_refusals(void **unused) {
   }
 }
 
+/* Where a message is one, it runs as that, and is otherwise what it was. */
+static void test_message_that_corrects(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "answer"));
+    assert_answer(say(h, id, "call"));
+    answer *a = say_keyed(h, id, "rather", "key");
+    assert_answer(a);
+    assert_true(fx.last_kind == TM_TURN_COMMAND);
+    assert_trail(&fx, "step2 step3", 1, "1");
+    tm_slice said = tm__json_get(tm__slice(fx.last_input), "said");
+    assert_true(tm__slice_is(said, "\"rather\""));
+    answer *again = say_keyed(h, id, "rather", "key");
+    assert_answer(again);
+    assert_string_equal(a->json, again->json);
+  }
+}
+
+/* A message is then what it was, and says it. */
+static void test_refusal_is_told(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    fx.on_refused = "told";
+    assert_answer(say(h, id, "rather"));
+    assert_true(fx.last_kind == TM_TURN_MESSAGE);
+    assert_string_equal(fx.last_input, "\"rather\"");
+    assert_answer(correct(h, id));
+    assert_true(fx.last_kind == TM_TURN_COMMAND);
+    assert_null(tm__json_get(tm__slice(fx.last_input), "trail").ptr);
+  }
+}
+
 /* Repeated, it is the same answer; overtaken, it runs again on the record as it is now. */
 static void test_repeated_and_overtaken(void **unused) {
   (void)unused;
@@ -122,9 +172,12 @@ static void test_repeated_and_overtaken(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_trail),
+      cmocka_unit_test(test_what_was_undone),
       cmocka_unit_test(test_ways_that_were_left),
       cmocka_unit_test(test_answers_that_were_dropped),
       cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_message_that_corrects),
+      cmocka_unit_test(test_refusal_is_told),
       cmocka_unit_test(test_repeated_and_overtaken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,9 @@ static void test_back_one(void **unused) {
     a = undo(h, id, 1, 0, false); /* from there one more */
     assert_answer(a);
     assert_holds(a, "\"step_id\":\"ask1\"");
-    assert_refused(undo(h, id, 1, 0, false), TM_ECONFLICT, "rollback.nothing");
+    a = undo(h, id, 1, 0, false);
+    assert_refused(a, TM_ECONFLICT, "rollback.nothing");
+    assert_non_null(strstr(a->error.message, "has no answered prompt to go back to"));
     a = say(h, id, "other");
     assert_answer(a);
     assert_holds(a, "other 2");
@@ -43,7 +45,9 @@ static void test_back_several(void **unused) {
     assert_holds(a, "\"step_id\":\"ask4\"");
     a = read_it(&fx, id, TM_READ_CONVERSATION, "", 0);
     assert_holds(a, "\"count\":4");
-    assert_refused(undo(h, id, 4, 0, false), TM_ECONFLICT, "rollback.nothing");
+    a = undo(h, id, 4, 0, false);
+    assert_refused(a, TM_ECONFLICT, "rollback.nothing");
+    assert_non_null(strstr(a->error.message, "has not had 4 answered prompts to go back over"));
     assert_refused(undo(h, id, 1000, 0, false), TM_ECONFLICT, "rollback.limit");
     assert_refused(undo(h, id, 0, 0, false), TM_EINVAL, "request.invalid");
     assert_answer(say(h, id, "finish")); /* the prompt that was answered last is asked again */
@@ -79,6 +83,41 @@ static void test_checkpoint(void **unused) {
   }
 }
 
+/* The newest of a name; also the one that is only listed because none is older. */
+static void test_checkpoint_by_name(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "checkpoint#here"));
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(say(h, id, "checkpoint#here"));
+    assert_answer(say(h, id, "checkpoint#there"));
+    assert_answer(say(h, id, "more"));
+    answer *a = read_it(&fx, id, TM_READ_CHECKPOINTS, "", 0);
+    assert_holds(a, "\"checkpoint_id\":\"5\",\"name\":\"there\"");
+    assert_holds(a, "\"checkpoint_id\":\"3\",\"name\":null");
+    assert_refused(undo_to(h, id, "her"), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_answer(undo_to(h, id, "here"));
+    assert_holds(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), "\"count\":4");
+    fx.keep.checkpoints.most = 1;
+    assert_refused(undo_to(h, id, "there"), TM_ENOTFOUND, "checkpoint.not_found");
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(undo_to(h, id, "here")); /* that of before has gone with the others */
+    assert_holds(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), "\"count\":2");
+  }
+}
+
+/* Where nobody is asked for anything, one cannot go back to: that is none. */
+static void test_no_checkpoint_asleep(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(say(h, id, "checkpoint_asleep"));
+    answer *a = read_it(&fx, id, TM_READ_CHECKPOINTS, "", 0);
+    assert_holds(a, "\"checkpoint_id\":\"2\"");
+    assert_null(strstr(a->json, "\"checkpoint_id\":\"3\""));
+  }
+}
+
 static void test_irreversible(void **unused) {
   (void)unused;
   EACH_STARTED(fx, fixture_open, "one") {
@@ -105,8 +144,31 @@ static void test_deadline_moves(void **unused) {
     assert_answer(undo(h, id, 1, 0, false));
     assert_int_equal(stored_head(&fx, id).wake_at, fx.now + 1000);
     assert_answer(say(h, id, "plain")); /* the runtime moves its own */
-    assert_string_equal(fx.last_runtime, "{\"restored\":{\"moved\":10500,\"step_seq\":0},"
-                                         "\"seq\":1,\"summary\":\"after 1\"}");
+    assert_string_equal(fx.last_runtime,
+                        "{\"message_seq\":3,\"restored\":{\"moved\":10500,\"step_seq\":0},"
+                        "\"seq\":1,\"summary\":\"after 1\"}");
+  }
+}
+
+/* What was used is not given back. */
+static void test_usage_stays(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.usage = "{\"cpu_us\":1}";
+    assert_answer(start(h, id, "plain"));
+    fx.usage = "{\"cpu_us\":2}";
+    assert_answer(say(h, id, "plain"));
+    fx.usage = "{\"cpu_us\":3}";
+    assert_answer(say(h, id, "plain"));
+    for (int i = 0; i < 2; i++) { /* the second goes back from what the first has left */
+      assert_answer(undo(h, id, 1, 0, false));
+      answer *a = read_it(&fx, id, TM_READ_CONVERSATION, NULL, 0);
+      assert_member(a, "usage", "{\"cpu_us\":3}");
+    }
+    assert_answer(say(h, id, "plain"));
+    assert_non_null(strstr(fx.last_runtime, "\"step_seq\":0,\"usage\":{\"cpu_us\":3}}"));
   }
 }
 
@@ -342,6 +404,78 @@ static void test_functions_fail(void **unused) {
   }
 }
 
+static answer *undo_keyed(host *h, const char *id, int steps, const char *key) {
+  tm_request *r = request_new(h->fx->tenant, TM_REQUEST_UNDO, id);
+  r->steps = steps;
+  r->key = digest(key);
+  r->body = digest("steps") + (uint64_t)steps;
+  return submit(h, r);
+}
+
+/* The same request tries it again; once it has succeeded, it is answered by that. */
+static void test_failure_uses_up_no_key(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    paid_twice(h, id);
+    fx.on_undo = "undo_fail";
+    assert_refused(undo_keyed(h, id, 2, "key"), TM_ECONFLICT, "rollback.undo_failed");
+    assert_refused(undo_keyed(h, id, 2, "key"), TM_ECONFLICT, "rollback.undo_failed");
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(2) "]}");
+    fx.on_undo = "undone";
+    answer *a = undo_keyed(h, id, 2, "key");
+    assert_answer(a);
+    assert_at_first(&fx, id);
+    int turns = fx.turns;
+    answer *again = undo_keyed(h, id, 2, "key");
+    assert_answer(again);
+    assert_string_equal(a->json, again->json);
+    assert_int_equal(fx.turns, turns);
+    assert_refused(undo_keyed(h, id, 1, "key"), TM_EREUSED, "idempotency.key_reused");
+  }
+}
+
+/* Also when one has gone back a shorter way meanwhile, and what was undone lies before that. */
+static void test_undone_before_the_target(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    paid_twice(h, id);
+    assert_answer(say(h, id, "plain"));
+    assert_answer(say(h, id, "paid"));
+    fx.on_undo = "undo_fail";
+    assert_refused(undo(h, id, 4, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    fx.on_undo = "undone";
+    assert_answer(undo(h, id, 1, 0, false)); /* with a function, and without one: */
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_at_last(&fx, id);
+    assert_answer(undo(h, id, 2, 0, false));
+    assert_string_equal(fx.last_input, "{\"steps\":[" PAID(2) "]}");
+  }
+}
+
+/* Who finds nothing to do is answered by how the conversation stands, not by what was refused. */
+static void test_failure_is_nobody_elses(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    paid_twice(h, id);
+    fx.on_undo = "undo_fail";
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    answer *a = signal_it(h, id, TM_TURN_MIGRATE, "migrate");
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask3\"");
+    assert_answer(say(h, id, "finish"));
+    assert_refused(undo(h, id, 3, 0, false), TM_ECONFLICT, "rollback.undo_failed");
+    a = cancel(h, id);
+    assert_answer(a);
+    assert_member(a, "status", "\"completed\"");
+  }
+}
+
 /* Whoever waits for a rollback whose turn went on elsewhere learns that it failed, too. */
 static void test_failure_reaches_who_waits(void **unused) {
   (void)unused;
@@ -372,7 +506,8 @@ static void test_what_steps_say(void **unused) {
     answer *a = undo(h, id, 4, 0, false);
     assert_refused(a, TM_ECONFLICT, "rollback.irreversible");
     assert_non_null(strstr(a->error.message, "taken back: step5, step4;"));
-    a = undo(h, id, 4, 0, true); /* what can be undone is */
+    assert_null(strstr(a->error.message, "calls")); /* step 4 made none */
+    a = undo(h, id, 4, 0, true);                    /* what can be undone is */
     assert_answer(a);
     assert_string_equal(fx.last_input, "{\"force\":true,\"steps\":[" PAID(3) "]}");
     assert_holds(a, "\"step_id\":\"ask1\"");
@@ -406,6 +541,30 @@ static void test_back(void **unused) {
   }
 }
 
+/* What forbids it is told by the turn that asked, which is answered as any other. */
+static void test_back_is_refused(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    fx.on_refused = "told";
+    int turns = fx.turns;
+    answer *a = say_keyed(h, id, "back", "key");
+    assert_answer(a);
+    assert_int_equal(fx.turns, turns + 2);
+    assert_true(fx.last_kind == TM_TURN_MESSAGE);
+    assert_string_equal(fx.last_input, "\"back\"");
+    assert_holds(a, "\"step_id\":\"ask2\"");
+    answer *again = say_keyed(h, id, "back", "key");
+    assert_answer(again);
+    assert_string_equal(a->json, again->json);
+    assert_answer(say(h, id, "call"));
+    a = signal_it(h, id, TM_TURN_COMMAND, "back"); /* irreversible */
+    assert_answer(a);
+    assert_true(fx.last_kind == TM_TURN_COMMAND);
+    assert_holds(a, "\"step_id\":\"ask4\"");
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.irreversible");
+  }
+}
+
 /* Another host was faster: the turn that asked runs again on the record as it is now. */
 static void test_back_is_overtaken(void **unused) {
   (void)unused;
@@ -426,13 +585,109 @@ static void test_back_is_overtaken(void **unused) {
   }
 }
 
+/* The user goes back as far as to what somebody else has decided; an operator goes on. */
+static void test_decided(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, fixture_open, "one") {
+    assert_answer(say(h, id, "decide"));
+    assert_answer(say(h, id, "three"));
+    assert_answer(say(h, id, "back"));
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.decided");
+    assert_refused(signal_it(h, id, TM_TURN_COMMAND, "back"), TM_ECONFLICT, "rollback.decided");
+    answer *a = undo(h, id, 1, 0, false);
+    assert_answer(a);
+    assert_holds(a, "\"step_id\":\"ask1\"");
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "back"));
+  }
+}
+
+static const char *decided_in(tm_undo_steps *u, const char *steps) {
+  add_row(u, TM_ROW_TURN, steps);
+  return tm__undo_steps_decided(u);
+}
+
+/* What was decided is, also where the step failed behind that. */
+static void test_what_is_decided(void **unused) {
+  (void)unused;
+  tm_undo_steps u = {0};
+  assert_null(decided_in(&u, "{\"steps\":[{\"input\":1,\"seq\":9,\"status\":\"completed\","
+                             "\"step_id\":\"asked\",\"type\":\"user_input\"},{\"seq\":10,"
+                             "\"status\":\"failed\",\"step_id\":\"odd\",\"type\":\"approval\"}]}"));
+  assert_string_equal(decided_in(&u,
+                                 "{\"steps\":[{\"input\":{\"approved\":false},\"seq\":8,\"status\":"
+                                 "\"failed\",\"step_id\":\"gate\",\"type\":\"approval\"}]}"),
+                      "gate");
+  assert_string_equal(decided_in(&u, "{\"steps\":[{\"seq\":7,\"status\":\"completed\","
+                                     "\"step_id\":\"first\",\"type\":\"approval\"}]}"),
+                      "gate"); /* the last one */
+  tm__undo_steps_free(&u);
+}
+
+/* Of rollbacks without an answer in between the way counts from where the first of them began. */
+static void test_limit_of_several(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.rollback = 3;
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "two"));
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(say(h, id, "paid")); /* has a function to run */
+    assert_answer(say(h, id, "five"));
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_answer(say(h, id, "back"));
+    assert_answer(undo(h, id, 1, 0, false));
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.limit");
+    answer *a = undo(h, id, 1, 0, false);
+    assert_refused(a, TM_ECONFLICT, "rollback.limit");
+    assert_non_null(strstr(a->error.message, "at most 3 (max_rollback_steps), and it has gone 3"));
+    assert_answer(say(h, id, "again")); /* no answer */
+    assert_refused(undo(h, id, 1, 0, true), TM_ECONFLICT, "rollback.limit");
+    fixture_restart(&fx);
+    if (!fixture_durable(&fx)) continue;
+    h = &fx.hosts[0];
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.limit");
+    assert_answer(say(h, id, "three"));
+    assert_answer(undo(h, id, 2, 0, false));
+    assert_refused(undo(h, id, 1, 0, false), TM_ECONFLICT, "rollback.nothing");
+  }
+}
+
+/* Also where one of them failed, went to a checkpoint, or nothing was asked when it began. */
+static void test_limit_counts_every_rollback(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE];
+    fx.rollback = 2;
+    assert_answer(start(h, id, "one"));
+    assert_answer(say(h, id, "checkpoint"));
+    assert_answer(say(h, id, "three"));
+    assert_answer(say(h, id, "finish"));
+    assert_answer(undo(h, id, 1, 0, false)); /* the answer that it ended with */
+    assert_answer(undo(h, id, 0, 2, false));
+    assert_refused(undo(h, id, 1, 0, false), TM_ECONFLICT, "rollback.limit");
+    assert_answer(say(h, id, "paid"));
+    assert_answer(say(h, id, "four"));
+    assert_answer(say(h, id, "back"));
+    fx.on_undo = "undo_fail";
+    assert_refused(say(h, id, "back"), TM_ECONFLICT, "rollback.undo_failed");
+    assert_refused(undo(h, id, 2, 0, false), TM_ECONFLICT, "rollback.limit");
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_back_one),
       cmocka_unit_test(test_back_several),
       cmocka_unit_test(test_checkpoint),
+      cmocka_unit_test(test_checkpoint_by_name),
+      cmocka_unit_test(test_no_checkpoint_asleep),
       cmocka_unit_test(test_irreversible),
       cmocka_unit_test(test_deadline_moves),
+      cmocka_unit_test(test_usage_stays),
       cmocka_unit_test(test_workflow_deadline_stays),
       cmocka_unit_test(test_one_prompt),
       cmocka_unit_test(test_waits_for_the_turn),
@@ -441,10 +696,18 @@ int main(void) {
       cmocka_unit_test(test_functions_go_on_after_a_crash),
       cmocka_unit_test(test_functions_are_tried_again),
       cmocka_unit_test(test_functions_fail),
+      cmocka_unit_test(test_failure_uses_up_no_key),
+      cmocka_unit_test(test_undone_before_the_target),
+      cmocka_unit_test(test_failure_is_nobody_elses),
       cmocka_unit_test(test_failure_reaches_who_waits),
       cmocka_unit_test(test_what_steps_say),
       cmocka_unit_test(test_back),
+      cmocka_unit_test(test_back_is_refused),
       cmocka_unit_test(test_back_is_overtaken),
+      cmocka_unit_test(test_decided),
+      cmocka_unit_test(test_what_is_decided),
+      cmocka_unit_test(test_limit_of_several),
+      cmocka_unit_test(test_limit_counts_every_rollback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,7 @@ static inline void add_sessions(filler *f, int count) {
                     .created = f->fx->now - i,
                     .look_at = i % 5 == 0 ? f->fx->now + i : 0,
                     .ended = i % 6 == 0 ? f->fx->now : 0};
-    assert_ok(f->fx, f->fx->backend->session_put(f->fx->writer, &s, &f->fx->err));
+    assert_ok(f->fx, f->fx->backend->session_put(f->fx->writer, NULL, &s, &f->fx->err));
   }
 }
 

@@ -1,5 +1,6 @@
 /* Copying between any two backends: everything arrives, whatever stops it on the way. */
 #include "copy_fixture.h"
+#include "tests/persistence/file_store.h"
 
 #include <time.h>
 
@@ -146,7 +147,7 @@ static void what_happened_since_comes_with_the_next_run(void **state) {
 }
 
 /* A target that must be told each parent gets one row of a conversation at a time. */
-static const tm_store_backend *told;
+static const tm_store_backend *hearing;
 
 static tm_status commit_one_of_each(tm_store_conn *c, tm_commit *const *items, size_t count,
                                     tm_error *err) {
@@ -155,13 +156,13 @@ static tm_status commit_one_of_each(tm_store_conn *c, tm_commit *const *items, s
     for (size_t k = 0; k < i; k++)
       assert_string_not_equal(items[i]->head.id, items[k]->head.id);
   }
-  return told->commit(c, items, count, err);
+  return hearing->commit(c, items, count, err);
 }
 
 static void check_one_by_one(pair *p) {
   fill(p, 5, 30);
   tm_store_backend b = *p->to.backend;
-  told = p->to.backend;
+  hearing = p->to.backend;
   b.takes_tip = false;
   b.commit = commit_one_of_each;
   tm_copy c = copy_of(p);
@@ -501,6 +502,133 @@ static void rows_that_are_missing_are_told(void **state) {
   free(p);
 }
 
+/* The last commit of its log, once the index does not know its head. */
+static void damage_log(fixture *fx, int n) {
+  char byte;
+  path log = log_of(fx, n);
+  fixture_close(fx);
+  int fd = open(log.text, O_RDWR);
+  assert_true(fd >= 0);
+  assert_int_equal(pread(fd, &byte, 1, size_of(log.text) - 60), 1);
+  byte = (char)(byte ^ 0x20);
+  assert_int_equal(pwrite(fd, &byte, 1, size_of(log.text) - 60), 1);
+  (void)close(fd);
+  drop_index(fx);
+  fixture_open(fx);
+}
+
+static void check_unreadable(pair *p) {
+  int64_t foreign, ahead;
+  fill(p, 4, 12);
+  tm_copy c = copy_all(p);
+  tm_head there = head_of(&p->to, nth(2).text);
+  damage_log(&p->from, 2);
+  add_conversation(&p->f, 4, 3, 300);
+  c = copy_of(p);
+  c.mirror = true;
+  expect_failure(p, &c, "journal.damaged", 2);
+  assert_int_equal(c.counts.conversations, 5);
+  assert_int_equal(c.counts.total, 5);
+  assert_int_equal(c.counts.copied, 1);
+  assert_int_equal(c.counts.removed, 0);
+  assert_int_equal(head_of(&p->to, nth(2).text).revision, there.revision); /* what was good */
+  assert_ok(&p->to, tm__store_compare(&c.from, &c.to, &foreign, &ahead, &p->to.err));
+  assert_int_equal(foreign + ahead, 0);
+  uint8_t digest[TM_COPY_DIGEST] = {0};
+  assert_int_equal(tm__content_add(&c, TM_S(""), digest, &p->from.err), TM_ECORRUPT);
+  assert_string_equal(p->from.err.conversation_id, nth(2).text);
+}
+
+static tm_status note_there(void *ud, const tm_session *session) {
+  (void)session;
+  *(bool *)ud = true;
+  return TM_OK;
+}
+
+/* What is in no list is a failure as well, and what the target has of it stays. */
+static void check_unlisted(pair *p) {
+  fill(p, 4, 6);
+  (void)copy_all(p);
+  path session = small_file(&p->from, TM_FILE_SESSION, "default", "s5");
+  path script = small_file(&p->from, TM_FILE_SCRIPT, "shop", "77");
+  fixture_close(&p->from);
+  set_content(session.text, "x", 1);
+  set_content(script.text, "x", 1);
+  drop_index(&p->from);
+  fixture_open(&p->from);
+  tm_copy c = copy_of(p);
+  c.mirror = true;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.failed, 2);
+  assert_int_equal(c.counts.removed, 0);
+  assert_int_equal(c.counts.conversations, 4);
+  assert_string_equal(p->failed.code, "store.damaged");
+  assert_non_null(strstr(p->failed.message, session.text));
+  bool there = false;
+  assert_ok(&p->to, p->to.backend->session(p->to.reader, TM_S("default"), TM_S("s5"), note_there,
+                                           &there, &p->to.err));
+  assert_true(there);
+  uint8_t digest[TM_COPY_DIGEST] = {0};
+  assert_int_equal(tm__content_add(&c, TM_S(""), digest, &p->from.err), TM_ECORRUPT);
+}
+
+static void what_is_in_no_list_is_told(void **state) {
+  (void)state;
+  pair *p = calloc(1, sizeof(*p));
+  assert_non_null(p);
+#define BACKEND(name)                                                                              \
+  open_pair(p, tm__store_backend(TM_S("file")), &tm__store_##name);                                \
+  check_unlisted(p);                                                                               \
+  close_pair(p);
+#include "persistence/backends.def"
+#undef BACKEND
+  free(p);
+}
+
+static void what_cannot_be_read_is_told(void **state) {
+  (void)state;
+  pair *p = calloc(1, sizeof(*p));
+  assert_non_null(p);
+#define BACKEND(name)                                                                              \
+  open_pair(p, tm__store_backend(TM_S("file")), &tm__store_##name);                                \
+  check_unreadable(p);                                                                             \
+  close_pair(p);
+#include "persistence/backends.def"
+#undef BACKEND
+  free(p);
+}
+
+/* By force, and never when the source has nothing better. */
+static void what_cannot_be_read_in_the_target_is_replaced(void **state) {
+  (void)state;
+  pair *p = calloc(1, sizeof(*p));
+  assert_non_null(p);
+  open_pair(p, &tm__store_memory, tm__store_backend(TM_S("file")));
+  fill(p, 4, 12);
+  (void)copy_all(p);
+  damage_log(&p->to, 2);
+  tm_copy c = copy_of(p);
+  expect_failure(p, &c, "journal.damaged", 2);
+  tm_store_backend broken = lying(p->from.backend, nth(2).text, 1, false);
+  c = copy_of(p);
+  c.set_back = true;
+  c.from.backend = &broken;
+  expect_failure(p, &c, "journal.damaged", 2);
+  assert_int_equal(c.counts.removed, 0);
+  assert_true(size_of(log_of(&p->to, 2).text) > 0);
+  c = copy_of(p);
+  c.set_back = true;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.failed, 0);
+  assert_int_equal(c.counts.removed, 1);
+  assert_int_equal(c.counts.copied, 1);
+  same_stores(p, 4);
+  tm_copy again = copy_all(p);
+  assert_memory_equal(again.digest, c.digest, TM_COPY_DIGEST);
+  close_pair(p);
+  free(p);
+}
+
 static void what_the_target_gives_back_is_compared(void **state) {
   (void)state;
   pair *p = calloc(1, sizeof(*p));
@@ -689,7 +817,7 @@ static void check_mirror(pair *p) {
   fill(p, 4, 12);
   (void)turn(&p->to, nth(50).text, 0, 0, "{}");
   tm_session s = {.tenant = TM_S("default"), .id = TM_S("extra"), .created = 5};
-  assert_ok(&p->to, p->to.backend->session_put(p->to.writer, &s, &p->to.err));
+  assert_ok(&p->to, p->to.backend->session_put(p->to.writer, NULL, &s, &p->to.err));
   tm_copy c = copy_all(p);
   assert_int_equal(c.counts.removed, 0); /* a copy removes nothing */
   (void)head_of(&p->to, nth(50).text);
@@ -855,6 +983,9 @@ int main(void) {
       cmocka_unit_test(a_head_that_differs_is_found),
       cmocka_unit_test(bodies_that_were_sealed_anew_are_taken_over),
       cmocka_unit_test(rows_that_are_missing_are_told),
+      cmocka_unit_test(what_cannot_be_read_is_told),
+      cmocka_unit_test(what_is_in_no_list_is_told),
+      cmocka_unit_test(what_cannot_be_read_in_the_target_is_replaced),
       cmocka_unit_test(what_the_target_gives_back_is_compared),
       cmocka_unit_test(a_start_key_of_somebody_else_is_told),
       cmocka_unit_test(two_copies_at_once_do_no_harm),

@@ -12,8 +12,56 @@ typedef struct piece {
   tm_purge *purge;
 } piece;
 
+/* What another host does between the reading of a session and the writing of it. */
+static struct {
+  const tm_store_backend *store;
+  int64_t look_at;
+  int times;    /* it does so; of the sessions that are read next */
+  bool refuses; /* likewise all the time */
+} other_host;
+
+static tm_status move_look(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_error *err) {
+  const tm_store_access a = {.backend = other_host.store, .conn = c};
+  tm_kept_session k = {0};
+  (void)tm__copy(k.tenant, sizeof(k.tenant), tenant);
+  (void)tm__copy(k.id, sizeof(k.id), id);
+  tm_status status = tm__session_fetch(&k, &a, false, err);
+  k.s.look_at = other_host.look_at;
+  if (status == TM_OK) status = tm__session_put(&a, false, &k, err);
+  tm__session_release(&k);
+  return status;
+}
+
+static tm_status session_before_other(tm_store_conn *c, tm_slice tenant, tm_slice id,
+                                      tm_session_fn fn, void *ud, tm_error *err) {
+  tm_status status = other_host.store->session(c, tenant, id, fn, ud, err);
+  if (status != TM_OK || other_host.times == 0) return status;
+  other_host.times--;
+  return move_look(c, tenant, id, err);
+}
+
+static tm_status put_after_other(tm_store_conn *c, const tm_session *expect,
+                                 const tm_session *session, tm_error *err) {
+  if (other_host.refuses) return tm__session_moved(session->id, err);
+  return other_host.store->session_put(c, expect, session, err);
+}
+
+/* The store as a host sees it beside that other one. */
+static tm_store_access beside_other(const tm_store_access *a, tm_store_backend *seen) {
+  tm_store_access mine = *a;
+  other_host.store = a->backend;
+  *seen = *a->backend;
+  seen->session = session_before_other;
+  seen->session_put = put_after_other;
+  mine.backend = seen;
+  return mine;
+}
+
 static tm_status piece_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
-  return tm__purge_piece(((piece *)job)->purge, a, err);
+  tm_store_backend seen;
+  const tm_store_access mine = beside_other(a, &seen);
+  bool disturbed = job->write && (other_host.times > 0 || other_host.refuses);
+  return tm__purge_piece(((piece *)job)->purge, disturbed ? &mine : a, err);
 }
 
 static void piece_done(tm_message *m) {
@@ -113,6 +161,46 @@ static void test_nothing_goes_by_default(void **unused) {
   }
 }
 
+/* What a fork goes on from may be gone: its transcript has what it waits with, and says so. */
+static void test_a_fork_outlives_its_origin(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char id[TM_ID_SIZE], other[TM_ID_SIZE], cursor[112] = "", seen[512] = "", note[160];
+    fx.keep.conversation_ms = DAY;
+    fx.counts = true;
+    assert_answer(start(h, id, "one"));
+    tm__uuid7(other, fx.now);
+    tm_request *r = request_new(fx.tenant, TM_REQUEST_FORK, other);
+    (void)tm__copy(r->origin, sizeof(r->origin), tm__slice(id));
+    assert_answer(submit(h, r));
+    assert_answer(say(h, id, "finish"));
+    turn_clock(&fx, DAY);
+    assert_null(strstr(read_it(&fx, other, TM_READ_MESSAGES, "", 0)->json, "note"));
+    assert_pass(&fx, 1, 0, 0);
+    assert_answer(say(h, other, "two"));
+    for (int page = 0; page < 9; page++) {
+      answer *a = read_it(&fx, other, TM_READ_MESSAGES, cursor, 1);
+      assert_answer(a);
+      tm_buf said = {0};
+      tm_slice items = tm__json_get(tm__slice(a->json), "items");
+      (void)tm__json_get_text((tm_slice){items.ptr + 1, items.len - 2}, "text", &said);
+      size_t length = strlen(seen);
+      (void)snprintf(seen + length, sizeof(seen) - length, "%.200s,", said.ptr);
+      tm__buf_free(&said);
+      tm_slice next = tm__json_get(tm__slice(a->json), "next");
+      if (tm__slice_is(next, "null")) break;
+      assert_true(tm__copy(cursor, sizeof(cursor), (tm_slice){next.ptr + 1, next.len - 2}));
+    }
+    (void)snprintf(note, sizeof(note),
+                   "?,two 2,?,What was said before is gone with conversation %s.,", id);
+    assert_string_equal(seen, note);
+    answer *a = read_it(&fx, other, TM_READ_MESSAGES, "", 0);
+    assert_holds(a, "{\"role\":\"prompt\",\"seq\":3,\"step_id\":\"ask1\",\"text\":\"?\"}");
+    assert_holds(a, "{\"role\":\"note\",\"seq\":0,\"text\":\"What was");
+  }
+}
+
 /* ---- events that were given up ---- */
 
 typedef struct events_look { /* what is left of them */
@@ -162,10 +250,10 @@ static void look_done(tm_message *m) {
   uv_sem_post(&((events_look *)m)->done);
 }
 
-static events_look with_events(fixture *fx, bool in_memory, bool give_up) {
-  events_look l = {.job = {.message = {.run = look_done},
-                           .write = true,
-                           .work = give_up ? give_up_work : look_work},
+static events_look with_events(fixture *fx, bool in_memory,
+                               tm_status (*work)(tm_store_job *job, const tm_store_access *a,
+                                                 tm_error *err)) {
+  events_look l = {.job = {.message = {.run = look_done}, .write = true, .work = work},
                    .now = fixture_now(fx),
                    .in_memory = in_memory};
   if (fx->isolated) (void)snprintf(l.job.tenant, sizeof(l.job.tenant), "%s", fx->tenant);
@@ -178,7 +266,7 @@ static events_look with_events(fixture *fx, bool in_memory, bool give_up) {
 }
 
 static void assert_events(fixture *fx, bool in_memory, size_t dead, size_t pending) {
-  events_look l = with_events(fx, in_memory, false);
+  events_look l = with_events(fx, in_memory, look_work);
   assert_int_equal(l.dead, dead);
   assert_int_equal(l.pending, pending);
 }
@@ -194,8 +282,8 @@ static void test_events_that_were_given_up_go(void **unused) {
       assert_answer(start(h, id, "emit"));
     assert_answer(start(h, hidden, "volatile"));
     assert_answer(say(h, hidden, "emit"));
-    with_events(&fx, false, true);
-    with_events(&fx, true, true);
+    with_events(&fx, false, give_up_work);
+    with_events(&fx, true, give_up_work);
     turn_clock(&fx, DAY);
     assert_answer(say(h, id, "emit"));
     assert_pass(&fx, 0, 0, 0); /* no limit: they stay */
@@ -213,6 +301,65 @@ static void test_events_that_were_given_up_go(void **unused) {
     assert_int_equal(pass(&fx, false).events, 0);
     assert_events(&fx, false, 0, 2);
     assert_there(&fx, id);
+  }
+}
+
+static tm_status on_dead_since(void *ud, const tm_outgoing *event) {
+  const int64_t *since = ud;
+  assert_int_equal(event->dead_at, *since);
+  assert_string_equal(event->note, "nobody is to be told: webhooks.url is not set");
+  return TM_OK;
+}
+
+static tm_status look_dead_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  events_look *l = (events_look *)job;
+  const tm_outgoing_filter f = {.dead = 1, .limit = 1000};
+  return tm__access_events(a, l->in_memory, &f, on_dead_since, &l->now, err);
+}
+
+static tm_status take_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  events_look *l = (events_look *)job;
+  return tm__access_take_events(a, l->in_memory, l->now, l->now + 1000, 1, on_taken, l, err);
+}
+
+/* In both stores; of one conversation more than a page of them. */
+static void test_events_of_nobody_are_given_up(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    host *h = &fx.hosts[0];
+    char many[TM_ID_SIZE], few[TM_ID_SIZE], tried[TM_ID_SIZE], hidden[TM_ID_SIZE];
+    assert_answer(start(h, tried, "emit"));
+    assert_answer(say(h, tried, "finish"));
+    with_events(&fx, false, take_work); /* somebody is under way with it */
+    assert_answer(start(h, many, "emit"));
+    for (int i = 0; i < 35; i++)
+      assert_answer(say(h, many, "emit"));
+    assert_answer(say(h, many, "finish"));
+    assert_answer(start(h, few, "emit"));
+    assert_answer(say(h, few, "finish"));
+    assert_answer(start(h, hidden, "volatile"));
+    assert_answer(say(h, hidden, "emit"));
+    fx.keep.conversation_ms = DAY;
+    turn_clock(&fx, DAY);
+    assert_pass(&fx, 0, 0, 0);
+    assert_int_equal(pass(&fx, false).given_up, 0); /* there is one who tries */
+    fx.keep.untold_ms = DAY + 1;
+    assert_int_equal(pass(&fx, false).given_up, 0);
+    turn_clock(&fx, 1);
+    assert_int_equal(pass(&fx, true).given_up, 0); /* only counts what goes */
+    assert_int_equal(pass(&fx, false).given_up, 36 * 2 + 2 + 2);
+    assert_events(&fx, false, 36 * 2 + 2, 2);
+    assert_events(&fx, true, 2, 0);
+    with_events(&fx, false, look_dead_work);
+    with_events(&fx, true, look_dead_work);
+    assert_pass(&fx, 2, 0, 0);
+    assert_gone(&fx, many);
+    assert_gone(&fx, few);
+    assert_there(&fx, tried);
+    turn_clock(&fx, 1000);
+    assert_int_equal(pass(&fx, false).given_up, 2);
+    assert_pass(&fx, 1, 0, 0);
+    assert_gone(&fx, tried);
   }
 }
 
@@ -485,6 +632,103 @@ static void test_used_session_stays_open(void **unused) {
   }
 }
 
+/* What another host has written since the session was read stays. */
+static void test_sessions_are_compared_first(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    tm_session s;
+    fx.keep.sessions.idle_ms = 1000;
+    fx.sessions = fx.keep.sessions;
+    assert_answer(start(&fx.hosts[0], id, "hello"));
+    turn_clock(&fx, 1000);
+    other_host.look_at = fixture_now(&fx) + 12345;
+    other_host.times = 1;
+    assert_pass(&fx, 0, 0, 0); /* it has an open conversation, and would be looked at later */
+    assert_int_equal(other_host.times, 0);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.look_at, other_host.look_at);
+    assert_answer(say(&fx.hosts[0], id, "finish"));
+    turn_clock(&fx, 1000);
+    other_host.times = 1;
+    other_host.look_at = fixture_now(&fx) + 54321;
+    assert_pass(&fx, 0, 0, 0); /* it would have ended */
+    assert_int_equal(other_host.times, 0);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.look_at, other_host.look_at);
+    assert_int_equal(s.ended, 0);
+    assert_pass(&fx, 0, 0, 1);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, fixture_now(&fx));
+  }
+}
+
+/* However often others are faster, a pass comes to its end. */
+static void test_a_pass_that_others_outrun_ends(void **unused) {
+  (void)unused;
+  fixture fx;
+  fixture_open(&fx, "memory");
+  char id[TM_ID_SIZE], session[16];
+  fx.keep.sessions.idle_ms = 1000;
+  fx.sessions = fx.keep.sessions;
+  for (int i = 0; i < TM_PURGE_BATCH + 1; i++) {
+    (void)snprintf(session, sizeof(session), "s%d", i);
+    fx.session = session;
+    assert_answer(start(&fx.hosts[0], id, "finish"));
+  }
+  turn_clock(&fx, 1000);
+  other_host.refuses = true;
+  tm_purge p = pass_new(&fx);
+  p.all_sessions = false;
+  for (int i = 0; p.stage != TM_PURGE_DONE; i++) {
+    assert_true(i < 100);
+    do_piece(&fx, &p);
+  }
+  other_host.refuses = false;
+  assert_int_equal(p.sessions_ended, 0);
+  assert_pass(&fx, 0, 0, TM_PURGE_BATCH + 1);
+  fixture_close(&fx);
+}
+
+typedef struct ending_beside {
+  tm_store_job job;
+  uv_sem_t done;
+  fixture *fx;
+} ending_beside;
+
+static tm_status end_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  const fixture *fx = ((ending_beside *)job)->fx;
+  tm_store_backend seen;
+  const tm_store_access mine = beside_other(a, &seen);
+  return tm__session_end(&mine, &fx->keep, tm__slice(fx->tenant), TM_S("s1"), fx->now, err);
+}
+
+static void end_done(tm_message *m) {
+  uv_sem_post(&((ending_beside *)m)->done);
+}
+
+/* Whoever ends a session has his way, also if the janitor is in between. */
+static void test_a_session_ends_beside_others(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    char id[TM_ID_SIZE];
+    tm_session s;
+    assert_answer(start(&fx.hosts[0], id, "finish"));
+    other_host.times = 1;
+    other_host.look_at = fixture_now(&fx) + 12345;
+    ending_beside e = {.job = {.message = {.run = end_done}, .write = true, .work = end_work},
+                       .fx = &fx};
+    assert_int_equal(uv_sem_init(&e.done, 0), 0);
+    tm__storage_run(fx.storage, &e.job);
+    uv_sem_wait(&e.done);
+    uv_sem_destroy(&e.done);
+    assert_int_equal(e.job.status, TM_OK);
+    assert_int_equal(other_host.times, 0);
+    assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
+    assert_int_equal(s.ended, fixture_now(&fx));
+  }
+}
+
 static void test_idle_sessions_go_with_all(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -534,7 +778,7 @@ static void test_events_keep_their_conversation(void **unused) {
     assert_gone(&fx, over);
     assert_there(&fx, ids[0]);
     assert_events(&fx, false, 0, 2 * count);
-    with_events(&fx, false, true);
+    with_events(&fx, false, give_up_work);
     assert_pass(&fx, (int64_t)count, 0, 0);
     assert_events(&fx, false, 0, 0); /* those that were given up go along */
   }
@@ -559,7 +803,7 @@ static void test_events_keep_their_session(void **unused) {
     assert_there(&fx, told);
     assert_events(&fx, false, 0, 2);
     assert_int_equal(stored_session(&fx, "s1", &s), TM_OK);
-    with_events(&fx, false, true);
+    with_events(&fx, false, give_up_work);
     assert_pass(&fx, 1, 1, 0);
     assert_gone(&fx, told);
     assert_int_equal(stored_session(&fx, "s1", &s), TM_ENOTFOUND);
@@ -587,7 +831,7 @@ static void test_session_of_both_stores(void **unused) {
   fixture_close(&fx);
 }
 
-/* Tenants with stores of their own are cleaned up one after the other. */
+/* Tenants with stores of their own are cleaned up one after the other_host. */
 static void test_isolated_tenants(void **unused) {
   (void)unused;
   fixture fx;
@@ -827,8 +1071,10 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ended_conversations_go),
       cmocka_unit_test(test_nothing_goes_by_default),
+      cmocka_unit_test(test_a_fork_outlives_its_origin),
       cmocka_unit_test(test_goes_in_pieces),
       cmocka_unit_test(test_events_that_were_given_up_go),
+      cmocka_unit_test(test_events_of_nobody_are_given_up),
       cmocka_unit_test(test_reopened_stays),
       cmocka_unit_test(test_hot_copies_do_not_answer),
       cmocka_unit_test(test_start_key_goes_too),
@@ -837,6 +1083,9 @@ int main(void) {
       cmocka_unit_test(test_few_checkpoints_are_listed),
       cmocka_unit_test(test_idle_sessions_end),
       cmocka_unit_test(test_used_session_stays_open),
+      cmocka_unit_test(test_sessions_are_compared_first),
+      cmocka_unit_test(test_a_pass_that_others_outrun_ends),
+      cmocka_unit_test(test_a_session_ends_beside_others),
       cmocka_unit_test(test_idle_sessions_go_with_all),
       cmocka_unit_test(test_events_keep_their_conversation),
       cmocka_unit_test(test_events_keep_their_session),

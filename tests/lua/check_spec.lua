@@ -200,6 +200,19 @@ describe("branches", function()
     clean(of(gate:format [[default = "z"]]))
     only(of(gate:format ""), "error", "branches", "no step is given for 'rejected'")
   end)
+
+  it("of a wait are the event and its timeout, where it can have them", function()
+    local wait = [[S { step_id = "a", step_type = "wait", %s next_steps = { "z" },
+      conditional_logic = { %s } }, say("z", {})]]
+    clean(of(wait:format('event = "paid", timeout = 60,', [[event = "z", timeout = "z"]])))
+    clean(of(wait:format('event = "paid", timeout = 60,', [[event = "z", default = "z"]])))
+    clean(of(wait:format('event = "paid",', [[event = "z"]])))
+    clean(of(wait:format("seconds = 60,", [[timeout = "z"]])))
+    only(of(wait:format('event = "paid", timeout = 60,', [[event = "z"]])), "error", "branches",
+      "no step is given for 'timeout'")
+    only(of(wait:format("seconds = 60,", [[event = "z"]])), "error", "branches",
+      "no step is given for 'timeout'")
+  end)
 end)
 
 describe("compensation", function()
@@ -259,6 +272,12 @@ describe("ways", function()
       conditional_logic = { classify = true, y = "z", default = "z" } }),
       say("b", { next_steps = { "z" } }), say("z", {}) ]],
       "warning", "targets", "no outcome of conditional_logic leads there")
+  end)
+
+  it("are not flows that a branch goes to, which are no successors", function()
+    only(of [[ say("a", { next_steps = { "z", "flow:f" }, outcome = "y",
+      conditional_logic = { classify = true, y = "flow:f", default = "z" } }), say("z", {}) ]],
+      "error", "targets", "next_steps: 'flow:f' is for branches only")
   end)
 
   it("do not go on from an end step", function()

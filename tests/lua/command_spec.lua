@@ -51,7 +51,8 @@ describe("a command", function()
     begin()
     local turn = say "cancel"
     assert.same({ "waiting_input", "colour" }, { turn.status, turn.step })
-    assert.matches("cannot be ended here", turn.prompt.hint, 1, true)
+    assert.equal("The conversation cannot be ended here: the step 'colour' still needs an answer.",
+      turn.prompt.hint)
     begin(ALL)
     turn = say "cancel"
     assert.same({ "cancelled", "", 0 }, { turn.status, turn.step, turn.wake_at })
@@ -62,6 +63,38 @@ describe("a command", function()
     assert.equal("cancelled", say("cancel").status)
   end)
 
+  it("that does not end a conversation is answered with what is missing", function()
+    local function missing(steps, turns, config)
+      host = Host.new(Host.script(steps, 'start_step = "a",'), config)
+      host:load()
+      host:start()
+      for _, said in ipairs(turns or {}) do host:send(said) end
+      local turn = say "cancel"
+      if turn.error then
+        assert.same({ "command.refused", "conflict" }, { turn.error.code, turn.error.status })
+      end
+      return (turn.error and turn.error.message or turn.prompt.hint):match "ended here: (.*)%.$"
+    end
+    local form = [[ConversationStep { step_id = "a", step_type = "user_input", prompt = "?",
+      metadata = { allows_partial_completion = true }, input_schema = { type = "structured",
+        fields = { { name = "p", type = "text", required = true }, { name = "q", type = "text" },
+          { name = "r", type = "integer", required = true, prompt = "How many?" },
+          { name = "s", type = "text" } } }, next_steps = { "end" } },]]
+    assert.equal("the step 'a' still needs: p, How many?", missing(form))
+    assert.equal("the step 'a' still needs: How many?", missing(form, { "x" }))
+    assert.equal("the step 'a' still needs an answer", missing(form, { "x", "", "3" }))
+    local step = 'ConversationStep { step_id = "a", %s, next_steps = { "end" } },'
+    assert.equal("the step 'a' still needs the decision of the role 'boss'",
+      missing(step:format 'step_type = "approval", role = "boss", prompt = "?"'))
+    assert.equal("the step 'a' still waits for the event 'paid'",
+      missing(step:format 'step_type = "wait", event = "paid"'))
+    assert.equal("the step 'a' still waits for its time",
+      missing(step:format 'step_type = "wait", seconds = 60'))
+    assert.equal("the step 'a' has failed, and is to be run again",
+      missing(step:format 'step_type = "action", run = function() error "no" end', nil,
+        { auto_recovery = true }))
+  end)
+
   it("goes back by the host, which knows what the flow allows", function()
     begin(ALL .. 'phrases = { back = { "zurück" } },')
     host:send "Red"
@@ -70,6 +103,44 @@ describe("a command", function()
     assert.matches("say: cancel, restart, skip.", say("help").prompt.hint, 1, true)
     begin "settings = { enable_rollback = true },"
     assert.matches("say: back, restart.", say("help").prompt.hint, 1, true)
+  end)
+
+  it("goes back, or says why not where that is asked", function()
+    local phrases = 'phrases = { back = { "zurück" } },'
+    local reasons = {
+      { "rollback.nothing", "There is no answer before this to go back to." },
+      { "rollback.disabled", "One cannot go back in this conversation." },
+      { "rollback.limit", "One cannot go back any further." },
+      { "rollback.irreversible", "One cannot go back: these steps did it: pay." },
+    }
+    for _, reason in ipairs(reasons) do
+      begin("settings = { interaction_timeout = 60 }," .. phrases)
+      local at = host.ended.wake_at
+      host.refuses = { code = reason[1], message = "these steps did it: pay; use force" }
+      host.now = host.now + 1000
+      local turn = host:send "zurück!"
+      assert.same({ "waiting_input", "colour", 1, reason[2], at }, { turn.status, turn.step,
+        turn.prompt.attempt, turn.prompt.hint, turn.prompt.expires_at })
+      assert.same({ "user", "zurück!", reason[2] .. "\nColour?" }, { turn.messages[1].role,
+        turn.messages[1].text, turn.messages[2].text })
+      turn = say "back"
+      assert.same({ reason[2], 3, nil }, { turn.prompt.hint, turn.runtime.wait.shown,
+        turn.messages[2] })
+      assert.equal("note", host:send("Red").step)
+    end
+  end)
+
+  it("goes back, or is refused where nothing can be said", function()
+    begin(ALL)
+    host:send "Red"
+    say "skip"
+    say "skip"
+    local rows = #host.rows
+    host.refuses = { code = "rollback.irreversible", message = "no; do" }
+    local turn = say "back"
+    assert.same({ "fail", "rollback.irreversible", "no; do", "conflict" },
+      { turn.kind, turn.error.code, turn.error.message, turn.error.status })
+    assert.equal(rows, #host.rows)
   end)
 
   it("restarts from the beginning, with the state of a beginning", function()

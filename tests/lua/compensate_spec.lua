@@ -138,7 +138,7 @@ describe("a conversation that fails", function()
     host:crash()
     local turn = go_on(nil, "mail, mail, step 7, step 9")
     assert.same({ "mail", "step 7" }, turn.error.compensation.irreversible)
-    assert.truthy(turn.error.message:find("irreversible: mail, step 7)", 1, true))
+    assert.truthy(turn.error.message:find("could not be taken back: mail, step 7)", 1, true))
   end)
 
   it("leaves an undo that fails for good, and goes on with the others", function()
@@ -152,8 +152,24 @@ describe("a conversation that fails", function()
     assert.equal("pay ship unship unship unpay", asked())
     assert.same({ "failed", { undone = 1, failed = { "ship" }, irreversible = {} } },
       { turn.status, turn.error.compensation })
-    assert.truthy(turn.error.message:find("their undo failed: ship", 1, true))
+    assert.equal("broken (1 step was undone; their undo failed: ship)", turn.error.message)
     assert.is_nil(turn.runtime.left)
+  end)
+
+  it("says of a step whose undo this version does not have that it is why", function()
+    load_flow()
+    host:send "book"
+    host.files["init.lua"] = Host.script((STEPS:gsub('act%("ship", "last"%)',
+      'act("ship", "last", { undo = false })')), FLOW, BEFORE)
+    host:load()
+    local turn = go_on()
+    assert.same({ undone = 1, failed = { "ship" }, irreversible = {} }, turn.error.compensation)
+    local steps = host:all "steps"
+    local record = steps[#steps - 1]
+    assert.same({ "ship", "failed", 3, "rollback.undo_missing", steps[#steps - 2].seq + 1 },
+      { record.step_id, record.status, record.undoes, record.error.code, record.seq })
+    assert.matches("no 'undo'", record.error.message)
+    assert.equal("rollback.undo_missing", host.logs[#host.logs].fields.code)
   end)
 
   it("does not take up again what was left, after a crash", function()

@@ -174,22 +174,33 @@ describe("correct", function()
     assert.equal("", asked())
   end)
 
-  it("goes over steps that send or tell the whole state", function()
-    load_flow([[
-      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
-        input_schema = { type = "text" }, next_steps = { "send" } },
-      ConversationStep { step_id = "send", step_type = "action", irreversible = false,
-        run = function(ctx)
-          ctx:emit("told", ctx.state)
-          ctx:http { method = "POST", url = "http://h/send", json = ctx.state }
-        end, next_steps = { "last" } },
-      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{a}?",
-        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
-    host:start()
-    host:send "x"
-    local turn = correct("a", "y")
-    assert.same({ "last", "y?" }, { turn.step, turn.prompt.text })
-    assert.equal("/send /send", asked())
+  it("goes over steps that send, tell, keep or return the whole state, also in a table", function()
+    local bodies = {
+      'ctx:emit("told", ctx.state)', 'ctx:emit("told", { all = ctx.state })',
+      'ctx:emit("told", { { ctx.state, ctx.state } })',
+      'ctx:http { url = "http://h/send", method = "POST", json = ctx.state }',
+      'ctx:http { url = "http://h/send", method = "POST", json = { all = ctx.state } }',
+      'ctx:once("all", function() return { all = ctx.state } end)', "return ctx.state",
+      "return { all = ctx.state }", "ctx.state = { was = ctx.state, a = ctx.state.a }",
+    }
+    for _, body in ipairs(bodies) do
+      load_flow(([[
+        ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+          input_schema = { type = "text" }, next_steps = { "send" } },
+        ConversationStep { step_id = "send", step_type = "action", irreversible = false,
+          run = function(ctx) %s end, next_steps = { "last" } },
+        ConversationStep { step_id = "last", step_type = "user_input", prompt = "{a}?",
+          input_schema = { type = "text" }, next_steps = { "end" } },]]):format(body),
+        'start_step = "a",', BEFORE)
+      host:start()
+      host:send "x"
+      local turn = correct("a", "y")
+      assert.same({ "last", "y?" }, { turn.step, turn.prompt and turn.prompt.text }, body)
+      assert.matches("send$", again(turn), 1, body)
+      for _, request in ipairs(host.requests) do assert.matches("/send", request.url) end
+      assert.is_true(#host.requests == 0 or #host.requests == 2, body)
+      assert.equal(body:find "was" and "y" or nil, turn.state.was and turn.state.was.a)
+    end
   end)
 
   it("checks the answer as its step does, and says at the prompt why it is refused", function()
@@ -585,6 +596,30 @@ describe("a correction that is interrupted", function()
     assert.same({ "last", "x" }, { turn.step, turn.state.a })
     assert.equal("/untwo /two", asked())
     assert.equal("completed", host:send("yes").status)
+  end)
+
+  it("does nothing again that only looked at what the user said", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", save_as = "a",
+        input_schema = { type = "text" }, next_steps = { "one" } },
+      ConversationStep { step_id = "one", step_type = "action", run = post("/one", "a"),
+        undo = function() error("stuck") end, max_retries = 0, next_steps = { "echo" } },
+      ConversationStep { step_id = "echo", step_type = "action", save_as = "echo",
+        run = function(ctx) return ctx.input end, next_steps = { "last" } },
+      ConversationStep { step_id = "last", step_type = "user_input", prompt = "{echo}?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "a",', BEFORE)
+    host:start()
+    host:send "x"
+    local turn = correct("a", "y")
+    assert.matches("The answer stays as it was", turn.prompt.hint, 1, true)
+    assert.same({ "one a", "x" }, { again(turn), turn.state.echo })
+  end)
+
+  it("runs what a rollback had undone before it failed again, and undoes it no more", function()
+    two [[ctx:http { url = "http://h/unone" }]]
+    host.undone = { host:all("steps")[3].seq }
+    correct("a", "y")
+    assert.equal("/unone /one /two", asked())
   end)
 
   it("does it again, too, when a limit stops the other one's undo", function()

@@ -87,6 +87,52 @@ describe("settings of storage", function()
     assert.equal("false false", flags("auto_checkpoint = false", { 99, "ab" }))
   end)
 
+  it("mark a checkpoint by name once, where its step waits for somebody", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", checkpoint = "one",
+        input_schema = { type = "text", min_length = 2 }, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "wait", event = "x", checkpoint = "two",
+        next_steps = { "a" } },]], 'start_step = "a", settings = { auto_checkpoint = false },')
+    assert.same({ "one", true }, { host:start().checkpoint_name, host.ended.checkpoint })
+    assert.same({ nil, false }, { host:send("x").checkpoint_name, host.ended.checkpoint })
+    assert.same({ "two", true }, { host:send("xy").checkpoint_name, host.ended.checkpoint })
+    host:signal("event", { name = "x" })
+    assert.same({ "one", true }, { host.ended.checkpoint_name, host.ended.checkpoint })
+  end)
+
+  it("mark a checkpoint where it waits now, by a name that somebody gives", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?", checkpoint = "one",
+        input_schema = { type = "text" }, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "wait", seconds = 10, next_steps = { "a" } },]],
+      'start_step = "a", settings = { auto_checkpoint = false },')
+    host:start()
+    local prompt = host.ended.prompt
+    host:signal("checkpoint", { name = "mine" })
+    assert.same({ "mine", true, prompt }, { host.ended.checkpoint_name, host.ended.checkpoint,
+      host.ended.prompt })
+    assert.same({ 2, 0 }, { host.ended.runtime.wait.shown, #host.ended.messages })
+    assert.equal("sleeping", host:send("x").status)
+    host:signal("checkpoint", { name = "mine" })
+    assert.same({ "conversation.not_waiting", "the conversation is sleeping and waits for a time; "
+      .. "read what it does, or start another" }, { host.ended.error.code,
+      host.ended.error.message })
+  end)
+
+  it("mark no checkpoint where nobody is asked for anything", function()
+    load_flow([[
+      ConversationStep { step_id = "a", step_type = "user_input", prompt = "A?",
+        input_schema = { type = "text" }, next_steps = { "b" } },
+      ConversationStep { step_id = "b", step_type = "wait", seconds = 10, next_steps = { "c" } },
+      ConversationStep { step_id = "c", step_type = "user_input", prompt = "C?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]],
+      'start_step = "a", settings = { checkpoint_interval = 15 },')
+    host:start()
+    assert.same({ "sleeping", false }, { host:send("x").status, host.ended.checkpoint })
+    host.now = host.now + 15000
+    assert.same({ "waiting_input", true }, { host:wake().status, host.ended.checkpoint })
+  end)
+
   it("compress where flow, orchestrator or configuration say it, in this order", function()
     local function compressed(flow, orchestrator, config)
       load_flow(STEPS, ('start_step = "note", settings = { %s },'):format(flow), nil,

@@ -93,10 +93,23 @@ describe("failures", function()
       host:all("steps")[3].attempt })
   end)
 
-  it("wait at most five minutes", function()
-    load_flow(FAILING:format("max_retries = 9, retry_delay = 200,", 99), 'start_step = "act",')
-    host:start()
-    assert.equal(host.now + 300000, host:resume().wake_at)
+  --- How long the attempt behind the first one, and the one behind that, are waited for.
+  local function waits(delay)
+    load_flow(FAILING:format(("max_retries = 9, retry_delay = %s,"):format(delay), 99),
+      'start_step = "act",')
+    local first = host:start().wake_at - host.now
+    return first, host:resume().wake_at - host.now
+  end
+
+  it("wait no longer than five minutes, and up to a quarter more as chance has it", function()
+    local _, second = waits(200)
+    assert.is_true(second > 300000 and second <= 375000, tostring(second))
+  end)
+
+  it("wait as long as their own delay says where that is more", function()
+    local first, second = waits '"10m"'
+    assert.is_true(first > 600000 and first <= 750000, tostring(first))
+    assert.is_true(second > 600000 and second <= 750000, tostring(second))
   end)
 
   it("take defaults from flow, orchestrator and configuration", function()

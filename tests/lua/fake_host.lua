@@ -21,8 +21,8 @@ local PARTS = { "steps", "messages", "state", "runtime", "prompt", "error", "eve
 --- A row: what the draft says at this moment, read back from JSON.
 local function row_of(kind, draft)
   local row = { kind = kind, status = draft.status, step = draft.step, wake_at = draft.wake_at,
-    checkpoint = draft.checkpoint, in_memory = draft.in_memory, compress = draft.compress,
-    seal = draft.seal }
+    checkpoint = draft.checkpoint, checkpoint_name = draft.checkpoint_name,
+    in_memory = draft.in_memory, compress = draft.compress, seal = draft.seal }
   for _, part in ipairs(PARTS) do
     if draft[part] ~= nil then
       local text, err = json.encode(draft[part])
@@ -115,8 +115,8 @@ modules.journal = {
     current.ended = { kind = "rollback", back = steps }
     return true
   end,
-  trail = function(_, step_ids)
-    current.ended = { kind = "trail", steps = copy(step_ids) }
+  trail = function(_, step_ids, command)
+    current.ended = { kind = "trail", steps = copy(step_ids), command = copy(command) }
     return true
   end,
   suspend = function(_, draft)
@@ -174,6 +174,7 @@ modules.clock = {
   now = function() return current.now end,
   monotonic = function() return current.now end,
 }
+modules.usage = { read = function() return current.used() end }
 modules.config = { get = function() return copy(current.config) end }
 modules.log = {
   write = function(level, message, fields)
@@ -201,6 +202,7 @@ function Host.new(files, config)
   current = setmetatable({
     files = files, config = config or {}, now = 1000000, last_id = 0, pending = {}, rows = {},
     requests = {}, logs = {}, calls = {}, cancelled = 0, record = { status = "active", step = "" },
+    used = function() return 0, 0, 0 end,
     outside = function() return { status = 200, headers = {}, body = "" } end,
   }, Host)
   return current
@@ -227,7 +229,7 @@ end
 --- What was done since the last answer to one of the steps, as host/journal/trail.c finds it.
 function Host:trail(ids)
   local wanted, first, found, reached = {}, nil, false, false
-  local trail = { steps = json.array {}, calls = json.array {} }
+  local trail = { steps = json.array {}, calls = json.array {}, undone = self.undone }
   for _, id in ipairs(ids) do wanted[id] = true end
   for at = #self.rows, 1, -1 do
     local row = self.rows[at]
@@ -250,7 +252,8 @@ function Host:trail(ids)
   end
 end
 
-function Host:turn(kind, given, stop)
+---With `refuses`, { code, message }, rollbacks are refused, and trails where there is no answer.
+function Host:turn(kind, given, stop, refused)
   local record = self.record
   self.last_id = self.last_id + 1
   self.turn_id, self.ended = self.last_id, nil
@@ -262,13 +265,17 @@ function Host:turn(kind, given, stop)
     revision = #self.rows, created = 1, now = self.now, input = copy(self.running.input),
     state = copy(record.state or {}), runtime = copy(record.runtime or {}),
     calls = kind == "resume" and copy(self.calls) or {}, unsealed = self.unsealed or false,
+    refused = refused,
   })
   self:pump(stop)
-  if self.ended and self.ended.kind == "trail" then
-    local trail = self:trail(self.ended.steps)
-    if not trail then return self.ended end
-    return self:turn(kind, { command = given.command, name = given.name, input = given.input,
-      trail = trail }, stop)
+  local asks = self.ended and self.ended.kind
+  local trail = asks == "trail" and self:trail(self.ended.steps)
+  if trail then
+    local command = copy(self.ended.command or given)
+    command.trail = trail
+    return self:turn("command", command, stop)
+  elseif self.refuses and (asks == "rollback" or asks == "trail") then
+    return self:turn(kind, given, stop, self.refuses)
   end
   return self.ended
 end

@@ -93,6 +93,36 @@ describe("metadata", function()
     assert.equal(4, host:send("4").runtime.feedback)
   end)
 
+  it("keeps with the conversation since when a step runs or waits, and what is expected", function()
+    local script = Host.script([[
+      ConversationStep { step_id = "act", step_type = "action", next_steps = { "ask" },
+        metadata = { expected_duration = 2 },
+        run = function(ctx) return ctx:http { url = "http://x/" }.body end },
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text", min_length = 2 }, metadata = { processing_time = "1d" },
+        next_steps = { "hold" } },
+      ConversationStep { step_id = "hold", step_type = "wait", seconds = 5,
+        next_steps = { "end" } },]], 'start_step = "act",')
+    host = Host.new(script)
+    host:load()
+    local began = host.now
+    host.outside = function()
+      host.now = host.now + 700
+      return { status = 200, headers = {}, body = "" }
+    end
+    host:start()
+    assert.same({ started = began, expected_ms = 2000 }, host.rows[1].runtime.progress)
+    local asked = { started = began + 700, expected_ms = 86400000 }
+    assert.same(asked, host.ended.runtime.progress)
+    host.now = host.now + 1000
+    assert.same(asked, host:send("x").runtime.progress, "the answer was refused")
+    assert.is_nil(host:signal("pause").runtime.progress, "no time passes for it")
+    assert.same(asked, host:signal("unpause").runtime.progress)
+    assert.is_nil(host:send("yes").runtime.progress, "nothing is expected of that one")
+    host.now = host.now + 5000
+    assert.same({ "completed", nil }, { host:wake().status, host.ended.runtime.progress })
+  end)
+
   it("tells of a step that took longer than expected", function()
     for _, name in ipairs { "expected_duration", "processing_time" } do
       local described = load(([[
@@ -121,5 +151,116 @@ describe("metadata", function()
       host:send "break"
       assert.equal("slow_step", host.logs[#host.logs].fields.event, "a failed attempt too")
     end
+  end)
+end)
+
+describe("a form that is begun", function()
+  local OPTIONAL = [[
+    ConversationStep { step_id = "ask", step_type = "user_input", prompt = "Form?",
+      save_as = "form", input_schema = { type = "structured", %s fields = {
+        { name = "p", type = "integer", prompt = "P?", validate = function(value)
+            if value == 13 then error("odd") end
+            return value < 9, "Less, please."
+          end },
+        { name = "q", type = "text", prompt = "Q?" },
+        { name = "r", type = "text", required = %s, prompt = "R?" } } },
+      next_steps = { "ask", "again" }, conditional_logic = { condition = function(ctx)
+        return ctx.state.twice and "once_more" end, once_more = "ask", default = "again" } },
+    ConversationStep { step_id = "again", step_type = "user_input", prompt = "{form.p}?",
+      input_schema = { type = "text" }, next_steps = { "end" } },]]
+  local SKIPS = "settings = { allow_step_skipping = true },"
+
+  local function skip() return host:signal("command", { command = "skip" }) end
+  local function correct(name, value)
+    return host:signal("command", { command = "correct", name = name, input = value })
+  end
+
+  it("keeps what is filled when a field is skipped", function()
+    load(OPTIONAL:format("", "false"), SKIPS)
+    host:send "3"
+    local turn = skip()
+    assert.same({ "R?", 1, { p = 3, q = "" } }, { turn.prompt.text, turn.prompt.attempt,
+      turn.runtime.wait.partial })
+    turn = skip()
+    assert.same({ "again", { p = 3, q = "", r = "" } }, { turn.step, turn.state.form })
+    turn = correct("p", 4)
+    assert.same({ "again", "4?", { p = 4, q = "", r = "" } }, { turn.step, turn.prompt.text,
+      turn.state.form })
+  end)
+
+  it("is skipped as a whole when none is filled", function()
+    load(OPTIONAL:format("", "false"), SKIPS)
+    assert.same({ p = json.null, q = "", r = "" }, skip().state.form)
+  end)
+
+  it("says which field is required", function()
+    load(OPTIONAL:format("", "true"), SKIPS)
+    assert.equal("This question cannot be skipped.", skip().prompt.hint)
+    host:send "3"
+    assert.matches("say: restart, skip.", host:signal("command", { command = "help" }).prompt.hint,
+      1, true)
+    assert.equal("R?", skip().prompt.text)
+    local turn = skip()
+    assert.same({ "R?: This field is required.", 1, { p = 3, q = "" } },
+      { turn.prompt.hint, turn.prompt.attempt, turn.runtime.wait.partial })
+    assert.matches("say: restart.", host:signal("command", { command = "help" }).prompt.hint, 1,
+      true)
+    load(OPTIONAL:format("", "true"))
+    host:send "3"
+    assert.equal("This question cannot be skipped.", skip().prompt.hint)
+  end)
+
+  it("that wants one answer is asked anew when its last field is skipped, too", function()
+    load(OPTIONAL:format("required = true,", "false"), SKIPS)
+    host:send ""
+    skip()
+    local turn = skip()
+    assert.same({ "P?", "An answer is needed here.", 2 }, { turn.prompt.text,
+      turn.prompt.hint, turn.prompt.attempt })
+  end)
+
+  it("takes another answer for a field, as strictly as the first one", function()
+    load(OPTIONAL:format("", "true"), SKIPS)
+    host:send "3"
+    local turn = correct("p", "4")
+    assert.same({ "ask", "Q?", json.null, { p = 4 }, 1 }, { turn.step, turn.prompt.text,
+      turn.prompt.hint, turn.runtime.wait.partial, turn.runtime.wait.shown })
+    turn = correct("p", "10")
+    assert.same({ "P?: Less, please.", 1, { p = 4 }, 2 }, { turn.prompt.hint, turn.prompt.attempt,
+      turn.runtime.wait.partial, turn.runtime.wait.shown })
+    assert.equal("P?: Please answer with a whole number, such as 12.",
+      correct("p", "x").prompt.hint)
+    host:send "q"
+    assert.same({ p = 5, q = "q" }, correct("p", 5).runtime.wait.partial)
+    assert.same({ p = 5, q = "q", r = "r" }, host:send("r").state.form)
+    assert.equal("ask", host:path())
+  end)
+
+  it("fails as at an answer when its validate does", function()
+    load(OPTIONAL:format("", "true"), SKIPS)
+    host:send "3"
+    assert.same({ "failed", "script.error" }, { correct("p", "13").status,
+      host.ended.error.code })
+  end)
+
+  it("of a field that is not filled leaves it to the form before", function()
+    load(OPTIONAL:format("", "true"), SKIPS .. "variables = { twice = true },")
+    host:send { p = 1, q = "q", r = "r" }
+    local turn = host:send "2"
+    assert.same({ "ask", { p = 2 } }, { turn.step, turn.runtime.wait.partial })
+    assert.same({ p = 1, q = "z", r = "r" }, correct("q", "z").state.form)
+    assert.same({ p = 2 }, host.ended.runtime.wait.partial)
+  end)
+
+  it("in a flow in a flow takes it as well", function()
+    local script = Host.script([[ConversationStep { step_id = "ask", step_type = "subflow",
+      flow = "inner", next_steps = { "end" } },]], 'start_step = "ask",')
+    local inner = 'flows = { tm.ConversationFlow { flow_id = "inner", start_step = "ask", steps = {'
+      .. OPTIONAL:format("", "true") .. "} },"
+    host = Host.new((script:gsub("flows = {", function() return inner end, 1)))
+    host:load()
+    host:start()
+    host:send "3"
+    assert.same({ p = 4 }, correct("p", "4").runtime.wait.partial)
   end)
 end)

@@ -145,6 +145,212 @@ describe("a subflow", function()
   end)
 end)
 
+describe("the timeout of a subflow", function()
+  local HOUR = 3600000
+
+  --- Asks "order?"; the flow behind it has an hour.
+  local function prepare(more, other)
+    load(CALLER:format("timeout = 3600, " .. (more or 'on_error = "last",')),
+      'start_step = "order",', { other or REASON })
+    host:start()
+  end
+
+  --- Asks "why?" in the other flow.
+  local function begin(more)
+    prepare(more)
+    return host:send "A1"
+  end
+
+  local function after(ms) host.now = host.now + ms end
+
+  local LATE = { "last", "why failed", "reason failed" }
+  local function late(turn) return { turn.step, table.unpack(names(turn)) } end
+
+  it("fails its step when it has passed, whatever the other flow waits for", function()
+    local turn = begin()
+    assert.equal(host.now + HOUR, turn.wake_at)
+    after(HOUR - 1)
+    assert.same({ "waiting_input", host.now + 1 }, { host:wake().status, host.ended.wake_at })
+    after(1)
+    turn = host:wake()
+    assert.same(LATE, late(turn))
+    assert.same({ "step.timeout", HOUR, 1 }, { turn.steps[2].error.code,
+      turn.steps[2]["end"] - turn.steps[2].start, turn.steps[2].attempt })
+    assert.matches("3600 seconds that the step 'reason' %(scripts/shop/init.lua:%d+%) gives it",
+      turn.steps[2].error.message)
+    assert.same({ nil, 0 }, { turn.runtime.frames, turn.wake_at })
+    assert.equal("completed", host:send("thanks").status)
+  end)
+
+  it("ends the conversation where no on_error leads on", function()
+    begin ""
+    after(HOUR)
+    assert.same({ "failed", "step.timeout" }, { host:wake().status, host.ended.error.code })
+  end)
+
+  it("does not look at what comes too late", function()
+    for _, come in ipairs { { "message", "broken" }, { "command", { command = "cancel" } } } do
+      begin()
+      after(HOUR)
+      assert.same(LATE, late(host:turn(come[1], come[2])))
+      assert.same({ "prompt: last?" }, texts(host.ended))
+    end
+  end)
+
+  it("counts from its step on, not from the last answer, and stands still in a pause", function()
+    begin()
+    after(HOUR - 1000)
+    assert.equal(host.now + 1000, host:send("x").wake_at)
+    host:signal "pause"
+    after(5 * HOUR)
+    assert.same({ "waiting_input", host.now + 1000 }, { host:signal("unpause").status,
+      host.ended.wake_at })
+    after(1000)
+    host:signal "pause"
+    assert.equal("paused", host.ended.status, "an operator comes first")
+    assert.same(LATE, late(host:signal "unpause"))
+  end)
+
+  it("is that of the outer one where that is over first", function()
+    local function sub(id, to, timeout)
+      return ([[ConversationStep { step_id = "%s", step_type = "subflow", flow = "%s",
+        timeout = %d, on_error = "help", next_steps = { "help" } },]]):format(id, to, timeout)
+        .. ask("help", 'next_steps = { "end" }')
+    end
+    load(sub("outer", "middle", 100), 'start_step = "outer",', {
+      flow("middle", "inner", sub("inner", "low", 200)),
+      flow("low", "deep", ask("deep", 'next_steps = { "end" }')) })
+    assert.equal(host.now + 100000, host:start().wake_at)
+    after(300000)
+    assert.same({ "deep failed", "outer failed" }, names(host:wake()))
+    assert.same({ "help", nil }, { host.ended.step, host.ended.runtime.frames })
+  end)
+
+  local CALL = flow("reason", "call", [[ConversationStep { step_id = "call", step_type = "action",
+    max_retries = 9, retry_delay = %d, next_steps = { "slow" }, run = function(ctx)
+      local answer, err = ctx:http { url = "http://x/" }
+      return answer and answer.body, err
+    end },
+    ConversationStep { step_id = "slow", step_type = "action", next_steps = { "end" },
+      run = function(ctx) return ctx:http { url = "http://y/" } end },]])
+
+  it("does not wait for an attempt that comes later", function()
+    prepare(nil, CALL:format(7200))
+    host.outside = function()
+      return nil, { code = "http.connect", message = "no", retryable = true }
+    end
+    local at = host.now + HOUR
+    assert.same({ "suspend", at }, { host:send("A1").kind, host.ended.wake_at })
+    host.now = at
+    assert.same({ "reason failed" }, names(host:resume()))
+    assert.same({ 1, nil }, { host.ended.steps[1].attempt, host.ended.runtime.attempt })
+  end)
+
+  it("ends what was interrupted by a crash, and what goes on in one turn", function()
+    prepare(nil, CALL:format(1))
+    host:send("A1", function(op) return op.kind == "http" end)
+    host:crash()
+    after(HOUR)
+    assert.same({ "call failed", "reason failed" }, names(host:resume()))
+    assert.is_true(host.ended.steps[1].called)
+
+    prepare(nil, CALL:format(1))
+    host.outside = function()
+      after(HOUR)
+      return { status = 200, headers = {}, body = "late" }
+    end
+    assert.same({ "call completed", "reason failed" }, names(host:send "A1"))
+    assert.equal(1, #host.requests, "the step behind it does not begin")
+  end)
+end)
+
+describe("a subflow in a branch", function()
+  local function fork(more)
+    load(([[ConversationStep { step_id = "note", step_type = "action", run = function() end,
+        next_steps = { "both" } },
+      ConversationStep { step_id = "both", step_type = "parallel", on_error = "ask",
+        next_steps = { "ask" }, branches = {
+          l = { ConversationStep { step_id = "l", step_type = "action", run = function() end } },
+          r = { ConversationStep { step_id = "before", step_type = "action",
+              run = function() end, next_steps = { "sub" } },
+            ConversationStep { step_id = "sub", step_type = "subflow", flow = "call", %s } } } },]])
+      :format(more) .. ask("ask", 'next_steps = { "end" }'), 'start_step = "note",', {
+      flow("call", "call", [[ConversationStep { step_id = "call", step_type = "action",
+        max_retries = 9, retry_delay = 3, next_steps = { "end" }, run = function(ctx)
+          local answer, err = ctx:http { url = "http://x/" }
+          return answer and answer.body, err
+        end },]]) })
+    return host
+  end
+
+  it("waits for no attempt beyond its time", function()
+    fork "timeout = 5,"
+    local began = host.now
+    host.outside = function()
+      return nil, { code = "http.connect", message = "no", retryable = true }
+    end
+    host:start()
+    local steps = {}
+    for i, step in ipairs(host:all "steps") do steps[i] = step.step_id .. " " .. step.status end
+    assert.equal("note completed, both failed, l completed, before completed, call failed, "
+      .. "call failed, sub failed", table.concat(steps, ", "))
+    assert.equal(began + 5000, host.now)
+    assert.equal("ask", host.ended.step)
+  end)
+
+  it("has the numbers of its executions behind those of its branch", function()
+    fork "undo = function() end,"
+    host:start()
+    local found = {}
+    for _, step in ipairs(host:all "steps") do found[step.step_id] = step end
+    assert.same({ 2, 5, 6, 5 }, { found.both.seq, found.call.seq, found.sub.seq, found.sub.first })
+  end)
+end)
+
+describe("what a subflow step says of being undone", function()
+  local BUY = flow("buy", "pay", [[ConversationStep { step_id = "pay", step_type = "action",
+    run = function(ctx) return ctx:http { url = "http://x/" }.body end, next_steps = { "sure" } },]]
+    .. ask("sure", 'next_steps = { "end" }'),
+    'interrupts = { { flow = "aside", phrases = { "hm" } } },')
+  local ASIDE = flow("aside", "look", [[ConversationStep { step_id = "look", step_type = "action",
+    run = function(ctx) return ctx:http { url = "http://y/" }.body end, next_steps = { "end" } },]])
+
+  local function records(says)
+    load(([[ConversationStep { step_id = "buy", step_type = "subflow", flow = "buy", %s
+      next_steps = { "ask" } },]]):format(says) .. ask("ask", 'next_steps = { "end" }'),
+      'start_step = "buy",', { BUY, ASIDE })
+    host:start()
+    host:send "hm"
+    host:send "yes"
+    local list = {}
+    for _, step in ipairs(host:all "steps") do list[step.step_id] = step end
+    return list
+  end
+
+  it("holds for what its flow calls: it may stay, but not what interrupts it", function()
+    local steps = records "irreversible = false,"
+    assert.same({ false, false, false, nil }, { steps.pay.irreversible, steps.sure.irreversible,
+      steps.buy.irreversible, steps.look.irreversible })
+    steps = records ""
+    assert.same({ nil, nil }, { steps.pay.irreversible, steps.buy.irreversible })
+  end)
+
+  it("is known while a call of its flow is under way", function()
+    load([[ConversationStep { step_id = "buy", step_type = "subflow", flow = "buy",
+      irreversible = false, next_steps = { "end" } },]], 'start_step = "buy",', { BUY, ASIDE })
+    host:start(nil, function(op) return op.kind == "http" end)
+    assert.is_true(host.rows[1].runtime.stays)
+    host:crash()
+    host:resume()
+  end)
+
+  it("has with it which executions its undo takes back", function()
+    local steps = records "undo = function() end,"
+    assert.same({ 1, 1, 4, "main" }, { steps.pay.seq, steps.buy.first, steps.buy.seq,
+      steps.buy.undo })
+  end)
+end)
+
 describe("a branch to a flow", function()
   it("runs it with what it knows by name, and goes on behind the step", function()
     load([[ConversationStep { step_id = "choose", step_type = "decision", condition = "kind",

@@ -1,11 +1,13 @@
 -- Every input type, every refusal, the order in which choices match, and the hints.
 require "tests.lua.helper"
+local phrases = require "tidemill.phrases"
 local input = require "tidemill.input"
+local input_schema = require "tidemill.input_schema"
 local json = require "host.json"
 
 local function compile(schema)
   local problems = {}
-  local compiled = input.compile(schema, function(text) problems[#problems + 1] = text end)
+  local compiled = input_schema.compile(schema, function(text) problems[#problems + 1] = text end)
   return compiled, table.concat(problems, "\n")
 end
 
@@ -94,6 +96,24 @@ describe("numbers", function()
   end)
 end)
 
+-- These end at once, or not for minutes.
+describe("a long answer", function()
+  local long = 1000000
+
+  it("is no number after one look", function()
+    local number = { type = "number" }
+    local ones = ("1"):rep(long)
+    assert.is_string(hint_of(number, ones .. "x"))
+    assert.is_string(hint_of(number, ones .. "." .. ones .. "x"))
+  end)
+
+  it("is compared with phrases after one look", function()
+    local said = "hello" .. (" "):rep(long) .. "world"
+    assert.equal(said, phrases.normalized(said .. " !?. "))
+    assert.equal("?!", phrases.normalized " ?! ")
+  end)
+end)
+
 describe("boolean, date, email, phone", function()
   it("understand people", function()
     for raw, value in pairs { yes = true, Y = true, ["TRUE"] = true, on = true, ["1"] = true,
@@ -129,7 +149,8 @@ describe("boolean, date, email, phone", function()
 
   it("keep a telephone number's digits", function()
     assert.equal("+49301234567", value_of({ type = "phone" }, "+49 (30) 123-45.67"))
-    for _, number in ipairs { "12345", "call me", "+", "1234567890123456", "12+34567" } do
+    for _, number in ipairs { "12345", "call me", "+", "1234567890123456", "12+34567",
+      "+49 30 1234567\n7" } do
       assert.matches("telephone", hint_of({ type = "phone" }, number))
     end
   end)

@@ -44,7 +44,7 @@ end
 local function supported(known)
   local names = {}
   for name, field in pairs(known) do
-    if not field.unsupported then names[name] = true end
+    if not field.unsupported and not field.host then names[name] = true end
   end
   return names
 end

@@ -31,15 +31,15 @@ local function begin(steps, main, others, config)
   return host:start()
 end
 
-local function migrate()
+local function migrate(done)
   local rows = #host.rows
-  local turn = host:turn "migrate"
+  local turn = host:turn("migrate", done and { done = done })
   assert.equal(turn.kind == "fail" and rows or rows + 1, #host.rows, "one row, or none")
   return turn
 end
 
 local function refused(code, ...)
-  local turn = migrate()
+  local turn = migrate(host.done)
   assert.same({ "fail", code }, { turn.kind, turn.error and turn.error.code })
   for _, pattern in ipairs { ... } do assert.matches(pattern, turn.error.message) end
   return turn.error
@@ -121,6 +121,37 @@ describe("a migration", function()
     load(NAME .. CITY, START .. KEEP)
     assert.equal("city", migrate().step, "it was as before all the time")
     assert.same({ name = "Ann" }, host.ended.state)
+  end)
+
+  it("of one that could not be compensated any more is refused, and says why", function()
+    local SAGA = START .. "compensate_on_failure = true,"
+    local done = { "main/pay", "main/fork/l/book", "sub/ship" }
+    begin(NAME .. CITY, SAGA)
+    host:send "Ann"
+    host.done = done
+    local function act(id, more)
+      return ([[ConversationStep { step_id = "%s", step_type = "action", next_steps = { "end" },
+        run = function() end, %s },]]):format(id, more or "undo = function() end")
+    end
+    local function version(pay, book, ship)
+      load(NAME .. CITY .. pay .. [[ConversationStep { step_id = "fork", step_type = "parallel",
+        branches = { l = { ]] .. book .. " } }, next_steps = { 'end' } },", SAGA .. KEEP,
+        flow("sub", ship, act(ship)))
+    end
+    version(act("pay", ""), act("book", ""), "mail")
+    local err = refused("migrate.undo", "the step 'pay' of the flow 'main'",
+      "the step 'book' of the flow 'main/fork/l'", "the step 'ship' of the flow 'sub'")
+    assert.equal("conflict", err.status)
+    version(act("pay", ""), act "book", "ship")
+    err = refused("migrate.undo", "the step 'pay' of the flow 'main'")
+    assert.is_nil(err.message:find("'book'", 1, true))
+    version(act "pay", act "book", "ship")
+    local turn = migrate(done)
+    assert.same({ "waiting_input", "city" }, { turn.status, turn.step })
+    begin(NAME .. CITY, START)
+    host:send "Ann"
+    load(NAME .. CITY, START .. KEEP)
+    assert.equal("city", migrate(done).step)
   end)
 
   it("tells a wait for an event from one for a time", function()
@@ -278,6 +309,10 @@ describe("a migration of flows in flows", function()
     assert.same({ "topic", { by = "main v1" } }, { turn.step, turn.state })
     assert.same({ by = "help v1" }, turn.runtime.state)
     assert.same({ by = "sub v1" }, turn.runtime.frames[2].state)
+    assert.equal(0, turn.wake_at)
+    load((CALL:gsub('flow = "sub"', "%0, timeout = 60")), MAIN .. mark:format "main",
+      others(mark:format "sub", mark:format "help"))
+    assert.equal(host.now + 60000, migrate().wake_at, "the time of the step begins anew")
     assert.equal("why", host:send("billing").step)
     assert.same({ "last", "late" }, { host:send("late").step, host.ended.state.why })
   end)

@@ -25,6 +25,13 @@ describe("a ctx", function()
     fails_with("ctx.http needs a colon", "ctx.http('x')")
   end)
 
+  it("says that its time is no function", function()
+    local said = "(method 'now'); ctx.now is a number: write ctx.now, without a colon and ()"
+    fails_with(said, "ctx.state.at = ctx:now()")
+    fails_with(said, "return ctx:now()")
+    fails_with("(field 'now'); ctx.now is a number: write ctx.now", "ctx.state.at = ctx.now()")
+  end)
+
   it("knows its levels", function()
     fails_with("the level must be debug, info, warning or error", "ctx:log('loud', 'x')")
   end)

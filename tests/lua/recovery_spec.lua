@@ -222,11 +222,59 @@ describe("auto_recovery", function()
     host:signal "pause"
     local turn = host:signal "unpause"
     assert.same({ "waiting_input", asked }, { turn.status, turn.prompt })
-    assert.same({ "fail", "command.refused" },
-      { host:signal("command", { command = "skip" }).kind, host.ended.error.code })
+    turn = host:signal("command", { command = "skip" })
+    assert.same({ "waiting_input", "There is nothing to skip here.", asked.text },
+      { turn.status, turn.prompt.hint, turn.prompt.text })
     assert.equal("ask", host:signal("command", { command = "restart" }).step)
     load { orchestrator = RECOVERY, settings = "allow_early_termination = true" }
     assert.equal("cancelled", host:signal("command", { command = "cancel" }).status)
+  end)
+end)
+
+describe("auto_recovery, and what its user says instead of a message,", function()
+  local function wait_at(phrases, more)
+    more = more or {}
+    more.orchestrator = FALLBACK:format "auto_recovery = true,"
+    more.settings = (more.settings or "") .. "}, phrases = { " .. phrases
+    return load(more)
+  end
+
+  it("is a phrase there as at any prompt", function()
+    wait_at('cancel = { "stop" }', { settings = "allow_early_termination = true" })
+    local turn = host:send "Stop!"
+    assert.same({ "cancelled", "user: Stop!" }, { turn.status, replies() })
+    wait_at('restart = { "start over" }')
+    assert.equal("ask", host:send("start over").step)
+    assert.equal("ask say!", host:path())
+    wait_at('help = { "?" }')
+    turn = host:send "?"
+    assert.same({ "waiting_input", "say", "The step before has failed, and any message runs it "
+      .. "again. You can also say: restart." }, { turn.status, turn.step, turn.prompt.hint })
+    assert.matches("^user: %?; prompt: The step before .- restart%.\nThat did not", replies())
+    assert.same({ kind = "rollback", back = 1 }, wait_at('back = { "back" }') and host:send "back")
+  end)
+
+  it("is refused with a reason, and its time goes on", function()
+    wait_at('cancel = { "stop" }, skip = { "next" }', { settings = "interaction_timeout = 60" })
+    local at = host.ended.wake_at
+    host.now = host.now + 1000
+    local turn = host:send "stop"
+    assert.matches("cannot be ended here", turn.prompt.hint, 1, true)
+    assert.same({ at, at, 2 }, { turn.wake_at, turn.prompt.expires_at, turn.runtime.wait.shown })
+    assert.equal("There is nothing to skip here.", host:send("next").prompt.hint)
+    assert.equal("ask say!", host:path())
+    host.answers = { WELL }
+    assert.equal("completed", host:send("again").status)
+  end)
+
+  it("is one also where the step has options, which are not asked for", function()
+    load { orchestrator = FALLBACK:format "auto_recovery = true,", steps = [[
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "What?", save_as = "a",
+        input_schema = { type = "choice", options = { "stop", "hello" },
+          validate = function() error("odd") end }, next_steps = { "end" } },]],
+      settings = 'allow_early_termination = true }, phrases = { cancel = { "stop" }' }
+    assert.same({ "waiting_input", "ask!" }, { host.ended.status, host:path() })
+    assert.equal("cancelled", host:send("stop").status)
   end)
 end)
 

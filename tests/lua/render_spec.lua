@@ -126,7 +126,42 @@ describe("a turn", function()
       waiting_for = { role = "man\27ager", text = "Pay 30?", step_id = "ok" } }
     assert.equal("The conversation waits for 'man?ager' to decide: Pay 30?\n",
       render("turn", waits, 80, false))
-    assert.matches("waiting_for +man%?ager\n", render("conversation", waits, 80, false))
+    assert.matches("waiting_for +man%?ager: Pay 30%?\n", render("conversation", waits, 80, false))
+    waits.waiting_for.expires_at = 1763821640000
+    assert.equal("The conversation waits for 'man?ager' to decide: Pay 30? (until 2025-11-22\n"
+      .. "14:27:20)\n", render("turn", waits, 80, false))
+    assert.matches("waiting_for +man%?ager: Pay 30%? %(until 2025%-11%-22 14:27:20%)\n",
+      render("conversation", waits, 80, false))
+  end)
+
+  it("says which event is waited for, and until when", function()
+    local waits = { status = "waiting_event", prompt = json.null,
+      waiting_for = { step_id = "hold", event = "paid\27", expires_at = json.null } }
+    assert.equal("The conversation waits for the event 'paid?'.\n",
+      render("turn", waits, 80, false))
+    assert.matches("waiting_for +the event 'paid%?'\n", render("conversation", waits, 80, false))
+    waits.waiting_for.expires_at = 1763821640000
+    assert.equal("The conversation waits for the event 'paid?' (until 2025-11-22 14:27:20).\n",
+      render("turn", waits, 80, false))
+    waits.waiting_for.event = nil
+    assert.equal("The conversation waits until 2025-11-22 14:27:20.\n",
+      render("turn", waits, 80, false))
+    assert.matches("waiting_for +2025%-11%-22 14:27:20\n", render("conversation", waits, 80, false))
+  end)
+
+  it("of a fork begins with the id of the new conversation", function()
+    assert.equal("0199\n" .. render("turn", turn, 80, false), render("fork", turn, 80, false))
+  end)
+
+  it("says how far a step is that has an expected duration", function()
+    local function shown(elapsed, expected)
+      local record = { status = "active", progress = { started = 1000, expected_ms = expected } }
+      return render("conversation", record, 80, false, 1000 + elapsed):match "progress +(.-)\n"
+    end
+    assert.equal("900 ms, expected 2 s", shown(900, 2000))
+    assert.equal("130 s, expected 5 min", shown(130999, 300000))
+    assert.equal("3 h, expected 5 d", shown(3 * 3600000, 5 * 86400000))
+    assert.equal("0 ms, expected 2 s", shown(-5, 2000))
   end)
 
   it("has colours only when asked for", function()
@@ -180,12 +215,22 @@ describe("lists", function()
     assert.equal("no conversations\n", render("conversations", { items = {} }, 80, false))
   end)
 
+  it("say what a fork goes on from", function()
+    local fork = { conversation_id = "0199", status = "sleeping", system = "s", flow_id = "f",
+      session_id = "x", created = 0, forked_from = { conversation_id = "0198", revision = 3 } }
+    assert.matches("session x, fork of 0198 at revision 3\n",
+      render("conversations", { items = { fork } }, 100, false), 1, true)
+    assert.matches("\nforked_from +0198 at revision 3\n", render("conversation", fork, 80, false))
+  end)
+
   it("show a transcript in the order it was spoken", function()
     local items = {
       { seq = 3, role = "user", text = "hello" }, { seq = 2, role = "prompt", text = "Yes?" },
       { seq = 1, role = "agent", agent = "primary", provider = "offline", text = "Hi." } }
     assert.equal("primary (offline)\n  Hi.\nYes?\n> hello\n",
       render("messages", { items = items, next = json.null }, 80, false))
+    items[3] = { seq = 0, role = "note", text = "Gone." }
+    assert.equal("Gone.\nYes?\n> hello\n", render("messages", { items = items }, 80, false))
   end)
 
   it("show steps with attempts, times and errors", function()
@@ -199,6 +244,18 @@ describe("lists", function()
       false), 1, true)
     items[1].branch = "left"
     assert.matches("1 +left/a +action", render("steps", { items = items }, 120, false))
+    items[1].branch, items[1].flow = nil, "returns"
+    assert.matches("1 +returns/a +action", render("steps", { items = items }, 120, false))
+  end)
+
+  it("show which steps were undone, and which are the undo of another", function()
+    local shown = render("steps", { items = {
+      { seq = 9, step_id = "pay", type = "action", status = "failed", undoes = 2,
+        error = { code = "x.y", message = "no" } },
+      { seq = 2, step_id = "pay", type = "action", status = "completed", undone = true } } },
+      120, false)
+    assert.matches("2 +pay +action +completed, undone\n", shown)
+    assert.matches("9 +pay +action +failed, undo of 2: no %[x.y%]", shown)
   end)
 
   it("show systems, flows and checkpoints", function()
@@ -206,8 +263,8 @@ describe("lists", function()
       version = "0123456789abcdef", flows = { {}, {} }, description = "sells" } } }, 80, false))
     assert.matches("shop/returns", render("flows", { items = { { system = "shop",
       flow_id = "returns", pattern = "step_by_step_process" } } }, 80, false), 1, true)
-    assert.matches("17 +4 +ask +1970", render("checkpoints", { items = { { checkpoint_id = 17,
-      revision = 4, step_id = "ask", created = 0 } } }, 80, false))
+    assert.matches("17 +pay +4 +ask +1970", render("checkpoints", { items = { { checkpoint_id = 17,
+      name = "pay", revision = 4, step_id = "ask", created = 0 } } }, 80, false))
   end)
 
   it("show a conversation with its state", function()

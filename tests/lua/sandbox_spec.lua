@@ -120,6 +120,13 @@ describe("require", function()
     assert.matches("'nil' is no module name", load_with("require(nil)"), 1, true)
   end)
 
+  it("says that it is for loading only", function()
+    assert.matches("^scripts/shop/init.lua:%d+: require: 'late' was not loaded with the system; "
+      .. "files are read only while it is loaded: require it at the top of a file",
+      (act_with "local late = require 'late' return late"))
+    assert.is_nil(act_with("return require 'tidemill' and true"))
+  end)
+
   it("loads a file once, with the same globals, and notices circles", function()
     assert.is_nil(load_with("local a = require 'lib'\nassert(a == require 'lib' and shared == 1)",
       { ["lib.lua"] = "shared = (shared or 0) + 1\nreturn {}" }))

@@ -166,10 +166,9 @@ describe("what is not supported yet", function()
       error_config = { max_retries = 1, retry_delay = 1, auto_recovery = false },
       persistence_config = { auto_checkpoint = false, checkpoint_interval = 5, auto_save = false },
       performance_config = { step_timeout = 9, parallel_execution = true }]])
-    for _, field in ipairs { "memory_manager = {}", 'session_config = { tenant_id = "x" }',
+    for _, field in ipairs { "memory_manager = {}",
       "session_config = { quota_limits = { max_tokens = 5 } }",
-      'persistence_config = { backend = "sqlite" }',
-      "quota_limits = {}", "tenant_isolation = true" } do
+      "quota_limits = { max_tokens = 5 }" } do
       assert.matches("not supported yet", orchestrated(field), 1, true, field)
     end
     assert.matches("'merg', must be one of queue, reject, merge, interrupt",
@@ -219,6 +218,10 @@ describe("wrong values", function()
     one("'retry_delay' must be a duration (seconds, or a text such as \"30m\"), not 'soon'",
       action 'retry_delay = "soon"')
     one("'save_as': 'a b' is no name", action 'save_as = "a b"')
+    one("'checkpoint': '1st' is no name of letters, digits and _", ask 'checkpoint = "1st"')
+    one("'checkpoint' does not belong to 'action'", action 'checkpoint = "a"')
+    one("the 'checkpoint' of a wait belongs to 'event'", [[ConversationStep { step_id = "x",
+      step_type = "wait", seconds = 5, checkpoint = "a", next_steps = { "last" } },]])
     one("'run' does not belong to 'user_input', only to action", ask "run = error")
     one("'max_retries' does not belong to 'user_input'", ask "max_retries = 3")
     one("'prompt': '{' is never closed", ask 'prompt = "Hi {name"')

@@ -70,6 +70,19 @@ describe("a record that was brought back", function()
     assert.is_nil(host:send("fine").runtime.inherited)
   end)
 
+  it("was paused when it was forked, and shows its prompt for the first time when it goes on",
+    function()
+      load_flow(STEPS, FLOW)
+      host:start()
+      host.now = host.now + 2000 -- of five
+      bring_back(host:signal "pause", 100000, 7)
+      host.record.runtime.restored.forked = host.now + 100000
+      host.now = host.now + 400000
+      local turn = host:signal "unpause"
+      assert.same({ "waiting_input", host.now + 3000, 1 },
+        { turn.status, turn.wake_at, turn.runtime.wait.shown })
+    end)
+
   it("counts no execution twice, and expires when the time is over again", function()
     load_flow(STEPS, FLOW)
     bring_back(host:start(), 100000, 0)

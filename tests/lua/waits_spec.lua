@@ -80,6 +80,26 @@ describe("an approval", function()
         turn.state.decision.timed_out })
     end
   end)
+
+  it("takes no decision when its time is over, though nobody has noticed yet", function()
+    begin 'timeout = 60, default = "approved"'
+    host.now = host.now + 60000
+    local rows, decision = #host.rows, { approved = false, role = "manager" }
+    assert.same({ "fail", "conversation.not_waiting", "conflict" },
+      refused(host:signal("approval", decision)))
+    assert.matches("the time of the step 'ok' is over", host.ended.error.message, 1, true)
+    assert.same({ "fail", "approval.role", "conflict" },
+      refused(host:signal("approval", { approved = false, role = "clerk" })))
+    for _, name in ipairs { "back", "restart", "cancel" } do
+      assert.same({ "fail", "conversation.not_waiting", "conflict" },
+        refused(host:signal("command", { command = name })), name)
+    end
+    assert.equal(rows, #host.rows)
+    assert.equal("Paid 30.", host:wake().messages[1].text)
+    begin 'timeout = 60, default = "approved"'
+    host.now = host.now + 59999
+    assert.equal("Refused.", host:signal("approval", decision).messages[1].text)
+  end)
 end)
 
 describe("a wait", function()
@@ -96,6 +116,7 @@ describe("a wait", function()
       'until_time = function(ctx) return ctx.now + 30 * 86400000 end' } do
       local turn = begin(fields)
       assert.same({ "sleeping", host.now + 30 * 86400000 }, { turn.status, turn.wake_at })
+      assert.same({ step_id = "hold", expires_at = turn.wake_at }, turn.prompt)
       host.now = turn.wake_at - 1
       assert.equal("sleeping", host:wake().status)
       host.now = host.now + 1
@@ -110,6 +131,7 @@ describe("a wait", function()
   it("takes its event with what comes with it, and no other", function()
     local turn = begin 'event = "paid-{amount}"'
     assert.same({ "waiting_event", 0 }, { turn.status, turn.wake_at })
+    assert.same({ step_id = "hold", event = "paid-30", expires_at = json.null }, turn.prompt)
     assert.same({ "fail", "event.unexpected", "conflict" },
       refused(host:signal("event", { name = "paid-31" })))
     turn = host:signal("event", { name = "paid-30", data = { sum = 7 } })
@@ -123,8 +145,12 @@ describe("a wait", function()
       conditional_logic = { event = "yes", timeout = "no" }]]
     begin(fields)
     assert.equal("Paid 30.", host:signal("event", { name = "e" }).messages[1].text)
-    begin(fields)
+    local turn = begin(fields)
+    assert.equal(host.now + 60000, turn.prompt.expires_at)
     host.now = host.now + 60000
+    assert.same({ "fail", "conversation.not_waiting", "conflict" },
+      refused(host:signal("event", { name = "e" })))
+    assert.matches("the time of the step 'hold' is over", host.ended.error.message, 1, true)
     assert.equal("Refused.", host:wake().messages[1].text)
   end)
 
@@ -169,7 +195,8 @@ describe("being held", function()
     host:signal "pause"
     host.now = host.now + 100000
     local turn = host:signal "unpause"
-    assert.same({ "sleeping", host.now + 60000 }, { turn.status, turn.wake_at })
+    assert.same({ "sleeping", host.now + 60000, host.now + 60000 }, { turn.status, turn.wake_at,
+      turn.prompt.expires_at })
   end)
 end)
 

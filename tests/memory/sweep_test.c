@@ -272,9 +272,9 @@ static void read_all(void (*expect)(void)) {
   tm_session_list(host, NULL, "open", NULL, 0, on_reply, ask());
   await();
   expect();
-  tm_systems_read(host, NULL, NULL, on_reply, ask());
+  tm_systems_read(host, NULL, NULL, NULL, on_reply, ask());
   expect();
-  tm_systems_read(host, "small", "count", on_reply, ask());
+  tm_systems_read(host, NULL, "small", "count", on_reply, ask());
   expect();
 }
 

@@ -355,7 +355,7 @@ static void a_dead_one_lets_the_next_go(void **state) {
   assert_int_equal(settle(fx, &second, TM_OUTCOME_AGAIN, fx->now), TM_ECONFLICT);
   assert_ok(fx, settle(fx, &second, TM_OUTCOME_DELIVERED, fx->now));
   assert_int_equal(next(fx), 0);
-  assert_ok(fx, settle(fx, &first, TM_OUTCOME_DELIVERED, fx->now)); /* it goes for good */
+  assert_ok(fx, settle(fx, &dead.events[0], TM_OUTCOME_DELIVERED, fx->now)); /* for good */
   assert_int_equal(list(fx, -1, NULL, 5).count, 0);
 }
 
@@ -374,6 +374,25 @@ static void a_dead_one_comes_back(void **state) {
   assert_ok(fx, settle(fx, &first, TM_OUTCOME_DEAD, fx->now));
   assert_ok(fx, settle(fx, &first, TM_OUTCOME_AGAIN, fx->now + 30)); /* alone */
   assert_int_equal(next(fx), fx->now + 30);
+}
+
+/* Whoever found it dead does not remove what is under way again, nor what died anew. */
+static void a_dead_one_goes_as_it_was_found(void **state) {
+  fixture *fx = *state;
+  assert_ok(fx, emit(fx, 1, 0, 1));
+  tm_outgoing e = take_one(fx, "1.1.0");
+  assert_ok(fx, settle(fx, &e, TM_OUTCOME_DEAD, fx->now));
+  tm_outgoing found = list(fx, 1, NULL, 5).events[0];
+  assert_ok(fx, settle(fx, &e, TM_OUTCOME_AGAIN, fx->now));
+  e = take_one(fx, "1.1.0");
+  assert_int_equal(e.attempts, found.attempts);
+  assert_int_equal(settle(fx, &found, TM_OUTCOME_DELIVERED, fx->now), TM_ECONFLICT);
+  assert_int_equal(list(fx, 0, NULL, 5).count, 1);
+  assert_ok(fx, settle(fx, &e, TM_OUTCOME_DEAD, fx->now + 1));
+  assert_int_equal(settle(fx, &found, TM_OUTCOME_DELIVERED, fx->now), TM_ECONFLICT);
+  found = list(fx, 1, NULL, 5).events[0];
+  assert_ok(fx, settle(fx, &found, TM_OUTCOME_DELIVERED, fx->now));
+  assert_int_equal(list(fx, -1, NULL, 5).count, 0);
 }
 
 /* ---- lists ---- */
@@ -557,6 +576,7 @@ static const struct CMUnitTest cases[] = {
     CASE(a_failure_is_noted),
     CASE(a_dead_one_lets_the_next_go),
     CASE(a_dead_one_comes_back),
+    CASE(a_dead_one_goes_as_it_was_found),
     CASE(lists_have_pages),
     CASE(a_purge_takes_them),
     CASE(what_waits_keeps_its_conversation),

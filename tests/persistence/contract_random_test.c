@@ -306,7 +306,7 @@ static void sessions_come_back_to_the_bit(void **state) {
     m->s.id = tm__slice(m->id);
     for (size_t times = 1 + below(3); times > 0; times--) {
       random_session(m);
-      assert_ok(fx, b->session_put(fx->writer, &m->s, &fx->err));
+      assert_ok(fx, b->session_put(fx->writer, NULL, &m->s, &fx->err));
     }
   }
   for (int i = 0; i < SESSIONS; i++)

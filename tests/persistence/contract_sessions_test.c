@@ -61,7 +61,7 @@ static void put(fixture *fx, const char *tenant, const char *id, int64_t created
                         .created = created,
                         .look_at = look_at,
                         .ended = ended};
-  assert_ok(fx, fx->backend->session_put(fx->writer, &s, &fx->err));
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &s, &fx->err));
 }
 
 /* ---- one session ---- */
@@ -76,7 +76,7 @@ static void a_session_comes_back_whole(void **state) {
                         .created = INT64_C(1) << 50,
                         .look_at = 7,
                         .ended = 8};
-  assert_ok(fx, fx->backend->session_put(fx->writer, &s, &fx->err));
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &s, &fx->err));
   kept k = session_of(fx, "default", s.id.ptr);
   assert_string_equal(k.names[0], "default/it's \"x\" \xc3\xa9%;--");
   assert_memory_equal(k.user, s.user_id.ptr, 6);
@@ -96,11 +96,77 @@ static void put_replaces(void **state) {
                         .metadata = TM_S("{\"x\":1}"),
                         .flags = 3,
                         .created = 9};
-  assert_ok(fx, fx->backend->session_put(fx->writer, &s, &fx->err));
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &s, &fx->err));
   kept k = session_of(fx, "default", "a");
   assert_true(!k.has_user && k.has_metadata && k.flags == 3);
   assert_string_equal(k.metadata, "{\"x\":1}");
   assert_true(k.created == 9 && k.look_at == 0 && k.ended == 0);
+}
+
+static tm_status put_after(fixture *fx, const tm_session *expect, const tm_session *session) {
+  return fx->backend->session_put(fx->writer, expect, session, &fx->err);
+}
+
+/* Every member counts, and a text that is empty is not one that is missing. */
+static void put_compares_first(void **state) {
+  fixture *fx = *state;
+  const tm_session s = {.tenant = TM_S("default"),
+                        .id = TM_S("it's {a}"),
+                        .user_id = {"\0\xff", 2},
+                        .flags = 3,
+                        .created = INT64_C(1) << 50,
+                        .look_at = 7,
+                        .ended = 8};
+  tm_session others[] = {s, s, s, s, s, s, s, s}, next = s;
+  others[0].user_id.len = 1;
+  others[1].user_id.ptr = "\0\xfe";
+  others[2].user_id = (tm_slice){NULL, 0};
+  others[3].metadata = TM_S("");
+  others[4].flags = 2;
+  others[5].created++;
+  others[6].look_at = 0;
+  others[7].ended = 0;
+  assert_int_equal(put_after(fx, &s, &s), TM_ECONFLICT); /* there is none */
+  assert_string_equal(fx->err.code, "store.conflict");
+  assert_int_equal(find_session(fx, "default", s.id.ptr), TM_ENOTFOUND);
+  assert_ok(fx, put_after(fx, NULL, &s));
+  next.metadata = TM_S("");
+  next.look_at = 9;
+  for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+    assert_int_equal(put_after(fx, &others[i], &next), TM_ECONFLICT);
+  assert_string_equal(fx->err.code, "store.conflict");
+  kept k = session_of(fx, "default", s.id.ptr);
+  assert_true(k.look_at == 7 && !k.has_metadata);
+  assert_ok(fx, put_after(fx, &s, &next));
+  assert_int_equal(put_after(fx, &s, &next), TM_ECONFLICT);
+  k = session_of(fx, "default", s.id.ptr);
+  assert_true(k.look_at == 9 && k.has_metadata && k.ended == 8);
+  assert_ok(fx, put_after(fx, &next, &s));
+  assert_ok(fx, fx->backend->session_drop(fx->writer, s.tenant, s.id, &fx->err));
+  assert_int_equal(put_after(fx, &s, &next), TM_ECONFLICT);
+  assert_int_equal(find_session(fx, "default", s.id.ptr), TM_ENOTFOUND);
+}
+
+/* Between its reading and its writing a conversation has opened it again; what it counts for is as
+ * it was. */
+static void a_comparison_sees_who_opens_it(void **state) {
+  fixture *fx = *state;
+  const tm_session made = {.created = 5, .look_at = 6};
+  tm_session open = {
+      .tenant = TM_S("default"), .id = TM_S("a"), .created = 5, .look_at = 6, .ended = 0};
+  tm_session over = open, later = open;
+  over.ended = 9;
+  later.look_at = 60;
+  assert_ok(fx, start(fx, 1, "default", "a", made, 1, 0));
+  assert_ok(fx, put_after(fx, &open, &over));
+  assert_ok(fx, start(fx, 2, "default", "b", made, 1, 0));
+  put(fx, "default", "b", 1, 0, 50);
+  assert_ok(fx, start(fx, 3, "default", "a", made, 1, 0));
+  assert_int_equal(put_after(fx, &over, &later), TM_ECONFLICT);
+  assert_int_equal(start(fx, 4, "default", "c", made, 1, 0), TM_ELIMIT);
+  assert_ok(fx, put_after(fx, &open, &later));
+  assert_int_equal(session_of(fx, "default", "a").look_at, 60);
+  assert_int_equal(start(fx, 4, "default", "c", made, 1, 0), TM_ELIMIT);
 }
 
 static void an_ended_session_opens_again(void **state) {
@@ -118,7 +184,7 @@ static void an_ended_session_opens_again(void **state) {
                             .user_id = TM_S("ann"),
                             .created = 5,
                             .ended = 77};
-  assert_ok(fx, fx->backend->session_put(fx->writer, &ended, &fx->err));
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &ended, &fx->err));
   s.look_at = 300;
   assert_ok(fx, start(fx, 3, "default", "a", s, 0, 0));
   k = session_of(fx, "default", "a");
@@ -379,6 +445,8 @@ static void idle_sessions_are_found(void **state) {
 static const struct CMUnitTest cases[] = {
     CASE(a_session_comes_back_whole),
     CASE(put_replaces),
+    CASE(put_compares_first),
+    CASE(a_comparison_sees_who_opens_it),
     CASE(an_ended_session_opens_again),
     CASE(a_lost_commit_makes_no_session),
     CASE(sessions_in_use_stay),

@@ -211,6 +211,7 @@ static void tenants_are_set_by_what_stands(void **state) {
   assert_int_equal(wake(fx, "acme", 499, 900), TM_ECONFLICT);
   assert_string_equal(fx->err.code, "store.conflict");
   assert_int_equal(wake(fx, "acme", 0, 900), TM_ECONFLICT);
+  assert_int_equal(wake(fx, "acme", 0, 400), TM_ECONFLICT); /* earlier, but not what stands */
   must_list(fx, "", 10, "acme=500 ");
   assert_ok(fx, wake(fx, "acme", 500, 900)); /* later, too */
   must_list(fx, "", 10, "acme=900 ");

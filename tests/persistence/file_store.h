@@ -3,6 +3,7 @@
 #define TM_TESTS_PERSISTENCE_FILE_STORE_H
 
 #include "contract.h"
+#include "persistence/store_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,16 @@ static inline path log_of(const fixture *fx, int n) {
   conversation_id id = nth(n);
   (void)snprintf(p.text, sizeof(p.text), "%s/conversations/%s/%s.log", fx->file, id.text + 33,
                  id.text);
+  return p;
+}
+
+/* Of a session, a script, a note, a tenant. */
+static inline path small_file(const fixture *fx, tm_file_what what, const char *a, const char *b) {
+  tm_buf name = {0};
+  path p;
+  tm__file_path(&name, fx->store, &(tm_file_name){what, tm__slice(a), tm__slice(b)});
+  (void)snprintf(p.text, sizeof(p.text), "%s", name.ptr);
+  tm__buf_free(&name);
   return p;
 }
 

@@ -282,6 +282,116 @@ static void a_damaged_end_is_told(void **state) {
   assert_int_equal(inspect(fx, false).errors, 0);
 }
 
+static path session_file(const fixture *fx, const char *session) {
+  return small_file(fx, TM_FILE_SESSION, "default", session);
+}
+
+typedef struct listed {
+  tm_head heads[8];
+  size_t count;
+} listed;
+
+static tm_status note_head(void *ud, const tm_head *head) {
+  listed *l = ud;
+  assert_true(l->count < 8);
+  l->heads[l->count++] = *head;
+  return TM_OK;
+}
+
+static listed list(fixture *fx, tm_list_filter f) {
+  listed l = {.count = 0};
+  assert_ok(fx, fx->backend->list(fx->reader, &f, note_head, &l, &fx->err));
+  return l;
+}
+
+/* Whoever wants everything hears of it by its id; nobody knows whose it is, or where it stands. */
+static void what_cannot_be_read_is_listed_by_its_id(void **state) {
+  fixture *fx = *state;
+  for (int n = 1; n <= 5; n++)
+    (void)turn(fx, nth(n).text, 0, 0, "{}");
+  tm_session s = {.tenant = TM_S("default"), .id = TM_S("s"), .created = 5};
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &s, &fx->err));
+  path small = session_file(fx, "s");
+  fixture_close(fx);
+  flip(log_of(fx, 2).text, size_of(log_of(fx, 2).text) - 60);
+  flip(log_of(fx, 4).text, size_of(log_of(fx, 4).text) - 60);
+  flip(small.text, 5);
+  drop_index(fx);
+  fixture_open(fx);
+  assert_int_equal(inspect(fx, false).errors, 3);
+  listed all = list(fx, (tm_list_filter){.status = -1, .limit = 8});
+  assert_int_equal(all.count, 5); /* a session is no conversation */
+  for (int i = 0; i < 5; i++) {
+    const tm_head *h = &all.heads[i];
+    assert_string_equal(h->id, nth(5 - i).text);
+    assert_string_equal(h->tenant, i % 2 == 1 ? "" : "default");
+    assert_int_equal(h->revision, i % 2 == 1 ? -1 : 1);
+  }
+  tm_list_filter page = {.status = -1, .limit = 2};
+  memcpy(page.before, nth(5).text, sizeof(page.before));
+  listed two = list(fx, page);
+  assert_int_equal(two.count, 2);
+  assert_string_equal(two.heads[0].id, nth(4).text);
+  assert_string_equal(two.heads[1].id, nth(3).text);
+  tm_list_filter own = {.tenant = TM_S("default"), .status = -1, .limit = 8};
+  assert_int_equal(list(fx, own).count, 3);
+  assert_int_equal(list(fx, (tm_list_filter){.status = TM_ACTIVE, .limit = 8}).count, 0);
+  assert_ok(fx, fx->backend->purge(fx->writer, tm__slice(nth(2).text), 0, true, &fx->err));
+  assert_int_equal(list(fx, (tm_list_filter){.status = -1, .limit = 8}).count, 4);
+}
+
+typedef struct told_of {
+  char text[8][600];
+  size_t count;
+} told_of;
+
+static tm_status note_unreadable(void *ud, const tm_error *why) {
+  told_of *t = ud;
+  assert_true(t->count < 8);
+  assert_int_equal(why->status, TM_ECORRUPT);
+  assert_string_equal(why->code, "store.damaged");
+  (void)snprintf(t->text[t->count++], sizeof(t->text[0]), "%.599s", why->message);
+  return TM_OK;
+}
+
+static told_of unreadable(fixture *fx) {
+  told_of t = {.count = 0};
+  assert_ok(fx, fx->backend->unreadable(fx->reader, note_unreadable, &t, &fx->err));
+  return t;
+}
+
+/* Of a small file its name is in it; it is told by where it lies, until it is written anew. */
+static void small_files_that_cannot_be_read_are_told(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  const tm_session s = {.tenant = TM_S("default"), .id = TM_S("s"), .created = 5};
+  assert_ok(fx, b->session_put(fx->writer, NULL, &s, &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, TM_S("shop"), TM_S("v1"), TM_S("x"), &fx->err));
+  assert_ok(fx, b->note_put(fx->writer, TM_S("seal"), TM_S("x"), &fx->err));
+  assert_ok(fx, b->tenant_wake(fx->writer, TM_S("acme"), -1, 7, &fx->err));
+  const path files[] = {small_file(fx, TM_FILE_NOTE, "seal", ""),
+                        small_file(fx, TM_FILE_SCRIPT, "shop", "v1"), session_file(fx, "s"),
+                        small_file(fx, TM_FILE_TENANT, "acme", "")};
+  assert_int_equal(unreadable(fx).count, 0);
+  fixture_close(fx);
+  for (int i = 0; i < 4; i++)
+    flip(files[i].text, 5);
+  drop_index(fx);
+  fixture_open(fx);
+  told_of t = unreadable(fx);
+  assert_int_equal(t.count, 4);
+  for (int i = 0; i < 4; i++)
+    assert_non_null(strstr(t.text[i], files[i].text));
+  assert_int_equal(inspect(fx, false).errors, 4);
+  assert_ok(fx, b->session_put(fx->writer, NULL, &s, &fx->err));
+  assert_ok(fx, b->script_put(fx->writer, TM_S("shop"), TM_S("v1"), TM_S("x"), &fx->err));
+  assert_ok(fx, b->tenant_wake(fx->writer, TM_S("acme"), -1, 7, &fx->err));
+  t = unreadable(fx);
+  assert_int_equal(t.count, 1);
+  assert_non_null(strstr(t.text[0], files[0].text));
+  assert_int_equal(inspect(fx, true).errors, 2); /* known, and seen */
+}
+
 /* The index knows that more was durable than is there now. */
 static void a_log_that_lost_its_end_is_not_written(void **state) {
   fixture *fx = *state;
@@ -608,12 +718,8 @@ static void rewritten_rows_keep_their_ids(void **state) {
 /* ---- a small file that cannot be written ---- */
 
 static path folder_of_session(const fixture *fx, const char *session) {
-  tm_buf b = {0};
-  path p;
-  tm__file_path(&b, fx->store,
-                &(tm_file_name){TM_FILE_SESSION, TM_S("default"), tm__slice(session)});
-  (void)snprintf(p.text, sizeof(p.text), "%.*s", (int)(strrchr(b.ptr, '/') - b.ptr), b.ptr);
-  tm__buf_free(&b);
+  path p = session_file(fx, session);
+  *strrchr(p.text, '/') = '\0';
   return p;
 }
 
@@ -644,8 +750,8 @@ static void what_was_refused_does_not_come_back(void **state) {
   int64_t first = turn(fx, nth(1).text, 0, 0, "{}");
   assert_ok(fx,
             fx->backend->session_put(
-                fx->writer, &(tm_session){.tenant = TM_S("default"), .id = TM_S("s1"), .ended = 7},
-                &fx->err));
+                fx->writer, NULL,
+                &(tm_session){.tenant = TM_S("default"), .id = TM_S("s1"), .ended = 7}, &fx->err));
   path obstacle = folder_of_session(fx, "s2");
   set_content(obstacle.text, "", 0);
   tm_row row = row_of(fx, first, "{}"), start = row_of(fx, 0, "{}");
@@ -680,6 +786,8 @@ int main(void) {
       FILE_CASE(an_altered_byte_is_damage),
       FILE_CASE(a_frame_of_another_log_is_damage),
       FILE_CASE(a_damaged_end_is_told),
+      FILE_CASE(what_cannot_be_read_is_listed_by_its_id),
+      FILE_CASE(small_files_that_cannot_be_read_are_told),
       FILE_CASE(a_log_that_lost_its_end_is_not_written),
       FILE_CASE(an_index_that_is_gone_is_made_anew),
       FILE_CASE(a_damaged_index_is_made_anew),

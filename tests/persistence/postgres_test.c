@@ -1,6 +1,7 @@
 /* What is special to PostgreSQL: its tables and who may use them, its views, its errors in our
  * words, and several hosts at once. */
 #include "damaged_event.h"
+#include "damaged_head.h"
 #include "fixture.h"
 
 #include <libpq-fe.h>
@@ -628,7 +629,7 @@ static void a_sound_store_has_no_findings(void **state) {
   int64_t tip = turn(fx, nth(1).text, 0, 0, "{}");
   const tm_session session = {.tenant = TM_S("default"), .id = TM_S("s1"), .created = 1};
   (void)turn(fx, nth(1).text, 1, tip, "{}");
-  assert_ok(fx, fx->backend->session_put(fx->writer, &session, &fx->err));
+  assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &session, &fx->err));
   findings f = inspect(fx, true);
   assert_string_equal(f.text, "");
 }
@@ -711,7 +712,7 @@ static void texts_that_postgres_cannot_keep(void **state) {
   assert_int_equal(bad.status, TM_EINVAL);
   assert_int_equal(good.status, TM_OK);
   const tm_session session = {.tenant = TM_S("default"), .id = TM_S("a\0b")};
-  assert_int_equal(fx->backend->session_put(fx->writer, &session, &fx->err), TM_EINVAL);
+  assert_int_equal(fx->backend->session_put(fx->writer, NULL, &session, &fx->err), TM_EINVAL);
   assert_string_equal(fx->err.code, "store.refused");
   tm_head head;
   assert_int_equal(fx->backend->head(fx->reader, TM_S("a\0b"), &head, NULL), TM_ENOTFOUND);
@@ -785,6 +786,41 @@ static void one_event_stops_nobody(void **state) {
   damaged_event(*state, stretch_tenant, *state);
 }
 
+static void harm_status(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE heads SET status=99 WHERE id='%s'", id);
+  (void)run(ud, sql);
+}
+
+static void harm_session(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE heads SET session=repeat('x',200) WHERE id='%s'", id);
+  (void)run(ud, sql);
+}
+
+static void one_head_stops_nobody(void **state) {
+  damaged_head(*state, harm_status, *state);
+}
+
+static void nor_does_another(void **state) {
+  damaged_head(*state, harm_session, *state);
+}
+
+/* Not even the id can be read: what can be of it names it, and the walk goes on behind it. */
+static void nor_does_one_without_a_name(void **state) {
+  fixture *fx = *state;
+  seen_heads s = {0};
+  for (int n = 1; n <= 3; n++)
+    begin_nth(fx, n, true);
+  (void)run(fx, "UPDATE heads SET id=id||'-and-more' WHERE id LIKE '%002'");
+  (void)run(fx, "UPDATE heads SET id='' WHERE id LIKE '%001'");
+  assert_ok(fx, fx->backend->due(fx->writer, fx->now, 9, 1, see_a_head, &s, &fx->err));
+  assert_int_equal(s.count, 2);
+  assert_string_equal(s.items[0].id, nth(2).text);
+  assert_true(tm__head_is_damaged(&s.items[0]));
+  assert_string_equal(s.items[1].id, nth(3).text);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define OPEN(f) cmocka_unit_test_setup_teardown(f, set_up_open, tear_down)
 
@@ -798,6 +834,9 @@ int main(void) {
       CASE(tenants_have_schemas_of_their_own),
       OPEN(views_show_what_is_plain),
       OPEN(one_event_stops_nobody),
+      OPEN(one_head_stops_nobody),
+      OPEN(nor_does_another),
+      OPEN(nor_does_one_without_a_name),
       OPEN(views_hide_what_is_not),
       CASE(views_are_renamed),
       CASE(passwords_are_never_told),

@@ -1,6 +1,7 @@
 /* What only Redis has: its login, its databases, scripts that it forgets, slots, hints that lie,
  * and each way in which a server says no. */
 #include "damaged_event.h"
+#include "damaged_head.h"
 #include "redis_server.h"
 
 typedef struct setting {
@@ -150,7 +151,7 @@ static void do_everything(fixture *fx, int from) {
   assert_ok(fx, b->session_drop(fx->writer, TM_S("default"), TM_S("s1"), &fx->err));
   session.tenant = TM_S("default");
   session.id = TM_S("s9");
-  assert_ok(fx, b->session_put(fx->writer, &session, &fx->err));
+  assert_ok(fx, b->session_put(fx->writer, NULL, &session, &fx->err));
   assert_ok(fx, b->tenant_wake(fx->writer, TM_S("t"), -1, 7, &fx->err));
   assert_ok(fx, b->note_put(fx->writer, TM_S("n"), TM_S("x"), &fx->err));
   assert_ok(fx, b->script_put(fx->writer, TM_S("a"), TM_S("b"), TM_S("c"), &fx->err));
@@ -201,7 +202,7 @@ static void forgotten_scripts_are_loaded_again(void **state) {
   FORGET(b->chain(fx->reader, tm__slice(nth(1).text), 2, false, ignore_row, NULL, &fx->err));
   FORGET(b->due(fx->writer, 100, 0, 10, ignore_head, NULL, &fx->err));
   FORGET(b->sessions_due(fx->reader, 100, 10, ignore_session, NULL, &fx->err));
-  FORGET(b->session_put(fx->writer, &session, &fx->err));
+  FORGET(b->session_put(fx->writer, NULL, &session, &fx->err));
   FORGET(b->tenant_wake(fx->writer, TM_S("t"), -1, 7, &fx->err));
   FORGET(b->note_swap(fx->writer, TM_S("n"), (tm_slice){0}, TM_S("x"), &fx->err));
   FORGET(b->tenants_due(fx->reader, 100, 10, ignore_tenant, NULL, &fx->err));
@@ -380,6 +381,118 @@ static void sweeps_rest(void **state) {
   s->fx.now += 60 * 60 * 1000;
   sweep_all(&s->fx);
   assert_int_equal(server_ask(&s->server, "EXISTS tidemill:l:all"), 0);
+}
+
+/* How many SCANs the server has answered. */
+static long long scans(setting *s) {
+  long long calls = 0;
+  redisContext *c = server_connection(&s->server);
+  redisReply *r = redisCommand(c, "INFO commandstats");
+  const char *at = strstr(r->str, "cmdstat_scan:calls=");
+  if (at != NULL) calls = strtoll(strchr(at, '=') + 1, NULL, 10);
+  freeReplyObject(r);
+  redisFree(c);
+  return calls;
+}
+
+static void open_tenant(setting *s, int n, char name[16]) {
+  (void)snprintf(name, 16, "acme-%d", n);
+  if (n == 0) name[0] = '\0';
+  s->fx.options.tenant = name;
+  fixture_open(&s->fx);
+}
+
+/* Each with a store of its own, or all in one where they have none. */
+enum { TENANTS = 12 };
+
+static void prefix_of(int n, char out[40]) {
+  (void)snprintf(out, 40, n == 0 ? "tidemill:" : "tidemill:t:acme-%d:", n);
+}
+
+/* A conversation that no list has, and one in a list that is nowhere. */
+static void make_tenants(setting *s) {
+  char name[16], prefix[40];
+  fixture_close(&s->fx);
+  for (int i = 0; i < TENANTS; i++) {
+    open_tenant(s, i, name);
+    make_ended(&s->fx, i);
+    fixture_close(&s->fx);
+    prefix_of(i, prefix);
+    assert_int_equal(server_ask(&s->server, "DEL %sl:all", prefix), 1);
+    assert_int_equal(server_ask(&s->server, "DEL %sdue", prefix), 1);
+    (void)server_ask(&s->server, "ZADD %sl:flow:default:returns 0 %s", prefix, nth(99).text);
+  }
+}
+
+static void assert_mended(setting *s, int n) {
+  char prefix[40];
+  prefix_of(n, prefix);
+  assert_int_equal(server_ask(&s->server, "ZSCORE %sl:all %s", prefix, nth(n).text), 1);
+  assert_int_equal(server_ask(&s->server, "ZCARD %sl:all", prefix), 1);
+  assert_int_equal(server_ask(&s->server, "ZCARD %sdue", prefix), 1);
+  assert_int_equal(server_ask(&s->server, "ZCARD %sl:flow:default:returns", prefix), 1);
+}
+
+/* What a purge does: each store sweeps until nothing is left. Their number does not matter. */
+static void one_round_is_for_all_tenants(void **state) {
+  setting *s = *state;
+  char name[16];
+  make_tenants(s);
+  const long long keys = server_ask(&s->server, "DBSIZE"), before = scans(s);
+  for (int i = 0; i < TENANTS; i++) {
+    open_tenant(s, i, name);
+    sweep_all(&s->fx);
+    fixture_close(&s->fx);
+  }
+  assert_in_range(scans(s) - before, 1, 2 * keys / 7);
+  for (int i = 0; i < TENANTS; i++)
+    assert_mended(s, i);
+}
+
+/* As where one tenant's store is copied into, and nobody purges the others. */
+static void any_store_does_the_round(void **state) {
+  setting *s = *state;
+  char name[16];
+  make_tenants(s);
+  open_tenant(s, 5, name);
+  sweep_all(&s->fx);
+  for (int i = 0; i < TENANTS; i++)
+    assert_mended(s, i);
+  s->fx.now += 60 * 60 * 1000 - 1; /* the next one is an hour later, for all of them */
+  fixture_close(&s->fx);
+  open_tenant(s, 0, name);
+  const long long before = scans(s);
+  sweep_all(&s->fx);
+  assert_int_equal(scans(s), before);
+  s->fx.now++;
+  sweep_all(&s->fx);
+  assert_true(scans(s) > before);
+}
+
+/* The round goes on behind what it cannot read, and leaves it as it is. */
+static void damage_ends_no_round(void **state) {
+  setting *s = *state;
+  char name[16], prefix[40];
+  make_tenants(s);
+  for (int i = 1; i < 4; i++) {
+    prefix_of(i, prefix);
+    (void)server_ask(&s->server, "HSET %sh:{%s} status nonsense", prefix, nth(i).text);
+    (void)server_ask(&s->server, "ZADD %sl:all 0 %s", prefix, nth(i).text);
+  }
+  (void)server_ask(&s->server, "SET tidemill:t:acme-4:h:{%s} x", nth(50).text);
+  (void)server_ask(&s->server, "SET tidemill:t:acme-4:l:tenant:other x");
+  (void)server_ask(&s->server, "SET tidemill:t:acme-4:e:{%s} x", nth(4).text);
+  (void)server_ask(&s->server, "SET tidemill:t:h: x");
+  (void)server_ask(&s->server, "SET tidemill:t:acme-5:h:{ x");
+  open_tenant(s, 0, name);
+  sweep_all(&s->fx);
+  for (int i = 0; i < TENANTS; i++)
+    if (i < 1 || i > 3) assert_mended(s, i);
+  for (int i = 1; i < 4; i++) {
+    prefix_of(i, prefix);
+    assert_int_equal(server_ask(&s->server, "ZCARD %sl:all", prefix), 1);
+  }
+  assert_int_equal(server_ask(&s->server, "HLEN tidemill:sweep:lists"), 0);
 }
 
 /* The lists that a commit leaves know it no longer, without a sweep. */
@@ -588,6 +701,42 @@ static void nor_does_one_that_is_cut_off(void **state) {
   damaged_event(&s->fx, make_too_long, s);
 }
 
+static void harm_status(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HSET tidemill:h:{%s} status nonsense", id);
+}
+
+static void harm_tenant(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HDEL tidemill:h:{%s} tenant", id);
+}
+
+static void one_head_stops_nobody(void **state) {
+  setting *s = *state;
+  damaged_head(&s->fx, harm_status, s);
+}
+
+static void nor_does_one_without_a_tenant(void **state) {
+  setting *s = *state;
+  damaged_head(&s->fx, harm_tenant, s);
+}
+
+/* In its place is what another program wrote. */
+static void nor_does_a_foreign_one(void **state) {
+  setting *s = *state;
+  const tm_list_filter all = {.status = -1, .limit = 8};
+  seen_heads seen = {0};
+  for (int n = 1; n <= 2; n++)
+    begin_nth(&s->fx, n, true);
+  (void)server_ask(&s->server, "SET tidemill:h:{%s} x", nth(1).text);
+  assert_ok(&s->fx, s->fx.backend->list(s->fx.reader, &all, see_a_head, &seen, &s->fx.err));
+  assert_one_damaged(&seen, 1);
+  seen.count = 0;
+  assert_ok(&s->fx,
+            s->fx.backend->due(s->fx.writer, s->fx.now, 9, 1, see_a_head, &seen, &s->fx.err));
+  assert_one_damaged(&seen, 1);
+}
+
 static void newer_stores_are_refused(void **state) {
   setting *s = *state;
   fixture_close(&s->fx);
@@ -669,7 +818,15 @@ static void unsafe_settings_are_told(void **state) {
   assert_told(s, TM_FINDING_WARNING, "CONFIG SET appendfsync always");
   (void)server_ask(&s->server, "CONFIG SET appendfsync no");
   assert_told(s, TM_FINDING_WARNING, "appendfsync is no");
+  (void)server_ask(&s->server, "CONFIG SET no-appendfsync-on-rewrite yes");
+  assert_told(s, TM_FINDING_WARNING, "appendfsync is no"); /* it says all there is to say */
   (void)server_ask(&s->server, "CONFIG SET appendfsync always");
+  assert_told(s, TM_FINDING_WARNING, "CONFIG SET no-appendfsync-on-rewrite no");
+  (void)server_ask(&s->server, "CONFIG SET appendfsync everysec");
+  assert_int_equal(inspect(s, false).levels[TM_FINDING_WARNING], 2);
+  (void)server_ask(&s->server, "CONFIG SET appendfsync always");
+  (void)server_ask(&s->server, "CONFIG SET no-appendfsync-on-rewrite no");
+  assert_string_equal(inspect(s, false).text, "");
   (void)server_ask(&s->server, "CONFIG SET maxmemory-policy allkeys-lru");
   assert_string_equal(inspect(s, false).text, ""); /* without a limit nothing is thrown away */
   (void)server_ask(&s->server, "CONFIG SET maxmemory 1gb");
@@ -681,8 +838,9 @@ static void unsafe_settings_are_told(void **state) {
   assert_told(s, TM_FINDING_ERROR, "is a replica");
   (void)server_ask(&s->server, "REPLICAOF NO ONE");
   (void)server_ask(&s->server, "ACL SETUSER default -config");
-  assert_told(s, TM_FINDING_WARNING, "does not tell its appendfsync");
+  assert_told(s, TM_FINDING_WARNING, "does not tell its appendfsync and no-appendfsync-on-rewrite");
   (void)server_ask(&s->server, "ACL SETUSER default +@all");
+  (void)server_ask(&s->server, "CONFIG SET no-appendfsync-on-rewrite yes");
   (void)server_ask(&s->server, "CONFIG SET appendonly no");
   assert_told(s, TM_FINDING_ERROR, "CONFIG SET appendonly yes");
 }
@@ -757,6 +915,9 @@ int main(void) {
       CASE(lost_hints_are_written_again),
       CASE(hints_that_lie_go),
       CASE(sweeps_rest),
+      CASE(one_round_is_for_all_tenants),
+      CASE(any_store_does_the_round),
+      CASE(damage_ends_no_round),
       CASE(left_lists_are_settled),
       CASE(reservations_of_the_dead_are_free),
       CASE(a_reservation_without_the_key_in_the_head_is_free),
@@ -769,6 +930,9 @@ int main(void) {
       CASE(damaged_records),
       CASE(one_event_stops_nobody),
       CASE(nor_does_one_that_is_cut_off),
+      CASE(one_head_stops_nobody),
+      CASE(nor_does_one_without_a_tenant),
+      CASE(nor_does_a_foreign_one),
       CASE(newer_stores_are_refused),
       CASE(old_servers_are_refused),
       CASE(unsafe_settings_are_told),

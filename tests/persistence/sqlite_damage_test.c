@@ -1,5 +1,6 @@
 /* What is damaged, foreign or newer is refused and left as it is, byte for byte. */
 #include "damaged_event.h"
+#include "damaged_head.h"
 #include "file_bytes.h"
 #include "persistence/store_sqlite.h"
 
@@ -395,6 +396,69 @@ static void one_event_stops_nobody(void **state) {
   damaged_event(fx, stretch_tenant, fx);
 }
 
+static const char *harm; /* what is set in the head */
+
+static void harm_head(void *ud, const char *id) {
+  const fixture *fx = ud;
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE heads SET %s WHERE id='%s'", harm, id);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void one_head_stops_nobody(void **state) {
+  static const char *const harms[] = {"status=11", "recent=zeroblob(216)", "revision=0",
+                                      "session=printf('%0200d',0)", "tenant=printf('%.70c','x')"};
+  fixture *fx = *state;
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    fixture_open(fx);
+    damaged_head(fx, harm_head, fx);
+    fixture_close(fx);
+    assert_int_equal(unlink(fx->file), 0);
+  }
+}
+
+/* It names the rows of another, which wait for the sweep. */
+static void it_goes_whatever_its_tip(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  bool more;
+  fixture_open(fx);
+  for (int n = 1; n <= 2; n++)
+    begin_nth(fx, n, true);
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(1).text), 1, true, &fx->err));
+  harm = "status=11,tip=(SELECT tip FROM purged)";
+  harm_head(fx, nth(2).text);
+  assert_ok(fx, b->purge(fx->writer, tm__slice(nth(2).text), -1, true, &fx->err));
+  assert_ok(fx, b->sweep(fx->writer, 100, &more, &fx->err));
+  sql_must_give(fx->file, "SELECT count(*) FROM heads", "0\n");
+  sql_must_give(fx->file, "SELECT count(*) FROM purged", "0\n");
+}
+
+/* Not even the id can be read: what can be of it names it, and the walk goes on behind it. */
+static void nor_does_a_head_without_a_name(void **state) {
+  fixture *fx = *state;
+  const tm_list_filter all = {.status = -1, .limit = 200};
+  seen_heads s = {0};
+  fixture_open(fx);
+  for (int n = 1; n <= 3; n++)
+    begin_nth(fx, n, true);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, "UPDATE heads SET id=id||'-and-more' WHERE id LIKE '%002'");
+  sql_run(db, "UPDATE heads SET id='' WHERE id LIKE '%001'");
+  sqlite3_close(db);
+  assert_ok(fx, fx->backend->list(fx->reader, &all, see_a_head, &s, &fx->err));
+  assert_int_equal(s.count, 2);
+  assert_string_equal(s.items[1].id, nth(2).text);
+  assert_true(tm__head_is_damaged(&s.items[1]) && !tm__head_is_damaged(&s.items[0]));
+  s.count = 0;
+  assert_ok(fx, fx->backend->due(fx->writer, fx->now, 0, 1, see_a_head, &s, &fx->err));
+  assert_int_equal(s.count, 2);
+  assert_string_equal(s.items[1].id, nth(3).text);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -415,6 +479,9 @@ int main(void) {
       CASE(damage_met_later),
       CASE(values_out_of_bounds),
       CASE(one_event_stops_nobody),
+      CASE(one_head_stops_nobody),
+      CASE(it_goes_whatever_its_tip),
+      CASE(nor_does_a_head_without_a_name),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

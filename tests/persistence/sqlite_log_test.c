@@ -61,7 +61,7 @@ static void put_sessions(fixture *fx, int count) {
                           .id = tm__slice(nth(i).text),
                           .created = i + 1,
                           .look_at = i + 1};
-    assert_ok(fx, fx->backend->session_put(fx->writer, &s, &fx->err));
+    assert_ok(fx, fx->backend->session_put(fx->writer, NULL, &s, &fx->err));
   }
 }
 

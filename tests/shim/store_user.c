@@ -76,7 +76,7 @@ static void write_others(int n) {
   char text[16];
   (void)snprintf(text, sizeof(text), "%d", n);
   const tm_session s = {.tenant = TM_S("default"), .id = tm__slice(text), .created = n + 1};
-  must(backend->session_put(conn, &s, &err));
+  must(backend->session_put(conn, NULL, &s, &err));
   done("session", n, 0);
   must(backend->note_put(conn, TM_S("newest"), tm__slice(text), &err));
   done("note", n, 0);

@@ -9,6 +9,7 @@ local config = {}
 ---@field retry_delay_ms integer?
 ---@field step_timeout_ms integer?
 ---@field max_workflow_duration_ms integer?
+---@field resource_monitoring boolean?
 ---@field auto_recovery boolean?
 ---@field fallback_responses table<string, string>?
 ---@field auto_checkpoint boolean?
@@ -16,6 +17,7 @@ local config = {}
 ---@field compress boolean?
 ---@field seal boolean?
 ---@field can_seal boolean? there is a key
+---@field isolates boolean? each tenant has a store and Lua states of its own
 ---@field output_limit integer?
 ---@field webhooks boolean? events have somebody to be told
 ---@field llm table?

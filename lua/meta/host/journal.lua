@@ -10,6 +10,7 @@ local journal = {}
 ---@field step string? the current step
 ---@field wake_at integer? ms; the earliest deadline
 ---@field checkpoint boolean?
+---@field checkpoint_name string? of the checkpoint
 ---@field in_memory boolean? start only
 ---@field compress boolean? the row
 ---@field seal boolean? likewise; once one row is sealed all that follow are
@@ -76,7 +77,8 @@ function journal.fail(id, err) end
 ---@return host.Error? err
 function journal.undone(id, draft, err) end
 
----Ends the turn and goes back; what the flow does not allow is the answer.
+---Ends the turn and goes back. What the flow does not allow is in `refused` of the turn, which then
+---runs once more.
 ---@param id integer
 ---@param steps integer answered prompts, 1 to 100
 ---@return true? ok
@@ -84,11 +86,13 @@ function journal.undone(id, draft, err) end
 function journal.rollback(id, steps) end
 
 ---Ends a turn of the kind `command`, which then runs anew with `trail` in its input: what was done
----since one of the steps was answered last. Where there is no such answer, that is the answer.
+---since one of the steps was answered last. Where there is no such answer, `refused` says so, as
+---above.
 ---@param id integer
 ---@param step_ids string[]
+---@param command? table of a message, which runs as this command then
 ---@return true? ok
 ---@return host.Error? err
-function journal.trail(id, step_ids) end
+function journal.trail(id, step_ids, command) end
 
 return journal

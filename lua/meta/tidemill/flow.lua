@@ -22,7 +22,11 @@
 ---@field on_no_input? tm.NoInputRung[]
 --- what a user says for back, skip, cancel, restart, help: { cancel = { "stop" } }, or by language,
 --- { en = { cancel = … }, de = … }, which session.metadata.language chooses. Each is the user's
---- whole answer, upper or lower case; an option of the prompt is no phrase
+--- whole answer, upper or lower case, whatever . ! ? follows it; an option of the prompt, or of
+--- the field of a form that is asked for, is an answer. Of `correct` with two holes, as in
+--- { correct = { "change {name} to {input}" } }: a step, field or saved name, "_" said as a blank,
+--- or what was asked, of at most 200 bytes, and what the answer should have been, of at most 4000.
+--- Where the name is none of these, it is an answer
 ---@field phrases? table<string, any>
 ---@field interrupts? tm.Interrupt[] flows that may run while this one waits for its user
 --- before the conversation has failed, the `undo` of its completed steps run, the newest first,

@@ -32,8 +32,14 @@
 ---@field error_config? tm.ErrorConfig
 ---@field performance_config? tm.PerformanceConfig
 ---@field persistence_config? tm.PersistenceConfig
+---@field quota_limits? tm.QuotaLimits also in session_config; what is in both has to be the same
 ---@field registered_flows? tm.Flow[]|table<string, tm.Flow> flows of the system; also by flow_id
----@field tenant_isolation? false
+--- the only tenant that the system is there for; for the others there is no such system. At most
+--- 64 bytes
+---@field tenant_id? string
+--- true: the system is loaded only where tenants.isolation of agent_config.yaml is true. false
+--- takes nothing back
+---@field tenant_isolation? boolean
 ---@field encryption? boolean as encrypt_sensitive_data of every flow
 
 --- What ConversationOrchestrator { … } returns.
@@ -46,9 +52,15 @@
 ---@field session_cleanup_interval? tm.Duration a session is looked at not more often
 ---@field max_concurrent_sessions? integer open sessions of the store when one is begun; 0: any
 ---@field session_prefix? string before generated session ids; at most 64 bytes
----@field quota_limits? { max_sessions_per_tenant: integer?, max_steps_per_session: integer?,
----  rate_limit_per_minute: integer? }
+---@field quota_limits? tm.QuotaLimits as those of the orchestrator
+---@field tenant_id? string as tenant_id of the orchestrator
 ---@field concurrency? "queue"|"reject"|"merge"|"interrupt" two messages at once (scripting.md)
+
+--- 0: no limit.
+---@class tm.QuotaLimits
+---@field max_sessions_per_tenant? integer open ones when one is begun
+---@field max_steps_per_session? integer that all conversations of a session may have had
+---@field rate_limit_per_minute? integer turns that a tenant may begin
 
 --- For steps whose attempts are used up, unless an on_error leads on.
 ---@class tm.ErrorConfig
@@ -72,7 +84,8 @@
 ---@field max_workflow_duration? tm.Duration
 --- branches of parallel steps at once, at most 8 at a time; otherwise in turn, by name
 ---@field parallel_execution? boolean
----@field resource_monitoring? false
+--- what each step uses is in its record, and the sum of it in the conversation's `usage`
+---@field resource_monitoring? boolean
 
 ---@class tm.PersistenceConfig
 ---@field auto_checkpoint? boolean
@@ -81,4 +94,4 @@
 ---@field auto_save? boolean false: as persist_state = false
 ---@field compression? boolean compress_state of the flows that do not say it
 ---@field encryption? boolean as encrypt_sensitive_data of every flow
----@field tenant_isolation? false
+---@field tenant_isolation? boolean as tenant_isolation of the orchestrator

@@ -59,11 +59,16 @@
 ---@field metadata? tm.Metadata
 ---@field save_as? string name in state for the output
 ---@field on_error? string the step that follows when all attempts have failed
+--- (user_input, approval, wait for an event) where it waits is listed as checkpoint of this name,
+--- whatever auto_checkpoint and checkpoint_interval say; rollback and fork take the name
+---@field checkpoint? string
 --- takes back what the step did outside; ctx.state is read-only; nil and an error fail it
 ---@field undo? fun(ctx: tm.Context, output: any): any, any
 --- true, or nil and calls without undo: only a forced rollback goes over it
 ---@field irreversible? boolean
----@field timeout? tm.Duration wall clock of an attempt; of a user_input: how long it waits
+--- wall clock of an attempt; of a user_input: how long it waits; of a subflow: until its flow must
+--- have ended, waits included
+---@field timeout? tm.Duration
 ---@field max_retries? integer (not user_input)
 ---@field retry_delay? tm.Duration (not user_input)
 
@@ -124,7 +129,8 @@
 --- (agent_response) the agent gets what was said until now (`request.transcript`, and {transcript}
 --- in the templates of the step); its answer is the conversation's `summary`
 ---@field conversation_summary? boolean
---- how long the step should take, its user's time included; longer: the event `slow_step` in the
---- log. In the description of the flow as `expected_ms`
+--- how long the step should take, its user's time included; while it runs or waits the conversation
+--- has `progress`; longer: the event `slow_step` in the log. In the description of the flow as
+--- `expected_ms`
 ---@field expected_duration? tm.Duration
 ---@field processing_time? tm.Duration the same as expected_duration

@@ -38,6 +38,10 @@ end
 local function outcomes_of(names, step)
   local condition, values = step.condition, {}
   if step.step_type == "approval" then return { approved = true, rejected = true } end
+  if step.step_type == "wait" then
+    local ends = not step.event or step.timeout_ms > 0
+    return { event = step.event and true, timeout = ends or nil }
+  end
   if step.classify or type(condition) ~= "string" then return nil end
   local own = means_own_answer(step)
   if step.input and step.input.options and (own or not names_of.is_set(names, condition)) then
@@ -57,7 +61,7 @@ local function quoted(list)
   return table.concat(list, ", ")
 end
 
---- Those of an approval are the step's business.
+--- Those of an approval or a wait are the step's business.
 local function check_keys(step, values, report)
   if step.has_outcome then return end
   for _, key in ipairs(schema.sorted_keys(step.branches)) do
@@ -98,7 +102,7 @@ local function check_successors(flow, step, report)
   local taken = {}
   for _, target in ipairs(paths.targets(step)) do taken[target] = true end
   for _, target in ipairs(step.next_steps) do
-    if not taken[target] then
+    if not taken[target] and not target:find "^flow:" then
       report(step, ("next_steps lists '%s', but %s"):format(target, step.branches
         and "no outcome of conditional_logic leads there"
         or "without conditional_logic only the first is taken"), "targets", "warning")

@@ -4,6 +4,7 @@
 --- feed. Lists come newest first; a transcript and the steps are shown in the order they happened.
 local json = require "host.json"
 local text = require "tidemill.cli.text"
+local waiting = require "tidemill.cli.waiting"
 
 local M = {}
 
@@ -39,12 +40,6 @@ local function oldest_first(items)
   return out
 end
 
-local function rows_of(items, row)
-  local rows = {}
-  for i, item in ipairs(items) do rows[i] = row(item) end
-  return rows
-end
-
 --- The line that says how to see what did not fit on the page.
 local function more(answer)
   if not given(answer.next) then return "" end
@@ -55,16 +50,27 @@ local function none(what)
   return "no " .. what .. "\n"
 end
 
+local function listed(answer, what, add, to)
+  local items, lines = list(answer.items), {}
+  if #items == 0 then return none(what) .. more(answer) end
+  for _, item in ipairs(items) do add(lines, item, to) end
+  return table.concat(lines, "\n") .. "\n" .. more(answer)
+end
+
+local function in_table(items, what, heads, row, to)
+  local rows = {}
+  for i, item in ipairs(items) do rows[i] = row(item) end
+  return #rows > 0 and text.table(heads, rows, to.columns, to.colour) or none(what)
+end
+
 -- What is loaded
 
 function views.systems(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "systems" end
-  local rows = rows_of(items, function(system)
+  local heads = { "SYSTEM", "VERSION", "FLOWS", "DESCRIPTION" }
+  return in_table(list(answer.items), "systems", heads, function(system)
     return { show(system.name), show(system.version):sub(1, 12), tostring(#list(system.flows)),
       show(system.description) }
-  end)
-  return text.table({ "SYSTEM", "VERSION", "FLOWS", "DESCRIPTION" }, rows, to.columns, to.colour)
+  end, to)
 end
 
 --- What a reload changed, a line each.
@@ -85,13 +91,11 @@ function views.reload(answer, to)
 end
 
 function views.flows(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "flows" end
-  local rows = rows_of(items, function(flow)
+  local heads = { "FLOW", "PATTERN", "DESCRIPTION" }
+  return in_table(list(answer.items), "flows", heads, function(flow)
     return { show(flow.system) .. "/" .. show(flow.flow_id), show(flow.pattern),
       show(flow.description) }
-  end)
-  return text.table({ "FLOW", "PATTERN", "DESCRIPTION" }, rows, to.columns, to.colour)
+  end, to)
 end
 
 --- One setting to a line, as --set takes it, with its origin behind.
@@ -130,31 +134,35 @@ end
 
 -- Conversations
 
-function views.conversations(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "conversations" end
-  local lines = {}
-  for _, item in ipairs(items) do
-    local id, stands = show(item.conversation_id), show(item.status)
-    if given(item.current_step) then stands = stands .. "  " .. show(item.current_step) end
-    local fits = text.width(id) + 2 + text.width(stands) <= to.columns
-    lines[#lines + 1] = text.paint("bold", id, to.colour)
-      .. (fits and "  " .. stands or "\n" .. text.block(stands, to.columns, "    "))
-    local about = ("%s, %s/%s, session %s"):format(text.time(item.created), show(item.system),
-      show(item.flow_id), show(item.session_id))
-    lines[#lines + 1] = text.paint("dim", text.block(about, to.columns, "    "), to.colour)
-  end
-  return table.concat(lines, "\n") .. "\n" .. more(answer)
+--- What a fork goes on from.
+local function origin(from)
+  return ("%s at revision %s"):format(show(from.conversation_id), show(from.revision))
 end
 
-local TIMES = { created = true, updated = true }
+local function add_conversation(lines, item, to)
+  local id, stands = show(item.conversation_id), show(item.status)
+  if given(item.current_step) then stands = stands .. "  " .. show(item.current_step) end
+  local fits = text.width(id) + 2 + text.width(stands) <= to.columns
+  lines[#lines + 1] = text.paint("bold", id, to.colour)
+    .. (fits and "  " .. stands or "\n" .. text.block(stands, to.columns, "    "))
+  local about = ("%s, %s/%s, session %s"):format(text.time(item.created), show(item.system),
+    show(item.flow_id), show(item.session_id))
+  if is_table(item.forked_from) then about = about .. ", fork of " .. origin(item.forked_from) end
+  lines[#lines + 1] = text.paint("dim", text.block(about, to.columns, "    "), to.colour)
+end
+
+function views.conversations(answer, to)
+  return listed(answer, "conversations", add_conversation, to)
+end
+
+local TIMES = { created = true, updated = true, last_activity = true, ended = true }
 local ORDER = { "conversation_id", "system", "flow_id", "flow_version", "session_id", "status",
   "current_step", "revision", "created", "updated", "durable", "summary", "feedback", "usage" }
 
-local function add_member(lines, name, value, to)
+local function add_member(lines, name, value, to, width)
   if not given(value) then return end
   local shown = TIMES[name] and text.time(value) or inline(value)
-  text.add_member(lines, name, shown, 16, to.columns, to.colour)
+  text.add_member(lines, name, shown, width or 16, to.columns, to.colour)
 end
 
 local function sorted_keys(t)
@@ -183,8 +191,11 @@ end
 function views.conversation(answer, to)
   local lines = {}
   for _, name in ipairs(ORDER) do add_member(lines, name, answer[name], to) end
+  if is_table(answer.forked_from) then
+    add_member(lines, "forked_from", origin(answer.forked_from), to)
+  end
   if is_table(answer.prompt) then add_member(lines, "prompt", answer.prompt.text, to) end
-  add_member(lines, "waiting_for", list(answer.waiting_for).role, to)
+  for name, shown in waiting.members(answer, to.now) do add_member(lines, name, shown, to) end
   add_error(lines, answer.error, to)
   add_state(lines, list(answer.state), to)
   return table.concat(lines, "\n") .. "\n"
@@ -210,25 +221,16 @@ local function add_session(lines, item, to)
 end
 
 function views.sessions(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "sessions" .. more(answer) end
-  local lines = {}
-  for _, item in ipairs(items) do add_session(lines, item, to) end
-  return table.concat(lines, "\n") .. "\n" .. more(answer)
+  return listed(answer, "sessions", add_session, to)
 end
 
-local SESSION = { "session_id", "status", "user_id", "open_conversations", "created",
+local SESSION = { "session_id", "status", "user_id", "unreadable", "open_conversations", "created",
   "last_activity", "ended", "metadata" }
 
 function views.session(answer, to)
   local lines = {}
   for _, name in ipairs(SESSION) do
-    local value = answer[name]
-    if given(value) then
-      local is_time = name == "created" or name == "last_activity" or name == "ended"
-      text.add_member(lines, name, is_time and text.time(value) or inline(value), 18, to.columns,
-        to.colour)
-    end
+    add_member(lines, name, answer[name], to, 18)
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -255,11 +257,7 @@ function views.event(answer, to)
 end
 
 function views.outbox(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "events" .. more(answer) end
-  local lines = {}
-  for _, item in ipairs(items) do add_event(lines, item, to) end
-  return table.concat(lines, "\n") .. "\n" .. more(answer)
+  return listed(answer, "events", add_event, to)
 end
 
 function views.purge(answer)
@@ -280,44 +278,34 @@ function views.purge(answer)
   return line .. "\n"
 end
 
-local function took(step)
-  local first, last = step.start, step["end"]
-  if math.type(first) ~= "integer" or math.type(last) ~= "integer" then return "" end
-  return ("%d ms"):format(last - first)
-end
-
 local function step_row(step)
-  local status = show(step.status)
-  if step.attempt ~= json.null and (step.attempt or 1) > 1 then
-    status = ("%s (attempt %s)"):format(status, show(step.attempt))
-  end
+  local status, attempt = show(step.status), given(step.attempt) and step.attempt or 1
+  if attempt > 1 then status = ("%s (attempt %s)"):format(status, show(attempt)) end
+  if given(step.undoes) then status = ("%s, undo of %s"):format(status, show(step.undoes)) end
+  if step.undone == true then status = status .. ", undone" end
   if is_table(step.error) then
     status = ("%s: %s [%s]"):format(status, show(step.error.message), show(step.error.code))
   end
   if is_table(step.review) and given(step.review.reason) then
     status = ("%s; %s: %s"):format(status, show(step.review.agent), show(step.review.reason))
   end
-  local id = show(step.step_id)
-  if given(step.branch) then id = show(step.branch) .. "/" .. id end
-  return { show(step.seq), id, show(step.type), show(step.agent), took(step), status }
+  local flow = given(step.flow) and show(step.flow) .. "/" or ""
+  local id = (given(step.branch) and show(step.branch) .. "/" or "") .. show(step.step_id)
+  return { show(step.seq), flow .. id, show(step.type), show(step.agent),
+    text.took(step.start, step["end"]), status }
 end
 
 function views.steps(answer, to)
-  local items = oldest_first(list(answer.items))
-  if #items == 0 then return none "steps" end
-  return text.table({ "SEQ", "STEP", "TYPE", "AGENT", "TOOK", "STATUS" }, rows_of(items, step_row),
-    to.columns, to.colour) .. more(answer)
+  local heads = { "SEQ", "STEP", "TYPE", "AGENT", "TOOK", "STATUS" }
+  return in_table(oldest_first(list(answer.items)), "steps", heads, step_row, to) .. more(answer)
 end
 
 function views.checkpoints(answer, to)
-  local items = list(answer.items)
-  if #items == 0 then return none "checkpoints" end
-  local rows = rows_of(items, function(item)
-    return { show(item.checkpoint_id), show(item.revision), show(item.step_id or item.current_step),
-      text.time(item.created) }
-  end)
-  return text.table({ "CHECKPOINT", "REVISION", "STEP", "CREATED" }, rows, to.columns, to.colour)
-    .. more(answer)
+  local heads = { "CHECKPOINT", "NAME", "REVISION", "STEP", "CREATED" }
+  return in_table(list(answer.items), "checkpoints", heads, function(item)
+    return { show(item.checkpoint_id), show(item.name), show(item.revision),
+      show(item.step_id or item.current_step), text.time(item.created) }
+  end, to) .. more(answer)
 end
 
 -- The transcript
@@ -358,7 +346,7 @@ function views.messages(answer, to)
   for _, message in ipairs(items) do
     if message.role == "agent" then
       add_reply(lines, message, to)
-    elseif message.role == "prompt" then
+    elseif message.role == "prompt" or message.role == "note" then
       add_prompt(lines, message, to)
     else
       lines[#lines + 1] = "> " .. text.block(show(message.text), to.columns, "  "):sub(3)
@@ -410,14 +398,18 @@ function views.turn(turn, to)
     add_prompt(lines, turn.prompt, to)
     add_options(lines, asked(list(turn.prompt.input_schema)), to)
   elseif is_table(turn.waiting_for) then
-    lines[#lines + 1] = text.block(("The conversation waits for '%s' to decide: %s")
-      :format(show(turn.waiting_for.role), show(turn.waiting_for.text)), to.columns, "")
+    lines[#lines + 1] = text.block(waiting.sentence(turn.waiting_for), to.columns, "")
   else
     local status = show(turn.status)
     lines[#lines + 1] = ENDS[status]
       or ("The conversation takes no answer now: it is %s."):format(status)
   end
   return table.concat(lines, "\n") .. "\n"
+end
+
+--- The first turn of a new conversation, whose id is needed to go on with it.
+function views.fork(turn, to)
+  return show(turn.conversation_id) .. "\n" .. views.turn(turn, to)
 end
 
 --- What became of the conversations of a system.
@@ -439,12 +431,13 @@ end
 ---@param answer any the decoded JSON
 ---@param columns integer
 ---@param colour boolean
+---@param now integer? ms since 1970
 ---@return string
-function M.render(view, answer, columns, colour)
+function M.render(view, answer, columns, colour, now)
   local render = views[view]
   if not render then error(("there is no view '%s'"):format(text.clean(view)), 2) end
   if type(answer) ~= "table" then error("a view shows a JSON object", 2) end
-  return render(answer, { columns = math.max(columns or 80, 20), colour = colour })
+  return render(answer, { columns = math.max(columns or 80, 20), colour = colour, now = now })
 end
 
 return M

@@ -181,6 +181,27 @@ local function civil(days)
   return year + era * 400 + (month <= 2 and 1 or 0), month, day
 end
 
+---@param first any milliseconds
+---@param last any
+---@return string took "" when they are no numbers
+function M.took(first, last)
+  if math.type(first) ~= "integer" or math.type(last) ~= "integer" then return "" end
+  return ("%d ms"):format(last - first)
+end
+
+local SPANS = { { "d", 86400000 }, { "h", 3600000 }, { "min", 60000 }, { "s", 1000 } }
+
+---How long something takes, in the largest unit of which it has three or more, but whole seconds.
+---@param ms integer
+---@return string span "130 s"
+function M.span(ms)
+  for _, unit in ipairs(SPANS) do
+    local count = ms // unit[2]
+    if count >= 3 or unit[1] == "s" and count >= 1 then return ("%d %s"):format(count, unit[1]) end
+  end
+  return ("%d ms"):format(ms)
+end
+
 ---@param ms any milliseconds since 1970
 ---@return string time "2026-11-22 14:07:28" in UTC; "" when it is no number
 function M.time(ms)

@@ -2,9 +2,9 @@
 --- or ask for something, and the list of what was given wrong. A wrong builder makes no steps; its
 --- flow carries the problems until the system is compiled.
 local definition = require "tidemill.definition"
-local digression = require "tidemill.digression"
 local fields = require "tidemill.fields"
 local origin = require "tidemill.origin"
+local phrases = require "tidemill.phrases"
 local schema = require "tidemill.schema"
 
 local M = {}
@@ -93,9 +93,9 @@ local STOP = { "bye", "goodbye" }
 ---@return fun(ctx: tm.Context): string
 function M.stops_at(words)
   local known = {}
-  for _, word in ipairs(words or STOP) do known[digression.normalized(word)] = true end
+  for _, word in ipairs(words or STOP) do known[phrases.normalized(word)] = true end
   return function(ctx)
-    return known[digression.normalized(ctx.output)] and "stop" or "go_on"
+    return known[phrases.normalized(ctx.output)] and "stop" or "go_on"
   end
 end
 

@@ -36,6 +36,13 @@ function M.enter(run, step)
   commit(run, step, asked)
 end
 
+---@param _ tidemill.Run
+---@param step tidemill.Step
+---@return string
+function M.missing(_, step)
+  return ("still needs the decision of the role '%s'"):format(step.role)
+end
+
 ---Goes on waiting.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
@@ -68,6 +75,7 @@ function M.approval(run, step)
       present(given.role) and "'" .. fault.printable(given.role, 64) .. "'" or "no role"),
       { status = "conflict", turn = true, step_id = step.step_id }), 0)
   end
+  deadlines.refuse_late(run, step, "approval")
   return decide(run, step, { approved = given.approved, role = step.role,
     user_id = present(given.user_id), comment = present(given.comment) })
 end

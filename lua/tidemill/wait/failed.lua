@@ -1,10 +1,12 @@
 --- Waiting at a step that has failed, whatever its type: its user's next message, or the operator
 --- who resumes the conversation, lets it run again.
+local command = require "tidemill.command"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
 local json = require "host.json"
+local phrases = require "tidemill.phrases"
 local recovery = require "tidemill.recovery"
 local template = require "tidemill.template"
 
@@ -20,13 +22,36 @@ local function said_by_user(value)
   return type(value) == "table" and json.encode(value) or template.display(value)
 end
 
+---@return string
+function M.missing()
+  return "has failed, and is to be run again"
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.message(run, step)
   if deadlines.due(run) == "silence" then return expire(run, step) end
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
+  local name, given = phrases.of(run, step)
+  if name then return command.run(run, step, M, name, given) end
   return recovery.again(run, step)
+end
+
+---Asks again, with a reason.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param text string
+function M.tell(run, step, text)
+  run.runtime.wait.hint = text
+  local prompt = recovery.prompt(run, step)
+  draft.message(run, "prompt", text .. "\n" .. prompt.text, { step_id = step.step_id })
+  return execution.wait(run, step, "waiting_input", prompt)
+end
+
+---@return string text what may be answered
+function M.help()
+  return "The step before has failed, and any message runs it again."
 end
 
 ---@param run tidemill.Run

@@ -85,7 +85,7 @@ local function state_of(run, plan, flow)
   return frames.initial_state(flow, given)
 end
 
-local function new_run(run, fork, branch, plan)
+local function new_run(run, fork, branch, plan, unanswered)
   local flow = plan.flow or run.system.flows[plan.flow_id]
   local own = {
     id = run.id, conversation_id = run.conversation_id, system = run.system, config = run.config,
@@ -106,6 +106,7 @@ local function new_run(run, fork, branch, plan)
     own.state = state_of(run, plan, flow)
   end
   own.begun = own.runtime.started ~= nil
+  own.interrupted = own.begun and (newest ~= nil or unanswered)
   frames.restore(own)
   return own
 end
@@ -126,10 +127,12 @@ end
 
 local function open(run, step)
   run.snapshot = run.state_text or assert(json.encode(run.state))
+  local unanswered = run.unanswered
+  run.unanswered = nil -- its branches made the calls
   local fork = { branches = {}, main = task.current(), gate = task.gate(), done = {}, failed = {} }
   for i, plan in ipairs(step.forks) do
     local branch = { name = plan.name, status = "queued" }
-    branch.run = new_run(run, fork, branch, plan)
+    branch.run = new_run(run, fork, branch, plan, unanswered)
     fork.branches[i] = branch
   end
   run.fork = fork

@@ -62,11 +62,13 @@ function M.enter(run, step)
   M.again(run, step)
 end
 
----Goes on waiting.
+---Goes on waiting; its user does not answer, but sees for what, and until when.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 function M.again(run, step)
-  execution.wait(run, step, step.event and "waiting_event" or "sleeping")
+  local wait = run.runtime.wait
+  execution.wait(run, step, step.event and "waiting_event" or "sleeping", { step_id = step.step_id,
+    event = wait.event, expires_at = deadlines.at(wait, "sleep") or json.null })
 end
 
 local function settle(run, step, outcome, output)
@@ -89,6 +91,7 @@ function M.event(run, step)
       fault.printable(came.name, 64)), { status = "conflict", turn = true,
       step_id = step.step_id }), 0)
   end
+  deadlines.refuse_late(run, step, "sleep")
   local data = came.data
   if data == json.null then data = nil end
   return settle(run, step, "event", data)
@@ -100,6 +103,14 @@ end
 function M.wake(run, step)
   if deadlines.due(run) ~= "sleep" then return M.again(run, step) end
   return settle(run, step, "timeout")
+end
+
+---@param run tidemill.Run
+---@return string
+function M.missing(run)
+  local event = run.runtime.wait.event
+  return event and ("still waits for the event '%s'"):format(fault.printable(event, 64))
+    or "still waits for its time"
 end
 
 return M

@@ -1,8 +1,11 @@
 --- A step that waits for another flow of the system: with arguments in, and a result out.
+local clock = require "host.clock"
+local deadlines = require "tidemill.deadlines"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
 local frames = require "tidemill.frames"
 local kinds = require "tidemill.kinds"
+local lifetime = require "tidemill.lifetime"
 local step_runner = require "tidemill.step"
 local template = require "tidemill.template"
 local transition = require "tidemill.transition"
@@ -32,13 +35,21 @@ local function begin(run, step)
   return flow, given
 end
 
+---When the time of the step is over, should it begin now.
+---@param step tidemill.Step
+---@return integer? nil: it has as much as it takes
+function M.expires_at(step)
+  return step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.enter(run, step)
   local ok, flow, given = xpcall(begin, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(flow)) end
-  frames.push(run, flow, { step = step.step_id, why = "subflow", started = run.started }, given)
+  frames.push(run, flow, { step = step.step_id, why = "subflow", started = run.started,
+    first = run.seq, expires_at = M.expires_at(step) }, given)
   run.current = nil
   return flow.start_step
 end
@@ -59,23 +70,49 @@ local function result_of(step, ended)
   return output
 end
 
-local function settle(run, step, ended)
-  local pass = { output = result_of(step, ended) }
+local function settle(run, step, ended, first)
+  local pass = { output = result_of(step, ended), first = first }
   return transition.settle(run, step, pass), pass
 end
 
 ---The other flow has ended and is off the stack.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
----@param started integer? when the step began
+---@param frame tidemill.Frame of the step
 ---@param ended table the state of the other flow
 ---@return string? next_step
-function M.leave(run, step, started, ended)
-  execution.enter(run, step, started)
-  local ok, next_step, pass = xpcall(settle, fault.caught, run, step, ended)
+function M.leave(run, step, frame, ended)
+  execution.enter(run, step, frame.started)
+  local ok, next_step, pass = xpcall(settle, fault.caught, run, step, ended, frame.first)
   if not ok then return execution.fail(run, step, fault.of(next_step)) end
   execution.complete(run, step, pass)
   return next_step
+end
+
+---Whether the time of a step on the stack is over, so that what has come in comes too late. An
+---operator who holds the conversation does so first.
+---@param run tidemill.Run
+---@return boolean
+function M.is_late(run)
+  return run.turn.kind ~= "pause" and lifetime.has_passed(run, (deadlines.of_frames(run.runtime)))
+end
+
+---Leaves the flow whose step's time is over, with all that is on top of it: the step has failed.
+---@param run tidemill.Run
+---@param inner tidemill.Step that waits, or would be next
+---@return string? next_step
+function M.expire(run, inner)
+  local _, position = deadlines.of_frames(run.runtime)
+  local runtime, frame = run.runtime, run.runtime.frames[position]
+  local step = frames.flow_of(run, frame.flow).steps[frame.step]
+  local failure = fault.new("step.timeout", ("the flow '%s' took longer than the %d seconds that "
+    .. "the step '%s' (%s) gives it; let it ask less, or raise the timeout"):format(step.flow,
+    step.timeout_ms // 1000, step.step_id, execution.place_of(step)), { retryable = false })
+  lifetime.record(run, inner, failure)
+  while runtime.frames and #runtime.frames >= position do frames.pop(run) end
+  runtime.wait, runtime.attempt, runtime.tried, runtime.once = nil, nil, nil, nil
+  execution.enter(run, step, frame.started)
+  return execution.fail(run, step, failure)
 end
 
 return M

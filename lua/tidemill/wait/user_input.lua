@@ -11,6 +11,7 @@ local forms = require "tidemill.forms"
 local frames = require "tidemill.frames"
 local input = require "tidemill.input"
 local json = require "host.json"
+local phrases = require "tidemill.phrases"
 local step_runner = require "tidemill.step"
 local template = require "tidemill.template"
 local transition = require "tidemill.transition"
@@ -143,36 +144,6 @@ local function apply_answer(run, step)
   return transition.settle(run, step, pass), pass
 end
 
----Asks again, with a reason; what was said is no attempt, and the time that it has goes on.
----@param run tidemill.Run
----@param step tidemill.Step
----@param text string
-function M.tell(run, step, text)
-  run.runtime.wait.hint = text
-  show(run, step, prompt_text(run, step))
-end
-
----@param step tidemill.Step
----@return string text what may be answered
-function M.help(step)
-  return input.expected(step.input)
-end
-
----As if nothing had been answered.
----@param run tidemill.Run
----@param step tidemill.Step
----@return string? next_step
-function M.skip(run, step)
-  local pass = { output = input.blank(step.input) }
-  local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
-  if ok then
-    execution.complete(run, step, pass)
-    return next_step
-  end
-  transition.restore(run)
-  return M.tell(run, step, "This question cannot be skipped.")
-end
-
 --- The step that the answer leads to: of the flow that it interrupts the prompt with, else by the
 --- step's own rules; nothing and what is still to be asked.
 local function understand(run, step)
@@ -184,18 +155,9 @@ local function understand(run, step)
   return other.start_step
 end
 
----@param run tidemill.Run
----@param step tidemill.Step
----@return string? next_step
-function M.message(run, step)
-  local rung = deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung]
-  if rung and rung.close then return leave_silent(run, step, rung) end
-  enter(run, step)
-  draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
-  if rung and rung.go then return leave_silent(run, step, rung) end
-  local name = command.of(run, step)
-  if name then return command.run(run, step, M, name) end
-  local ok, next_step, pass, public = xpcall(understand, fault.caught, run, step)
+--- What comes of an answer, as one of the two above has it.
+local function take(run, step, judge)
+  local ok, next_step, pass, public = xpcall(judge, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(next_step), run.input) end
   if not next_step then return ask(run, step, pass, public) end
   if pass == NO_MATCH then
@@ -205,6 +167,79 @@ function M.message(run, step)
     execution.complete(run, step, pass, run.input)
   end
   return next_step
+end
+
+---Asks again, with a reason; what was said is no attempt, and the time that it has goes on.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param text string
+function M.tell(run, step, text)
+  run.runtime.wait.hint = text
+  show(run, step, prompt_text(run, step))
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string
+function M.missing(run, step)
+  local fields = input.open(step.input, run.runtime.wait.partial)
+  if not fields[1] then return "still needs an answer" end
+  return "still needs: " .. table.concat(fields, ", ")
+end
+
+---@param step tidemill.Step
+---@return string text what may be answered
+function M.help(step)
+  return input.expected(step.input)
+end
+
+---As if nothing had been answered; in a form that is begun, to the field that comes next.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.skip(run, step)
+  if input.is_begun(run.runtime.wait.partial) then
+    run.input = ""
+    return take(run, step, apply_answer)
+  end
+  local pass = { output = input.blank(step.input) }
+  local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
+  if ok then
+    execution.complete(run, step, pass)
+    return next_step
+  end
+  transition.restore(run)
+  return M.tell(run, step, "This question cannot be skipped.")
+end
+
+---Another answer for a field of the form that is begun.
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@param name string
+---@param given any
+---@return string? next_step
+function M.change(run, step, name, given)
+  local wait = run.runtime.wait
+  local ok, partial, hint = xpcall(input.change, fault.caught, step.input, name, given,
+    wait.partial, function() return context.reader(run, step, "a validate function") end)
+  if not ok then return execution.fail(run, step, fault.of(partial), given) end
+  if not partial then return M.tell(run, step, hint) end
+  wait.partial, wait.hint, wait.attempt, wait.shown = partial, nil, 1, nil
+  ask(run, step, prompt_text(run, step))
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return string? next_step
+function M.message(run, step)
+  local rung = deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung]
+  if rung and rung.close then return leave_silent(run, step, rung) end
+  enter(run, step)
+  draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
+  if rung and rung.go then return leave_silent(run, step, rung) end
+  local name, given = phrases.of(run, step)
+  if name then return command.run(run, step, M, name, given) end
+  return take(run, step, understand)
 end
 
 ---Goes on waiting, with the same prompt.

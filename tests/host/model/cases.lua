@@ -5,11 +5,14 @@ local dir, seed, only, count = ...
 package.path = "tests/host/model/?.lua"
 local generate = require "generate"
 local model = require "model"
+local together = require "together"
 
 local random = math.random
-local BEGAN, LOOKS = 1800000000000, 20000
+local BEGAN, LOOKS, MOST = 1800000000000, 20000, 3 -- conversations
 
-local case -- { number, store, script, inputs, system, model, now, id, keys }
+-- { number, store, inputs, system, now, keys, version, refuses, lost_calls, all, one }; of all
+-- conversations `one` is that with which something is done; of each: { id, model, waited, points }
+local case
 
 local function chance(percent) return random(100) <= percent end
 
@@ -42,7 +45,7 @@ end
 
 -- A process that was to die may do so just after its answer: then another one is asked.
 local function ask(request)
-  request.id, request.now = case.id, case.now
+  request.id, request.now = case.one.id, case.now
   local answer, code, text = host.ask(request)
   if answer == nil and not code and not request.cut and request.op ~= "stop" then
     start_host()
@@ -101,6 +104,17 @@ local function compare_head(head, m)
     or differ("the state", head.state, m:state()) or differ("the prompt", prompt, should)
 end
 
+-- By all conversations, `m` being one of them.
+local function calls_of_all(m)
+  local calls = {}
+  for _, one in ipairs(case.all) do
+    for what, times in pairs((one == case.one and m or one.model).calls) do
+      calls[what] = (calls[what] or 0) + times
+    end
+  end
+  return calls
+end
+
 -- What the outside was called for: each as often as it has counted, which is by its key; and not
 -- oftener than that where no process died.
 local function compare_calls(m)
@@ -110,13 +124,58 @@ local function compare_calls(m)
     if what and not (case.has_died and keys[call[2]]) then found[what] = (found[what] or 0) + 1 end
     keys[call[2]] = true
   end
-  return differ("the calls", found, m.calls)
+  local should = calls_of_all(m)
+  for what, most in pairs(case.lost_calls) do
+    local more = (found[what] or 0) - (should[what] or 0)
+    if more > 0 and more <= most then should[what] = found[what] end
+  end
+  return differ("the calls", found, should)
 end
 
 -- Returns how the host stands otherwise than the model.
 local function compare(m)
   return compare_head(read "head", m) or compare_messages(read("messages").items, m)
     or compare_steps(read("steps").items, m) or compare_calls(m)
+end
+
+local function compare_all()
+  local current, found = case.one, nil
+  for i, one in ipairs(case.all) do
+    case.one = one
+    found = compare(one.model)
+    if found and #case.all > 1 then found = ("of conversation %d %s"):format(i, found) end
+    if found then break end
+  end
+  case.one = current
+  return found
+end
+
+---- time ----
+
+local function turn_to(now)
+  case.now = now
+  for _, one in ipairs(case.all) do one.model.now = now end
+end
+
+-- When something happens next by itself.
+local function next_deadline()
+  local next_at
+  for _, one in ipairs(case.all) do
+    local at = one.model:deadline()
+    if at and (not next_at or at < next_at) then next_at = at end
+  end
+  return next_at
+end
+
+local function is_due(one)
+  local at = one.model:deadline()
+  return at and at <= case.now
+end
+
+local function wake_due()
+  for _, one in ipairs(case.all) do
+    if is_due(one) then one.model:wake() end
+  end
 end
 
 ---- the host and its ends ----
@@ -153,9 +212,9 @@ end
 
 -- The answer must be as the model says: taken, or refused with that code.
 local function expect(request, refused)
-  local answer, code, text = ask_surely(request)
+  local answer, code, text, has_died = ask_surely(request)
   if not refused and not answer then return ("it was refused: %s %s"):format(code, text) end
-  return differ("the refusal", code, refused), text
+  return differ("the refusal", code, refused), text, has_died
 end
 
 ---- inputs ----
@@ -166,21 +225,32 @@ local function note(format, ...)
   table.insert(case.inputs, ("at %d: "):format(case.now - BEGAN) .. format:format(...))
 end
 
-local function keyed(request, refused)
-  request.key = next_key()
-  maybe_cut(request, 25)
-  local found, answer = expect(request, refused)
-  if found or refused or not chance(15) then return found end
+-- The same request once more: the answer of before, but a refusal is found anew.
+local function repeated(request, act, refused, answer)
   note("   the same again")
   request.cut = nil
-  local again, repeated = expect(request, nil)
-  return again or differ("the answer to the same request", repeated, answer)
+  if refused then return expect(request, act(case.one.model)) end
+  local found, again = expect(request, nil)
+  return found or differ("the answer to the same request", again, answer)
+end
+
+-- Where the process has died, an undo that fails may have been tried by then, and is tried again.
+local function keyed(request, act)
+  local refused = act(case.one.model)
+  request.key = next_key()
+  maybe_cut(request, 25)
+  local found, answer, has_died = expect(request, refused)
+  if has_died and refused == "rollback.undo_failed" and compare(case.one.model) then
+    act(case.one.model)
+  end
+  if not found and chance(15) then found = repeated(request, act, refused, answer) end
+  return found, answer
 end
 
 local function answers_of(step)
   local kind = generate.kinds[step.kind]
   if not kind.fields or chance(40) then return kind.right, kind.wrong end
-  local partial = case.model.frames[#case.model.frames].wait.partial
+  local partial = case.one.model.frames[#case.one.model.frames].wait.partial
   for _, name in ipairs(kind.fields) do
     if not partial or partial[name] == nil then
       return kind.by_field[name].right, kind.by_field[name].wrong
@@ -189,14 +259,14 @@ local function answers_of(step)
 end
 
 local function current_step()
-  local m = case.model
+  local m = case.one.model
   local frame = m.frames[#m.frames]
   return m.step and case.system.flows[frame.flow].by[m.step]
 end
 
 local function say(raw)
   note("say %s", raw)
-  return keyed({ op = "say", text = raw }, case.model:message(raw))
+  return keyed({ op = "say", text = raw }, function(m) return m:message(raw) end)
 end
 
 function inputs.right()
@@ -222,7 +292,7 @@ function inputs.blank()
 end
 
 function inputs.digress()
-  local m, main = case.model, case.system.flows.main
+  local m, main = case.one.model, case.system.flows.main
   for _, frame in ipairs(m.frames) do
     if frame.flow == main.interrupt then return inputs.right() end
   end
@@ -234,17 +304,22 @@ local COMMANDS = { "back", "skip", "restart", "help", "cancel" }
 
 local function command(name)
   note("command %s", name)
-  return keyed({ op = "command", text = name }, case.model:command(name))
+  return keyed({ op = "command", text = name }, function(m) return m:command(name) end)
+end
+
+-- Nobody goes back where nobody can tell whether one may.
+local function sure(name)
+  return name == "back" and case.one.model:is_unsure(1) and "help" or name
 end
 
 function inputs.phrase()
   local phrases = case.system.flows.main.phrases
   if not phrases then return inputs.command() end
-  return say(('"%s"'):format(phrases[COMMANDS[random(#COMMANDS)]]))
+  return say(('"%s"'):format(phrases[sure(COMMANDS[random(#COMMANDS)])]))
 end
 
-function inputs.command() return command(COMMANDS[random(#COMMANDS)]) end
-function inputs.back() return command "back" end
+function inputs.command() return command(sure(COMMANDS[random(#COMMANDS)])) end
+function inputs.back() return command(sure "back") end
 
 -- By the step's id, by what it is saved as, or a field of a form by its own name.
 local function name_of(step)
@@ -253,20 +328,31 @@ local function name_of(step)
   return chance(50) and step.save or step.id
 end
 
+local function is_begun()
+  local m = case.one.model
+  local frame = m.frames[#m.frames]
+  return m.status == "waiting_input" and frame.wait and frame.wait.partial ~= nil
+end
+
 function inputs.correct()
   local asked = {}
-  for _, step in ipairs(chance(10) and case.system.flows.main.steps or case.model:answered()) do
+  for _, step in ipairs(chance(10) and case.system.flows.main.steps or case.one.model:answered()) do
     if step.type == "user_input" then asked[#asked + 1] = step end
   end
-  local step = asked[1] and asked[random(#asked)] or { id = "nothing", kind = "text" }
+  local step = is_begun() and chance(60) and current_step() or asked[1] and asked[random(#asked)]
+    or { id = "nothing", kind = "text" }
   local name, is_field = name_of(step)
   local kind = generate.kinds[step.kind]
   local answers = is_field and kind.by_field[name] or kind
   local right, wrong = answers.right, answers.wrong
   local raw = chance(85) and right[random(#right)][1] or wrong[random(#wrong)]
+  local words = step.type and raw:match '^"(..*)"$'
+  if words and case.system.flows.main.phrases and chance(50) then
+    return say(('"change %s to %s"'):format(name, words))
+  end
   note("correct %s: %s", name, raw)
-  local refused = case.model:command("correct", name, raw)
-  return keyed({ op = "command", text = "correct", name = name, input = raw }, refused)
+  return keyed({ op = "command", text = "correct", name = name, input = raw },
+    function(m) return m:command("correct", name, raw) end)
 end
 
 function inputs.approve()
@@ -275,26 +361,31 @@ function inputs.approve()
   local approved = chance(60)
   note("the role %s says %s", role, approved)
   return keyed({ op = "approve", text = role, flag = approved and 1 or 0 },
-    case.model:approve(role, approved))
+    function(m) return m:approve(role, approved) end)
 end
 
 function inputs.event()
   local name = chance(90) and "paid" or "lost"
   note("event %s", name)
-  return keyed({ op = "event", text = name }, case.model:event(name))
+  return keyed({ op = "event", text = name }, function(m) return m:event(name) end)
 end
 
--- These have no key that would say whether it has happened: after a crash it is looked. Where calls
--- are made, it may happen for some time after that.
+-- These have no key that would say whether it has happened: after a crash it is looked, until what
+-- had begun has come to its end. Where calls are made, it may happen for some time after that.
 local function unkeyed(request, act)
-  local before = case.model:copy()
-  local refused = act(case.model)
-  if not differ("the calls", before.calls, case.model.calls) then maybe_cut(request, 20) end
+  local before = case.one.model:copy()
+  local refused = act(case.one.model)
+  if not differ("the calls", before.calls, case.one.model.calls) then maybe_cut(request, 20) end
   local answer, code, message = ask(request)
   if answer == nil and code == nil then
     start_host()
-    if not compare(case.model) then return nil end
-    local found = compare(before)
+    local found
+    for _ = 1, LOOKS do
+      if not compare(case.one.model) then return nil end
+      found = compare(before)
+      if not found then break end
+      ask { op = "wake" }
+    end
     if found then return "neither before nor after it: " .. found end
     request.cut = nil
     answer, code, message = ask(request)
@@ -314,9 +405,169 @@ function inputs.resume()
 end
 
 function inputs.rollback()
-  local steps = random(3)
-  note("rollback %d", steps)
-  return unkeyed({ op = "rollback", flag = steps }, function(m) return m:rollback(steps) end)
+  local steps, force = random(3), chance(25)
+  force = force or case.one.model:is_unsure(steps)
+  note("rollback %d%s", steps, force and " by force" or "")
+  return keyed({ op = "rollback", flag = steps, text = force and "force" or "" },
+    function(m) return m:rollback(steps, force) end)
+end
+
+-- What undoes something is refused outside, or taken again.
+function inputs.refusal()
+  case.refuses = not case.refuses
+  for _, one in ipairs(case.all) do one.model.refused = case.refuses end
+  host.refuse(case.refuses)
+  note("the outside %s to undo anything", case.refuses and "refuses" or "does not refuse")
+end
+
+-- The first is mostly right at the prompt that waits; nobody knows what the others will be said to.
+local function draw_messages()
+  local step, said = current_step(), {}
+  for i = 1, random(2, 3) do
+    said[i] = { key = next_key(), raw = generate.anything[random(#generate.anything)] }
+  end
+  if step and step.type == "user_input" and chance(80) then
+    local right = answers_of(step)
+    said[1].raw = right[random(#right)][1]
+  end
+  return said
+end
+
+-- Where they only wait the process may die, too: then they are sent again.
+local function send_at_once(said)
+  local requests = {}
+  for i, message in ipairs(said) do
+    requests[i] = { op = "say", id = case.one.id, now = case.now, text = message.raw,
+      key = message.key }
+  end
+  local last = requests[#requests]
+  if case.system.concurrency == "queue" then maybe_cut(last, 25) end
+  local answers = host.ask_all(requests)
+  if not answers then
+    start_host()
+    last.cut = nil
+    answers = host.ask_all(requests)
+  end
+  for i, answer in ipairs(answers) do
+    said[i].code, said[i].text = answer.code, answer.text
+  end
+end
+
+local function step_of(system, id)
+  for _, flow in pairs(system.flows) do
+    if flow.by[id] then return flow.by[id] end
+  end
+  return {} -- in a branch: it may stay
+end
+
+-- Nobody has its `undo` run any more.
+local function stays(system, one)
+  local step = step_of(system, one.step_id)
+  return one.status == "completed" and (step.undo or step.irreversible)
+end
+
+-- Steps of turns that were given up are there as far as rows were written: `may`, by id and status.
+-- The turn that was not given up is the last one; `waited` knows nothing of it, or is at its end.
+local function absorb(m, waited, may, marks)
+  local is, at, mark = {}, #m.ran, #marks == 1 and marks[1] or {}
+  local behind = #m.ran - #waited.ran
+  for _, one in ipairs(read("steps").items) do
+    local step = one.step_id .. " " .. one.status
+    if at > 0 and m.ran[at].id .. " " .. m.ran[at].status == step then
+      at = at - 1
+    elseif (may[step] or 0) > 0 then
+      may[step] = may[step] - 1
+      if stays(case.system, one) then mark.irreversible, mark.unsure = true, nil end
+    else
+      return
+    end
+    table.insert(is, 1, { id = one.step_id, status = one.status })
+  end
+  m.ran, waited.ran = is, table.move(is, 1, #is - behind, 1, {})
+end
+
+-- What the turn would have done; the outside may hear of that as late as it likes.
+local function lose(may, m, raw)
+  local ghost, unsure = m:copy(), false
+  ghost:message(raw)
+  for i = #m.ran + 1, #ghost.ran do
+    local step = ghost.ran[i].id .. " " .. ghost.ran[i].status
+    may[step] = (may[step] or 0) + 1
+    unsure = unsure or model.has_effects(step_of(case.system, ghost.ran[i].id))
+  end
+  for what, times in pairs(ghost.calls) do
+    case.lost_calls[what] = (case.lost_calls[what] or 0) + times - (m.calls[what] or 0)
+  end
+  return m:lose(unsure)
+end
+
+-- Returns how it has come otherwise than by that play.
+local function compare_play(play, said)
+  local m, may, marks, waited = case.one.model:copy(), {}, {}, case.one.waited
+  for _, turn in ipairs(play) do
+    local raws = {}
+    for i, number in ipairs(turn) do raws[i] = said[number].raw end
+    local raw, code = together.join(raws), "conversation.interrupted"
+    if turn.lost then marks[#marks + 1] = lose(may, m, raw) else code = m:message(raw) end
+    if m.step then waited = m:copy() end
+    for _, number in ipairs(turn) do
+      local found = differ("the refusal", said[number].code, code)
+        or differ("the answer to both", not code and said[number].text, not code
+          and said[turn[1]].text)
+      if found then return found end
+    end
+  end
+  if next(may) then absorb(m, waited, may, marks) end
+  local found = compare(m)
+  if not found then case.one.model, case.one.waited = m, waited end
+  return found
+end
+
+function inputs.together()
+  if case.one.model.status ~= "waiting_input" and chance(80) then return inputs.right() end
+  local said = draw_messages()
+  local first = said[1]
+  if case.system.concurrency ~= "interrupt" and chance(25) then
+    said[#said + 1] = { key = first.key, raw = first.raw }
+  end
+  for _, message in ipairs(said) do note("at once: say %s (%s)", message.raw, message.key) end
+  send_at_once(said)
+  local last, found = said[#said], nil
+  if last.key == first.key and not first.code then -- what is refused uses up no key
+    said[#said] = nil
+    found = differ("the answer to the same request", last.text, first.text)
+  end
+  for _, play in ipairs(found and {} or together.plays(case.system.concurrency, said)) do
+    found = compare_play(play, said)
+    if not found then return nil end
+  end
+  return found or "the refusals cannot be"
+end
+
+-- A checkpoint of which it is known how the conversation stood there.
+local function draw_point()
+  local points, ids = case.one.points, {}
+  for _, item in ipairs(chance(50) and read("checkpoints").items or {}) do
+    if points[item.checkpoint_id] then ids[#ids + 1] = item.checkpoint_id end
+  end
+  if #ids == 0 then return nil, case.one.waited end
+  local id = ids[random(#ids)]
+  return id, points[id]
+end
+
+-- The conversation goes on twice, from where it waits or has waited.
+function inputs.fork()
+  if #case.all == MOST then return inputs.right() end
+  local checkpoint, point = draw_point()
+  note("fork%s", checkpoint and (" from %s"):format(checkpoint) or "")
+  local found, answer = keyed({ op = "fork", text = checkpoint }, function()
+    return not point and "fork.nothing" or nil
+  end)
+  if found or not point then return found end
+  local made = { id = answer:match '"conversation_id":"(.-)"', model = point:fork(case.now),
+    points = {} }
+  made.model.refused = case.refuses
+  case.all[#case.all + 1] = made
 end
 
 local function await(request)
@@ -324,31 +575,29 @@ local function await(request)
   for _ = 1, LOOKS do
     request.op = "wake"
     ask_surely(request)
-    found = compare(case.model)
+    found = compare_all()
     if not found then return nil end
   end
   return "it never came there: " .. found
 end
 
--- The clock goes on to the deadline.
+-- The clock goes on to the next deadline.
 function inputs.silence()
-  local at = case.model:deadline()
+  local at = next_deadline()
   if not at then return nil end
-  case.now = math.max(case.now, at)
-  case.model.now = case.now
+  turn_to(math.max(case.now, at))
   note("silence")
-  case.model:wake()
+  wake_due()
   local request = {}
   maybe_cut(request, 20)
   return await(request)
 end
 
 local function restart_host(late)
-  local at = case.model:deadline()
+  local at = next_deadline()
   if late and at then
-    case.now = math.max(case.now, at) + random(100000)
-    case.model.now = case.now
-    case.model:wake()
+    turn_to(math.max(case.now, at) + random(100000))
+    wake_due()
   end
   start_host()
   if late and at then return await {} end
@@ -397,7 +646,8 @@ end
 -- How often each one is drawn.
 local WEIGHTS = { right = 34, wrong = 10, blank = 4, digress = 5, command = 7, phrase = 3,
   back = 7, correct = 10, approve = 6, event = 6, silence = 8, look = 4, down = 2, crash = 3,
-  reload = 3, migrate = 3, pause = 2, resume = 2, rollback = 4 }
+  reload = 3, migrate = 3, pause = 2, resume = 2, rollback = 8, refusal = 4, fork = 6,
+  together = 10 }
 
 local NAMES, TOTAL = {}, 0
 for name, weight in pairs(WEIGHTS) do
@@ -407,11 +657,12 @@ end
 table.sort(NAMES)
 
 local function draw()
-  local m = case.model
-  local due = m:deadline()
-  if due and due <= case.now then return "silence" end -- who went back has no time left
+  local m = case.one.model
   if case.system.flows.main.plain and m.step and chance(50) then
     return chance(50) and "correct" or "right"
+  end
+  if case.system.flows.main.undoes and chance(35) then
+    return chance(75) and "rollback" or "refusal"
   end
   if m.status == "paused" and chance(60) then return "resume" end
   if m.status == "waiting_approval" and chance(50) then return "approve" end
@@ -428,31 +679,54 @@ end
 
 -- Some time passes, but no deadline.
 local function pass_time()
-  local at = case.model:deadline()
+  local at = next_deadline()
   local most = at and at - case.now - 1 or 100000
-  if most > 0 then case.now = case.now + random(0, math.min(most, 100000)) end
-  case.model.now = case.now
+  if most > 0 then turn_to(case.now + random(0, math.min(most, 100000))) end
+end
+
+-- What a fork may go on from.
+local function keep_points()
+  for _, one in ipairs(case.all) do
+    if one.model.step and (not one.waited or one.model.stood == case.now) then
+      case.one, one.waited = one, one.model:copy()
+      local last = read("checkpoints").items[1]
+      if last and last.revision == read("head").revision then
+        one.points[last.checkpoint_id] = one.waited
+      end
+    end
+  end
+end
+
+-- Who went back may have no time left.
+local function settle()
+  keep_points()
+  for _, one in ipairs(case.all) do
+    if is_due(one) then return inputs.silence() end
+  end
+  return compare_all()
 end
 
 local function begin()
   note("begin")
-  case.model = model.start(case.system, case.now)
-  case.model.version = case.version
+  case.one = { model = model.start(case.system, case.now), points = {} }
+  case.all = { case.one }
+  case.one.model.version = case.version
   local request = { op = "begin", key = next_key() }
   maybe_cut(request, 10)
   local answer, code, message = ask_surely(request)
   if not answer then return ("it was refused: %s %s"):format(code, message) end
-  case.id = answer.conversation_id
-  return compare(case.model)
+  case.one.id = answer.conversation_id
+  return settle()
 end
 
 local function play()
   start_host()
   local found = begin()
   for _ = 1, random(4, 20) do
-    if found or not case.model.step and chance(25) then return found end
+    if found or not case.one.model.step and chance(25) then return found end
+    case.one = case.all[random(#case.all)]
     pass_time()
-    found = inputs[draw()]() or compare(case.model)
+    found = inputs[draw()]() or settle()
   end
   return found
 end
@@ -460,11 +734,12 @@ end
 local function run_case(number)
   math.randomseed(seed, number)
   host.forget()
+  host.refuse(false)
   os.remove(dir .. "/s.db")
   os.remove(dir .. "/s.db-wal")
   os.remove(dir .. "/s.db-shm")
   case = { number = number, store = chance(70) and "sqlite" or "memory", inputs = {}, now = BEGAN,
-    keys = 0, version = 1, system = generate.system() }
+    keys = 0, version = 1, lost_calls = {}, system = generate.system() }
   write_script()
   local ok, found = xpcall(play, debug.traceback)
   if not found then

@@ -11,19 +11,23 @@ local function one_of(list) return list[random(#list)] end
 
 ---- what may be answered ----
 
+-- What may be said to whatever is asked.
+M.anything = { '"Ada"', '"Grace Hopper"', '"no"', '"x"', '"7"', '"red"',
+  '{"age":36,"who":"Ada"}', '{"who":"Bob"}' }
+
 -- Of each kind of input: its schema, answers that are taken, as JSON and as they stand in state,
--- and answers that are refused.
+-- and answers that are refused; `also`: what else of `anything` is taken.
 local KINDS = {
-  text = { schema = 'type = "text", min_length = 2', blank = "",
+  text = { schema = 'type = "text", min_length = 2', blank = "", also = { { '"red"', "red" } },
     right = { { '"Ada"', "Ada" }, { '"Grace Hopper"', "Grace Hopper" }, { '"no"', "no" } },
     wrong = { '"x"', '{"a":1}' } },
   integer = { schema = 'type = "integer", min = 1, max = 50', blank = host.null,
     right = { { '"7"', 7 }, { '" 12 "', 12 }, { '"+50"', 50 } },
     wrong = { '"0"', '"51"', '"seven"', '"2.5"' } },
-  number = { schema = 'type = "number", max = 9.5', blank = host.null,
+  number = { schema = 'type = "number", max = 9.5', blank = host.null, also = { { '"7"', 7 } },
     right = { { '"2.5"', 2.5 }, { '"-3"', -3 }, { '"1e0"', 1.0 } },
     wrong = { '"9.6"', '"1,5"', '"nan"' } },
-  boolean = { schema = 'type = "boolean"', blank = host.null,
+  boolean = { schema = 'type = "boolean"', blank = host.null, also = { { '"no"', false } },
     right = { { '"yes"', true }, { '"No"', false }, { '"1"', true } },
     wrong = { '"perhaps"', '"2"' } },
   date = { schema = 'type = "date", min = "2025-01-01"', blank = host.null,
@@ -47,8 +51,11 @@ local KINDS = {
     right = { { '{"age":36,"who":"Ada"}', { who = "Ada", age = 36 } },
       { '{"age":"7","who":"Bob"}', { who = "Bob", age = 7 } } },
     wrong = { '{"who":"Ada"}', '{"age":100,"who":"Ada"}', '{"age":3,"shoe":4,"who":"Ada"}' },
-    by_field = { who = { right = { { '"Eve"', "Eve" } }, wrong = { '"x"' } },
-      age = { right = { { '"41"', 41 } }, wrong = { '"old"', '"100"' } } } },
+    by_field = { who = { right = { { '"Eve"', "Eve" } }, wrong = { '"x"' }, also = {
+        { '"Ada"', "Ada" }, { '"Grace Hopper"', "Grace Hopper" }, { '"no"', "no" },
+        { '"red"', "red" } } },
+      age = { also = { { '"7"', 7 } }, right = { { '"41"', 41 } },
+        wrong = { '"old"', '"100"' } } } },
 }
 M.kinds = KINDS
 
@@ -124,9 +131,10 @@ function make.action(step, flow, at)
   if step.does == "name" then step.save = "t" end
   local may_fail = step.does == "fail" or step.does == "picky"
   if may_fail and chance(50) then step.on_error = forward(flow, at) end
-  if step.does ~= "fail" then step.undo, step.calls = chance(50), chance(60) end
-  -- What a rollback then leaves half undone, the model does not say.
-  step.cannot_undo = step.undo and step.does ~= "flaky" and flow.is_final and chance(40)
+  if step.does ~= "fail" then
+    step.undo, step.calls = chance(flow.undoes and 90 or 50), chance(flow.undoes and 80 or 60)
+  end
+  step.cannot_undo = step.undo and step.does ~= "flaky" and chance(flow.is_final and 40 or 10)
   if step.does ~= "fail" and not step.undo then step.irreversible = chance(10) end
   if step.calls and not step.undo and chance(15) then -- by the call itself
     step.irreversible, step.is_silent = true, true
@@ -189,8 +197,12 @@ local TYPES = { "user_input", "user_input", "user_input", "agent_response", "act
 local PLAIN = { "user_input", "user_input", "user_input", "agent_response", "action", "action",
   "action", "decision" }
 
+-- Most of what is done can be undone.
+local UNDOING = { "user_input", "user_input", "action", "action", "action", "approval" }
+
 local function make_step(flow, at)
-  local step = { id = flow.prefix .. at, type = one_of(flow.plain and PLAIN or TYPES) }
+  local types = flow.undoes and UNDOING or flow.plain and PLAIN or TYPES
+  local step = { id = flow.prefix .. at, type = one_of(types) }
   if step.type == "subflow" and not flow.sub then step.type = "user_input" end
   if at == 1 and flow.prefix == "m" and chance(50) then step.type = "user_input" end
   make[step.type](step, flow, at)
@@ -225,7 +237,7 @@ end
 
 -- What one may say for a command.
 local PHRASES = { back = "go back", restart = "start over", help = "help me", skip = "next please",
-  cancel = "stop it" }
+  cancel = "stop it", correct = "change {name} to {input}" }
 
 ---@return table system { flows = { main, …, by = { id → flow } } }
 function M.system()
@@ -233,10 +245,11 @@ function M.system()
   local sub = make_flow("sub", "u", random(3), { sub = "inner" })
   local side = make_flow("side", "e", random(2), {})
   local aside = make_flow("aside", "d", random(2), {})
-  local plain, rollback = chance(40), chance(70) and random(4) or nil
+  local undoes = chance(25)
+  local plain, rollback = chance(40), (undoes or chance(70)) and random(4) or nil
   local main = make_flow("main", "m", plain and random(5, 10) or random(3, 7),
     { sub = "sub", side = "side", may_loop = true, plain = plain,
-      rollback = rollback, is_final = not rollback })
+      rollback = rollback, is_final = not rollback, undoes = undoes })
   if chance(50) then main.interrupt, main.phrase = "aside", "by the way" end
   main.skips, main.cancels = chance(50), chance(30)
   main.silence = chance(30) and one_of(DURATIONS) or nil
@@ -244,7 +257,9 @@ function M.system()
   if chance(30) then main.phrases = PHRASES end
   local flows = { main, sub, inner, side, aside }
   for _, flow in ipairs(flows) do flows[flow.id] = flow end
-  return { flows = flows, recovers = chance(20), life = chance(20) and one_of { 3600, 90000 } }
+  return { flows = flows, recovers = chance(20),
+    concurrency = one_of { "queue", "reject", "merge", "interrupt" },
+    life = chance(20) and one_of { 3600, 90000 } }
 end
 
 ---- the script ----
@@ -443,19 +458,21 @@ function M.script(system, version, outside)
 local tm = require "tidemill"
 local function call(ctx, what)
   local answer, err = ctx:http { url = "%s/" .. ctx.step.id .. "/" .. what }
-  return answer and answer.status or error(err)
+  if not answer or answer.status ~= 200 then error(err or "refused") end
+  return answer.status
 end
 local own = { respond = function(ctx)
   ctx.state.n = ctx.state.n + 3
   return "Own " .. ctx.step.id .. ", " .. ctx.state.t .. "."
 end }
 return tm.system { name = "drawn", config = { version = %d },
-  orchestrator = { error_config = { auto_recovery = %s },
+  orchestrator = { error_config = { auto_recovery = %s }, session_config = { concurrency = %q },
     performance_config = { max_workflow_duration = %d } },
   agents = { bot = tm.AssistantAgent { user_id = "bot" }, own = own },
   flows = {
 %s  } }
-]]):format(outside, version, system.recovers, system.life or 0, table.concat(flows))
+]]):format(outside, version, system.recovers, system.concurrency, system.life or 0,
+    table.concat(flows))
 end
 
 return M

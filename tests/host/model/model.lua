@@ -3,7 +3,7 @@
 -- journal, and knows nothing of how the host does it.
 --
 -- What comes in is a method. It returns nil, or the code with which the host must refuse it; then
--- nothing has changed.
+-- nothing has changed, but for what a rollback undid before an undo failed.
 -- luacheck: globals host
 local generate = require "generate"
 
@@ -37,10 +37,21 @@ local function list_copy(list)
   return table.move(list, 1, #list, 1, {})
 end
 
--- What has run is never taken back; `kept` is what of it was not undone.
+-- What has run is never taken back; `kept` is what of it one could go back over, where nothing is
+-- left to be undone of what was.
 local function ran(m, id, status, step)
   table.insert(m.ran, { id = id, status = status })
   m.kept[#m.kept + 1] = status == "completed" and step or {}
+end
+
+-- A turn is given up: whether it has left something outside that stays, `unsure` says. Returns what
+-- stands for it among what is kept; `irreversible` there is a certain yes.
+---@param unsure boolean
+---@return { irreversible: boolean?, unsure: boolean }
+function Model:lose(unsure)
+  local mark = { unsure = unsure }
+  self.kept[#self.kept + 1] = mark
+  return mark
 end
 
 -- From here on the way is not that of completed steps: the way of an answer is never over this.
@@ -67,18 +78,18 @@ local function call(m, id, what)
   m.calls[name] = (m.calls[name] or 0) + 1
 end
 
--- Returns whether it is undone.
-local function undo(m, step)
-  if step.cannot_undo then
-    table.insert(m.ran, { id = step.id, status = "failed" })
-    return false
-  end
+-- Undoes what is kept there. Returns whether there is nothing left of it.
+local function undo(m, at)
+  local step = m.kept[at]
+  if not step.undo then return true end
   for _ = 1, step.does == "flaky" and 2 or 0 do
     table.insert(m.ran, { id = step.id, status = "failed" })
   end
-  table.insert(m.ran, { id = step.id, status = "completed" })
-  if step.calls then call(m, step.id, "undo") end
-  return true
+  if step.calls and not step.cannot_undo then call(m, step.id, "undo") end
+  local fails = step.cannot_undo or step.calls and m.refused
+  table.insert(m.ran, { id = step.id, status = fails and "failed" or "completed" })
+  if not fails then m.kept[at] = {} end
+  return not fails
 end
 
 local function new_frame(flow, given)
@@ -101,15 +112,15 @@ local SOMEBODY = { waiting_input = true, waiting_approval = true, waiting_event 
 -- Where it begins to wait for somebody, one can go back to.
 local function keep_place(m)
   local wait = top(m).wait
-  if wait.shown or not SOMEBODY[m.status] then return end
-  wait.shown = true
+  if not SOMEBODY[m.status] or wait.shown then return end
+  wait.shown, m.gone = true, 0
   m.places[#m.places + 1] = { now = m.now, status = m.status, step = m.step,
     frames = copy(m.frames), messages = #m.messages, kept = #m.kept,
     way = list_copy(m.way) }
 end
 
 local function stand(m, status, step)
-  m.status, m.step = status, step.id
+  m.status, m.step, m.stood = status, step.id, m.now
   if status ~= "paused" then keep_place(m) end
 end
 
@@ -121,6 +132,7 @@ end
 local function after(m, seconds) return seconds and m.now + seconds * 1000 end
 
 local function question(m, step)
+  if top(m).wait.failed then return AGAIN end
   local partial, asked = top(m).wait.partial, render(m, step.prompt)
   local kind = generate.kinds[step.kind]
   if not kind.fields then return asked end
@@ -235,12 +247,7 @@ end
 local function fail_conversation(m)
   m.status, m.step = "failed", nil
   if not m.system.flows.main.compensates then return end
-  local undone = {}
-  for i = #m.kept, 1, -1 do
-    local one = m.kept[i]
-    if one.undoes then undone[one.undoes] = true end
-    if one.undo and not undone[i] then undo(m, one) end
-  end
+  for i = #m.kept, 1, -1 do undo(m, i) end
   m.compensated = true
 end
 
@@ -354,13 +361,36 @@ local function find(answers, raw)
   end
 end
 
+local function shown(raw)
+  return raw:match '^"(.*)"$' or raw
+end
+
+-- Of several that came at once only a text is made.
+local function find_text(kind, raw, is_text)
+  if raw:find "\n" then return is_text and shown(raw) or nil end
+  local value = find(kind.right, raw)
+  if value == nil then value = find(kind.also or {}, raw) end
+  return value
+end
+
+local function accept_object(raw)
+  local given = {}
+  for name, text in raw:gmatch '"(%w+)":("?[^",}]*"?)' do
+    if name ~= "who" and name ~= "age" then return nil end
+    given[name] = text
+  end
+  local who = given.who and given.who:match '^"(..+)"$'
+  local age = given.age and math.tointeger(tonumber((given.age:gsub('"', ""))))
+  return who and age and age <= 99 and { who = who, age = age } or nil
+end
+
 -- One field after the other: the value when that was the last one.
 local function accept_field(m, kind, raw)
   local wait = top(m).wait
   local partial = wait.partial or {}
   for i, name in ipairs(kind.fields) do
     if partial[name] == nil then
-      local value = find(kind.by_field[name].right, raw)
+      local value = find_text(kind.by_field[name], raw, name == "who")
       if value == nil then return nil end
       local all = copy(partial)
       all[name] = value
@@ -374,7 +404,8 @@ end
 local function accept_whole(step, raw)
   local kind = generate.kinds[step.kind]
   if raw == '""' and not kind.fields and not step.required then return kind.blank end
-  return find(kind.right, raw)
+  if kind.fields then return accept_object(raw) end
+  return find_text(kind, raw, step.kind == "text")
 end
 
 -- The value; or nil, and whether more is to be asked.
@@ -399,10 +430,6 @@ local function refuse(m, step)
   end
   wait.attempt = wait.attempt + 1
   ask(m, step, rung and render(m, rung) .. "\n" or ANY)
-end
-
-local function shown(raw)
-  return raw:match '^"(.*)"$' or raw
 end
 
 -- The flow that interrupts, unless it runs already. Its phrase holds in the flows above, too.
@@ -441,7 +468,7 @@ end
 function Model:pause()
   if is_over(self) or self.status == "paused" then return not_waiting(self) end
   self.paused = { status = self.status, since = self.now }
-  self.status = "paused"
+  self.status, self.stood = "paused", self.now
 end
 
 -- Waits again as if it were asked for the first time; what was answered wrongly stays so, and sleep
@@ -453,6 +480,16 @@ local function wait_anew(m)
   if not wait.failed and not wait.from then wait.deadline = after(m, step.time) end
   if m.status == "waiting_approval" then say(m, "prompt", render(m, step.prompt)) end
   stand(m, m.status, step)
+end
+
+-- It waits that much longer.
+local function shift(m, by)
+  for _, frame in ipairs(m.frames) do
+    local wait = frame.wait or {}
+    wait.deadline = wait.deadline and wait.deadline + by
+    wait.expires_at = wait.expires_at and wait.expires_at + by
+    wait.from = wait.from and wait.from + by
+  end
 end
 
 -- Nobody goes back to what an older version asked.
@@ -473,15 +510,11 @@ function Model:resume()
   end
   local held, was, anew = self.now - self.paused.since, self.paused.status, self.paused.anew
   self.ends = self.ends and self.ends + held
-  for _, frame in ipairs(self.frames) do
-    local wait = frame.wait or {}
-    wait.deadline = wait.deadline and wait.deadline + held
-    wait.expires_at = wait.expires_at and wait.expires_at + held
-    wait.from = wait.from and wait.from + held
-  end
-  self.status, self.paused = was, nil
+  shift(self, held)
+  self.status, self.paused, self.stood = was, nil, self.now
   if was == "failed" then return go(self, self.step) end
   if anew then return wait_anew(self) end
+  keep_place(self)
 end
 
 function Model:cancel()
@@ -491,7 +524,7 @@ end
 ---- commands ----
 
 local function answer_command(m, text)
-  if m.status ~= "waiting_input" or top(m).wait.failed then return "command.refused" end
+  if m.status ~= "waiting_input" then return "command.refused" end
   show(m, step_of(m, m.step), text)
 end
 
@@ -521,7 +554,10 @@ function commands.help(m)
 end
 
 function commands.back(m)
-  return m:rollback(1)
+  local refused = m:rollback(1, false, true)
+  local is_told = refused and refused ~= "rollback.undo_failed" and m.status == "waiting_input"
+  if not is_told then return refused end
+  return answer_command(m, ANY)
 end
 
 function Model:command(name, ...)
@@ -529,42 +565,68 @@ function Model:command(name, ...)
   return commands[name](self, ...)
 end
 
--- To the place where the conversation stood before the last `count` answers. The one at which it
--- waits now has not been answered.
-function Model:rollback(count)
-  local main = self.system.flows.main
-  if self.compensated then return "rollback.compensated" end
-  if not main.rollback then return "rollback.disabled" end
-  local status = self.paused and self.paused.status or self.status
+-- Where something cannot be undone it stays, but what was undone by then is not undone again.
+local function undo_back_to(m, place, by_force)
+  for at = #m.kept, place.kept + 1, -1 do
+    if not undo(m, at) and not by_force then
+      m.stood = m.now
+      return "rollback.undo_failed"
+    end
+  end
+end
+
+-- The place before the last `count` answers. The one at which it waits now has not been answered.
+local function place_before(m, count)
+  local status = m.paused and m.paused.status or m.status
   local behind = SOMEBODY[status] and count or count - 1
-  local place = self.places[#self.places - behind]
+  return m.places[#m.places - behind], behind
+end
+
+-- Whether nobody can tell what lies between.
+---@param count integer
+---@return boolean
+function Model:is_unsure(count)
+  local place = place_before(self, count)
+  for i = place and place.kept + 1 or math.huge, #self.kept do
+    if self.kept[i].unsure then return true end
+  end
+  return false
+end
+
+local function is_decided(m, place)
+  for i = place.kept + 1, #m.kept do
+    if m.kept[i].type == "approval" then return true end
+  end
+end
+
+-- To the place where the conversation stood before the last `count` answers. The one at which it
+-- waits now has not been answered; how far it has `gone` back counts until it is.
+function Model:rollback(count, by_force, by_user)
+  local main = self.system.flows.main
+  if self.compensated and not by_force then return "rollback.compensated" end
+  if not main.rollback then return "rollback.disabled" end
+  local place, behind = place_before(self, count)
   if not place then return self.migrated and "rollback.migrated" or "rollback.nothing" end
-  if count > main.rollback then return "rollback.limit" end
-  local undone = {} -- by corrections since
+  if by_user and is_decided(self, place) then return "rollback.decided" end
+  local gone = count + (behind == count and self.gone or 0)
+  if gone > main.rollback then return "rollback.limit" end
   for i = place.kept + 1, #self.kept do
     local one = self.kept[i]
-    if one.irreversible or one.undoes and one.undoes <= place.kept then
-      return "rollback.irreversible"
-    end
-    if one.undoes then undone[one.undoes] = true end
+    local stays = one.irreversible or one.undoes and one.undoes <= place.kept
+    if stays and not by_force then return "rollback.irreversible" end
   end
+  local failed = undo_back_to(self, place, by_force)
+  if failed then return failed end
+  while #self.kept > place.kept do table.remove(self.kept) end
   for _ = 1, behind do table.remove(self.places) end
-  while #self.kept > place.kept do
-    local at, one = #self.kept, table.remove(self.kept)
-    if one.undo and not undone[at] then undo(self, one) end
-  end
+  self.compensated, self.gone = nil, gone
   self.way = list_copy(place.way)
   local held = self.paused and self.now - self.paused.since or 0
   self.ends = self.ends and self.ends + held
-  self.status, self.step, self.paused = place.status, place.step, nil
+  self.status, self.step, self.paused, self.stood = place.status, place.step, nil, self.now
   self.frames = copy(place.frames)
   while #self.messages > place.messages do table.remove(self.messages) end
-  for _, frame in ipairs(self.frames) do
-    local wait = frame.wait or {}
-    wait.deadline = wait.deadline and wait.deadline + self.now - place.now
-    wait.expires_at = wait.expires_at and wait.expires_at + self.now - place.now
-    wait.from = wait.from and wait.from + self.now - place.now
-  end
+  shift(self, self.now - place.now)
   place.now, place.frames = self.now, copy(self.frames)
 end
 
@@ -752,7 +814,29 @@ local function keep_answer(m, at, undone)
   return take(m, at, passage.output, undone, passage.said, ANY)
 end
 
+-- Of the way behind that, what was undone by a rollback that failed: it runs again, too.
+local function undone_before(m, at)
+  local undone = {}
+  for i = at + 1, #m.way do
+    undone[i] = m.way[i].step.undo and not m.kept[m.way[i].at].undo
+  end
+  return undone
+end
+
+-- Another answer to a field of the form that is begun.
+local function change_field(m, name, raw)
+  local wait, step = top(m).wait, step_of(m, m.step)
+  local value = find(generate.kinds[step.kind].by_field[name].right, raw)
+  if value == nil then return answer_command(m, ANY) end
+  wait.partial[name], wait.attempt, wait.shown = value, 1, nil
+  return ask(m, step)
+end
+
 function commands.correct(m, name, raw)
+  local partial = top(m).wait.partial
+  if m.status == "waiting_input" and partial and partial[name] ~= nil then
+    return change_field(m, name, raw)
+  end
   if #m.frames > 1 or top(m).wait.failed then return "command.refused" end
   local at = find_answer(m, name)
   if not at then return "command.refused" end
@@ -769,14 +853,14 @@ function commands.correct(m, name, raw)
     for i = at + 1, #m.way do depends[#depends + 1] = i end
   end
   if refused then return refused end
-  local undone = {}
+  local undone = undone_before(m, at)
   for _, i in ipairs(depends) do
     if m.way[i].step.irreversible then return "rollback.irreversible" end
   end
   for j = #depends, 1, -1 do
     local one = m.way[depends[j]]
-    if one.step.undo then
-      if not undo(m, one.step) then return keep_answer(m, at, undone) end
+    if m.kept[one.at].undo then
+      if not undo(m, one.at) then return keep_answer(m, at, undone) end
       m.kept[#m.kept + 1], undone[depends[j]] = { undoes = one.at }, true
     end
   end
@@ -791,6 +875,28 @@ local function command_of(m, raw)
   end
 end
 
+local function is_called(flow, name)
+  for _, step in ipairs(flow.steps) do
+    if is_named(step, name) then return true end
+  end
+end
+
+-- Another answer: to which question, and what; nothing: there is none that is called so.
+local function reworded(m, raw)
+  local name, text = shown(raw):match "^change (%w+) to (.+)$"
+  local main = m.system.flows.main
+  if not name or not main.phrases then return nil end
+  if is_called(m.system.flows[top(m).flow], name) or is_called(main, name) then
+    return name, ('"%s"'):format(text)
+  end
+end
+
+-- Whatever refuses it is said where it is asked, but for what happens on the way.
+local function reword(m, name, raw)
+  local refused = commands.correct(m, name, raw)
+  return refused and answer_command(m, ANY)
+end
+
 -- What is refused was never said.
 local function spoken(m, name)
   local said = #m.messages
@@ -803,12 +909,14 @@ function Model:message(raw)
   if self.status ~= "waiting_input" then return not_waiting(self) end
   local step = step_of(self, self.step)
   say(self, "user", shown(raw))
+  local command = command_of(self, raw)
+  if command then return spoken(self, command) end
+  local name, text = reworded(self, raw)
+  if name then return reword(self, name, text) end
   if top(self).wait.failed then
     top(self).wait = nil
     return go(self, step.id)
   end
-  local command = command_of(self, raw)
-  if command then return spoken(self, command) end
   local other = interrupt(self, raw)
   if other then
     top(self).wait.before = nil
@@ -848,6 +956,7 @@ local function silent(m, step)
   if rung.say then
     local late = m.now - wait.deadline
     say(m, "prompt", render(m, rung.say))
+    m.stood = m.now
     wait.expires_at = wait.expires_at and wait.expires_at + late
     wait.rung, wait.deadline = wait.rung + 1, after(m, following and following.after - rung.after)
     return
@@ -903,7 +1012,8 @@ end
 function Model:copy()
   local made = copy { now = self.now, messages = self.messages, frames = self.frames,
     ran = self.ran, calls = self.calls, paused = self.paused, status = self.status,
-    step = self.step, ends = self.ends, version = self.version, migrated = self.migrated }
+    step = self.step, ends = self.ends, version = self.version, migrated = self.migrated,
+    stood = self.stood, gone = self.gone }
   made.kept, made.way, made.places = list_copy(self.kept), list_copy(self.way), {}
   for i, place in ipairs(self.places) do
     local way = place.way
@@ -911,8 +1021,24 @@ function Model:copy()
     made.places[i], place.way = copy(place), way
     made.places[i].way = way
   end
-  made.system, made.compensated = self.system, self.compensated
+  made.system, made.compensated, made.refused = self.system, self.compensated, self.refused
   return setmetatable(made, Model)
 end
 
-return { start = Model.start, ANY = ANY }
+-- A conversation of its own that goes on from here: it knows what was said and done, but can
+-- neither go back before this nor undo that, and has the whole time again.
+---@param now integer
+---@return table model
+function Model:fork(now)
+  local made = self:copy()
+  made.now, made.kept, made.way, made.calls, made.places = now, {}, {}, {}, {}
+  made.gone, made.migrated, made.ends = 0, nil, self.system.life and now + self.system.life * 1000
+  shift(made, now - self.stood)
+  made.stood = now
+  if made.paused then made.paused.since = now end
+  if top(made).wait then top(made).wait.shown = nil end
+  keep_place(made)
+  return made
+end
+
+return { start = Model.start, has_effects = has_effects, ANY = ANY }
