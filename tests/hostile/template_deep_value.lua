@@ -1,5 +1,5 @@
 -- A template that shows a value with many members, again and again.
--- expect: failed script.cpu
+-- expect: failed script.cpu|script.memory
 local tm = require "tidemill"
 local agent = tm.AssistantAgent { user_id = "a", system_message = "b" }
 local function set(ctx)
