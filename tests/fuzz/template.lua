@@ -5,6 +5,7 @@ package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 for name, f in pairs(require "hostlua.string") do rawset(string, name, f) end
 
 local input = require "tidemill.input"
+local input_schema = require "tidemill.input_schema"
 local json = require "host.json"
 local template = require "tidemill.template"
 
@@ -72,7 +73,7 @@ local function check_input(schema_text, answer_text)
   local schema, answer = json.decode(schema_text), json.decode(answer_text)
   if type(schema) ~= "table" or answer == nil then return end
   local reported = 0
-  local compiled = input.compile(schema, function(text)
+  local compiled = input_schema.compile(schema, function(text)
     assert(is_text(text))
     reported = reported + 1
   end)
