@@ -291,7 +291,7 @@ function M.complete(run, step, pass, answered)
   draft.step(run, step, { input = answered, output = output, reply = reply, first = pass.first })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.runtime.started = nil
-  run.current = nil
+  run.last, run.current = step, nil
 end
 
 return M

@@ -83,6 +83,7 @@ local WAITS = {
 ---@field scope tidemill.Scope? the function of ctx:once that runs
 ---@field drawn integer? how many random numbers and ids the present step has drawn
 ---@field current tidemill.Step? that runs now
+---@field last tidemill.Step? that was completed last in this turn
 ---@field reads tidemill.Reads? of a run on paper (replay.lua): what the present step looks at
 ---@field real tidemill.Run? of a run on paper: the one that it is about
 ---@field corrects integer? the execution that the present one stands for
@@ -348,13 +349,18 @@ function kinds.resume(run)
   return go(run, run.turn.step)
 end
 
---- A limit stopped the coroutine: the step that ran has failed. Where the turn goes on from there,
---- that is work of its own, with a budget of its own, and others go first.
+--- A limit stopped the coroutine: the step that ran has failed, or between two the one before.
+--- Where the turn goes on from there, that is work of its own, with a budget of its own, and others
+--- go first.
 local function stopped(run, err)
-  local step = run.current
+  local step = run.current or run.last
   if not step then return execution.fail_turn(run.id, err) end
   local failure = fault.of(err)
   failure.retryable, failure.fatal = false, failure.fatal or run.keeps
+  if not run.current then
+    execution.enter(run, step)
+    failure.fatal = true
+  end
   execution.name_place(step, failure)
   if run.undoing then
     undo.stopped(run, step, failure)

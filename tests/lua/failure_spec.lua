@@ -32,6 +32,27 @@ describe("failures", function()
     assert.same({ "failed", "script.memory" }, { turn.status, turn.error.code })
   end)
 
+  it("are those of the step before where a limit is reached between two", function()
+    load_flow([[ConversationStep { step_id = "one", step_type = "action", next_steps = { "two" },
+        run = function() end, on_error = "two" },
+      ConversationStep { step_id = "two", step_type = "action", next_steps = { "end" },
+        run = function() end },]], 'start_step = "one",')
+    local execution = require "tidemill.execution"
+    local enter = execution.enter
+    function execution.enter(run, step, ...)
+      if step.step_id == "two" then coroutine.yield() end
+      return enter(run, step, ...)
+    end
+    host:start(nil, function() return true end)
+    execution.enter = enter
+    task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too long" })
+    host:pump()
+    local turn = host.ended
+    assert.same({ "failed", "script.cpu", "one" },
+      { turn.status, turn.error.code, turn.error.step_id })
+    assert.matches("in the step 'one', .*:%d+%)$", turn.error.message)
+  end)
+
   it("say so while scripts load, too", function()
     local real = xpcall
     _G.xpcall = function() return false, "not enough memory" end -- luacheck: ignore 122
