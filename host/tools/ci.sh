@@ -26,5 +26,5 @@ part() {
 
 part test make -j2 -s test
 part lint make -s lint
-part sanitize env -u TIDEMILL_NIGHTLY TEST_JOBS=3 make -j2 -s sanitize
+part sanitize env -u TIDEMILL_NIGHTLY TEST_JOBS=5 make -j2 -s sanitize
 part fuzz make -j2 -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-$fuzz_seconds}"
