@@ -14,6 +14,7 @@
 #include "bind/bind.h"
 #include "bind/embedded.h"
 #include "core/json.h"
+#include "tests/scratch.h"
 
 static const char runtime[] =
     "local file = require 'host.file'\n"
@@ -38,9 +39,7 @@ static char root[64], dir[80];
 
 static int set_up(void **state) {
   (void)state;
-  const char *tmp = getenv("TMPDIR");
-  (void)snprintf(root, sizeof(root), "%s/tm-loader-XXXXXX", tmp != NULL ? tmp : "/tmp");
-  if (mkdtemp(root) == NULL) return -1;
+  if (!scratch_make(root, sizeof(root), "loader")) return -1;
   (void)snprintf(dir, sizeof(dir), "%s/shop", root);
   return mkdir(dir, 0700);
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "config/config.h"
+#include "tests/scratch.h"
 
 typedef struct fixture {
   char folder[256], file[300], env_file[300], secret[300];
@@ -29,11 +30,8 @@ typedef struct fixture {
 
 static inline int fixture_make(void **state) {
   fixture *f = calloc(1, sizeof(*f));
-  const char *base = getenv("TMPDIR");
   if (f == NULL) return -1;
-  (void)snprintf(f->folder, sizeof(f->folder), "%s/tidemill-config-XXXXXX",
-                 base == NULL ? "/tmp" : base);
-  if (mkdtemp(f->folder) == NULL) {
+  if (!scratch_make(f->folder, sizeof(f->folder), "config")) {
     free(f);
     return -1;
   }

@@ -18,9 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
 #include "tidemill.h"
 
-static char dir[] = "/tmp/tidemill-host-XXXXXX";
+static char dir[40];
 static _Atomic int64_t now_ms = 1800000000000;
 
 static int64_t turned_clock(void *ud) {
@@ -172,7 +173,7 @@ static tm_host *start_host(const char *db) {
 
 static int setup(void **state) {
   (void)state;
-  return mkdtemp(dir) == NULL;
+  return !scratch_make(dir, sizeof(dir), "host");
 }
 
 static int teardown(void **state) {

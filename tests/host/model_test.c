@@ -26,6 +26,7 @@
 
 #include "asks.h"
 #include "outside.h"
+#include "tests/scratch.h"
 
 enum { TEXT_BYTES = 1024, REPLY_BYTES = 1 << 17, AT_ONCE = 4 };
 
@@ -54,7 +55,7 @@ typedef struct reply {
   char json[REPLY_BYTES];
 } reply;
 
-static char dir[] = "/tmp/tidemill-model-XXXXXX";
+static char dir[40];
 
 /* ---- in the process of the host ---- */
 
@@ -592,7 +593,7 @@ static void test_random_flows(void **state) {
 static int setup(void **state) {
   (void)state;
   char path[64];
-  if (mkdtemp(dir) == NULL || !open_outside()) return -1;
+  if (!scratch_make(dir, sizeof(dir), "model") || !open_outside()) return -1;
   (void)snprintf(path, sizeof(path), "mkdir -p %s/scripts/drawn", dir);
   if (system(path) != 0) return -1; /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
   (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
 #include "tidemill.h"
 
 typedef struct answer {
@@ -46,9 +47,8 @@ typedef struct place {
 static int set_up(void **state) {
   place *p = calloc(1, sizeof(*p));
   if (p == NULL) return -1;
-  (void)snprintf(p->dir, sizeof(p->dir), "/tmp/tidemill-moving-XXXXXX");
   *state = p;
-  if (mkdtemp(p->dir) == NULL) return -1;
+  if (!scratch_make(p->dir, sizeof(p->dir), "moving")) return -1;
   (void)snprintf(p->file, sizeof(p->file), "%s/w.db", p->dir);
   (void)snprintf(p->backup, sizeof(p->backup), "%s/b.db", p->dir);
   (void)snprintf(p->setting, sizeof(p->setting), "workflow_persistence.sqlite.database_path=%s",

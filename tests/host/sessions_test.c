@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 #include "tests/provoke.h"
+#include "tests/scratch.h"
 #include "tidemill.h"
 
-static char dir[] = "/tmp/tidemill-sessions-XXXXXX";
+static char dir[40];
 static _Atomic int64_t now_ms = 1800000000000;
 
 static int64_t turned_clock(void *ud) {
@@ -187,7 +188,7 @@ static tm_host *start_host(const char *db, const char *setting) {
 
 static int setup(void **state) {
   (void)state;
-  return mkdtemp(dir) == NULL;
+  return !scratch_make(dir, sizeof(dir), "sessions");
 }
 
 static int teardown(void **state) {

@@ -11,8 +11,9 @@
 
 #include "asks.h"
 #include "tests/provoke.h"
+#include "tests/scratch.h"
 
-static char dir[] = "/tmp/tidemill-steering-XXXXXX";
+static char dir[40];
 static const char none[] = "01890000-0000-7000-8000-000000000000";
 static asks all = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
 static tm_host *host;
@@ -63,7 +64,7 @@ static int start_host(const char *store_name, const char *setting) {
 
 static int open_host(void **state) {
   (void)state;
-  if (mkdtemp(dir) == NULL) return -1;
+  if (!scratch_make(dir, sizeof(dir), "steering")) return -1;
   if (!make_folder("desk") || !make_folder("fragile") || !make_folder("held")) return -1;
   write_file("config.yaml", "log:\n  level: error\n"
                             "orchestrator:\n  error_config:\n    auto_recovery: true\n"

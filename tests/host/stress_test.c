@@ -17,6 +17,7 @@
 
 #include "tests/host/asks.h"
 #include "tests/host/outside.h"
+#include "tests/scratch.h"
 
 #define CLIENTS   6
 #define EACH      16  /* conversations of a client */
@@ -50,7 +51,7 @@ typedef struct client {
   char problem[400]; /* found on the client's thread; empty: none */
 } client;
 
-static char dir[] = "/tmp/tidemill-stress-XXXXXX";
+static char dir[40];
 static asks all_asks = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
 static outside other_side;
 static client clients[CLIENTS];
@@ -489,7 +490,7 @@ static void test_stress(void **state) {
 static int setup(void **state) {
   char command[256];
   (void)state;
-  if (mkdtemp(dir) == NULL) return -1;
+  if (!scratch_make(dir, sizeof(dir), "stress")) return -1;
   (void)snprintf(command, sizeof(command), "mkdir %s/scripts && cp -r tests/host/stress %s/scripts",
                  dir, dir);
   return system(command);

@@ -19,13 +19,14 @@
 #include <unistd.h>
 
 #include "asks.h"
+#include "tests/scratch.h"
 
 #define BEGAN   INT64_C(1800000000000)
 #define HOUR_MS INT64_C(3600000)
 
 enum { RECORD_BYTES = 1 << 18, LOOKS = 10000, LOOK_US = 1000 };
 
-static char dir[] = "/tmp/tidemill-days-XXXXXX";
+static char dir[40];
 static asks all = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
 
 /* ---- the month ---- */
@@ -432,7 +433,7 @@ static void test_every_commit(void **state) {
 static int setup(void **state) {
   (void)state;
   run = mmap(NULL, sizeof(*run), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (run == MAP_FAILED || mkdtemp(dir) == NULL) return -1;
+  if (run == MAP_FAILED || !scratch_make(dir, sizeof(dir), "days")) return -1;
   char config[64];
   (void)snprintf(config, sizeof(config), "%s/config.yaml", dir);
   FILE *f = fopen(config, "w");

@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #include "host.h"
+#include "tests/scratch.h"
 
-static char dir[] = "/tmp/tidemill-watch-XXXXXX";
+static char dir[40];
 
 static const char *at(const char *name) {
   static char path[2][256];
@@ -97,7 +98,7 @@ static void test_links_in_circles(void **state) {
 
 static int set_up(void **state) {
   (void)state;
-  return mkdtemp(dir) != NULL ? 0 : -1;
+  return scratch_make(dir, sizeof(dir), "watch") ? 0 : -1;
 }
 
 static int tear_down(void **state) {

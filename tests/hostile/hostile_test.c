@@ -19,6 +19,7 @@
 #include "tests/hostile/script.h"
 #include "tests/hostile/silent.h"
 #include "tests/hostile/talk.h"
+#include "tests/scratch.h"
 #include "tidemill.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -39,7 +40,7 @@ enum { MEMORY_KB = (16 + 4 + 12) * 1024 };
 
 enum { TRIES = 3, ANSWER_S = 20, MOST_SCRIPTS = 400 };
 
-static char dir[] = "/tmp/tmh-XXXXXX";
+static char dir[40];
 static char paths[MOST_SCRIPTS][300];
 static bool verbose;
 static silent server; /* ctx.session.metadata.silent */
@@ -324,7 +325,7 @@ static size_t find_scripts(void) {
 
 static int set_up(void **state) {
   (void)state;
-  return mkdtemp(dir) != NULL ? 0 : -1;
+  return scratch_make(dir, sizeof(dir), "hostile") ? 0 : -1;
 }
 
 static int tear_down(void **state) {

@@ -140,6 +140,7 @@ typedef struct fixture {
 /* ---- where each backend has its store: a line of the table ---- */
 
 #include "tests/persistence/servers.h"
+#include "tests/scratch.h"
 
 static inline void place_file(fixture *fx) {
   (void)snprintf(fx->file, sizeof(fx->file), "%s/store.db", fx->dir);
@@ -1089,9 +1090,7 @@ static inline void fixture_init(fixture *fx, const char *backend) {
                   .on_undo = "undone",
                   .on_force = "undone",
                   .session = "s1"};
-  const char *tmp = getenv("TMPDIR");
-  (void)snprintf(fx->dir, sizeof(fx->dir), "%s/journal-XXXXXX", tmp != NULL ? tmp : "/tmp");
-  assert_non_null(mkdtemp(fx->dir));
+  assert_true(scratch_make(fx->dir, sizeof(fx->dir), "journal"));
   fx->options = (tm_store_options){
       .timeout_ms = 10000, .wal = true, .auto_vacuum = true, .now_ms = fixture_now, .now_ud = fx};
   fx->backend->make(fx);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "tests/scratch.h"
 #include "world.h"
 
 static void sweep_all(const scenario *s) {
@@ -586,7 +587,9 @@ static int use_sqlite(void **state) {
 
 static int open_place(void **state) {
   (void)state;
-  return mkdtemp(dir) == NULL || outside_open() != 0 || write_systems() != 0 ? -1 : 0;
+  return !scratch_make(dir, sizeof(dir), "memory") || outside_open() != 0 || write_systems() != 0
+             ? -1
+             : 0;
 }
 
 static int close_place(void **state) {

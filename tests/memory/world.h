@@ -13,7 +13,7 @@
 #include "sweep.h"
 #include "tidemill.h"
 
-static char dir[] = "/tmp/tidemill-memory-XXXXXX";
+static char dir[40];
 static _Atomic int64_t now_ms = 1800000000000;
 static tm_host *host;
 static const char *backend = "workflow_persistence.backend=memory";

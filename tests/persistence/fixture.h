@@ -64,6 +64,7 @@ static inline void fixture_close(fixture *fx) {
 }
 
 #include "servers.h"
+#include "tests/scratch.h"
 
 /* ---- where each backend has its store: a line of the table ---- */
 
@@ -104,11 +105,8 @@ static inline const struct fixture_place *fixture_place_of(const fixture *fx) {
 
 /* A folder and options; nothing is opened. */
 static inline void fixture_make(fixture *fx, const tm_store_backend *backend) {
-  const char *tmp = getenv("TMPDIR");
   *fx = (fixture){.backend = backend, .now = 1763802000000};
-  (void)snprintf(fx->dir, sizeof(fx->dir), "%.80s/tidemill-store-XXXXXX",
-                 tmp != NULL ? tmp : "/tmp");
-  assert_non_null(mkdtemp(fx->dir));
+  assert_true(scratch_make(fx->dir, sizeof(fx->dir), "store"));
   fx->options =
       (tm_store_options){.timeout_ms = 50, .wal = true, .now_ms = fixture_now, .now_ud = fx};
   fixture_place_of(fx)->make(fx);

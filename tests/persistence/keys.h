@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "persistence/codec.h"
+#include "tests/scratch.h"
 
 /* As of `openssl rand -base64 32`; C in hex. */
 #define KEY_A "q83Wm0m2cMyaGZBjyNKsRRjKJvSaTdZ5Zkdkm0W4yqE="
@@ -46,9 +47,7 @@ typedef struct key_folder {
 
 static inline key_folder key_folder_make(void) {
   key_folder f;
-  const char *tmp = getenv("TMPDIR");
-  (void)snprintf(f.dir, sizeof(f.dir), "%.80s/tidemill-keys-XXXXXX", tmp != NULL ? tmp : "/tmp");
-  assert_non_null(mkdtemp(f.dir));
+  assert_true(scratch_make(f.dir, sizeof(f.dir), "keys"));
   return f;
 }
 

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
+
 typedef struct own_postgres {
   char dir[64], bin[128], as[96], url[128];
   int port;
@@ -44,9 +46,7 @@ static inline void own_start(own_postgres *p) {
 static inline void own_make(own_postgres *p, int port) {
   char command[768], line[256];
   *p = (own_postgres){.port = port};
-  const char *tmp = getenv("TMPDIR");
-  (void)snprintf(p->dir, sizeof(p->dir), "%.40s/tidemill-pg-XXXXXX", tmp != NULL ? tmp : "/tmp");
-  if (mkdtemp(p->dir) == NULL || chmod(p->dir, 0755) != 0) abort();
+  if (!scratch_make(p->dir, sizeof(p->dir), "pg") || chmod(p->dir, 0755) != 0) abort();
   if (!own_line("dirname $(find /usr/lib/postgresql -name initdb -path '*/bin/*' | sort -V | "
                 "tail -n 1)",
                 p->bin, sizeof(p->bin)))

@@ -4,6 +4,7 @@
 #define TM_TESTS_PERSISTENCE_REDIS_SERVER_H
 
 #include "fixture.h"
+#include "tests/scratch.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -151,10 +152,8 @@ static inline void server_options(fixture *fx, int port) {
 
 /* A server in a folder of its own, and the options of a store on it; nothing is opened. */
 static inline void server_make(redis_server *s, fixture *fx) {
-  const char *tmp = getenv("TMPDIR");
   *fx = (fixture){.backend = &tm__store_redis, .now = 1763802000000};
-  (void)snprintf(s->dir, sizeof(s->dir), "%.80s/tidemill-redis-XXXXXX", tmp != NULL ? tmp : "/tmp");
-  assert_non_null(mkdtemp(s->dir));
+  assert_true(scratch_make(s->dir, sizeof(s->dir), "redis"));
   server_start(s);
   server_options(fx, s->port);
 }
