@@ -69,16 +69,17 @@ struct tm_vm {
   tm_trip refusal;       /* by which limit something was refused in this entry, or none */
   int64_t budget_ms;     /* of this entry; 0: none */
   bool loads;            /* this entry loads a system */
-  int64_t deadline_us;   /* CPU time of the thread; 0: not looked at yet */
-  int64_t looked_us;     /* monotonic: when that was asked last */
-  unsigned ticks;
-  size_t work; /* units charged since the last look */
+  int64_t deadline_us;   /* CPU time of the thread; 0: it has run for a millisecond at most */
+  int64_t looked_us;     /* monotonic: when that was asked last, or the entry's first look; or 0 */
+  int per_look;          /* instructions, or units of work, between two looks */
+  size_t work;           /* units charged since the last look */
   tm_trip tripped;
   char where[112];      /* the script's line at that moment, or "" */
   char refused_at[112]; /* likewise, when memory was refused last */
   lua_State *running;   /* the coroutine that runs; NULL: outside of entries */
   tm_idmap texts;       /* long texts, by their address; how many of which size (see limits.c): */
   size_t texts_of[TM_TEXT_SIZES];
+  size_t named;     /* names that tables have room for, but for those of small ones */
   size_t large;     /* blocks over which a single instruction may take long */
   tm_error failure; /* filled by the door's message handler */
   int dispatch;     /* reference in the registry */
@@ -125,13 +126,13 @@ void tm__limits_place(tm_vm *vm, lua_State *L);       /* notes where L stands */
 tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
 /* For C that loops on behalf of a script: no hook runs in there. A unit is about as much work as
  * one instruction. False: a limit has tripped, stop now; spend raises instead. */
-#define TM_UNITS_PER_LOOK 1000
+#define TM_PER_LOOK 1000
 bool tm__limits_charge(tm_vm *vm, size_t units);
 void tm__limits_check(lua_State *L); /* raises if a limit has tripped, or trips now */
 static inline void tm__limits_spend(lua_State *L, size_t units) {
   tm_vm *vm = *(tm_vm **)lua_getextraspace(L);
   vm->work += units;
-  if (vm->work >= TM_UNITS_PER_LOOK || vm->tripped != TM_TRIP_NONE) tm__limits_check(L);
+  if (vm->work >= (size_t)vm->per_look || vm->tripped != TM_TRIP_NONE) tm__limits_check(L);
 }
 /* A block of Lua's was made, grew, shrank or went. */
 void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size);

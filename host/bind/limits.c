@@ -12,12 +12,12 @@
 #include "bind/libs.h"
 #include "core/clock.h"
 
-#define INSTRUCTIONS_PER_LOOK 1000
-#define GUARDS_PER_LOOK       32
-#define LARGE_BYTES           ((size_t)256 << 10)
-#define PER_LOOK_WHERE_LARGE  50
-#define TEXT_BYTES            ((size_t)16 << 10)
-#define NODE_BYTES            24 /* of Lua's tables: a name and its value */
+#define LOOK_US              1000
+#define FEW_NAMES            ((size_t)8 << 10)
+#define LARGE_BYTES          ((size_t)256 << 10)
+#define PER_LOOK_WHERE_LARGE 50
+#define TEXT_BYTES           ((size_t)16 << 10)
+#define NODE_BYTES           24 /* of Lua's tables: a name and its value */
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
@@ -32,7 +32,8 @@ static int text_size(size_t size) {
 
 static int instructions_per_look(const tm_vm *vm) {
   if (vm->tripped != TM_TRIP_NONE) return 1; /* whatever catches this meets the next one */
-  int count = vm->large > 0 ? PER_LOOK_WHERE_LARGE : INSTRUCTIONS_PER_LOOK;
+  int count = vm->per_look;
+  if (vm->large > 0 && count > PER_LOOK_WHERE_LARGE) count = PER_LOOK_WHERE_LARGE;
   if (vm->texts.count == 0) return count;
   int longest = TM_TEXT_SIZES - 1;
   while (longest > 0 && vm->texts_of[longest] == 0)
@@ -51,7 +52,7 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   bool less = memory != 0 && vm->bytes < most && memory < most - vm->bytes;
   vm->ceiling = less ? vm->bytes + memory : most;
   vm->budget_ms = budget_ms;
-  vm->deadline_us = 0;
+  vm->deadline_us = vm->looked_us = 0;
   vm->refused = 0;
   vm->refusal = TM_TRIP_NONE;
   vm->refused_at[0] = '\0';
@@ -62,12 +63,13 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   look_often_enough(vm, vm->L);
 }
 
-/* The first look starts the clock: a short entry costs no system call. Another look within a
- * millisecond asks only the clock on the wall, which costs none. */
+/* Until a millisecond has passed since the last look only the clock on the wall is asked, which
+ * costs no system call: a short entry makes none. */
 static void look(tm_vm *vm) {
   if (vm->tripped != TM_TRIP_NONE || vm->budget_ms <= 0) return;
   int64_t wall = tm__clock_monotonic_us();
-  if (vm->deadline_us != 0 && wall - vm->looked_us < 1000) return;
+  if (vm->looked_us == 0) vm->looked_us = wall;
+  if (wall - vm->looked_us < LOOK_US) return;
   vm->looked_us = wall;
   int64_t now = tm__clock_thread_cpu_us();
   if (vm->deadline_us == 0)
@@ -151,14 +153,36 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
 
 bool tm__limits_charge(tm_vm *vm, size_t units) {
   vm->work += units;
-  if (vm->work >= TM_UNITS_PER_LOOK) {
+  if (vm->work >= (size_t)vm->per_look) {
     vm->work = 0;
     look(vm);
   }
   return vm->tripped == TM_TRIP_NONE;
 }
 
+/* How many names a table has room for in a block of that size; 0: few, or it is none of names. */
+static size_t names_in(size_t size) {
+  size_t names = size / NODE_BYTES;
+  if (names < 16 || names * NODE_BYTES != size || (names & (names - 1)) != 0) return 0;
+  return names;
+}
+
+/* One instruction may follow a chain of tables, and pass in each all of its names (see
+ * tm__limits_names): the more names there are, the fewer instructions. */
+static void count_names(tm_vm *vm, size_t old_size, size_t new_size) {
+  size_t before = names_in(old_size), now = names_in(new_size);
+  if (before == now) return;
+  vm->named += now - before;
+  int count = TM_PER_LOOK;
+  for (size_t n = vm->named; n > FEW_NAMES && count > 1; n /= 2)
+    count /= 2;
+  bool fewer = count < vm->per_look;
+  vm->per_look = count;
+  if (fewer && vm->running != NULL) look_often_enough(vm, vm->running);
+}
+
 void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size) {
+  count_names(vm, old_size, new_size);
   if (old_size < LARGE_BYTES && new_size < LARGE_BYTES) return;
   if (old_size >= LARGE_BYTES) vm->large--;
   if (new_size < LARGE_BYTES) return;
@@ -196,6 +220,11 @@ int tm__rawset(lua_State *L) {
   return 1;
 }
 
+int64_t tm__limits_used_us(const tm_vm *vm) {
+  if (vm->deadline_us == 0) return 0;
+  return tm__clock_thread_cpu_us() - (vm->deadline_us - vm->budget_ms * 1000);
+}
+
 /* Whether a script's code writes into a table: the innermost function of Lua is a script's (the
  * sandbox's work is done for scripts), and no function of C asks for something else. */
 static bool is_for_script(const tm_vm *vm) {
@@ -216,21 +245,16 @@ static bool is_for_script(const tm_vm *vm) {
  * their number squared. What it may take has to be left of the slice. Loading is beside the
  * workers. */
 bool tm__limits_names(tm_vm *vm, size_t size) {
-  size_t names = size / NODE_BYTES;
-  if (names < 1024 || names * NODE_BYTES != size || (names & (names - 1)) != 0) return true;
+  size_t names = names_in(size);
+  if (names < 1024) return true;
   if (vm->loads || vm->budget_ms <= 0 || vm->running == NULL) return true;
   int64_t worst_us =
       (int64_t)(names / 8 * names / 250); /* half of them, squared, halved: 4 ns each */
   if (!is_for_script(vm)) return true;
   look(vm);
-  if (tm__clock_thread_cpu_us() + worst_us < vm->deadline_us) return true;
+  if (tm__limits_used_us(vm) + worst_us < vm->budget_ms * 1000) return true;
   vm->names = names / 2;
   return false;
-}
-
-int64_t tm__limits_used_us(const tm_vm *vm) {
-  if (vm->deadline_us == 0) return 0;
-  return tm__clock_thread_cpu_us() - (vm->deadline_us - vm->budget_ms * 1000);
 }
 
 void tm__limits_check(lua_State *L) {
@@ -248,8 +272,10 @@ void tm__limits_no_memory(lua_State *L) {
 
 static void check_before(lua_State *L) {
   tm_vm *vm = tm__vm(L);
-  if (++vm->ticks % GUARDS_PER_LOOK == 0) look(vm);
-  if (vm->tripped != TM_TRIP_NONE) (void)raise_limit(L);
+  look(vm);
+  if (vm->tripped == TM_TRIP_NONE) return;
+  if (vm->where[0] == '\0') tm__limits_place(vm, L);
+  (void)raise_limit(L);
 }
 
 static void check_after(lua_State *L, lua_State *ran) {
@@ -332,6 +358,7 @@ static void resume(lua_State *L, int library_resume) {
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
   tm__vm(L)->running = L;
   mark_stopped(tm__vm(L), co);
+  look_often_enough(tm__vm(L), L);
   check_after(L, co);
 }
 
@@ -384,7 +411,7 @@ static void guard(lua_State *L, const char *table, const char *name, const char 
 }
 
 void tm__limits_install(lua_State *L) {
-  lua_sethook(L, on_count, LUA_MASKCOUNT, INSTRUCTIONS_PER_LOOK);
+  lua_sethook(L, on_count, LUA_MASKCOUNT, TM_PER_LOOK);
   guard(L, "_G", "pcall", "pcall", guarded_call);
   guard(L, "_G", "xpcall", "xpcall", guarded_xpcall);
   guard(L, "coroutine", "create", "create", guarded_call);

@@ -271,6 +271,7 @@ void tm__vm_adopt(tm_vm *vm, lua_State *L) {
   vm->L = L;
   vm->o.alloc = tm__allocator(&vm->o);
   vm->ceiling = SIZE_MAX;
+  vm->per_look = TM_PER_LOOK;
   vm->door = &vm->own_door;
   vm->own_door.ready_end = &vm->own_door.ready;
   vm->dispatch = LUA_NOREF;
