@@ -9,7 +9,8 @@
 #include "bind/bind.h"
 #include "core/json.h"
 
-#define MAX_BYTES (8u << 20) /* also ends what shares tables over and over */
+#define MAX_BYTES   (8u << 20) /* also ends what shares tables over and over */
+#define TABLE_UNITS 20         /* besides what it holds it may have room for what it has no more */
 
 typedef struct place { /* where an encoding is: on the C stack, linked upwards */
   const struct place *up;
@@ -272,6 +273,7 @@ static bool encode_table(encoder *e, int idx, const place *at, bool list) {
                   "tables nested deeper than 64 levels, or in a circle, "
                   "cannot be kept");
   if (!lua_checkstack(e->L, 8)) return refuse_value(e, at, "the stack is too small to keep this");
+  tm__limits_spend(e->L, e->vm->large > 0 ? TM_PER_LOOK : TABLE_UNITS);
   bool marked, texts;
   if (!has_plain_face(e, idx, &marked))
     return refuse_value(e, at,
