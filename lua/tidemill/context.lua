@@ -231,6 +231,14 @@ function M.reviewer(run, step)
   return make(run, step, view.readonly(run.state, REVIEW_REFUSAL))
 end
 
+--- The script keeps the table that it put in place of the state, and others may get to see it:
+--- what the host writes goes into another one.
+local function taken(given)
+  local metatable, state = getmetatable(given), {}
+  for name, value in next, given do state[name] = value end
+  return type(metatable) == "table" and setmetatable(state, metatable) or state
+end
+
 ---Takes over the state that a writer left; it may have put another table in place.
 ---@param run tidemill.Run
 ---@param ctx tm.Context
@@ -241,7 +249,7 @@ function M.keep(run, ctx)
   if type(state) ~= "table" then
     fault.stop("state.invalid", "ctx.state must stay a table, not a " .. type(state))
   end
-  run.state = view.opened(state, run.reads)
+  run.state = taken(view.opened(state, run.reads))
 end
 
 return M
