@@ -20,9 +20,13 @@ local FROZEN = "the global '%s' cannot be set after load: conversations share th
 local FROZEN_FIELD = "'%s' cannot be set after load: conversations share the table that a global "
   .. "holds; keep it in ctx.state, or in a local variable"
 
---- A class that is a global may be used as metatable although it is frozen.
+local faces = setmetatable({}, { __mode = "k" }) ---@type table<table, table> of frozen metatables
+
+--- A class in a frozen global may be used as metatable; whoever asks for it gets its face.
 local function safe_setmetatable(t, metatable)
+  local face = metatable
   metatable = view.real(metatable)
+  if metatable ~= face then faces[metatable] = faces[metatable] or face end
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     fault.misuse("setmetatable: __gc is not available to scripts")
   end
@@ -87,13 +91,11 @@ local function library(name, functions)
   end }), LOCKED)
 end
 
-local frozen_faces = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
-
 --- The metatable of texts belongs to the runtime; a class that is a frozen global stays frozen.
 local function safe_getmetatable(value)
   if type(value) ~= "table" then return nil end
   local metatable = getmetatable(value)
-  return metatable and frozen_faces[metatable] or metatable
+  return metatable and faces[metatable] or metatable
 end
 
 local function pick(from, names)
@@ -237,7 +239,7 @@ function M.new(api)
       local own = GLOBALS[name] == nil and type(value) == "table" and getmetatable(value) ~= false
       if own then
         globals[name] = view.readonly(value, FROZEN_FIELD)
-        frozen_faces[value] = globals[name]
+        faces[value] = globals[name]
       end
     end
   end
