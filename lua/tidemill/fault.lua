@@ -62,11 +62,11 @@ function M.misuse(message)
   error(position .. message, 0)
 end
 
----Raises a fault that no further attempt can mend.
+---Raises a fault that no further attempt can mend. A script may catch it, and then has it in hand.
 ---@param code string
 ---@param message string
 function M.stop(code, message)
-  error(M.new(code, message, { retryable = false }), 0)
+  error(M.given { code = code, message = message, retryable = false }, 0)
 end
 
 --- Text that can be stored: valid UTF-8 of bounded length.
