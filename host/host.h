@@ -109,9 +109,10 @@ void tm__host_store_clear(tm_host_store *s);
 /* ms; how long a store of that backend is waited for, the configured one or another. */
 int64_t tm__host_store_timeout(const tm_config *c, const char *backend);
 
+tm_retention tm__host_retention(const tm_config *c); /* retention.c */
+
 /* webhooks.c: events of conversations are delivered from now on, if there is somebody to be told;
  * before any turn runs, which announces them. */
-tm_retention tm__host_retention(const tm_config *c);
 tm_status tm__host_start_outbox(tm_host *h, int64_t poll_ms, tm_error *err);
 
 /* words.c: what hosts of one store tell each other. */
@@ -119,8 +120,8 @@ void tm__host_word(void *ud, const char *word); /* `ud` is the host; any thread 
 void tm__host_leaves(tm_host *h);               /* any thread */
 void tm__host_last_word(tm_host *h);            /* before its storage closes; NULL allowed there */
 
-/* keys.c: what the configuration says about compressing and sealing. The texts of keys are gone
- * from the configuration afterwards. */
+/* codec_options.c: what the configuration says about compressing and sealing. The texts of keys are
+ * gone from the configuration afterwards. */
 tm_status tm__host_open_keys(tm_host *h, tm_error *err);
 bool tm__host_compresses(const tm_config *c);
 bool tm__host_seals(const tm_config *c);
@@ -156,7 +157,7 @@ uint64_t tm__scripts_print(const char *const *folders, size_t count);
 void tm__watch_stop(tm_watch *w); /* control thread; NULL allowed */
 void tm__watch_free(tm_watch *w); /* the control thread has ended; NULL allowed */
 
-/* server.c: the address of this server beside its store, while it serves. */
+/* running_server.c: the address of this server beside its store, while it serves. */
 void tm__server_listens(tm_host *h, const char *url);
 void tm__server_ends(tm_host *h);
 

@@ -1,6 +1,6 @@
-/* server.c - the server that runs on this store: it writes its address beside it, and whoever has
- * the same configuration finds it there and asks it for something over HTTP. Stores on other
- * machines have no such place: there the configured address has to do. */
+/* running_server.c - the server that runs on this store: it writes its address beside it, and
+ * whoever has the same configuration finds it there and asks it for something over HTTP. Stores on
+ * other machines have no such place: there the configured address has to do. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

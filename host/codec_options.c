@@ -1,4 +1,4 @@
-/* keys.c - from the configuration to the keys, and to how bodies are kept. */
+/* codec_options.c - what the configuration says about how bodies are kept, and the keys for it. */
 #include <string.h>
 
 #include "host.h"
