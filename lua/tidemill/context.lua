@@ -231,12 +231,21 @@ function M.reviewer(run, step)
   return make(run, step, view.readonly(run.state, REVIEW_REFUSAL))
 end
 
---- The script keeps the table that it put in place of the state, and others may get to see it:
---- what the host writes goes into another one.
-local function taken(given)
-  local metatable, state = getmetatable(given), {}
-  for name, value in next, given do state[name] = value end
-  return type(metatable) == "table" and setmetatable(state, metatable) or state
+---A script may have put anything into state: it must be keepable; encoded once, for the row too.
+---It is read back at once: the next step sees what the next turn would see, shares no table with a
+---script, and a state too large to be read fails the step that made it.
+---@param run tidemill.Run
+function M.check(run)
+  local encoded, err = json.encode(run.state)
+  if not encoded then
+    fault.stop("state.invalid", "ctx.state cannot be kept: "
+      .. err.message:gsub("^value", "ctx.state"))
+  end
+  if encoded:byte() ~= 123 and encoded ~= "[]" then
+    fault.stop("state.invalid", "ctx.state must be a table of names, not a list")
+  end
+  run.state_text = encoded == "[]" and "{}" or encoded
+  run.state = json.restore(run.state_text)
 end
 
 ---Takes over the state that a writer left; it may have put another table in place.
@@ -249,7 +258,8 @@ function M.keep(run, ctx)
   if type(state) ~= "table" then
     fault.stop("state.invalid", "ctx.state must stay a table, not a " .. type(state))
   end
-  run.state = taken(view.opened(state, run.reads))
+  run.state = view.opened(state, run.reads)
+  M.check(run) -- from here on the host writes into it
 end
 
 return M

@@ -48,22 +48,6 @@ local function store(run, step, output)
   for _, field in ipairs(fields) do put(run, field.name, output[field.name]) end
 end
 
---- A script may have put anything into state: it must be keepable; encoded once, for the row too.
---- It is read back at once: the next step sees what the next turn would see, shares no table with a
---- script, and a state too large to be read fails the step that made it.
-local function check_state(run)
-  local encoded, err = json.encode(run.state)
-  if not encoded then
-    fault.stop("state.invalid", "ctx.state cannot be kept: "
-      .. err.message:gsub("^value", "ctx.state"))
-  end
-  if encoded:byte() ~= 123 and encoded ~= "[]" then
-    fault.stop("state.invalid", "ctx.state must be a table of names, not a list")
-  end
-  run.state_text = encoded == "[]" and "{}" or encoded
-  run.state = json.restore(run.state_text)
-end
-
 ---Undoes what the present step did to the state.
 ---@param run tidemill.Run
 function M.restore(run)
@@ -161,7 +145,7 @@ end
 function M.settle(run, step, pass)
   if step.step_type ~= "decision" then store(run, step, pass.output) end
   local large = type(pass.output) == "string" and #pass.output > LARGE_BYTES
-  if run.snapshot or large then check_state(run) end
+  if run.snapshot or large then context.check(run) end
   local next_step = choose(run, step, pass)
   if next_step:find "^flow:" then
     frames.check_depth(run)
