@@ -54,7 +54,7 @@ typedef struct tm_json {
 } tm_json;
 
 #define TM_DRAFT_PARTS 7
-#define TM_TEXT_SIZES  10
+#define TM_TEXT_SIZES  13
 
 struct tm_vm {
   lua_State *L;

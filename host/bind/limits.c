@@ -16,7 +16,7 @@
 #define FEW_NAMES            ((size_t)8 << 10)
 #define LARGE_BYTES          ((size_t)256 << 10)
 #define PER_LOOK_WHERE_LARGE 50
-#define TEXT_BYTES           ((size_t)16 << 10)
+#define TEXT_BYTES           ((size_t)2 << 10)
 #define NODE_BYTES           24 /* of Lua's tables: a name and its value */
 
 static void on_count(lua_State *L, lua_Debug *ar);
@@ -38,7 +38,7 @@ static int instructions_per_look(const tm_vm *vm) {
   int longest = TM_TEXT_SIZES - 1;
   while (longest > 0 && vm->texts_of[longest] == 0)
     longest--;
-  int among_texts = longest < 6 ? 64 >> longest : 1;
+  int among_texts = longest < 9 ? 512 >> longest : 1;
   return among_texts < count ? among_texts : count;
 }
 
