@@ -236,8 +236,8 @@ function M.new(api)
   sandbox.freeze = function()
     frozen, sandbox.is_loaded = true, true
     for name, value in pairs(globals) do
-      local own = GLOBALS[name] == nil and type(value) == "table" and getmetatable(value) ~= false
-      if own then
+      local own = GLOBALS[name] == nil and type(value) == "table"
+      if own and (getmetatable(value) ~= false or json.is_array(value)) then
         globals[name] = view.readonly(value, FROZEN_FIELD)
         faces[value] = globals[name]
       end
