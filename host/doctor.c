@@ -335,8 +335,8 @@ typedef struct records {
   tm_store_conn *conn;
   const tm_head *head;
   tm_buf plain;
-  int64_t unreadable; /* conversations */
-  tm_error why;       /* of this one */
+  int64_t unreadable;
+  tm_error why; /* of this one */
 } records;
 
 static tm_status on_row(void *ud, const tm_row *row) {
@@ -363,14 +363,24 @@ static tm_status on_record(void *ud, const tm_head *head) {
   return TM_OK;
 }
 
+static tm_status on_session_record(void *ud, const tm_session *s) {
+  records *r = ud;
+  if (!s->damaged) return TM_OK;
+  (void)tm__session_damaged(s, "the store", &r->why);
+  if (r->unreadable++ < MAX_NAMED) find_error(r->d, TM_FINDING_ERROR, "records", &r->why);
+  return TM_OK;
+}
+
 static tm_status check_records(doctor *d, const tm_store_backend *b, tm_store_conn *conn,
                                tm_error *err) {
   records r = {.d = d, .backend = b, .conn = conn};
   const tm_list_filter all = {.status = -1, .limit = SIZE_MAX >> 1};
   tm_status status = b->list(conn, &all, on_record, &r, err);
+  const tm_session_filter sessions = {.ended = -1, .limit = SIZE_MAX >> 1};
+  if (status == TM_OK) status = b->sessions(conn, &sessions, on_session_record, &r, err);
   tm__buf_free(&r.plain);
   if (r.unreadable > MAX_NAMED)
-    findf(d, TM_FINDING_ERROR, "records", "%lld conversations cannot be read, %d of them are named",
+    findf(d, TM_FINDING_ERROR, "records", "%lld records cannot be read, %d of them are named",
           (long long)r.unreadable, MAX_NAMED);
   return status;
 }

@@ -326,5 +326,6 @@ tm_status tm__codec_is_current(tm_codec *c, tm_slice tenant, const tm_stored *st
 }
 
 bool tm__codec_is_of_record(const tm_error *err) {
-  return strncmp(err->code, "seal.", 5) == 0 || strncmp(err->code, "journal.", 8) == 0;
+  return strncmp(err->code, "seal.", 5) == 0 || strncmp(err->code, "journal.", 8) == 0 ||
+         strcmp(err->code, "session.damaged") == 0;
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "core/utf8.h"
+
 static const char *const status_names[] = {
     [TM_ACTIVE] = "active",
     [TM_WAITING_INPUT] = "waiting_input",
@@ -82,6 +84,43 @@ tm_status tm__session_is(void *ud, const tm_session *stored) {
               stored->created == expect->created && stored->look_at == expect->look_at &&
               stored->ended == expect->ended;
   return same ? TM_OK : TM_ECONFLICT;
+}
+
+bool tm__session_is_named(const tm_session *s) {
+  const tm_slice names[] = {s->tenant, s->id};
+  const size_t most[] = {64, 128};
+  for (size_t i = 0; i < 2; i++) {
+    bool fits = names[i].len > 0 && names[i].len <= most[i];
+    if (!fits || memchr(names[i].ptr, '\0', names[i].len) != NULL || !tm__utf8_valid(names[i]))
+      return false;
+  }
+  return true;
+}
+
+void tm__session_spoil(tm_session *s) {
+  *s = (tm_session){.tenant = s->tenant,
+                    .id = s->id,
+                    .created = s->created,
+                    .look_at = s->look_at,
+                    .damaged = true};
+}
+
+void tm__session_check(tm_session *s, int64_t flags) {
+  s->flags = (uint32_t)flags;
+  bool sound =
+      flags >= 0 && flags <= UINT32_MAX && s->created >= 0 && s->look_at >= 0 && s->ended >= 0;
+  if (!sound) tm__session_spoil(s);
+}
+
+static int shown(tm_slice name, size_t most) {
+  return (int)(name.len < most ? name.len : most);
+}
+
+tm_status tm__session_damaged(const tm_session *s, const char *place, tm_error *err) {
+  return tm__fail(err, TM_ECORRUPT, "session.damaged",
+                  "the record of session %.*s of tenant %.*s in %.200s is damaged, and was left as "
+                  "it is; the others go on; restore a backup to have it back",
+                  shown(s->id, 128), s->id.ptr, shown(s->tenant, 64), s->tenant.ptr, place);
 }
 
 tm_status tm__session_moved(tm_slice id, tm_error *err) {

@@ -91,6 +91,8 @@ typedef struct tm_session {
   tm_slice user_id;  /* ptr NULL: none. Opaque, as is metadata: both may be compressed or sealed */
   tm_slice metadata; /* ptr NULL: none */
   uint32_t flags;    /* as of a row, for both */
+  bool damaged; /* its record cannot be read: its names count, and `created` where a walk is to go
+                   on behind it */
   int64_t created;   /* ms */
   int64_t look_at;   /* ms; when the host looks whether it is idle; 0: never */
   int64_t ended;     /* ms; 0: open; not read in a commit */
@@ -180,6 +182,13 @@ tm_status tm__head_damaged(tm_slice id, const char *place, tm_error *err);
  * for the names: TM_OK or, without a message, TM_ECONFLICT. */
 tm_status tm__session_is(void *ud, const tm_session *stored);
 tm_status tm__session_moved(tm_slice id, tm_error *err); /* the TM_ECONFLICT of session_put() */
+/* For backends: can it be named? Else it is in no list, and unreadable() tells of it. */
+bool tm__session_is_named(const tm_session *s);
+/* For backends: sets what is stored as its flags; it is damaged if that or a time can be none. */
+void tm__session_check(tm_session *s, int64_t flags);
+void tm__session_spoil(tm_session *s);
+/* TM_ECORRUPT, which says that the record of the session is damaged, and where. */
+tm_status tm__session_damaged(const tm_session *s, const char *place, tm_error *err);
 /* For backends: an event of a commit as it is stored, not due yet. */
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index);
 /* For backends: the texts of a stored one; what cannot be is "". False: so is the key. */
@@ -215,8 +224,8 @@ typedef struct tm_list_filter {
 typedef struct tm_session_filter {
   tm_slice tenant;        /* ptr NULL: all of them, in an order of the store's own */
   int ended;              /* 0: open ones, 1: ended ones, -1: any */
-  int64_t before_created; /* 0, or where the page starts: after the session of this `created` … */
-  tm_slice before_id;     /* ... and id; of all tenants: and tenant */
+  int64_t before_created; /* where the page starts: after the session of this `created` … */
+  tm_slice before_id;     /* ... and id (ptr NULL: the first page); of all tenants: and tenant */
   tm_slice before_tenant;
   size_t limit;
 } tm_session_filter;
@@ -343,13 +352,15 @@ typedef struct tm_store_backend {
                       tm_error *err);
 
   /* ---- sessions ---- */
-  /* What is kept of a session, while `fn` runs; TM_ENOTFOUND when there is none. */
+  /* What is kept of a session, while `fn` runs; TM_ENOTFOUND when there is none; TM_ECORRUPT
+   * "session.damaged" when its record is damaged. Walks give those that are damaged as well. */
   tm_status (*session)(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
                        tm_error *err);
   /* Newest first by created, then by id (bytes, descending). */
   tm_status (*sessions)(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
                         tm_error *err);
-  /* Sessions with 0 < look_at <= now, earliest first. */
+  /* Sessions with 0 < look_at <= now, earliest first; those that are damaged besides `limit`
+   * others. */
   tm_status (*sessions_due)(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn, void *ud,
                             tm_error *err);
   /* Writes it as it is: with `expect` NULL new or not, else if that is what is stored, whatever

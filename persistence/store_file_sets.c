@@ -52,36 +52,49 @@ tm_status tm__file_key_of(tm_store_conn *c, tm_slice conversation, uint64_t *key
 
 /* ---- sessions ---- */
 
-/* Gives every row of `st` to `fn`; resets nothing. *count: how many. */
-static tm_status walk_sessions(tm_store_conn *c, sqlite3_stmt *st, tm_session_fn fn, void *ud,
-                               size_t *count, tm_error *err) {
-  int rc;
-  *count = 0;
-  while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-    tm_session session = {.tenant = tm__file_column(st, 0),
-                          .id = tm__file_column(st, 1),
-                          .user_id = tm__file_column(st, 2),
-                          .metadata = tm__file_column(st, 3),
-                          .flags = (uint32_t)sqlite3_column_int64(st, 4),
-                          .created = sqlite3_column_int64(st, 5),
-                          .look_at = sqlite3_column_int64(st, 6),
-                          .ended = sqlite3_column_int64(st, 7)};
-    tm_status status = fn(ud, &session);
-    if (status != TM_OK) return status;
-    ++*count;
+static void decode_session(sqlite3_stmt *st, tm_session *s) {
+  *s = (tm_session){.tenant = tm__file_column(st, 0),
+                    .id = tm__file_column(st, 1),
+                    .user_id = tm__file_column(st, 2),
+                    .metadata = tm__file_column(st, 3),
+                    .created = sqlite3_column_int64(st, 5),
+                    .look_at = sqlite3_column_int64(st, 6),
+                    .ended = sqlite3_column_int64(st, 7)};
+  tm__session_check(s, sqlite3_column_int64(st, 4));
+}
+
+/* Gives the rows of `st` that can be named to `fn`, at most `limit` of those that `damaged` counts;
+ * resets nothing. */
+static tm_status walk_sessions(tm_store_conn *c, sqlite3_stmt *st, size_t limit, bool damaged,
+                               tm_session_fn fn, void *ud, tm_error *err) {
+  int rc = SQLITE_DONE;
+  tm_status status = TM_OK;
+  while (status == TM_OK && limit > 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm_session session;
+    decode_session(st, &session);
+    if (!tm__session_is_named(&session)) continue;
+    if (damaged || !session.damaged) limit--;
+    status = fn(ud, &session);
   }
-  return rc == SQLITE_DONE ? TM_OK : tm__file_sql_conn_fail(c, rc, "read sessions", err);
+  if (rc == SQLITE_ROW || rc == SQLITE_DONE) return status;
+  return tm__file_sql_conn_fail(c, rc, "read sessions", err);
 }
 
 tm_status tm__file_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
                            void *ud, tm_error *err) {
   sqlite3_stmt *st;
-  size_t count = 0;
+  bool found;
+  tm_session session;
   tm_status status = tm__file_bind(c, TM_FSQL_SESSION, &st, err, "tt", tenant, id);
+  if (status == TM_OK) status = tm__file_step(c, st, &found, err);
   if (status != TM_OK) return status;
-  status = walk_sessions(c, st, fn, ud, &count, err);
+  if (found) {
+    decode_session(st, &session);
+    status =
+        session.damaged ? tm__session_damaged(&session, c->store->root, err) : fn(ud, &session);
+  }
   sqlite3_reset(st);
-  return status == TM_OK && count == 0 ? tm__file_not_found(err, "session") : status;
+  return found ? status : tm__file_not_found(err, "session");
 }
 
 /* Each session is in one of the two indexes; both together are merged in their order. */
@@ -94,7 +107,7 @@ static void sessions_sql(tm_buf *b, const tm_session_filter *f, bool after) {
     tm__buf_text(b, "SELECT " TM_SESSION_COLUMNS " FROM sessions WHERE ?1 IS NULL");
     if (after) tm__buf_text(b, " AND (tenant,id)>(?4,?3)");
     if (f->ended >= 0) tm__buf_text(b, f->ended == 0 ? " AND ended=0" : " AND ended>0");
-    tm__buf_text(b, " ORDER BY tenant,id LIMIT ?5");
+    tm__buf_text(b, " ORDER BY tenant,id");
     return;
   }
   for (int i = f->ended > 0 ? 1 : 0; i < (f->ended == 0 ? 1 : 2); i++) {
@@ -102,7 +115,7 @@ static void sessions_sql(tm_buf *b, const tm_session_filter *f, bool after) {
     tm__buf_text(b, part[i]);
     if (after) tm__buf_text(b, " AND (created,id)<(?2,?3)");
   }
-  tm__buf_text(b, " ORDER BY created DESC,id DESC LIMIT ?5");
+  tm__buf_text(b, " ORDER BY created DESC,id DESC");
 }
 
 static int bind_text(sqlite3_stmt *st, int at, tm_slice text) {
@@ -113,8 +126,7 @@ tm_status tm__file_sessions(tm_store_conn *c, const tm_session_filter *f, tm_ses
                             void *ud, tm_error *err) {
   tm_buf sql = {0};
   sqlite3_stmt *st = NULL;
-  size_t count;
-  bool after = f->before_created != 0 || f->before_id.ptr != NULL;
+  bool after = f->before_id.ptr != NULL;
   tm_status status = tm__file_mend(c, err);
   if (status != TM_OK) return status;
   sessions_sql(&sql, f, after);
@@ -125,9 +137,8 @@ tm_status tm__file_sessions(tm_store_conn *c, const tm_session_filter *f, tm_ses
     if (after && f->tenant.ptr != NULL) rc |= sqlite3_bind_int64(st, 2, f->before_created);
     if (after) rc |= bind_text(st, 3, f->before_id);
     if (after && f->tenant.ptr == NULL) rc |= bind_text(st, 4, f->before_tenant);
-    rc |= sqlite3_bind_int64(st, 5, limit_of(f->limit));
   }
-  status = rc == SQLITE_OK ? walk_sessions(c, st, fn, ud, &count, err)
+  status = rc == SQLITE_OK ? walk_sessions(c, st, f->limit, true, fn, ud, err)
                            : tm__file_sql_conn_fail(c, rc, "list sessions", err);
   sqlite3_finalize(st);
   tm__buf_free(&sql);
@@ -137,10 +148,9 @@ tm_status tm__file_sessions(tm_store_conn *c, const tm_session_filter *f, tm_ses
 tm_status tm__file_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                                 void *ud, tm_error *err) {
   sqlite3_stmt *st;
-  size_t count;
-  tm_status status = tm__file_bind(c, TM_FSQL_SESSIONS_DUE, &st, err, "ii", now, limit_of(limit));
+  tm_status status = tm__file_bind(c, TM_FSQL_SESSIONS_DUE, &st, err, "i", now);
   if (status != TM_OK) return status;
-  status = walk_sessions(c, st, fn, ud, &count, err);
+  status = walk_sessions(c, st, limit, false, fn, ud, err);
   sqlite3_reset(st);
   return status;
 }
@@ -256,6 +266,26 @@ tm_status tm__file_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_te
 
 /* ---- what cannot be read ---- */
 
+/* Sessions whose rows in the index have no name. */
+static tm_status tell_nameless(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
+  sqlite3_stmt *st;
+  bool found = true;
+  tm_status status = tm__file_bind(c, TM_FSQL_SESSIONS, &st, err, "");
+  if (status != TM_OK) return status;
+  while (status == TM_OK && found) {
+    tm_session session;
+    tm_error why;
+    status = tm__file_step(c, st, &found, err);
+    if (status != TM_OK || !found) break;
+    decode_session(st, &session);
+    if (tm__session_is_named(&session)) continue;
+    (void)tm__session_damaged(&session, c->store->root, &why);
+    status = fn(ud, &why);
+  }
+  sqlite3_reset(st);
+  return status;
+}
+
 tm_status tm__file_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
   sqlite3_stmt *st;
   int rc = SQLITE_DONE;
@@ -269,5 +299,5 @@ tm_status tm__file_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, t
   if (status == TM_OK && rc != SQLITE_DONE)
     status = tm__file_sql_conn_fail(c, rc, "list what is damaged", err);
   sqlite3_reset(st);
-  return status;
+  return status == TM_OK ? tell_nameless(c, fn, ud, err) : status;
 }

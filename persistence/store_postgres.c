@@ -115,5 +115,6 @@ const tm_store_backend tm__store_postgres = {
     .tenant_wake = tm__pg_tenant_wake,
     .tenants_due = tm__pg_tenants_due,
     .tenants = tm__pg_tenants,
+    .unreadable = tm__pg_unreadable,
     .inspect = tm__pg_inspect,
 };

@@ -70,6 +70,10 @@ struct tm_store_conn {
   tm_error failure;  /* of the newest attempt */
 };
 
+/* A session that has a name: the server keeps nothing but UTF-8 without NUL. */
+#define TM_PG_SESSION_NAMED                                                                        \
+  "octet_length(tenant) BETWEEN 1 AND 64 AND octet_length(id) BETWEEN 1 AND 128"
+
 /* The columns of a head, a session and a journal row in the order in which they are read. */
 #define TM_PG_HEAD_COLUMNS                                                                         \
   "id,tenant,session,system,flow,version,step,claim,status,revision,tip,wake_at,created,ended,"    \
@@ -238,6 +242,7 @@ tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_sess
                          tm_error *err);
 tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
                           tm_error *err);
+tm_status tm__pg_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
 tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                               void *ud, tm_error *err);
 tm_status tm__pg_session_put(tm_store_conn *c, const tm_session *expect, const tm_session *session,

@@ -110,12 +110,25 @@ static void look_at_version(const tm_store_conn *c, tm_finding_fn fn, void *ud) 
      "the server is older than PostgreSQL 12, with which nobody has tried this; update it");
 }
 
+typedef struct teller {
+  tm_finding_fn fn;
+  void *ud;
+} teller;
+
+static tm_status tell_unreadable(void *ud, const tm_error *why) {
+  const teller *t = ud;
+  t->fn(t->ud, TM_FINDING_ERROR, why->message);
+  return TM_OK;
+}
+
 /* On a connection without the session's limit of time, which goes afterwards. */
 static tm_status look_deep(tm_store_conn *c, tm_finding_fn fn, void *ud, tm_error *err) {
   tm_status status =
       tm__pg_exec(c->store, c->pg, "SET statement_timeout TO 0", NULL, "look at the store", err);
   for (size_t i = 0; status == TM_OK && i < sizeof(deep_looks) / sizeof(deep_looks[0]); i++)
     status = look_at(c, &deep_looks[i], fn, ud, err);
+  teller t = {fn, ud};
+  if (status == TM_OK) status = tm__pg_unreadable(c, tell_unreadable, &t, err);
   tm__pg_drop(c);
   return status;
 }

@@ -19,14 +19,15 @@ static tm_status not_a_text(tm_error *err, const char *what) {
 
 /* From TM_PG_SESSION_COLUMNS; all is borrowed from the result. */
 static tm_session decode_session(const PGresult *r, int row) {
-  return (tm_session){.tenant = tm__pg_get(r, row, 0),
-                      .id = tm__pg_get(r, row, 1),
-                      .user_id = tm__pg_get(r, row, 2),
-                      .metadata = tm__pg_get(r, row, 3),
-                      .flags = (uint32_t)tm__pg_get_int(r, row, 4),
-                      .created = tm__pg_get_int(r, row, 5),
-                      .look_at = tm__pg_get_int(r, row, 6),
-                      .ended = tm__pg_get_int(r, row, 7)};
+  tm_session s = {.tenant = tm__pg_get(r, row, 0),
+                  .id = tm__pg_get(r, row, 1),
+                  .user_id = tm__pg_get(r, row, 2),
+                  .metadata = tm__pg_get(r, row, 3),
+                  .created = tm__pg_get_int(r, row, 5),
+                  .look_at = tm__pg_get_int(r, row, 6),
+                  .ended = tm__pg_get_int(r, row, 7)};
+  tm__session_check(&s, tm__pg_get_int(r, row, 4));
+  return s;
 }
 
 /* Gives every row of `r` to `fn`, and clears it. */
@@ -49,14 +50,20 @@ tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_sess
   add_slice(&a, id);
   tm_status status = tm__pg_read(c, TM_PG_SESSION, NULL, &a, &r, "read a session", err);
   if (status != TM_OK) return status;
-  if (PQntuples(r) > 0) return walk_sessions(r, fn, ud);
+  if (PQntuples(r) == 0) {
+    status = tm__pg_not_found(err, "session");
+  } else {
+    const tm_session session = decode_session(r, 0);
+    status =
+        session.damaged ? tm__session_damaged(&session, c->store->place, err) : fn(ud, &session);
+  }
   PQclear(r);
-  return tm__pg_not_found(err, "session");
+  return status;
 }
 
 static void sessions_sql(const tm_session_filter *f, tm_buf *sql, tm_pg_args *a) {
-  bool all = f->tenant.ptr == NULL, later = f->before_created != 0 || f->before_id.len > 0;
-  tm__buf_text(sql, "SELECT " TM_PG_SESSION_COLUMNS " FROM sessions WHERE true");
+  bool all = f->tenant.ptr == NULL, later = f->before_id.ptr != NULL;
+  tm__buf_text(sql, "SELECT " TM_PG_SESSION_COLUMNS " FROM sessions WHERE " TM_PG_SESSION_NAMED);
   if (!all) {
     tm__pg_bytes(a, f->tenant);
     tm__buf_printf(sql, " AND tenant=$%d::text", a->count);
@@ -90,14 +97,64 @@ tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_sessi
   return status == TM_OK ? walk_sessions(r, fn, ud) : status;
 }
 
-tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
-                              void *ud, tm_error *err) {
+#define DUE_PAGE 64
+
+/* Where a walk through those that are due stands. */
+typedef struct due_walk {
+  tm_session_fn fn;
+  void *ud;
+  size_t left; /* without those that are damaged */
+  int64_t look_at;
+  char tenant[65], id[129];
+} due_walk;
+
+/* *full: there may be more of them. */
+static tm_status due_page(tm_store_conn *c, int64_t now, due_walk *w, bool *full, tm_error *err) {
   tm_pg_args a = {0};
   PGresult *r = NULL;
+  int page = w->left < DUE_PAGE ? (int)w->left : DUE_PAGE;
   tm__pg_int(&a, now);
-  tm__pg_int(&a, bounded(limit));
+  tm__pg_int(&a, page);
+  tm__pg_int(&a, w->look_at);
+  tm__pg_text(&a, w->tenant);
+  tm__pg_text(&a, w->id);
   tm_status status = tm__pg_read(c, TM_PG_SESSIONS_DUE, NULL, &a, &r, "find idle sessions", err);
-  return status == TM_OK ? walk_sessions(r, fn, ud) : status;
+  *full = status == TM_OK && PQntuples(r) == page;
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
+    const tm_session session = decode_session(r, i);
+    w->look_at = session.look_at;
+    (void)tm__copy(w->tenant, sizeof(w->tenant), session.tenant);
+    (void)tm__copy(w->id, sizeof(w->id), session.id);
+    if (!session.damaged) w->left--;
+    status = w->fn(w->ud, &session);
+  }
+  PQclear(r);
+  return status;
+}
+
+tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
+                              void *ud, tm_error *err) {
+  due_walk w = {.fn = fn, .ud = ud, .left = limit};
+  bool full = true;
+  tm_status status = TM_OK;
+  while (status == TM_OK && full && w.left > 0)
+    status = due_page(c, now, &w, &full, err);
+  return status;
+}
+
+tm_status tm__pg_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
+  const tm_pg_args none = {0};
+  PGresult *r = NULL;
+  tm_status status =
+      tm__pg_read(c, TM_PG_NAMELESS_SESSIONS, NULL, &none, &r, "look for damage", err);
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
+    const tm_session session = decode_session(r, i);
+    tm_error why;
+    (void)tm__session_damaged(&session, c->store->place, &why);
+    status = fn(ud, &why);
+  }
+  PQclear(r);
+  return status;
 }
 
 static void add_session(tm_pg_args *a, const tm_session *s) { /* without its names */

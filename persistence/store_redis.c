@@ -198,5 +198,6 @@ const tm_store_backend tm__store_redis = {
     .tenant_wake = tm__redis_tenant_wake,
     .tenants_due = tm__redis_tenants_due,
     .tenants = tm__redis_tenants,
+    .unreadable = tm__redis_unreadable,
     .inspect = tm__redis_inspect,
 };

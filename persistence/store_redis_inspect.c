@@ -176,6 +176,12 @@ static tm_status on_head(void *ud, const tm_head *h) {
   return status;
 }
 
+static tm_status tell_unreadable(void *ud, const tm_error *why) {
+  const deep *d = ud;
+  d->f->fn(d->f->ud, TM_FINDING_ERROR, why->message);
+  return TM_OK;
+}
+
 static tm_status check_all(tm_store_conn *c, const findings *f, tm_error *err) {
   deep d = {c, f, err, 0};
   char text[80];
@@ -187,7 +193,7 @@ static tm_status check_all(tm_store_conn *c, const findings *f, tm_error *err) {
   }
   (void)snprintf(text, sizeof(text), "%lld conversations were read", (long long)d.conversations);
   if (status == TM_OK) f->fn(f->ud, TM_FINDING_INFO, text);
-  return status;
+  return status == TM_OK ? tm__redis_unreadable(c, tell_unreadable, &d, err) : status;
 }
 
 tm_status tm__redis_inspect(tm_store_conn *c, bool deep_, tm_finding_fn fn, void *ud,

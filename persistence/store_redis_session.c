@@ -102,6 +102,12 @@ static void add_join(tm_store_conn *c, const tm_redis_work *w) {
   add_fields(c, n, &s);
 }
 
+static void refuse(tm_store_conn *c, tm_redis_work *w, tm_status status) {
+  w->done = true;
+  w->item->status = status;
+  tm__redis_part_all(c, &w->item->head);
+}
+
 static tm_status hear(tm_store_conn *c, tm_redis_work *w, bool *forgot, tm_error *err) {
   redisReply *reply;
   tm_status status = tm__redis_skip(c, w->before, err);
@@ -111,12 +117,16 @@ static tm_status hear(tm_store_conn *c, tm_redis_work *w, bool *forgot, tm_error
     *forgot = true;
   } else if (tm__redis_is_error(reply)) {
     status = tm__redis_refused(c->store, reply->str, err);
+    if (status == TM_ECORRUPT) { /* that record, not the store */
+      const tm_redis_name n = names_of(w);
+      const tm_session s = {.tenant = n.tenant, .id = n.id};
+      refuse(c, w, tm__session_damaged(&s, c->store->place, err));
+      status = TM_OK;
+    }
   } else if (reply->integer == 1) {
     w->session = true;
   } else {
-    w->done = true;
-    w->item->status = TM_ELIMIT;
-    tm__redis_part_all(c, &w->item->head);
+    refuse(c, w, TM_ELIMIT);
   }
   freeReplyObject(reply);
   return status;

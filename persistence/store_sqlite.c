@@ -205,5 +205,6 @@ const tm_store_backend tm__store_sqlite = {
     .tenant_wake = tm__sqlite_tenant_wake,
     .tenants_due = tm__sqlite_tenants_due,
     .tenants = tm__sqlite_tenants,
+    .unreadable = tm__sqlite_unreadable,
     .inspect = tm__sqlite_inspect,
 };

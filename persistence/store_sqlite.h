@@ -203,6 +203,7 @@ tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_
                              void *ud, tm_error *err);
 tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
                               void *ud, tm_error *err);
+tm_status tm__sqlite_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
 tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                                   void *ud, tm_error *err);
 /* The events of an item that was applied. */

@@ -94,6 +94,12 @@ static tm_status look_for(tm_store_conn *c, const char *sql, const char *fine, f
   return status;
 }
 
+static tm_status tell_unreadable(void *ud, const tm_error *why) {
+  const findings *f = ud;
+  f->fn(f->ud, TM_FINDING_ERROR, why->message);
+  return TM_OK;
+}
+
 static tm_status look_deep(tm_store_conn *c, findings *f, tm_error *err) {
   static const char *const looks[] = {
       "PRAGMA integrity_check(20)",
@@ -109,7 +115,7 @@ static tm_status look_deep(tm_store_conn *c, findings *f, tm_error *err) {
   tm_status status = TM_OK;
   for (size_t i = 0; status == TM_OK && i < sizeof(looks) / sizeof(looks[0]); i++)
     status = look_for(c, looks[i], "ok", f, err);
-  return status;
+  return status == TM_OK ? tm__sqlite_unreadable(c, tell_unreadable, f, err) : status;
 }
 
 static tm_status tell_size(tm_store_conn *c, findings *f, tm_error *err) {

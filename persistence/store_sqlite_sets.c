@@ -8,19 +8,17 @@ static int64_t limit_of(size_t limit) {
 /* ---- sessions ---- */
 
 /* From TM_SESSION_COLUMNS; all of it is borrowed until the next step. */
-static bool decode_session(sqlite3_stmt *st, tm_session *s) {
+static void decode_session(sqlite3_stmt *st, tm_session *s) {
   *s = (tm_session){
       .tenant = tm__sqlite_column(st, 0),
       .id = tm__sqlite_column(st, 1),
       .user_id = tm__sqlite_column(st, 2),
       .metadata = tm__sqlite_column(st, 3),
-      .flags = (uint32_t)sqlite3_column_int64(st, 4),
       .created = sqlite3_column_int64(st, 5),
       .look_at = sqlite3_column_int64(st, 6),
       .ended = sqlite3_column_int64(st, 7),
   };
-  return s->tenant.len < sizeof(((tm_head *)0)->tenant) &&
-         s->id.len < sizeof(((tm_head *)0)->session);
+  tm__session_check(s, sqlite3_column_int64(st, 4));
 }
 
 /* Lists are read in pieces, as those of conversations. */
@@ -56,7 +54,7 @@ static tm_status piece_fill(tm_store_conn *c, sqlite3_stmt *st, piece *p, tm_err
   tm__buf_clear(&p->bytes);
   while (status == TM_OK && p->count < PIECE && (rc = sqlite3_step(st)) == SQLITE_ROW) {
     tm_session *s = &p->items[p->count++];
-    if (!decode_session(st, s)) status = tm__sqlite_damaged(err, c->store->path, "a session");
+    decode_session(st, s);
     for (int t = 0; t < 4; t++)
       tm__buf_slice(&p->bytes, *text_of(s, t));
   }
@@ -68,31 +66,57 @@ static tm_status piece_fill(tm_store_conn *c, sqlite3_stmt *st, piece *p, tm_err
   return status;
 }
 
-static tm_status piece_give(const piece *p, tm_session_fn fn, void *ud) {
+/* Whom the sessions of a piece go to, and where the next one begins: behind the last of this one.
+ */
+typedef struct walk {
+  tm_session_fn fn;
+  tm_unreadable_fn nameless; /* instead: those that have no name */
+  void *ud;
+  const char *path;
+  size_t left;
+  bool by_look; /* those that are damaged are none of `left` */
+  bool begun;
+  int64_t number; /* created or look_at */
+  tm_buf tenant, id;
+} walk;
+
+static tm_status give_one(walk *w, const tm_session *s) {
+  if (w->nameless == NULL) {
+    if (!s->damaged || !w->by_look) w->left--;
+    return w->fn(w->ud, s);
+  }
+  tm_error why;
+  (void)tm__session_damaged(s, w->path, &why);
+  return w->nameless(w->ud, &why);
+}
+
+static tm_status piece_give(const piece *p, walk *w) {
   tm_status status = TM_OK;
-  for (size_t i = 0; status == TM_OK && i < p->count; i++)
-    status = fn(ud, &p->items[i]);
+  for (size_t i = 0; status == TM_OK && i < p->count && w->left > 0; i++)
+    if (tm__session_is_named(&p->items[i]) == (w->nameless == NULL))
+      status = give_one(w, &p->items[i]);
   return status;
 }
 
-/* Where the next piece begins: behind the last of this one. */
-typedef struct place {
-  bool begun;
-  int64_t number; /* created or look_at */
-  char tenant[65], id[129];
-} place;
-
-static void move_place(place *at, const piece *p, bool by_look) {
-  if (p->count == 0) return;
+static tm_status move_on(walk *w, const piece *p, tm_error *err) {
+  if (p->count == 0) return TM_OK;
   const tm_session *last = &p->items[p->count - 1];
-  at->begun = true;
-  at->number = by_look ? last->look_at : last->created;
-  (void)tm__copy(at->tenant, sizeof(at->tenant), last->tenant);
-  (void)tm__copy(at->id, sizeof(at->id), last->id);
+  w->begun = true;
+  w->number = w->by_look ? last->look_at : last->created;
+  tm__buf_clear(&w->tenant);
+  tm__buf_slice(&w->tenant, last->tenant);
+  tm__buf_clear(&w->id);
+  tm__buf_slice(&w->id, last->id);
+  return tm__buf_ok(&w->tenant) && tm__buf_ok(&w->id) ? TM_OK : tm__fail_memory(err, "sessions");
 }
 
-static int64_t piece_limit(size_t left) {
-  return left < PIECE ? (int64_t)left : PIECE;
+static void walk_free(walk *w) {
+  tm__buf_free(&w->tenant);
+  tm__buf_free(&w->id);
+}
+
+static tm_slice name_of(const tm_buf *b) {
+  return b->len > 0 ? tm__buf_view(b) : TM_S("");
 }
 
 tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn,
@@ -106,7 +130,9 @@ tm_status tm__sqlite_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_
   status = rc == SQLITE_OK ? piece_fill(c, st, &p, err)
                            : tm__sqlite_conn_fail(c, rc, "find a session", err);
   if (status == TM_OK && p.count == 0) status = tm__sqlite_not_found(err, "session");
-  if (status == TM_OK) status = piece_give(&p, fn, ud);
+  if (status == TM_OK && p.items[0].damaged)
+    status = tm__session_damaged(&p.items[0], c->store->path, err);
+  if (status == TM_OK) status = fn(ud, &p.items[0]);
   tm__buf_free(&p.bytes);
   return status;
 }
@@ -133,20 +159,20 @@ static void sessions_sql(tm_buf *b, const tm_session_filter *f, bool after) {
   tm__buf_text(b, " ORDER BY created DESC,id DESC LIMIT ?5");
 }
 
-static tm_status list_piece(tm_store_conn *c, const tm_session_filter *f, const place *at,
-                            size_t left, piece *p, tm_error *err) {
+static tm_status list_piece(tm_store_conn *c, const tm_session_filter *f, const walk *w, piece *p,
+                            tm_error *err) {
   tm_buf sql = {0};
   sqlite3_stmt *st = NULL;
   tm_status status = tm__sqlite_mend(c, err);
   if (status != TM_OK) return status;
-  sessions_sql(&sql, f, at->begun);
+  sessions_sql(&sql, f, w->begun);
   int rc = tm__buf_ok(&sql) ? sqlite3_prepare_v2(c->db, sql.ptr, -1, &st, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK) {
     rc = tm__sqlite_bind(st, 1, f->tenant);
-    if (at->begun) rc |= sqlite3_bind_int64(st, 2, at->number);
-    if (at->begun) rc |= tm__sqlite_bind_text(st, 3, at->id);
-    if (at->begun && f->tenant.ptr == NULL) rc |= tm__sqlite_bind_text(st, 4, at->tenant);
-    rc |= sqlite3_bind_int64(st, 5, piece_limit(left));
+    if (w->begun) rc |= sqlite3_bind_int64(st, 2, w->number);
+    if (w->begun) rc |= tm__sqlite_bind(st, 3, name_of(&w->id));
+    if (w->begun && f->tenant.ptr == NULL) rc |= tm__sqlite_bind(st, 4, name_of(&w->tenant));
+    rc |= sqlite3_bind_int64(st, 5, PIECE);
   }
   status = rc == SQLITE_OK ? piece_fill(c, st, p, err)
                            : tm__sqlite_conn_fail(c, rc, "list sessions", err);
@@ -155,56 +181,57 @@ static tm_status list_piece(tm_store_conn *c, const tm_session_filter *f, const 
   return status;
 }
 
-tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
-                              void *ud, tm_error *err) {
-  piece p = {.count = 0};
-  place at = {.begun = f->before_created != 0 || f->before_id.ptr != NULL,
-              .number = f->before_created};
-  if (!tm__copy(at.tenant, sizeof(at.tenant), f->before_tenant) ||
-      !tm__copy(at.id, sizeof(at.id), f->before_id))
-    return TM_OK; /* nobody's names are as long */
-  tm_status status = TM_OK;
-  size_t left = f->limit;
-  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
-    status = list_piece(c, f, &at, left, &p, err);
-    if (status != TM_OK) break;
-    more = p.count == PIECE && left > PIECE;
-    move_place(&at, &p, false);
-    status = piece_give(&p, fn, ud);
-  }
-  tm__buf_free(&p.bytes);
-  return status;
-}
-
-static tm_status due_piece(tm_store_conn *c, int64_t now, const place *at, size_t left, piece *p,
-                           tm_error *err) {
+static tm_status due_piece(tm_store_conn *c, int64_t now, const walk *w, piece *p, tm_error *err) {
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, TM_SQL_SESSIONS_DUE, &st, err);
   if (status != TM_OK) return status;
   int rc = sqlite3_bind_int64(st, 1, now);
-  rc |= sqlite3_bind_int64(st, 2, piece_limit(left));
-  rc |= sqlite3_bind_int64(st, 3, at->number);
-  rc |= tm__sqlite_bind_text(st, 4, at->tenant);
-  rc |= tm__sqlite_bind_text(st, 5, at->id);
+  rc |= sqlite3_bind_int64(st, 2, PIECE);
+  rc |= sqlite3_bind_int64(st, 3, w->number);
+  rc |= tm__sqlite_bind(st, 4, name_of(&w->tenant));
+  rc |= tm__sqlite_bind(st, 5, name_of(&w->id));
   if (rc == SQLITE_OK) return piece_fill(c, st, p, err);
   return tm__sqlite_conn_fail(c, rc, "find idle sessions", err);
 }
 
-tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
-                                  void *ud, tm_error *err) {
-  piece p = {.count = 0};
-  place at = {.number = 0};
-  tm_status status = TM_OK;
-  size_t left = limit;
-  for (bool more = left > 0; status == TM_OK && more; left -= p.count) {
-    status = due_piece(c, now, &at, left, &p, err);
-    if (status != TM_OK) break;
-    more = p.count == PIECE && left > PIECE;
-    move_place(&at, &p, true);
-    status = piece_give(&p, fn, ud);
+/* `f` NULL: those that are due. */
+static tm_status walk_pieces(tm_store_conn *c, const tm_session_filter *f, int64_t now, walk *w,
+                             tm_error *err) {
+  piece p = {.count = PIECE};
+  bool begun = tm__buf_ok(&w->tenant) && tm__buf_ok(&w->id);
+  tm_status status = begun ? TM_OK : tm__fail_memory(err, "sessions");
+  while (status == TM_OK && p.count == PIECE && w->left > 0) {
+    status = f != NULL ? list_piece(c, f, w, &p, err) : due_piece(c, now, w, &p, err);
+    if (status == TM_OK) status = move_on(w, &p, err);
+    if (status == TM_OK) status = piece_give(&p, w);
   }
   tm__buf_free(&p.bytes);
+  walk_free(w);
   return status;
+}
+
+tm_status tm__sqlite_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn,
+                              void *ud, tm_error *err) {
+  walk w = {.fn = fn,
+            .ud = ud,
+            .left = f->limit,
+            .begun = f->before_id.ptr != NULL,
+            .number = f->before_created};
+  tm__buf_slice(&w.tenant, f->before_tenant);
+  tm__buf_slice(&w.id, f->before_id);
+  return walk_pieces(c, f, 0, &w, err);
+}
+
+tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
+                                  void *ud, tm_error *err) {
+  walk w = {.fn = fn, .ud = ud, .left = limit, .by_look = true};
+  return walk_pieces(c, NULL, now, &w, err);
+}
+
+tm_status tm__sqlite_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
+  const tm_session_filter all = {.ended = -1};
+  walk w = {.nameless = fn, .ud = ud, .path = c->store->path, .left = 1};
+  return walk_pieces(c, &all, 0, &w, err);
 }
 
 /* ---- writing sessions ---- */

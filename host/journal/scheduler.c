@@ -167,6 +167,7 @@ static tm_status set_wake(const due_tenant *t, const tm_store_access *a, int64_t
 }
 
 static tm_status on_due_session(void *ud, const tm_session *session) {
+  if (session->damaged) return TM_OK; /* nobody can look at it */
   *(int64_t *)ud = session->look_at;
   return TM_ECANCELLED;
 }

@@ -75,6 +75,7 @@ static tm_status add_conversations(content *k) {
 
 static tm_status on_session(void *ud, const tm_session *s) {
   content *k = ud;
+  if (s->damaged) return k->status = tm__session_damaged(s, "the store", k->err);
   const tm_slice texts[] = {s->tenant, s->id, s->user_id, s->metadata};
   const int64_t numbers[] = {(int64_t)s->flags, s->created, s->look_at, s->ended};
   for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -83,9 +84,9 @@ static tm_status on_session(void *ud, const tm_session *s) {
     add_int(k, numbers[i]);
   k->created = s->created;
   k->count++;
-  bool fits = tm__copy(k->tenant, sizeof(k->tenant), s->tenant) &&
-              tm__copy(k->session, sizeof(k->session), s->id);
-  return fits ? TM_OK : TM_ECORRUPT;
+  (void)tm__copy(k->tenant, sizeof(k->tenant), s->tenant);
+  (void)tm__copy(k->session, sizeof(k->session), s->id);
+  return TM_OK;
 }
 
 static tm_status add_sessions(content *k) {
@@ -102,7 +103,10 @@ static tm_status add_sessions(content *k) {
     first = false;
     k->count = 0;
     status = tm__copy_pause(k->copy, k->err);
-    if (status == TM_OK) status = from->backend->sessions(from->conn, &f, on_session, k, k->err);
+    if (status != TM_OK) return status;
+    tm_error local = {.status = TM_OK};
+    status = from->backend->sessions(from->conn, &f, on_session, k, &local);
+    if (status != TM_OK && k->status == TM_OK) *k->err = local;
   } while (status == TM_OK && k->count > 0);
   return status;
 }

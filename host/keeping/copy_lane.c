@@ -199,7 +199,7 @@ static tm_status find_session(const tm_copy *c, tm_copy_lane *lane, tm_error *er
   tm_status status = c->from.backend->session(c->from.conn, tm__slice(lane->head.tenant),
                                               tm__slice(lane->head.session), on_session, lane, err);
   if (status == TM_ENOMEM) return tm__fail_memory(err, "a session");
-  return status == TM_ENOTFOUND ? TM_OK : status;
+  return status == TM_ENOTFOUND || status == TM_ECORRUPT ? TM_OK : status; /* that one is told */
 }
 
 /* What a list has only the id of is read once more: that says why. */

@@ -117,13 +117,15 @@ static tm_status compare_session(session_page *p, const tm_session *s) {
   p->expected = s;
   p->same = false;
   tm_status status = c->to.backend->session(c->to.conn, s->tenant, s->id, on_there, p, p->err);
-  return status == TM_ENOTFOUND ? TM_OK : status;
+  bool other = status == TM_ENOTFOUND || status == TM_ECORRUPT; /* what is damaged there goes */
+  return other ? TM_OK : status;
 }
 
 static tm_status copy_session(session_page *p, const tm_session *s) {
   tm_copy *c = p->copy;
-  tm_status status = compare_session(p, s);
   c->counts.sessions++;
+  if (s->damaged) return tm__session_damaged(s, "the source", p->err);
+  tm_status status = compare_session(p, s);
   if (status != TM_OK || p->same) return status;
   status = c->to.backend->session_put(c->to.conn, NULL, s, p->err);
   if (status == TM_OK) status = compare_session(p, s);
@@ -426,7 +428,8 @@ static tm_status mirror_sessions(tm_copy *c, session_page *p, tm_error *err) {
       p->expected = &(tm_session){.tenant = tenant, .id = id};
       status = c->from.backend->session(c->from.conn, tenant, id, on_there, p, err);
       if (status == TM_ENOTFOUND) status = c->to.backend->session_drop(c->to.conn, tenant, id, err);
-      if (status == TM_ECONFLICT) status = TM_OK; /* a conversation of it came meanwhile */
+      /* A conversation of it came meanwhile; what it is in the source cannot be read. */
+      if (status == TM_ECONFLICT || status == TM_ECORRUPT) status = TM_OK;
     }
     if (status != TM_OK) break;
   }

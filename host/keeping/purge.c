@@ -118,7 +118,12 @@ static tm_status purge_found(tm_purge *p, const tm_store_access *a, tm_error *er
 /* ---- one session ---- */
 
 static bool is_due(int64_t since, int64_t after, int64_t now) {
-  return after > 0 && since + after <= now;
+  return after > 0 && since <= now - after;
+}
+
+/* A time that was altered may be any. */
+static int64_t later(int64_t since, int64_t after) {
+  return since > INT64_MAX - after ? INT64_MAX : since + after;
 }
 
 static int64_t earlier(int64_t a, int64_t b) {
@@ -137,8 +142,8 @@ static tm_session_rules rules_of(const tm_purge *p, const char *system) {
 /* When a session without open conversations is due for something. */
 static int64_t next_look(const tm_purge *p, const tm_session *s, const tm_session_rules *r,
                          int64_t since) {
-  int64_t ttl = p->keep->session_ms > 0 ? since + p->keep->session_ms : 0;
-  int64_t idle = s->ended == 0 && r->idle_ms > 0 ? since + r->idle_ms : 0;
+  int64_t ttl = p->keep->session_ms > 0 ? later(since, p->keep->session_ms) : 0;
+  int64_t idle = s->ended == 0 && r->idle_ms > 0 ? later(since, r->idle_ms) : 0;
   int64_t at = earlier(ttl, idle);
   return at != 0 && at < p->now + r->look_ms ? p->now + r->look_ms : at;
 }
@@ -206,7 +211,7 @@ static tm_status judge_stored(tm_purge *p, const tm_store_access *a, tm_kept_ses
   tm_slice tenant = tm__slice(k->tenant), id = tm__slice(k->id);
   *out = STAYS;
   tm_status status = tm__session_fetch(k, a, p->in_memory, err);
-  if (status == TM_ENOTFOUND) return TM_OK;
+  if (status == TM_ENOTFOUND || status == TM_ECORRUPT) return TM_OK; /* seen by the next pass */
   if (status == TM_OK) status = tm__session_look(&look, a, tenant, id, 1, false, err);
   if (status == TM_OK) *out = judge(p, &k->s, &look);
   return status;
@@ -236,11 +241,14 @@ static tm_status act_on(tm_purge *p, const tm_store_access *a, const tm_session_
 
 static tm_status on_key(void *ud, const tm_session *s) {
   tm_purge *p = ud;
-  if (p->count == TM_PURGE_BATCH) return TM_OK;
-  tm_session_key *k = &p->keys[p->count++];
-  (void)tm__copy(k->tenant, sizeof(k->tenant), s->tenant);
-  (void)tm__copy(k->id, sizeof(k->id), s->id);
+  p->seen++;
   p->before_created = s->created;
+  (void)tm__copy(p->before.tenant, sizeof(p->before.tenant), s->tenant);
+  (void)tm__copy(p->before.id, sizeof(p->before.id), s->id);
+  if (s->damaged)
+    tm__access_name_session(p->access, s);
+  else if (p->count < TM_PURGE_BATCH)
+    p->keys[p->count++] = p->before;
   return TM_OK;
 }
 
@@ -250,22 +258,22 @@ static bool is_same(const tm_session_key *a, const tm_session_key *b) {
 
 static tm_status find_sessions(tm_purge *p, const tm_store_access *a, tm_error *err) {
   tm_session_filter f = {.ended = -1, .limit = TM_PURGE_BATCH};
-  if (p->before_created != 0) {
+  const tm_session_key first = p->keys[0], before = p->before;
+  bool again = before.id[0] != '\0';
+  if (again) {
     f.before_created = p->before_created;
-    f.before_id = tm__slice(p->before.id);
-    f.before_tenant = tm__slice(p->before.tenant);
+    f.before_id = tm__slice(before.id);
+    f.before_tenant = tm__slice(before.tenant);
   }
-  const tm_session_key first = p->keys[0];
-  bool again = !p->all_sessions && p->before_created != 0;
-  p->count = 0;
-  p->at = 0;
+  p->count = p->seen = p->at = 0;
+  p->access = a;
   tm_status status =
       p->all_sessions
           ? backend_of(p, a)->sessions(conn_of(p, a), &f, on_key, p, err)
           : backend_of(p, a)->sessions_due(conn_of(p, a), p->now, TM_PURGE_BATCH, on_key, p, err);
-  if (p->count > 0) p->before = p->keys[p->count - 1];
-  p->last_page = p->count < TM_PURGE_BATCH;
-  if (again && p->count > 0 && is_same(&first, &p->keys[0])) p->last_page = true; /* it stays */
+  p->last_page = (p->all_sessions ? p->seen : p->count) < TM_PURGE_BATCH;
+  bool stays = !p->all_sessions && again && p->count > 0 && is_same(&first, &p->keys[0]);
+  p->last_page = p->last_page || stays;
   return status;
 }
 

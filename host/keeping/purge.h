@@ -44,12 +44,13 @@ typedef struct tm_purge { /* zero-initialise with the first members */
   bool in_memory;  /* the store that is looked at; the configured one first */
   bool acts;       /* the batch was found and is to be acted upon */
   size_t head_count, count, at, event_count, seen;
+  const tm_store_access *access; /* of the piece at hand */
   tm_head heads[TM_PURGE_BATCH];
   tm_session_key keys[TM_PURGE_BATCH];
   tm_outgoing events_found[TM_PURGE_BATCH];
   tm_outgoing before_event; /* where the next page of events starts */
-  int64_t before_created;   /* where the next page of sessions starts */
-  tm_session_key before;
+  int64_t before_created;   /* where the next page of sessions starts: */
+  tm_session_key before;    /* id "": it is the first */
   bool last_page;
 } tm_purge;
 bool tm__purge_writes(const tm_purge *p);        /* the next piece is for the writer */

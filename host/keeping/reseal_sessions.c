@@ -25,7 +25,10 @@ static tm_status on_session(void *ud, const tm_session *s) {
   tm_reseal *r = b->r;
   tm_reseal_session *id = &b->sessions[b->count];
   bool current = true;
-  tm_status status = check_text(r, s, "user_id", s->user_id, &current);
+  tm_error damage;
+  tm_status status = s->damaged ? tm__session_damaged(s, "the store", &damage) : TM_OK;
+  if (status != TM_OK) tm__reseal_unreadable(r, &damage);
+  if (status == TM_OK) status = check_text(r, s, "user_id", s->user_id, &current);
   if (status == TM_OK) status = check_text(r, s, "metadata", s->metadata, &current);
   (void)tm__copy(r->last.tenant, sizeof(r->last.tenant), s->tenant);
   (void)tm__copy(r->last.id, sizeof(r->last.id), s->id);
@@ -44,7 +47,7 @@ tm_status tm__reseal_gather_sessions(tm_store_job *job, const tm_store_access *a
   r->page.ended = -1;
   r->page.limit = r->o.batch;
   r->after = r->last;
-  r->page.before_id = tm__slice(r->after.id);
+  if (r->after.id[0] != '\0') r->page.before_id = tm__slice(r->after.id);
   r->page.before_tenant = tm__slice(r->after.tenant);
   r->at_end = true;
   return a->backend->sessions(a->conn, &r->page, on_session, b, err);
@@ -92,7 +95,8 @@ static tm_status write_one(tm_reseal_batch *b, const tm_store_access *a,
     if (status == TM_OK) status = renew(b, a, &k, err);
   }
   tm__session_release(&k);
-  return status == TM_ENOTFOUND ? TM_OK : status;
+  if (status == TM_ECORRUPT) tm__reseal_unreadable(b->r, err);
+  return status == TM_ENOTFOUND || status == TM_ECORRUPT ? TM_OK : status;
 }
 
 tm_status tm__reseal_write_sessions(tm_store_job *job, const tm_store_access *a, tm_error *err) {

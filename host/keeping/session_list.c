@@ -165,6 +165,7 @@ static tm_status add_item(session_job *job, const tm_store_access *a, size_t ind
   tm_status status = TM_ENOTFOUND;
   if (index >= job->memory_from)
     status = tm__access_session(a, false, tenant, tm__slice(s->id), on_known, NULL, err);
+  if (status == TM_ECORRUPT) status = TM_OK; /* it is there, and listed */
   return status == TM_ENOTFOUND ? write_session(&job->base.out, a, tenant, s, err) : status;
 }
 
@@ -208,17 +209,17 @@ static int hex_digit(char c) {
 
 /* "CREATED-ID", the id in hexadecimal; only what write_cursor writes. */
 static bool read_cursor(session_job *job, tm_slice text) {
-  int64_t created = 0;
+  uint64_t created = 0;
   size_t at = 0, len = 0;
-  for (; at < text.len && at < 12 && hex_digit(text.ptr[at]) >= 0; at++)
-    created = created * 16 + hex_digit(text.ptr[at]);
-  if (at == 0 || at == text.len || text.ptr[at] != '-' || created <= 0) return false;
+  for (; at < text.len && at < 16 && hex_digit(text.ptr[at]) >= 0; at++)
+    created = created * 16 + (uint64_t)hex_digit(text.ptr[at]);
+  if (at == 0 || at == text.len || text.ptr[at] != '-') return false;
   for (at++; at + 1 < text.len && len + 1 < sizeof(job->id); at += 2) {
     int high = hex_digit(text.ptr[at]), low = hex_digit(text.ptr[at + 1]);
     if (high < 0 || low < 0) return false;
     job->id[len++] = (char)(high * 16 + low);
   }
-  job->filter.before_created = created;
+  job->filter.before_created = (int64_t)created;
   job->filter.before_id = (tm_slice){job->id, len};
   return at == text.len && len > 0;
 }

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "core/json.h"
+
 static const tm_store_backend *backend_of(const tm_store_access *a, bool in_memory) {
   return in_memory ? a->memory_backend : a->backend;
 }
@@ -121,17 +123,40 @@ static tm_status open_text(const session_walk *w, const tm_session *s, const cha
   return tm__codec_decode(w->codec, &at, &stored, out, text, err);
 }
 
-/* One that cannot be opened keeps nobody from the others, nor from its end. */
-static void conceal(const session_walk *w, tm_session *s, const tm_error *why) {
+void tm__access_name_session(const tm_store_access *a, const tm_session *s) {
   tm_buf name = {0};
   tm__buf_printf(&name, "%.*s of %.*s", (int)s->id.len, s->id.ptr, (int)s->tenant.len,
                  s->tenant.ptr);
   if (tm__buf_ok(&name))
-    tm__damage_name(w->access->damage, "the texts of a session cannot be read", "session",
-                    name.ptr);
+    tm__damage_name(a->damage,
+                    s->damaged ? "the record of a session is damaged, the others go on: restore a "
+                                 "backup"
+                               : "the texts of a session cannot be read",
+                    "session", name.ptr);
   tm__buf_free(&name);
+}
+
+/* One that cannot be opened keeps nobody from the others, nor from its end. */
+static void conceal(const session_walk *w, tm_session *s, const tm_error *why) {
+  tm__access_name_session(w->access, s);
   s->user_id = s->metadata = (tm_slice){NULL, 0};
   s->fault = why->code;
+}
+
+/* Plain texts may have been altered as well: what is no text and no JSON cannot be shown. */
+static tm_status check_texts(const tm_session *s, tm_error *why) {
+  json_t *value = NULL;
+  tm_error no_json;
+  bool sound = !s->damaged && (s->user_id.ptr == NULL || tm__utf8_valid(s->user_id));
+  if (sound && s->metadata.len > 0) {
+    sound = tm__json_parse(&value, s->metadata, TM_JSON_DEPTH, &no_json) == TM_OK;
+    if (!sound && no_json.status == TM_ENOMEM) {
+      *why = no_json;
+      return TM_ENOMEM;
+    }
+  }
+  json_decref(value);
+  return sound ? TM_OK : tm__session_damaged(s, "the store", why);
 }
 
 static tm_status on_session(void *ud, const tm_session *session) {
@@ -142,6 +167,7 @@ static tm_status on_session(void *ud, const tm_session *session) {
   tm_status status = open_text(w, session, "user_id", &w->texts[0], &plain.user_id, &why);
   if (status == TM_OK)
     status = open_text(w, session, "metadata", &w->texts[1], &plain.metadata, &why);
+  if (status == TM_OK) status = check_texts(&plain, &why);
   if (status != TM_OK && !tm__codec_is_of_record(&why)) {
     if (w->err != NULL) *w->err = why;
     return status;

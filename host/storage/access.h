@@ -40,6 +40,7 @@ tm_status tm__access_due(const tm_store_access *a, bool in_memory, int64_t now, 
                          size_t limit, tm_head_fn fn, void *ud, tm_error *err);
 tm_status tm__access_ended(const tm_store_access *a, bool in_memory, int64_t before, size_t limit,
                            tm_head_fn fn, void *ud, tm_error *err);
+void tm__access_name_session(const tm_store_access *a, const tm_session *s); /* once in the log */
 /* The texts of one that cannot be opened are NULL, its `fault` says why, as does the log. */
 tm_status tm__access_session(const tm_store_access *a, bool in_memory, tm_slice tenant, tm_slice id,
                              tm_session_fn fn, void *ud, tm_error *err);

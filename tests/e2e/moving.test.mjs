@@ -512,7 +512,7 @@ test('one damaged store of a tenant stops nobody else', async () => {
   const before = kept();
   const own = (tenant) => `${place.database}.tenants/${tenant}.db`;
   writeFileSync(own('a'), 'This is a text of more than a hundred bytes. '.repeat(30));
-  sqlite(own('b'), "UPDATE sessions SET id=printf('%0200d',0)"); // it opens, and is not read to its end
+  sqlite(own('b'), 'ALTER TABLE outbox RENAME COLUMN note TO word'); // it opens, and is not read to its end
 
   const both = ['copy.tenant_unreadable', 'copy.tenant_unreadable'];
   const check = (report) => {

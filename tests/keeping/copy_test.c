@@ -572,6 +572,56 @@ static void check_unlisted(pair *p) {
   assert_int_equal(tm__content_add(&c, TM_S(""), digest, &p->from.err), TM_ECORRUPT);
 }
 
+static tm_status note_user(void *ud, const tm_session *session) {
+  *(bool *)ud = session->user_id.ptr != NULL;
+  return TM_OK;
+}
+
+/* One of the source is a failure, and what the target has of it stays; one of the target goes. */
+static void check_damaged_sessions(pair *p) {
+  bool there = false;
+  if (strcmp(p->from.backend->scheme, "memory") == 0) return;
+  fill(p, 2, 3);
+  (void)copy_all(p);
+  tm_session s = {
+      .tenant = TM_S("default"), .id = TM_S("s2"), .user_id = TM_S("x"), .created = 7, .ended = -5};
+  assert_ok(&p->from, p->from.backend->session_put(p->from.writer, NULL, &s, &p->from.err));
+  s.id = TM_S("s4");
+  assert_ok(&p->to, p->to.backend->session_put(p->to.writer, NULL, &s, &p->to.err));
+  s.id = TM_S("s10");
+  s.ended = 0;
+  assert_ok(&p->from, p->from.backend->session_put(p->from.writer, NULL, &s, &p->from.err));
+  tm_copy c = copy_of(p);
+  c.mirror = true;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.failed, 1);
+  assert_string_equal(p->failed.code, "session.damaged");
+  assert_non_null(strstr(p->failed.message, "session s2 of tenant default"));
+  const char *const ids[] = {"s2", "s4", "s10"};
+  for (int i = 0; i < 3; i++) {
+    there = false;
+    assert_ok(&p->to, p->to.backend->session(p->to.reader, TM_S("default"), tm__slice(ids[i]),
+                                             note_user, &there, &p->to.err));
+    assert_true(there);
+  }
+  uint8_t digest[TM_COPY_DIGEST] = {0};
+  assert_int_equal(tm__content_add(&c, TM_S(""), digest, &p->from.err), TM_ECORRUPT);
+  assert_string_equal(p->from.err.code, "session.damaged");
+}
+
+static void damaged_sessions_stop_no_copy(void **state) {
+  (void)state;
+  pair *p = calloc(1, sizeof(*p));
+  assert_non_null(p);
+#define BACKEND(name)                                                                              \
+  open_pair(p, &tm__store_##name, tm__store_backend(TM_S("sqlite")));                              \
+  check_damaged_sessions(p);                                                                       \
+  close_pair(p);
+#include "persistence/backends.def"
+#undef BACKEND
+  free(p);
+}
+
 static void what_is_in_no_list_is_told(void **state) {
   (void)state;
   pair *p = calloc(1, sizeof(*p));
@@ -984,6 +1034,7 @@ int main(void) {
       cmocka_unit_test(bodies_that_were_sealed_anew_are_taken_over),
       cmocka_unit_test(rows_that_are_missing_are_told),
       cmocka_unit_test(what_cannot_be_read_is_told),
+      cmocka_unit_test(damaged_sessions_stop_no_copy),
       cmocka_unit_test(what_is_in_no_list_is_told),
       cmocka_unit_test(what_cannot_be_read_in_the_target_is_replaced),
       cmocka_unit_test(what_the_target_gives_back_is_compared),

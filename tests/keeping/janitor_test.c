@@ -1,6 +1,7 @@
 /* Retention: what goes when, in a clock that the test turns; what never goes; who is in between. */
 #include "keeping/purge.h"
 #include "tests/journal/fixture.h"
+#include "tests/provoke.h"
 
 #define DAY INT64_C(86400000)
 
@@ -729,6 +730,129 @@ static void test_a_session_ends_beside_others(void **unused) {
   }
 }
 
+/* ---- sessions whose records are damaged ---- */
+
+typedef struct session_put {
+  tm_store_job job;
+  uv_sem_t done;
+  tm_session session;
+} session_put;
+
+static tm_status put_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
+  return a->backend->session_put(a->conn, NULL, &((session_put *)(void *)job)->session, err);
+}
+
+static void put_done(tm_message *m) {
+  uv_sem_post(&((session_put *)(void *)m)->done);
+}
+
+static void put_session(fixture *fx, const char *id, int64_t created, int64_t ended,
+                        const char *metadata) {
+  session_put p = {.job = {.message = {.run = put_done}, .write = true, .work = put_work},
+                   .session = {.tenant = tm__slice(fx->tenant),
+                               .id = tm__slice(id),
+                               .metadata = tm__slice(metadata),
+                               .created = created,
+                               .look_at = 1,
+                               .ended = ended}};
+  assert_int_equal(uv_sem_init(&p.done, 0), 0);
+  tm__storage_run(fx->storage, &p.job);
+  uv_sem_wait(&p.done);
+  uv_sem_destroy(&p.done);
+  assert_int_equal(p.job.status, TM_OK);
+}
+
+typedef struct reply_seen {
+  uv_sem_t done;
+  tm_status status;
+  char code[64], json[8192];
+} reply_seen;
+
+static void see_reply(void *ud, const tm_reply *r) {
+  reply_seen *s = ud;
+  s->status = r->status;
+  (void)snprintf(s->code, sizeof(s->code), "%s", r->status == TM_OK ? "" : r->error->code);
+  (void)snprintf(s->json, sizeof(s->json), "%s", r->status == TM_OK ? r->json : r->error->message);
+  uv_sem_post(&s->done);
+}
+
+/* How many sessions all pages show, `limit` to a page. */
+static size_t sessions_shown(fixture *fx, int limit, size_t *unreadable) {
+  char cursor[300] = "";
+  size_t shown = 0;
+  *unreadable = 0;
+  for (int page = 0;; page++) {
+    reply_seen r = {.status = TM_OK};
+    json_t *v;
+    tm_error err;
+    assert_true(page < 100);
+    assert_int_equal(uv_sem_init(&r.done, 0), 0);
+    tm__session_list(fx->storage, tm__slice(fx->tenant), NULL, tm__slice(cursor), limit, see_reply,
+                     &r);
+    uv_sem_wait(&r.done);
+    uv_sem_destroy(&r.done);
+    if (r.status != TM_OK) print_error("%s: %s\n", r.code, r.json);
+    assert_int_equal(r.status, TM_OK);
+    assert_int_equal(tm__json_parse(&v, tm__slice(r.json), TM_JSON_DEPTH, &err), TM_OK);
+    json_t *items = json_object_get(v, "items");
+    shown += json_array_size(items);
+    for (size_t i = 0; i < json_array_size(items); i++)
+      *unreadable += json_object_get(json_array_get(items, i), "unreadable") != NULL;
+    const char *next = json_string_value(json_object_get(v, "next"));
+    if (next != NULL) (void)tm__copy(cursor, sizeof(cursor), tm__slice(next));
+    json_decref(v);
+    if (next == NULL) return shown;
+  }
+}
+
+static void assert_session_refused(fixture *fx, const char *id) {
+  reply_seen r = {.status = TM_OK};
+  assert_int_equal(uv_sem_init(&r.done, 0), 0);
+  tm__session_show(fx->storage, tm__slice(fx->tenant), tm__slice(id), see_reply, &r);
+  uv_sem_wait(&r.done);
+  uv_sem_destroy(&r.done);
+  assert_int_equal(r.status, TM_ECORRUPT);
+  assert_string_equal(r.code, "session.damaged");
+  provoke_note(r.code);
+  assert_non_null(strstr(r.json, id));
+}
+
+/* More of them than a batch, before and among the others: they stay, and keep nobody. */
+static void test_damaged_sessions_stop_nobody(void **unused) {
+  (void)unused;
+  EACH_BACKEND(fx) {
+    enum { DAMAGED = TM_PURGE_BATCH + 2, WHOLE = 3 };
+    char id[16];
+    size_t unreadable;
+    if (fx.backend->coded || !fixture_durable(&fx)) continue;
+    fx.keep.sessions.idle_ms = 1000;
+    fx.sessions = fx.keep.sessions;
+    for (int i = 0; i < DAMAGED + WHOLE; i++) {
+      (void)snprintf(id, sizeof(id), "%c%d", i < DAMAGED ? 'a' : 'b', i);
+      put_session(&fx, id, i == 0 ? 0 : 10 + i, i < DAMAGED ? -5 : 0, "{}");
+    }
+    put_session(&fx, "late", INT64_MAX - 1, 0, "{}");
+    put_session(&fx, "torn", INT64_MAX, 0, "{\"vip\":");
+    assert_int_equal(sessions_shown(&fx, 1, &unreadable), sessions_shown(&fx, 200, &unreadable));
+    assert_true(unreadable == 1 || unreadable == DAMAGED + 1);
+    assert_session_refused(&fx, "a1");
+    tm_purge p = pass_new(&fx);
+    p.all_sessions = false;
+    while (p.stage != TM_PURGE_DONE)
+      do_piece(&fx, &p);
+    assert_int_equal(p.sessions_ended, WHOLE);
+    for (int i = 0; i < WHOLE; i++) { /* behind them in the order of all as well */
+      (void)snprintf(id, sizeof(id), "c%d", i);
+      put_session(&fx, id, 5, 0, "{}");
+    }
+    assert_pass(&fx, 0, 0, WHOLE);
+    fx.keep.session_ms = 1000;
+    turn_clock(&fx, 1000);
+    assert_pass(&fx, 0, 2 * WHOLE, 0);
+    assert_session_refused(&fx, "a1");
+  }
+}
+
 static void test_idle_sessions_go_with_all(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -1086,6 +1210,7 @@ int main(void) {
       cmocka_unit_test(test_sessions_are_compared_first),
       cmocka_unit_test(test_a_pass_that_others_outrun_ends),
       cmocka_unit_test(test_a_session_ends_beside_others),
+      cmocka_unit_test(test_damaged_sessions_stop_nobody),
       cmocka_unit_test(test_idle_sessions_go_with_all),
       cmocka_unit_test(test_events_keep_their_conversation),
       cmocka_unit_test(test_events_keep_their_session),

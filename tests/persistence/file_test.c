@@ -1,5 +1,7 @@
 /* The file backend's own promises: what its files look like, torn and damaged logs, an index that
  * is missing, damaged or old. */
+#include "damaged_session.h"
+#include "file_bytes.h"
 #include "file_store.h"
 
 #include <ftw.h>
@@ -390,6 +392,28 @@ static void small_files_that_cannot_be_read_are_told(void **state) {
   assert_int_equal(t.count, 1);
   assert_non_null(strstr(t.text[0], files[0].text));
   assert_int_equal(inspect(fx, true).errors, 2); /* known, and seen */
+}
+
+static const char *harm; /* what is set in the index's row of session s1 */
+
+static void harm_session(void *ud) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE sessions SET %s WHERE id='s1'", harm);
+  sqlite3 *db = sql_open(beside(ud, "index.db").text);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void one_session_stops_nobody(void **state) {
+  fixture *fx = *state;
+  harm = "created=-5";
+  damaged_session(fx, harm_session, fx, true, true);
+}
+
+static void nor_does_a_session_without_a_name(void **state) {
+  fixture *fx = *state;
+  harm = "id=CAST(x'7331ff' AS TEXT)";
+  nameless_session(fx, harm_session, fx);
 }
 
 /* The index knows that more was durable than is there now. */
@@ -784,6 +808,8 @@ int main(void) {
       FILE_CASE(a_crash_tears_nothing),
       FILE_CASE(a_torn_group_never_was),
       FILE_CASE(an_altered_byte_is_damage),
+      FILE_CASE(one_session_stops_nobody),
+      FILE_CASE(nor_does_a_session_without_a_name),
       FILE_CASE(a_frame_of_another_log_is_damage),
       FILE_CASE(a_damaged_end_is_told),
       FILE_CASE(what_cannot_be_read_is_listed_by_its_id),

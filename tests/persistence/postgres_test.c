@@ -2,6 +2,7 @@
  * words, and several hosts at once. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_session.h"
 #include "fixture.h"
 
 #include <libpq-fe.h>
@@ -821,6 +822,30 @@ static void nor_does_one_without_a_name(void **state) {
   assert_string_equal(s.items[1].id, nth(3).text);
 }
 
+static void harm_flags(void *ud) {
+  (void)run(ud, "UPDATE sessions SET flags=-1 WHERE id='s1'");
+}
+
+static void harm_created(void *ud) {
+  (void)run(ud, "UPDATE sessions SET created=-5 WHERE id='s1'");
+}
+
+static void stretch_session(void *ud) {
+  (void)run(ud, "UPDATE sessions SET id='s1'||repeat('x',200) WHERE id='s1'");
+}
+
+static void one_session_stops_nobody(void **state) {
+  damaged_session(*state, harm_flags, *state, true, true);
+}
+
+static void nor_does_another_session(void **state) {
+  damaged_session(*state, harm_created, *state, true, true);
+}
+
+static void nor_does_a_session_without_a_name(void **state) {
+  nameless_session(*state, stretch_session, *state);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define OPEN(f) cmocka_unit_test_setup_teardown(f, set_up_open, tear_down)
 
@@ -837,6 +862,9 @@ int main(void) {
       OPEN(one_head_stops_nobody),
       OPEN(nor_does_another),
       OPEN(nor_does_one_without_a_name),
+      OPEN(one_session_stops_nobody),
+      OPEN(nor_does_another_session),
+      OPEN(nor_does_a_session_without_a_name),
       OPEN(views_hide_what_is_not),
       CASE(views_are_renamed),
       CASE(passwords_are_never_told),

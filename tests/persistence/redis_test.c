@@ -2,6 +2,7 @@
  * and each way in which a server says no. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_session.h"
 #include "redis_server.h"
 
 typedef struct setting {
@@ -737,6 +738,64 @@ static void nor_does_a_foreign_one(void **state) {
   assert_one_damaged(&seen, 1);
 }
 
+static const char *harm; /* what is set in the record of session s1 */
+
+static void harm_session(void *ud) {
+  setting *s = ud;
+  char command[120];
+  (void)snprintf(command, sizeof(command), "HSET tidemill:{sessions}:record:default:s1 %s", harm);
+  (void)server_ask(&s->server, command);
+}
+
+static void take_record_away(void *ud) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "SET tidemill:{sessions}:record:default:s1 x");
+}
+
+static void one_session_stops_nobody(void **state) {
+  setting *s = *state;
+  static const char *const harms[] = {"created 1",   "created x", "look_at -4", "flags 4294967296",
+                                      "tenant acme", "id s2",     "ended 0x",   "order nonsense"};
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    damaged_session(&s->fx, harm_session, s, true, true);
+    fixture_close(&s->fx);
+    (void)server_ask(&s->server, "FLUSHDB");
+    fixture_open(&s->fx);
+  }
+  damaged_session(&s->fx, take_record_away, s, true, false);
+}
+
+/* Its names stand in the lists. */
+static void lose_name(void *ud) {
+  setting *s = ud;
+  char order[17];
+  (void)snprintf(order, sizeof(order), "%016llx",
+                 (unsigned long long)((uint64_t)(s->fx.now - 1) ^ UINT64_C(0x8000000000000000)));
+  for (int own = 0; own < 2; own++) {
+    const char *tail = own ? ":default" : "";
+    char member[64], was[64];
+    int n = snprintf(was, sizeof(was), "%s%s", order, own ? "s1" : "default");
+    if (!own) {
+      memcpy(was + n, "\0s1", 3);
+      n += 3;
+    }
+    memcpy(member, was, (size_t)n);
+    member[n] = '\xff';
+    (void)server_ask(&s->server, "ZREM tidemill:{sessions}:all%s %b", tail, was, (size_t)n);
+    (void)server_ask(&s->server, "ZADD tidemill:{sessions}:all%s 0 %b", tail, member,
+                     (size_t)n + 1);
+  }
+  (void)server_ask(&s->server, "ZREM tidemill:{sessions}:due %b", "default\0s1", (size_t)10);
+  (void)server_ask(&s->server, "ZADD tidemill:{sessions}:due 1 %b", "default\0s1\xff", (size_t)11);
+  (void)server_ask(&s->server, "ZADD tidemill:{sessions}:due 1 none");
+}
+
+static void nor_does_a_session_without_a_name(void **state) {
+  setting *s = *state;
+  nameless_session(&s->fx, lose_name, s);
+}
+
 static void newer_stores_are_refused(void **state) {
   setting *s = *state;
   fixture_close(&s->fx);
@@ -928,6 +987,8 @@ int main(void) {
       CASE(a_server_that_lets_one_do_little),
       CASE(keys_of_others),
       CASE(damaged_records),
+      CASE(one_session_stops_nobody),
+      CASE(nor_does_a_session_without_a_name),
       CASE(one_event_stops_nobody),
       CASE(nor_does_one_that_is_cut_off),
       CASE(one_head_stops_nobody),

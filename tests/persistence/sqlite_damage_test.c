@@ -1,6 +1,7 @@
 /* What is damaged, foreign or newer is refused and left as it is, byte for byte. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_session.h"
 #include "file_bytes.h"
 #include "persistence/store_sqlite.h"
 
@@ -459,6 +460,41 @@ static void nor_does_a_head_without_a_name(void **state) {
   assert_string_equal(s.items[1].id, nth(3).text);
 }
 
+static void harm_session(void *ud) {
+  const fixture *fx = ud;
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE sessions SET %s WHERE id='s1'", harm);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void one_session_stops_nobody(void **state) {
+  static const char *const harms[] = {"flags=-1", "flags=1<<40", "created=-5", "ended=-5",
+                                      "created=-9223372036854775808"};
+  fixture *fx = *state;
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    fixture_open(fx);
+    damaged_session(fx, harm_session, fx, strncmp(harm, "ended", 5) != 0, true);
+    fixture_close(fx);
+    assert_int_equal(unlink(fx->file), 0);
+  }
+}
+
+static void nor_does_a_session_without_a_name(void **state) {
+  static const char *const harms[] = {"id=printf('s1%.200c','x')", "tenant=''",
+                                      "id=CAST(x'733100ff' AS TEXT)", "id=CAST(x'7331ff' AS TEXT)"};
+  fixture *fx = *state;
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    fixture_open(fx);
+    nameless_session(fx, harm_session, fx);
+    fixture_close(fx);
+    assert_int_equal(unlink(fx->file), 0);
+  }
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -482,6 +518,8 @@ int main(void) {
       CASE(one_head_stops_nobody),
       CASE(it_goes_whatever_its_tip),
       CASE(nor_does_a_head_without_a_name),
+      CASE(one_session_stops_nobody),
+      CASE(nor_does_a_session_without_a_name),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
