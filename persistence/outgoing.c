@@ -48,17 +48,11 @@ static bool read_row(sqlite3_stmt *st, tm_outgoing *e) {
   return tm__outgoing_texts(e, column(st, 0), column(st, 3), column(st, 8));
 }
 
-tm_status tm__outgoing_read(tm_outgoing_batch *b, sqlite3_stmt *st, int *rc, bool *nameless,
-                            tm_error *err) {
+tm_status tm__outgoing_read(tm_outgoing_batch *b, sqlite3_stmt *st, int *rc, tm_error *err) {
   tm_outgoing event;
   tm_status status = TM_OK;
-  *nameless = false;
-  while (status == TM_OK && (*rc = sqlite3_step(st)) == SQLITE_ROW) {
-    if (read_row(st, &event))
-      status = tm__outgoing_add(b, &event, err);
-    else
-      *nameless = true;
-  }
+  while (status == TM_OK && (*rc = sqlite3_step(st)) == SQLITE_ROW)
+    if (read_row(st, &event)) status = tm__outgoing_add(b, &event, err);
   sqlite3_reset(st);
   return status;
 }

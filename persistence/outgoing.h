@@ -18,9 +18,8 @@ tm_status tm__outgoing_add(tm_outgoing_batch *b, const tm_outgoing *event,
                            tm_error *err); /* copies */
 tm_status tm__outgoing_give(const tm_outgoing_batch *b, tm_outgoing_fn fn, void *ud);
 /* Adds all rows of `st`, which selects TM_OUTGOING_COLUMNS and is then reset. *rc: what its last
- * step gave; *nameless: a row was passed over because not even its key can be read. */
-tm_status tm__outgoing_read(tm_outgoing_batch *b, struct sqlite3_stmt *st, int *rc, bool *nameless,
-                            tm_error *err);
+ * step gave. */
+tm_status tm__outgoing_read(tm_outgoing_batch *b, struct sqlite3_stmt *st, int *rc, tm_error *err);
 void tm__outgoing_free(tm_outgoing_batch *b); /* idempotent */
 
 #endif

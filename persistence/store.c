@@ -86,15 +86,36 @@ tm_status tm__session_is(void *ud, const tm_session *stored) {
   return same ? TM_OK : TM_ECONFLICT;
 }
 
-bool tm__session_is_named(const tm_session *s) {
-  const tm_slice names[] = {s->tenant, s->id};
-  const size_t most[] = {64, 128};
-  for (size_t i = 0; i < 2; i++) {
-    bool fits = names[i].len > 0 && names[i].len <= most[i];
-    if (!fits || memchr(names[i].ptr, '\0', names[i].len) != NULL || !tm__utf8_valid(names[i]))
-      return false;
+bool tm__name_fits(tm_slice name, size_t most) {
+  return name.len > 0 && name.len <= most && memchr(name.ptr, '\0', name.len) == NULL &&
+         tm__utf8_valid(name);
+}
+
+/* What is no name is shown as far as people can read it. */
+typedef struct shown_name {
+  char text[129];
+} shown_name;
+
+static shown_name show(tm_slice name) {
+  shown_name s = {""};
+  size_t most = sizeof(s.text) - 1, len = name.len < most ? name.len : most;
+  bool as_it_is = tm__name_fits((tm_slice){name.ptr, len}, most);
+  for (size_t i = 0; i < len; i++) {
+    unsigned char c = (unsigned char)name.ptr[i];
+    s.text[i] = as_it_is || (c >= ' ' && c <= '~') ? name.ptr[i] : '?';
   }
-  return true;
+  return s;
+}
+
+tm_status tm__store_nameless(const char *what, tm_slice name, const char *place, tm_error *err) {
+  return tm__fail(err, TM_ECORRUPT, "store.damaged",
+                  "%s in %.200s cannot be named, \"%s\" is damaged; it was left as it is and is in "
+                  "no list, the others go on; restore a backup to have it back",
+                  what, place, show(name).text);
+}
+
+bool tm__session_is_named(const tm_session *s) {
+  return tm__name_fits(s->tenant, 64) && tm__name_fits(s->id, 128);
 }
 
 void tm__session_spoil(tm_session *s) {
@@ -112,15 +133,11 @@ void tm__session_check(tm_session *s, int64_t flags) {
   if (!sound) tm__session_spoil(s);
 }
 
-static int shown(tm_slice name, size_t most) {
-  return (int)(name.len < most ? name.len : most);
-}
-
 tm_status tm__session_damaged(const tm_session *s, const char *place, tm_error *err) {
   return tm__fail(err, TM_ECORRUPT, "session.damaged",
-                  "the record of session %.*s of tenant %.*s in %.200s is damaged, and was left as "
+                  "the record of session %s of tenant %s in %.200s is damaged, and was left as "
                   "it is; the others go on; restore a backup to have it back",
-                  shown(s->id, 128), s->id.ptr, shown(s->tenant, 64), s->tenant.ptr, place);
+                  show(s->id).text, show(s->tenant).text, place);
 }
 
 tm_status tm__session_moved(tm_slice id, tm_error *err) {

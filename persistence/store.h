@@ -182,6 +182,10 @@ tm_status tm__head_damaged(tm_slice id, const char *place, tm_error *err);
  * for the names: TM_OK or, without a message, TM_ECONFLICT. */
 tm_status tm__session_is(void *ud, const tm_session *stored);
 tm_status tm__session_moved(tm_slice id, tm_error *err); /* the TM_ECONFLICT of session_put() */
+/* For backends: is it a name, 1 to `most` bytes of UTF-8 without NUL? */
+bool tm__name_fits(tm_slice name, size_t most);
+/* For backends: TM_ECORRUPT "store.damaged" for unreadable(): `what` has a name that is none. */
+tm_status tm__store_nameless(const char *what, tm_slice name, const char *place, tm_error *err);
 /* For backends: can it be named? Else it is in no list, and unreadable() tells of it. */
 bool tm__session_is_named(const tm_session *s);
 /* For backends: sets what is stored as its flags; it is damaged if that or a time can be none. */
@@ -447,8 +451,8 @@ typedef struct tm_store_backend {
   tm_status (*tenants)(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
                        tm_error *err); /* by name (bytes), those above `after` */
 
-  /* What is there beside conversations and in no list, since not even its name can be read. NULL:
-   * there is no such thing. */
+  /* What is there beside conversations and in no list, since not even its name can be read:
+   * sessions, events, tenants. NULL: there is no such thing. */
   tm_status (*unreadable)(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
 
   /* What is wrong or unsafe with the store, its server's own settings included. Also called once

@@ -26,6 +26,7 @@
 #include <sqlite3.h>
 
 #include "persistence/disk.h"
+#include "persistence/sql_names.h"
 #include "persistence/store.h"
 
 #define TM_FILE_SUM 16 /* bytes of a checksum: BLAKE2b (libsodium's generichash) */

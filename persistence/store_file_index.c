@@ -122,6 +122,7 @@ static tm_status open_db(const tm_store *s, sqlite3 **out, tm_error *err) {
                            NULL);
   if (rc == SQLITE_OK && sqlite3_db_readonly(*out, "main") != 0) rc = SQLITE_READONLY;
   if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(*out, s->timeout_ms);
+  if (rc == SQLITE_OK) rc = tm__sql_names(*out);
   if (rc == SQLITE_OK)
     rc = sqlite3_db_config(*out, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
   tm_status status = rc == SQLITE_OK ? TM_OK : tm__file_sql_fail(err, s, *out, rc, "open");

@@ -102,11 +102,10 @@ tm_status tm__file_event_unindex(tm_store_conn *c, const tm_file_name *name, tm_
                      (int64_t)e.index);
 }
 
-/* All rows of `st`, which is then reset; what has no name any more stays where it is. */
+/* All rows of `st`, which is then reset. */
 static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, tm_error *err) {
   int rc = SQLITE_DONE;
-  bool nameless;
-  tm_status status = tm__outgoing_read(b, st, &rc, &nameless, err);
+  tm_status status = tm__outgoing_read(b, st, &rc, err);
   return status != TM_OK || rc == SQLITE_DONE ? status
                                               : tm__file_sql_conn_fail(c, rc, "use it", err);
 }
@@ -174,25 +173,32 @@ static tm_status arm(tm_store_conn *c, const char *conversation, int64_t at, tm_
   return status;
 }
 
-static tm_status is_armed(tm_store_conn *c, const tm_head *head, bool *found, tm_error *err) {
+/* *found: events are before those of the commit; *due: 0 where none of them is. */
+static tm_status look_before(tm_store_conn *c, const tm_head *head, bool *found, int64_t *due,
+                             tm_error *err) {
   sqlite3_stmt *st;
-  tm_status status =
-      tm__file_bind(c, TM_FSQL_ARMED_BEFORE, &st, err, "si", head->id, head->revision);
+  tm_status status = tm__file_bind(c, TM_FSQL_DUE_BEFORE, &st, err, "si", head->id, head->revision);
   if (status == TM_OK) status = tm__file_step(c, st, found, err);
-  if (status == TM_OK) sqlite3_reset(st);
-  return status;
+  if (status != TM_OK) return status;
+  *found = *found && sqlite3_column_type(st, 0) != SQLITE_NULL;
+  *due = sqlite3_column_int64(st, 0);
+  sqlite3_reset(st);
+  return TM_OK;
 }
 
 tm_status tm__file_add_events(tm_store_conn *c, const tm_commit *item, tm_error *err) {
   tm_outgoing event;
-  bool armed = false;
-  tm_status status = is_armed(c, &item->head, &armed, err);
+  bool behind = false;
+  int64_t due = 0,
+          at = item->event_count > 0 && item->events[0].created > 0 ? item->events[0].created : 1;
+  tm_status status = look_before(c, &item->head, &behind, &due, err);
   for (size_t i = 0; status == TM_OK && i < item->event_count; i++) {
     tm__outgoing_of(&event, item, i);
-    if (i == 0 && !armed) event.due_at = event.created > 0 ? event.created : 1;
+    if (i == 0 && !behind) event.due_at = at;
     status = keep(c, &event, err);
   }
-  return status;
+  bool idle = status == TM_OK && behind && due == 0; /* the one before them cannot be named */
+  return idle ? arm(c, item->head.id, at, err) : status;
 }
 
 tm_status tm__file_drop_events(tm_store_conn *c, tm_slice conversation, tm_error *err) {

@@ -266,8 +266,26 @@ tm_status tm__file_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_te
 
 /* ---- what cannot be read ---- */
 
-/* Sessions whose rows in the index have no name. */
+/* Events and tenants whose rows in the index have no name. */
 static tm_status tell_nameless(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
+  sqlite3_stmt *st;
+  bool found = true;
+  tm_status status = tm__file_bind(c, TM_FSQL_NAMELESS, &st, err, "");
+  if (status != TM_OK) return status;
+  while (status == TM_OK && found) {
+    tm_error why;
+    status = tm__file_step(c, st, &found, err);
+    if (status != TM_OK || !found) break;
+    const char *what = (const char *)sqlite3_column_text(st, 0);
+    (void)tm__store_nameless(what, tm__file_column(st, 1), c->store->root, &why);
+    status = fn(ud, &why);
+  }
+  sqlite3_reset(st);
+  return status;
+}
+
+/* Likewise sessions. */
+static tm_status tell_sessions(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
   sqlite3_stmt *st;
   bool found = true;
   tm_status status = tm__file_bind(c, TM_FSQL_SESSIONS, &st, err, "");
@@ -299,5 +317,6 @@ tm_status tm__file_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, t
   if (status == TM_OK && rc != SQLITE_DONE)
     status = tm__file_sql_conn_fail(c, rc, "list what is damaged", err);
   sqlite3_reset(st);
+  if (status == TM_OK) status = tell_sessions(c, fn, ud, err);
   return status == TM_OK ? tell_nameless(c, fn, ud, err) : status;
 }

@@ -70,7 +70,12 @@ struct tm_store_conn {
   tm_error failure;  /* of the newest attempt */
 };
 
-/* A session that has a name: the server keeps nothing but UTF-8 without NUL. */
+/* What has a name: the server keeps nothing but UTF-8 without NUL. */
+#define TM_PG_TENANT_NAMED "octet_length(tenant) BETWEEN 1 AND 64"
+#define TM_PG_PURGED_NAMED "octet_length(conversation) BETWEEN 1 AND 36"
+#define TM_PG_EVENT_NAMED                                                                          \
+  "octet_length(conversation) BETWEEN 1 AND 36 AND revision>0 AND idx BETWEEN 0 AND 2147483647 "   \
+  "AND attempts BETWEEN 0 AND 2147483646"
 #define TM_PG_SESSION_NAMED                                                                        \
   "octet_length(tenant) BETWEEN 1 AND 64 AND octet_length(id) BETWEEN 1 AND 128"
 

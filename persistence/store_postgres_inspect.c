@@ -72,6 +72,11 @@ static const look deep_looks[] = {
      "purged p ON p.conversation=j.conversation WHERE h.id IS NULL AND p.conversation IS NULL "
      "LIMIT 1",
      TM_FINDING_WARNING, "there are rows of conversation %s, which does not exist"},
+    {"SELECT n FROM (SELECT count(*) AS n FROM purged WHERE NOT (" TM_PG_PURGED_NAMED
+     ")) m WHERE n>0",
+     TM_FINDING_ERROR,
+     "the mark of a purged conversation cannot be read (%s in all), and its rows stay: remove it "
+     "from the table purged"},
     {"SELECT k.conversation FROM start_keys k LEFT JOIN heads h ON h.id=k.conversation "
      "WHERE h.id IS NULL LIMIT 1",
      TM_FINDING_WARNING, "a start key names conversation %s, which does not exist"},

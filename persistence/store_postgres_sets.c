@@ -145,12 +145,14 @@ tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_se
 tm_status tm__pg_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
   const tm_pg_args none = {0};
   PGresult *r = NULL;
-  tm_status status =
-      tm__pg_read(c, TM_PG_NAMELESS_SESSIONS, NULL, &none, &r, "look for damage", err);
+  tm_status status = tm__pg_read(c, TM_PG_NAMELESS, NULL, &none, &r, "look for damage", err);
   for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
-    const tm_session session = decode_session(r, i);
+    const tm_session session = {.tenant = tm__pg_get(r, i, 1), .id = tm__pg_get(r, i, 2)};
     tm_error why;
-    (void)tm__session_damaged(&session, c->store->place, &why);
+    if (tm__slice_is(tm__pg_get(r, i, 0), "a session"))
+      (void)tm__session_damaged(&session, c->store->place, &why);
+    else
+      (void)tm__store_nameless(PQgetvalue(r, i, 0), session.tenant, c->store->place, &why);
     status = fn(ud, &why);
   }
   PQclear(r);

@@ -288,6 +288,10 @@ tm_status tm__redis_events_wait(tm_store_conn *c, const tm_head *heads, size_t c
                                 tm_error *err);
 /* What is said of the conversation's events is made true. */
 tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err);
+/* unreadable() of events, and of tenants. */
+tm_status tm__redis_nameless_events(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
+tm_status tm__redis_nameless_tenants(tm_store_conn *c, tm_unreadable_fn fn, void *ud,
+                                     tm_error *err);
 tm_status tm__redis_outbox_take(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                                 tm_outgoing_fn fn, void *ud, tm_error *err);
 tm_status tm__redis_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm_outcome outcome,

@@ -219,11 +219,14 @@ tm_status tm__redis_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expec
                   (int)(tenant.len < 64 ? tenant.len : 64), tenant.ptr);
 }
 
-/* Gives the tenants named by every `step`-th item of `list`, with what stands for each. */
-static tm_status give(tm_store_conn *c, const redisReply *list, size_t step, tm_tenant_fn fn,
-                      void *ud, tm_error *err) {
+#define TENANTS_PAGE 128
+
+/* Gives the tenants named by every `step`-th item of `list`, with what stands for each, at most
+ * *left; what is no name is passed over. */
+static tm_status give(tm_store_conn *c, const redisReply *list, size_t step, size_t *left,
+                      tm_tenant_fn fn, void *ud, tm_error *err) {
   redisReply *reply;
-  if (list->elements == 0) return TM_OK;
+  if (list->elements < step) return TM_OK;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_command(c, "HMGET", 1 + list->elements / step);
@@ -232,52 +235,106 @@ static tm_status give(tm_store_conn *c, const redisReply *list, size_t step, tm_
     tm__redis_arg(c, tm__redis_slice(list->element[i]));
   status = tm__redis_ask(c, &reply, err);
   if (status != TM_OK) return status;
-  for (size_t i = 0; status == TM_OK && i < reply->elements; i++)
-    status = fn(ud, tm__redis_slice(list->element[i * step]),
-                tm__redis_number(tm__redis_slice(reply->element[i])));
+  for (size_t i = 0; status == TM_OK && *left > 0 && i < reply->elements; i++) {
+    tm_slice name = tm__redis_slice(list->element[i * step]);
+    if (!tm__name_fits(name, 64)) continue;
+    --*left;
+    status = fn(ud, name, tm__redis_number(tm__redis_slice(reply->element[i])));
+  }
   freeReplyObject(reply);
   return status;
 }
 
-static int64_t at_most(size_t limit) {
-  return limit > 10000 ? 10000 : (int64_t)limit;
+static tm_status due_page(tm_store_conn *c, int64_t now, size_t from, size_t page, redisReply **out,
+                          tm_error *err) {
+  tm_status status = tm__redis_ready(c, err);
+  *out = NULL;
+  if (status != TM_OK) return status;
+  tm__redis_run(c, TM_REDIS_TAKE, 1, 4);
+  add_key(c, "{tenants}:due");
+  tm__redis_int(c, now);
+  tm__redis_int(c, (int64_t)from);
+  tm__redis_int(c, (int64_t)page);
+  tm__redis_int(c, 0);
+  return tm__redis_ask(c, out, err);
 }
 
 tm_status tm__redis_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_tenant_fn fn,
                                 void *ud, tm_error *err) {
-  redisReply *reply;
-  tm_status status = tm__redis_ready(c, err);
-  if (status != TM_OK || limit == 0) return status;
-  tm__redis_run(c, TM_REDIS_TAKE, 1, 4);
-  add_key(c, "{tenants}:due");
-  tm__redis_int(c, now);
-  tm__redis_int(c, 0);
-  tm__redis_int(c, at_most(limit));
-  tm__redis_int(c, 0);
-  status = tm__redis_ask(c, &reply, err);
-  if (status != TM_OK) return status;
-  status = give(c, reply, 2, fn, ud, err);
-  freeReplyObject(reply);
+  tm_status status = TM_OK;
+  size_t page = limit < TENANTS_PAGE ? limit : TENANTS_PAGE, count = page;
+  for (size_t from = 0; status == TM_OK && limit > 0 && count == page; from += page) {
+    redisReply *reply;
+    status = due_page(c, now, from, page, &reply, err);
+    count = status == TM_OK ? reply->elements / 2 : 0;
+    if (status == TM_OK) status = give(c, reply, 2, &limit, fn, ud, err);
+    freeReplyObject(reply);
+  }
   return status;
+}
+
+/* The names behind `edge`, which moves on. */
+static tm_status names_page(tm_store_conn *c, tm_buf *edge, size_t page, redisReply **out,
+                            tm_error *err) {
+  tm_status status = begin(c, "ZRANGEBYLEX", "{tenants}:names", 5, err);
+  *out = NULL;
+  if (status != TM_OK) return status;
+  tm__redis_arg(c, tm__buf_view(edge));
+  tm__redis_text(c, "+");
+  tm__redis_text(c, "LIMIT");
+  tm__redis_int(c, 0);
+  tm__redis_int(c, (int64_t)page);
+  status = tm__redis_ask(c, out, err);
+  if (status != TM_OK || (*out)->elements == 0) return status;
+  tm__buf_clear(edge);
+  tm__buf_byte(edge, '(');
+  tm__buf_slice(edge, tm__redis_slice((*out)->element[(*out)->elements - 1]));
+  return tm__buf_ok(edge) ? TM_OK : tm__fail_memory(err, "tenants");
 }
 
 tm_status tm__redis_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn,
                             void *ud, tm_error *err) {
-  redisReply *reply;
-  tm_buf from = {0};
-  tm_status status = begin(c, "ZRANGEBYLEX", "{tenants}:names", 5, err);
-  if (status != TM_OK) return status;
-  tm__buf_text(&from, after.len > 0 ? "(" : "-");
-  tm__buf_slice(&from, after);
-  tm__redis_arg(c, tm__buf_view(&from));
-  tm__buf_free(&from);
-  tm__redis_text(c, "+");
-  tm__redis_text(c, "LIMIT");
-  tm__redis_int(c, 0);
-  tm__redis_int(c, at_most(limit));
-  status = tm__redis_ask(c, &reply, err);
-  if (status != TM_OK) return status;
-  status = give(c, reply, 1, fn, ud, err);
-  freeReplyObject(reply);
+  tm_buf edge = {0};
+  tm_status status = TM_OK;
+  tm__buf_text(&edge, after.len > 0 ? "(" : "-");
+  tm__buf_slice(&edge, after);
+  size_t page = limit < TENANTS_PAGE ? limit : TENANTS_PAGE;
+  for (size_t count = page; status == TM_OK && limit > 0 && count == page;) {
+    redisReply *reply;
+    status = names_page(c, &edge, page, &reply, err);
+    count = status == TM_OK ? reply->elements : 0;
+    if (status == TM_OK) status = give(c, reply, 1, &limit, fn, ud, err);
+    freeReplyObject(reply);
+  }
+  tm__buf_free(&edge);
+  return status;
+}
+
+static tm_status tell_nameless(const tm_store_conn *c, const redisReply *names, tm_unreadable_fn fn,
+                               void *ud) {
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < names->elements; i++) {
+    tm_slice name = tm__redis_slice(names->element[i]);
+    tm_error why;
+    if (tm__name_fits(name, 64)) continue;
+    (void)tm__store_nameless("a tenant", name, c->store->place, &why);
+    status = fn(ud, &why);
+  }
+  return status;
+}
+
+tm_status tm__redis_nameless_tenants(tm_store_conn *c, tm_unreadable_fn fn, void *ud,
+                                     tm_error *err) {
+  tm_buf edge = {0};
+  tm_status status = TM_OK;
+  tm__buf_byte(&edge, '-');
+  for (size_t count = TENANTS_PAGE; status == TM_OK && count == TENANTS_PAGE;) {
+    redisReply *reply;
+    status = names_page(c, &edge, TENANTS_PAGE, &reply, err);
+    count = status == TM_OK ? reply->elements : 0;
+    if (status == TM_OK) status = tell_nameless(c, reply, fn, ud);
+    freeReplyObject(reply);
+  }
+  tm__buf_free(&edge);
   return status;
 }

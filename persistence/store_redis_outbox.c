@@ -55,9 +55,10 @@ static tm_status decode(const tm_store *s, tm_slice id, tm_slice field, tm_slice
   unsigned long long revision = 0;
   unsigned index = 0;
   *e = (tm_outgoing){.revision = 0};
-  if (!tm__copy(e->conversation, sizeof(e->conversation), id) || field.ptr == NULL ||
-      sscanf(field.ptr, "%16llx.%8x", &revision, &index) != 2)
-    return tm__redis_damaged(s, "an event", err);
+  bool key = tm__copy(e->conversation, sizeof(e->conversation), id) && field.len == 25 &&
+             strspn(field.ptr, "0123456789abcdef.") == 25 &&
+             sscanf(field.ptr, "%16llx.%8x", &revision, &index) == 2;
+  if (!key) return tm__redis_damaged(s, "an event", err);
   e->revision = (int64_t)revision;
   e->index = (int)index;
   if (!read_value(value, e)) {
@@ -212,12 +213,22 @@ tm_status tm__redis_events_wait(tm_store_conn *c, const tm_head *heads, size_t c
   for (size_t i = 0; status == TM_OK && i < count; i++) {
     if (!out[i]) continue;
     status = look(c, heads[i].id, &s, err);
-    out[i] = status == TM_OK && s.due > 0;
+    out[i] = status == TM_ECORRUPT || (status == TM_OK && s.due > 0);
+    if (status == TM_ECORRUPT) status = TM_OK; /* nobody can tell: it stays */
   }
   return status;
 }
 
 /* ---- taking ---- */
+
+/* Of what can be no conversation; its time would be the first for ever. */
+static tm_status drop_hint(tm_store_conn *c, tm_slice id, tm_error *err) {
+  tm_status status = tm__redis_ready(c, err);
+  if (status != TM_OK) return status;
+  add_named(c, "ZREM", 1, true);
+  tm__redis_arg(c, id);
+  return tm__redis_tell(c, err);
+}
 
 static tm_status take_hints(tm_store_conn *c, int64_t now, int64_t until, size_t limit,
                             redisReply **out, tm_error *err) {
@@ -241,8 +252,10 @@ static tm_status take_one(tm_store_conn *c, tm_slice id, int64_t now, int64_t un
   standing s = {0, 0};
   tm_outgoing event;
   char name[TM_ID_SIZE];
+  if (!tm__name_fits(id, sizeof(name) - 1)) return drop_hint(c, id, err);
+  (void)tm__copy(name, sizeof(name), id);
   tm_status status = tm__redis_ready(c, err);
-  if (status != TM_OK || !tm__copy(name, sizeof(name), id)) return status;
+  if (status != TM_OK) return status;
   run_on_events(c, TM_REDIS_TAKE_EVENT, name, 2);
   tm__redis_int(c, now);
   tm__redis_int(c, until);
@@ -292,36 +305,58 @@ tm_status tm__redis_outbox_take(tm_store_conn *c, int64_t now, int64_t until, si
   return status;
 }
 
-/* The first hint; *at 0: there is none. */
-static tm_status first_hint(tm_store_conn *c, char id[TM_ID_SIZE], int64_t *at, tm_error *err) {
+/* The hint behind `from` others; *at 0: there is none. */
+static tm_status hint_at(tm_store_conn *c, int64_t from, tm_buf *id, int64_t *at, tm_error *err) {
   redisReply *reply;
   *at = 0;
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   add_named(c, "ZRANGE", 3, true);
-  tm__redis_int(c, 0);
-  tm__redis_int(c, 0);
+  tm__redis_int(c, from);
+  tm__redis_int(c, from);
   tm__redis_text(c, "WITHSCORES");
   status = tm__redis_ask(c, &reply, err);
   if (status != TM_OK) return status;
-  if (reply->elements == 2 && tm__copy(id, TM_ID_SIZE, tm__redis_slice(reply->element[0])))
+  tm__buf_clear(id);
+  if (reply->elements == 2) {
+    tm__buf_slice(id, tm__redis_slice(reply->element[0]));
     *at = (int64_t)strtod(reply->element[1]->str, NULL);
+  }
   freeReplyObject(reply);
-  return TM_OK;
+  return tm__buf_ok(id) ? TM_OK : tm__fail_memory(err, "an event");
+}
+
+/* *right: it says when one is due. *from: what is to be passed over, since it cannot be read. */
+static tm_status check_hint(tm_store_conn *c, tm_slice id, int64_t at, int64_t *from, bool *right,
+                            tm_error *err) {
+  char name[TM_ID_SIZE];
+  standing s = {0, 0};
+  tm_error why;
+  if (!tm__name_fits(id, sizeof(name) - 1)) return drop_hint(c, id, err);
+  (void)tm__copy(name, sizeof(name), id);
+  tm_status status = look(c, name, &s, &why);
+  *right = status == TM_OK && s.due == at;
+  if (status == TM_OK) return *right ? TM_OK : mend(c, name, s, err);
+  if (status == TM_ECORRUPT) {
+    ++*from;
+    return TM_OK;
+  }
+  if (err != NULL) *err = why;
+  return status;
 }
 
 tm_status tm__redis_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
-  char id[TM_ID_SIZE] = "";
-  standing s = {0, 0};
+  tm_buf id = {0};
+  bool right = false;
+  int64_t from = 0, at = 0;
   tm_status status = TM_OK;
-  *out = 0;
-  for (int i = 0; status == TM_OK && i < ROUNDS; i++) {
-    status = first_hint(c, id, out, err);
-    if (status != TM_OK || *out == 0) return status;
-    status = look(c, id, &s, err);
-    if (status != TM_OK || s.due == *out) return status;
-    status = mend(c, id, s, err);
+  for (int i = 0; status == TM_OK && !right && i < ROUNDS; i++) {
+    status = hint_at(c, from, &id, &at, err);
+    if (status != TM_OK || at == 0) break;
+    status = check_hint(c, tm__buf_view(&id), at, &from, &right, err);
   }
+  tm__buf_free(&id);
+  *out = status == TM_OK ? at : 0;
   return status;
 }
 
@@ -407,10 +442,10 @@ static tm_status give_of(tm_store_conn *c, const redisReply *r, tm_slice id,
   tm_status status = TM_OK;
   tm_outgoing *events = calloc(count + 1, sizeof(*events));
   if (events == NULL) return tm__fail_memory(err, "events");
-  for (size_t i = 0; status == TM_OK && i < count; i++) {
-    status = decode(c->store, id, tm__redis_slice(r->element[2 * i]),
-                    tm__redis_slice(r->element[2 * i + 1]), &events[listed], err);
-    if (status == TM_OK && is_listed(&events[listed], f)) listed++;
+  for (size_t i = 0; i < count; i++) {
+    bool named = decode(c->store, id, tm__redis_slice(r->element[2 * i]),
+                        tm__redis_slice(r->element[2 * i + 1]), &events[listed], NULL) == TM_OK;
+    if (named && is_listed(&events[listed], f)) listed++;
   }
   qsort(events, listed, sizeof(*events), later_first);
   for (size_t i = 0; status == TM_OK && i<listed && * left> 0; i++, --*left)
@@ -428,41 +463,120 @@ static tm_status list_of(tm_store_conn *c, tm_slice id, const tm_outgoing_filter
   tm__redis_command(c, "HGETALL", 1);
   tm__redis_events_key(&k, c->store, id);
   tm__redis_key_arg(c, &k);
-  status = tm__redis_ask(c, &reply, err);
+  tm_error why;
+  status = tm__redis_ask(c, &reply, &why);
+  if (status == TM_ECORRUPT) return TM_OK; /* what another program wrote */
+  if (status != TM_OK && err != NULL) *err = why;
   if (status != TM_OK) return status;
   status = give_of(c, reply, id, f, left, fn, ud, err);
   freeReplyObject(reply);
   return status;
 }
 
-static tm_status page_of_ids(tm_store_conn *c, const char *edge, redisReply **out, tm_error *err) {
+/* What stands behind `edge`, which moves on. */
+static tm_status page_of_ids(tm_store_conn *c, tm_buf *edge, redisReply **out, tm_error *err) {
   tm_status status = tm__redis_ready(c, err);
   *out = NULL;
   if (status != TM_OK) return status;
   add_named(c, "ZREVRANGEBYLEX", 5, false);
-  tm__redis_text(c, edge);
+  tm__redis_arg(c, tm__buf_view(edge));
   tm__redis_text(c, "-");
   tm__redis_text(c, "LIMIT");
   tm__redis_int(c, 0);
   tm__redis_int(c, PAGE);
-  return tm__redis_ask(c, out, err);
+  status = tm__redis_ask(c, out, err);
+  if (status != TM_OK || (*out)->elements == 0) return status;
+  tm__buf_clear(edge);
+  tm__buf_byte(edge, '(');
+  tm__buf_slice(edge, tm__redis_slice((*out)->element[(*out)->elements - 1]));
+  return tm__buf_ok(edge) ? TM_OK : tm__fail_memory(err, "events");
+}
+
+/* What is done with an id of the list, which may be none. */
+typedef tm_status (*id_fn)(tm_store_conn *c, tm_slice id, void *ud, tm_error *err);
+
+static tm_status each_id(tm_store_conn *c, const char *before, const size_t *left, id_fn fn,
+                         void *ud, tm_error *err) {
+  tm_buf edge = {0};
+  size_t count = PAGE;
+  tm_status status = TM_OK;
+  tm__buf_text(&edge, before[0] != '\0' ? "[" : "+");
+  tm__buf_text(&edge, before);
+  while (status == TM_OK && *left > 0 && count == PAGE) {
+    redisReply *ids;
+    status = page_of_ids(c, &edge, &ids, err);
+    count = status == TM_OK ? ids->elements : 0;
+    for (size_t i = 0; status == TM_OK && i<count && * left> 0; i++)
+      status = fn(c, tm__redis_slice(ids->element[i]), ud, err);
+    freeReplyObject(ids);
+  }
+  tm__buf_free(&edge);
+  return status;
+}
+
+typedef struct listing {
+  const tm_outgoing_filter *filter;
+  size_t left;
+  tm_outgoing_fn fn;
+  void *ud;
+} listing;
+
+static tm_status list_id(tm_store_conn *c, tm_slice id, void *ud, tm_error *err) {
+  listing *l = ud;
+  if (!tm__name_fits(id, TM_ID_SIZE - 1)) return TM_OK;
+  return list_of(c, id, l->filter, &l->left, l->fn, l->ud, err);
 }
 
 tm_status tm__redis_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
                                 void *ud, tm_error *err) {
-  char edge[TM_ID_SIZE + 1] = "+";
-  size_t left = f->limit, count = PAGE;
-  tm_status status = TM_OK;
-  if (f->before[0] != '\0') (void)snprintf(edge, sizeof(edge), "[%s", f->before);
-  while (status == TM_OK && left > 0 && count == PAGE) {
-    redisReply *ids;
-    status = page_of_ids(c, edge, &ids, err);
-    if (status != TM_OK) return status;
-    count = ids->elements;
-    for (size_t i = 0; status == TM_OK && i < count && left > 0; i++)
-      status = list_of(c, tm__redis_slice(ids->element[i]), f, &left, fn, ud, err);
-    if (count > 0) (void)snprintf(edge, sizeof(edge), "(%s", ids->element[count - 1]->str);
-    freeReplyObject(ids);
+  listing l = {f, f->limit, fn, ud};
+  return each_id(c, f->before, &l.left, list_id, &l, err);
+}
+
+/* ---- what has no name ---- */
+
+typedef struct nameless {
+  tm_unreadable_fn fn;
+  void *ud;
+} nameless;
+
+static tm_status ask_fields(tm_store_conn *c, tm_slice id, redisReply **out, tm_error *err) {
+  tm_redis_key k;
+  tm_status status = tm__redis_ready(c, err);
+  *out = NULL;
+  if (status != TM_OK) return status;
+  tm__redis_command(c, "HKEYS", 1);
+  tm__redis_events_key(&k, c->store, id);
+  tm__redis_key_arg(c, &k);
+  return tm__redis_ask(c, out, err);
+}
+
+static tm_status tell_of(tm_store_conn *c, tm_slice id, void *ud, tm_error *err) {
+  const nameless *n = ud;
+  redisReply *fields;
+  tm_error why = {.status = TM_OK};
+  tm_outgoing event;
+  if (!tm__name_fits(id, TM_ID_SIZE - 1)) {
+    (void)tm__store_nameless("an event", id, c->store->place, &why);
+    return n->fn(n->ud, &why);
   }
+  tm_status status = ask_fields(c, id, &fields, &why);
+  if (status == TM_ECORRUPT) return n->fn(n->ud, &why); /* what another program wrote */
+  if (status != TM_OK && err != NULL) *err = why;
+  for (size_t i = 0; status == TM_OK && i < fields->elements; i++) {
+    tm_slice field = tm__redis_slice(fields->element[i]);
+    if (decode(c->store, id, field, TM_S(""), &event, NULL) == TM_OK) continue;
+    (void)tm__store_nameless("an event", field, c->store->place, &why);
+    (void)tm__copy(why.conversation_id, sizeof(why.conversation_id), id);
+    status = n->fn(n->ud, &why);
+  }
+  freeReplyObject(fields);
   return status;
+}
+
+tm_status tm__redis_nameless_events(tm_store_conn *c, tm_unreadable_fn fn, void *ud,
+                                    tm_error *err) {
+  const size_t all = SIZE_MAX;
+  nameless n = {fn, ud};
+  return each_id(c, "", &all, tell_of, &n, err);
 }

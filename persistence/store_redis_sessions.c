@@ -257,7 +257,8 @@ tm_status tm__redis_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, 
     freeReplyObject(reply);
   }
   tm__buf_free(&below);
-  return status;
+  if (status == TM_OK) status = tm__redis_nameless_events(c, fn, ud, err);
+  return status == TM_OK ? tm__redis_nameless_tenants(c, fn, ud, err) : status;
 }
 
 tm_status tm__redis_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,

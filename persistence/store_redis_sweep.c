@@ -20,6 +20,12 @@ static size_t page_of(size_t limit) {
   return limit < 1 ? 1 : limit > PAGE_MAX ? PAGE_MAX : limit;
 }
 
+/* A key that holds what another program wrote keeps none of the others from its turn. */
+static tm_status skip_all(tm_store_conn *c, tm_error *err) {
+  tm_status status = tm__redis_skip(c, c->awaited, err);
+  return status == TM_ECORRUPT ? TM_OK : status;
+}
+
 /* ---- start keys ---- */
 
 static tm_status expire(tm_store_conn *c, const redisReply *keys, int64_t oldest, tm_error *err) {
@@ -33,7 +39,7 @@ static tm_status expire(tm_store_conn *c, const redisReply *keys, int64_t oldest
     tm__redis_int(c, oldest);
   }
   status = tm__redis_flush(c, err);
-  if (status == TM_OK) status = tm__redis_skip(c, c->awaited, err);
+  if (status == TM_OK) status = skip_all(c, err);
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   tm__redis_command(c, "ZREM", 1 + keys->elements);
@@ -131,7 +137,7 @@ static tm_status hint_all(tm_store_conn *c, const tm_slice *keys, const tm_slice
   for (size_t i = 0; i < count; i++)
     if (heads[i].revision > 0) add_hints(c, keys[i], &heads[i]);
   status = tm__redis_flush(c, err);
-  return status == TM_OK ? tm__redis_skip(c, c->awaited, err) : status;
+  return status == TM_OK ? skip_all(c, err) : status;
 }
 
 /* The keys of heads, of any store, get their hints. */

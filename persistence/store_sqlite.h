@@ -20,6 +20,7 @@
 #include <sqlite3.h>
 
 #include "persistence/disk.h"
+#include "persistence/sql_names.h"
 #include "persistence/store.h"
 #include "persistence/views.h"
 

@@ -72,6 +72,7 @@ tm_status tm__sqlite_handle(sqlite3 **out, const tm_store *s, tm_store_role role
       s->path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
   if (rc == SQLITE_OK && sqlite3_db_readonly(db, "main") != 0) rc = SQLITE_READONLY;
   if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(db, s->timeout_ms);
+  if (rc == SQLITE_OK) rc = tm__sql_names(db);
   if (rc == SQLITE_OK)
     rc = sqlite3_exec(db, role == TM_STORE_WRITER ? WRITER_SETTINGS : READER_SETTINGS, NULL, NULL,
                       NULL);

@@ -108,6 +108,8 @@ static tm_status look_deep(tm_store_conn *c, findings *f, tm_error *err) {
       "SELECT 'row '||j.id||' belongs to no conversation' FROM journal j LEFT JOIN heads h ON "
       "h.id=j.conversation WHERE h.id IS NULL AND j.conversation NOT IN "
       "(SELECT conversation FROM purged) LIMIT 20",
+      "SELECT 'the mark of a purged conversation, '||tip||', cannot be read, its rows stay' FROM "
+      "purged WHERE NOT (tip>0 AND fits(conversation,36)) LIMIT 20",
       "SELECT 'the count of open sessions of tenant '||c.tenant||' is wrong' FROM session_counts c "
       "WHERE c.open<>(SELECT count(*) FROM sessions s WHERE s.ended=0 AND "
       "(c.scope=0 OR s.tenant=c.tenant)) LIMIT 20",

@@ -4,10 +4,9 @@
 
 /* ---- reading ---- */
 
-static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, bool *nameless,
-                      tm_error *err) {
+static tm_status fill(tm_store_conn *c, sqlite3_stmt *st, tm_outgoing_batch *b, tm_error *err) {
   int rc = SQLITE_DONE;
-  tm_status status = tm__outgoing_read(b, st, &rc, nameless, err);
+  tm_status status = tm__outgoing_read(b, st, &rc, err);
   return status != TM_OK || rc == SQLITE_DONE ? status
                                               : tm__sqlite_conn_fail(c, rc, "read events", err);
 }
@@ -41,9 +40,7 @@ static tm_status list_piece(tm_store_conn *c, const tm_outgoing_filter *f, tm_ou
   rc |= sqlite3_bind_int64(st, 5, f->before_revision);
   rc |= sqlite3_bind_int(st, 6, f->before_index);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind a list of events", err);
-  bool nameless = false;
-  status = fill(c, st, b, &nameless, err);
-  return nameless && status == TM_OK ? tm__sqlite_damaged(err, c->store->path, "an event") : status;
+  return fill(c, st, b, err);
 }
 
 tm_status tm__sqlite_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
@@ -120,8 +117,7 @@ static tm_status find_due(tm_store_conn *c, int64_t now, size_t limit, tm_outgoi
   int rc = sqlite3_bind_int64(st, 1, now);
   rc |= sqlite3_bind_int64(st, 2, limit > INT32_MAX ? INT32_MAX : (int64_t)limit);
   if (rc != SQLITE_OK) return tm__sqlite_conn_fail(c, rc, "bind the time", err);
-  bool nameless; /* stays where it is */
-  return fill(c, st, b, &nameless, err);
+  return fill(c, st, b, err);
 }
 
 static tm_status lease(tm_store_conn *c, tm_outgoing *e, int64_t until, tm_error *err) {

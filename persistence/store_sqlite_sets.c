@@ -231,7 +231,21 @@ tm_status tm__sqlite_sessions_due(tm_store_conn *c, int64_t now, size_t limit, t
 tm_status tm__sqlite_unreadable(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err) {
   const tm_session_filter all = {.ended = -1};
   walk w = {.nameless = fn, .ud = ud, .path = c->store->path, .left = 1};
-  return walk_pieces(c, &all, 0, &w, err);
+  sqlite3_stmt *st;
+  int rc = SQLITE_DONE;
+  tm_status status = walk_pieces(c, &all, 0, &w, err);
+  if (status == TM_OK) status = tm__sqlite_statement(c, TM_SQL_NAMELESS, &st, err);
+  if (status != TM_OK) return status;
+  while (status == TM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+    tm_error why;
+    const char *what = (const char *)sqlite3_column_text(st, 0);
+    (void)tm__store_nameless(what, tm__sqlite_column(st, 1), c->store->path, &why);
+    status = fn(ud, &why);
+  }
+  if (status == TM_OK && rc != SQLITE_DONE)
+    status = tm__sqlite_conn_fail(c, rc, "list what is damaged", err);
+  sqlite3_reset(st);
+  return status;
 }
 
 /* ---- writing sessions ---- */

@@ -1,5 +1,6 @@
 /* The file backend's own promises: what its files look like, torn and damaged logs, an index that
  * is missing, damaged or old. */
+#include "damaged_names.h"
 #include "damaged_session.h"
 #include "file_bytes.h"
 #include "file_store.h"
@@ -410,6 +411,31 @@ static void one_session_stops_nobody(void **state) {
   damaged_session(fx, harm_session, fx, true, true);
 }
 
+static void harm_event(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET conversation=printf('%%.70c','x') WHERE conversation='%s' AND "
+                 "idx=0",
+                 id);
+  sqlite3 *db = sql_open(beside(ud, "index.db").text);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void nor_does_an_event_without_a_name(void **state) {
+  nameless_event(*state, harm_event, *state);
+}
+
+static void harm_tenant(void *ud) {
+  sqlite3 *db = sql_open(beside(ud, "index.db").text);
+  sql_run(db, "UPDATE tenants SET tenant=CAST(x'41ff' AS TEXT) WHERE tenant='acme'");
+  sqlite3_close(db);
+}
+
+static void nor_does_a_tenant_without_one(void **state) {
+  nameless_tenant(*state, harm_tenant, *state);
+}
+
 static void nor_does_a_session_without_a_name(void **state) {
   fixture *fx = *state;
   harm = "id=CAST(x'7331ff' AS TEXT)";
@@ -809,6 +835,8 @@ int main(void) {
       FILE_CASE(a_torn_group_never_was),
       FILE_CASE(an_altered_byte_is_damage),
       FILE_CASE(one_session_stops_nobody),
+      FILE_CASE(nor_does_an_event_without_a_name),
+      FILE_CASE(nor_does_a_tenant_without_one),
       FILE_CASE(nor_does_a_session_without_a_name),
       FILE_CASE(a_frame_of_another_log_is_damage),
       FILE_CASE(a_damaged_end_is_told),

@@ -2,6 +2,7 @@
  * words, and several hosts at once. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_names.h"
 #include "damaged_session.h"
 #include "fixture.h"
 
@@ -846,6 +847,49 @@ static void nor_does_a_session_without_a_name(void **state) {
   nameless_session(*state, stretch_session, *state);
 }
 
+static void stretch_event(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET conversation=repeat('x',70) WHERE conversation='%s' AND idx=0",
+                 id);
+  (void)run(ud, sql);
+}
+
+static void nor_does_an_event_without_a_name(void **state) {
+  nameless_event(*state, stretch_event, *state);
+}
+
+static void count_beyond(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE outbox SET attempts=4294967296 WHERE conversation='%s' AND idx=0", id);
+  (void)run(ud, sql);
+}
+
+static void nor_does_one_that_was_tried_too_often(void **state) {
+  nameless_event(*state, count_beyond, *state);
+}
+
+static void harm_tenant(void *ud) {
+  (void)run(ud, "UPDATE tenants SET tenant=repeat('A',70) WHERE tenant='acme'");
+}
+
+static void nor_does_a_tenant_without_a_name(void **state) {
+  nameless_tenant(*state, harm_tenant, *state);
+}
+
+static void harm_mark(void *ud, const char *id) {
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql),
+                 "UPDATE purged SET conversation=repeat('x',70) WHERE conversation='%s'", id);
+  (void)run(ud, sql);
+}
+
+static void nor_does_a_mark_without_one(void **state) {
+  nameless_mark(*state, harm_mark, *state);
+  assert_string_equal(run(*state, "SELECT count(*) FROM journal"), "1");
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define OPEN(f) cmocka_unit_test_setup_teardown(f, set_up_open, tear_down)
 
@@ -863,6 +907,10 @@ int main(void) {
       OPEN(nor_does_another),
       OPEN(nor_does_one_without_a_name),
       OPEN(one_session_stops_nobody),
+      OPEN(nor_does_an_event_without_a_name),
+      OPEN(nor_does_one_that_was_tried_too_often),
+      OPEN(nor_does_a_tenant_without_a_name),
+      OPEN(nor_does_a_mark_without_one),
       OPEN(nor_does_another_session),
       OPEN(nor_does_a_session_without_a_name),
       OPEN(views_hide_what_is_not),

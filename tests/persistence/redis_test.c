@@ -2,6 +2,7 @@
  * and each way in which a server says no. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_names.h"
 #include "damaged_session.h"
 #include "redis_server.h"
 
@@ -766,6 +767,70 @@ static void one_session_stops_nobody(void **state) {
   damaged_session(&s->fx, take_record_away, s, true, false);
 }
 
+/* Beside it a hint that is earlier than all, and what another program wrote. */
+static void lose_event_key(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HDEL tidemill:e:{%s} 0000000000000001.00000000", id);
+  (void)server_ask(&s->server, "HSET tidemill:e:{%s} 0000000000000001.0000000x %s", id,
+                   "1 0 0 0 5 0 7\ndefault{}");
+  (void)server_ask(&s->server, "ZADD tidemill:outbox 1 %s-and-more", id);
+  (void)server_ask(&s->server, "SET tidemill:e:{other} x");
+  (void)server_ask(&s->server, "ZADD tidemill:outbox 2 other");
+}
+
+static void nor_does_an_event_without_a_name(void **state) {
+  setting *s = *state;
+  nameless_event(&s->fx, lose_event_key, s);
+}
+
+static void lose_tenant(void *ud) {
+  setting *s = ud;
+  for (int i = 0; i < 200; i++) /* more than a page */
+    (void)server_ask(&s->server, "ZADD tidemill:{tenants}:due %d %b%d", 1, "A\xff", (size_t)2, i);
+  (void)server_ask(&s->server, "ZREM tidemill:{tenants}:due acme");
+  (void)server_ask(&s->server, "ZREM tidemill:{tenants}:names acme");
+  (void)server_ask(&s->server, "ZADD tidemill:{tenants}:names 0 %b", "A\xff", (size_t)2);
+}
+
+static void nor_does_a_tenant_without_a_name(void **state) {
+  setting *s = *state;
+  nameless_tenant(&s->fx, lose_tenant, s);
+}
+
+/* What another program wrote in the place of its events keeps the commit out, all of it. */
+static void events_that_cannot_be_kept_are_no_half_a_commit(void **state) {
+  setting *s = *state;
+  fixture *fx = &s->fx;
+  emit_two(fx, 1);
+  (void)server_ask(&s->server, "SET tidemill:e:{%s} x", nth(1).text);
+  tm_row row = row_of(fx, 1, "{}");
+  const tm_outgoing event = {.created = fx->now, .body = TM_S("{}")};
+  tm_commit c = commit_of(fx, nth(1).text, 1, &row);
+  c.events = &event;
+  c.event_count = 1;
+  assert_int_equal(commit_one(fx, &c), TM_ECORRUPT);
+  assert_int_equal(head_of(fx, nth(1).text).revision, 1);
+  seen_heads seen = {0};
+  begin_nth(fx, 2, true);
+  assert_ok(fx, fx->backend->ended(fx->reader, fx->now, 9, see_a_head, &seen, &fx->err));
+  assert_int_equal(seen.count, 1);
+}
+
+/* Start keys and lists that are another program's keep no sweep from its end. */
+static void foreign_keys_stop_no_sweep(void **state) {
+  setting *s = *state;
+  bool more = true;
+  (void)turn(&s->fx, nth(1).text, 0, 0, "{}");
+  (void)server_ask(&s->server, "DEL tidemill:l:tenant:default");
+  (void)server_ask(&s->server, "SET tidemill:l:tenant:default x");
+  (void)server_ask(&s->server, "SET tidemill:k:default:0000000000000001 x");
+  (void)server_ask(&s->server, "ZADD tidemill:keys 1 tidemill:k:default:0000000000000001");
+  for (int i = 0; more; i++) {
+    assert_true(i < 100);
+    assert_ok(&s->fx, s->fx.backend->sweep(s->fx.writer, 10, &more, &s->fx.err));
+  }
+}
+
 /* Its names stand in the lists. */
 static void lose_name(void *ud) {
   setting *s = ud;
@@ -988,6 +1053,10 @@ int main(void) {
       CASE(keys_of_others),
       CASE(damaged_records),
       CASE(one_session_stops_nobody),
+      CASE(nor_does_an_event_without_a_name),
+      CASE(nor_does_a_tenant_without_a_name),
+      CASE(events_that_cannot_be_kept_are_no_half_a_commit),
+      CASE(foreign_keys_stop_no_sweep),
       CASE(nor_does_a_session_without_a_name),
       CASE(one_event_stops_nobody),
       CASE(nor_does_one_that_is_cut_off),

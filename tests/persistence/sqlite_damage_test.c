@@ -1,6 +1,7 @@
 /* What is damaged, foreign or newer is refused and left as it is, byte for byte. */
 #include "damaged_event.h"
 #include "damaged_head.h"
+#include "damaged_names.h"
 #include "damaged_session.h"
 #include "file_bytes.h"
 #include "persistence/store_sqlite.h"
@@ -495,6 +496,68 @@ static void nor_does_a_session_without_a_name(void **state) {
   }
 }
 
+static void harm_event(void *ud, const char *id) {
+  const fixture *fx = ud;
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE outbox SET %s WHERE conversation='%s' AND idx=0", harm,
+                 id);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void nor_does_an_event_without_a_name(void **state) {
+  static const char *const harms[] = {"conversation=printf('%.70c','x')",
+                                      "conversation=''",
+                                      "conversation=CAST(x'30ff' AS TEXT)",
+                                      "idx=1<<32",
+                                      "revision=-1",
+                                      "attempts=-1"};
+  fixture *fx = *state;
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    fixture_open(fx);
+    nameless_event(fx, harm_event, fx);
+    fixture_close(fx);
+    assert_int_equal(unlink(fx->file), 0);
+  }
+}
+
+static void harm_tenant(void *ud) {
+  const fixture *fx = ud;
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, "UPDATE tenants SET tenant=printf('%.70c','A') WHERE tenant='acme'");
+  sqlite3_close(db);
+}
+
+static void nor_does_a_tenant_without_one(void **state) {
+  fixture_open(*state);
+  nameless_tenant(*state, harm_tenant, *state);
+}
+
+static void harm_mark(void *ud, const char *id) {
+  const fixture *fx = ud;
+  char sql[200];
+  (void)snprintf(sql, sizeof(sql), "UPDATE purged SET %s WHERE conversation='%s'", harm, id);
+  sqlite3 *db = sql_open(fx->file);
+  sql_run(db, sql);
+  sqlite3_close(db);
+}
+
+static void nor_does_a_mark_without_one(void **state) {
+  static const char *const harms[] = {"conversation=printf('%.70c','x')", "tip=-7"};
+  fixture *fx = *state;
+  for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
+    harm = harms[i];
+    fixture_open(fx);
+    nameless_mark(fx, harm_mark, fx);
+    sql_must_give(fx->file, "SELECT count(*) FROM journal",
+                  "1\n"); /* of nobody can be told whose */
+    fixture_close(fx);
+    assert_int_equal(unlink(fx->file), 0);
+  }
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -519,6 +582,9 @@ int main(void) {
       CASE(it_goes_whatever_its_tip),
       CASE(nor_does_a_head_without_a_name),
       CASE(one_session_stops_nobody),
+      CASE(nor_does_an_event_without_a_name),
+      CASE(nor_does_a_tenant_without_one),
+      CASE(nor_does_a_mark_without_one),
       CASE(nor_does_a_session_without_a_name),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
