@@ -126,16 +126,30 @@ tm_status tm__file_outbox_next(tm_store_conn *c, int64_t *out, tm_error *err) {
   return TM_OK;
 }
 
+#define PIECE 16 /* of a list: nothing is held while the caller works on it */
+
 tm_status tm__file_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
                                void *ud, tm_error *err) {
-  sqlite3_stmt *st;
-  tm_outgoing_batch b = {0};
-  tm_status status =
-      tm__file_bind(c, TM_FSQL_LIST_EVENTS, &st, err, "tiisii", f->tenant, (int64_t)f->dead,
-                    limit_of(f->limit), f->before, f->before_revision, (int64_t)f->before_index);
-  if (status == TM_OK) status = fill(c, st, &b, err);
-  if (status == TM_OK) status = tm__outgoing_give(&b, fn, ud);
-  tm__outgoing_free(&b);
+  tm_outgoing_filter rest = *f;
+  tm_status status = TM_OK;
+  for (size_t count = PIECE; status == TM_OK && count == PIECE && rest.limit > 0;) {
+    sqlite3_stmt *st;
+    tm_outgoing_batch b = {0};
+    status = tm__file_bind(c, TM_FSQL_LIST_EVENTS, &st, err, "tiisii", rest.tenant,
+                           (int64_t)rest.dead, (int64_t)(rest.limit < PIECE ? rest.limit : PIECE),
+                           rest.before, rest.before_revision, (int64_t)rest.before_index);
+    if (status == TM_OK) status = fill(c, st, &b, err);
+    count = b.count;
+    if (count > 0) {
+      const tm_outgoing *last = &b.items[count - 1];
+      memcpy(rest.before, last->conversation, sizeof(rest.before));
+      rest.before_revision = last->revision;
+      rest.before_index = last->index;
+      rest.limit -= count;
+    }
+    if (status == TM_OK) status = tm__outgoing_give(&b, fn, ud);
+    tm__outgoing_free(&b);
+  }
   return status;
 }
 

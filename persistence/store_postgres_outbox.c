@@ -60,22 +60,43 @@ static int64_t bounded(size_t limit) {
   return limit > INT32_MAX ? INT32_MAX : (int64_t)limit;
 }
 
-tm_status tm__pg_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
-                             void *ud, tm_error *err) {
+#define PAGE 64
+
+/* Gives a page of those behind `f`, which moves on; *full: there may be more. */
+static tm_status list_page(tm_store_conn *c, tm_outgoing_filter *f, bool *full, tm_outgoing_fn fn,
+                           void *ud, tm_error *err) {
   PGresult *r = NULL;
-  tm_outgoing event;
   tm_pg_args a = {0};
-  if (!tm__pg_is_text(tm__slice(f->before))) return TM_OK;
+  int64_t page = f->limit < PAGE ? (int64_t)f->limit : PAGE;
   tm__pg_bytes(&a, f->tenant);
   tm__pg_int(&a, f->dead);
-  tm__pg_int(&a, bounded(f->limit));
+  tm__pg_int(&a, page);
   tm__pg_text(&a, f->before);
   tm__pg_int(&a, f->before_revision);
   tm__pg_int(&a, f->before_index);
   tm_status status = tm__pg_read(c, TM_PG_LIST_EVENTS, NULL, &a, &r, "list events", err);
-  for (int i = 0; status == TM_OK && i < PQntuples(r); i++)
-    status = decode(r, i, &event) ? fn(ud, &event) : tm__pg_damaged(err, c->store, "an event");
+  *full = status == TM_OK && PQntuples(r) == page;
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
+    tm_outgoing event;
+    if (!decode(r, i, &event)) continue;
+    memcpy(f->before, event.conversation, sizeof(f->before));
+    f->before_revision = event.revision;
+    f->before_index = event.index;
+    f->limit--;
+    status = fn(ud, &event);
+  }
   PQclear(r);
+  return status;
+}
+
+tm_status tm__pg_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
+                             void *ud, tm_error *err) {
+  tm_outgoing_filter rest = *f;
+  bool full = true;
+  tm_status status = TM_OK;
+  if (!tm__pg_is_text(tm__slice(f->before))) return TM_OK;
+  while (status == TM_OK && full && rest.limit > 0)
+    status = list_page(c, &rest, &full, fn, ud, err);
   return status;
 }
 

@@ -213,10 +213,6 @@ tm_status tm__pg_chain(tm_store_conn *c, tm_slice conversation, int64_t row, boo
 
 /* ---- deadlines ---- */
 
-static int64_t bounded(size_t limit) {
-  return limit > INT32_MAX ? INT32_MAX : (int64_t)limit;
-}
-
 /* Heads up to a time, a page behind the other: what is damaged takes nobody's place. `hold`:
  * until when and by whom what is taken is held. */
 static tm_status heads_until(tm_store_conn *c, tm_pg_sql which, int64_t time, size_t limit,
@@ -227,15 +223,16 @@ static tm_status heads_until(tm_store_conn *c, tm_pg_sql which, int64_t time, si
   for (bool again = limit > 0; again; limit -= whole) {
     tm_pg_args a = {0};
     PGresult *r = NULL;
+    int64_t page = limit < PAGE ? (int64_t)limit : PAGE;
     tm__pg_int(&a, time);
-    tm__pg_int(&a, bounded(limit));
+    tm__pg_int(&a, page);
     tm__pg_int(&a, which == TM_PG_ENDED ? last.ended : last.wake_at);
     tm__pg_text(&a, behind);
     for (size_t i = 0; i < 2 && which == TM_PG_TAKE_DUE; i++)
       tm__pg_int(&a, hold[i]);
     tm_status status = tm__pg_read(c, which, NULL, &a, &r, "find deadlines", err);
     if (status != TM_OK) return status;
-    again = PQntuples(r) == bounded(limit);
+    again = PQntuples(r) == page;
     status = walk_heads(r, &last, &whole, fn, ud);
     if (status != TM_OK) return status;
     tm__head_behind(behind, &last);

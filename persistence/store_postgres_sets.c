@@ -30,17 +30,6 @@ static tm_session decode_session(const PGresult *r, int row) {
   return s;
 }
 
-/* Gives every row of `r` to `fn`, and clears it. */
-static tm_status walk_sessions(PGresult *r, tm_session_fn fn, void *ud) {
-  tm_status status = TM_OK;
-  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
-    tm_session session = decode_session(r, i);
-    status = fn(ud, &session);
-  }
-  PQclear(r);
-  return status;
-}
-
 tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_session_fn fn, void *ud,
                          tm_error *err) {
   tm_pg_args a = {0};
@@ -61,80 +50,109 @@ tm_status tm__pg_session(tm_store_conn *c, tm_slice tenant, tm_slice id, tm_sess
   return status;
 }
 
-static void sessions_sql(const tm_session_filter *f, tm_buf *sql, tm_pg_args *a) {
-  bool all = f->tenant.ptr == NULL, later = f->before_id.ptr != NULL;
+#define PAGE 64
+
+/* A walk through sessions, page by page: where it stands. */
+typedef struct walk {
+  tm_session_fn fn;
+  void *ud;
+  size_t left;
+  bool by_look; /* those that are due; the damaged ones are none of `left` */
+  bool begun;
+  int64_t number; /* created or look_at */
+  char tenant[65], id[129];
+} walk;
+
+static bool start_behind(walk *w, const tm_session_filter *f) {
+  w->begun = f->before_id.ptr != NULL;
+  w->number = f->before_created;
+  return tm__copy(w->tenant, sizeof(w->tenant), f->before_tenant) &&
+         tm__copy(w->id, sizeof(w->id), f->before_id);
+}
+
+static int page_of(const walk *w) {
+  return w->left < PAGE ? (int)w->left : PAGE;
+}
+
+/* Gives a page, and clears it; *full: there may be more behind it. */
+static tm_status give_page(walk *w, PGresult *r, bool *full) {
+  tm_status status = TM_OK;
+  *full = PQntuples(r) == page_of(w);
+  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
+    const tm_session s = decode_session(r, i);
+    w->begun = true;
+    w->number = w->by_look ? s.look_at : s.created;
+    (void)tm__copy(w->tenant, sizeof(w->tenant), s.tenant);
+    (void)tm__copy(w->id, sizeof(w->id), s.id);
+    if (!s.damaged || !w->by_look) w->left--;
+    status = w->fn(w->ud, &s);
+  }
+  PQclear(r);
+  return status;
+}
+
+static void sessions_sql(const tm_session_filter *f, const walk *w, tm_buf *sql, tm_pg_args *a) {
+  bool all = f->tenant.ptr == NULL;
   tm__buf_text(sql, "SELECT " TM_PG_SESSION_COLUMNS " FROM sessions WHERE " TM_PG_SESSION_NAMED);
   if (!all) {
     tm__pg_bytes(a, f->tenant);
     tm__buf_printf(sql, " AND tenant=$%d::text", a->count);
   }
   if (f->ended >= 0) tm__buf_text(sql, f->ended == 0 ? " AND ended=0" : " AND ended>0");
-  if (later) {
-    tm__pg_int(a, f->before_created);
-    add_slice(a, f->before_id);
-    if (all) add_slice(a, f->before_tenant);
+  if (w->begun) {
+    tm__pg_int(a, w->number);
+    tm__pg_text(a, w->id);
+    if (all) tm__pg_text(a, w->tenant);
     tm__buf_printf(sql,
                    all ? " AND (created,id,tenant)<($%d::bigint,$%d::text,$%d::text)"
                        : " AND (created,id)<($%d::bigint,$%d::text)",
                    a->count - (all ? 2 : 1), a->count - (all ? 1 : 0), a->count);
   }
-  tm__pg_int(a, bounded(f->limit));
+  tm__pg_int(a, page_of(w));
   tm__buf_printf(sql, " ORDER BY created DESC,id DESC%s LIMIT $%d::bigint",
                  all ? ",tenant DESC" : "", a->count);
 }
 
-tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
-                          tm_error *err) {
+static tm_status list_page(tm_store_conn *c, const tm_session_filter *f, walk *w, bool *full,
+                           tm_error *err) {
   tm_pg_args a = {0};
   tm_buf sql = {0};
   PGresult *r = NULL;
-  if (!tm__pg_is_text(f->tenant) || !tm__pg_is_text(f->before_id)) return TM_OK;
-  sessions_sql(f, &sql, &a);
+  sessions_sql(f, w, &sql, &a);
   tm_status status = tm__buf_ok(&sql)
                          ? tm__pg_read(c, TM_PG_SESSION, sql.ptr, &a, &r, "list sessions", err)
                          : tm__fail_memory(err, "a list of sessions");
   tm__buf_free(&sql);
-  return status == TM_OK ? walk_sessions(r, fn, ud) : status;
+  return status == TM_OK ? give_page(w, r, full) : status;
 }
 
-#define DUE_PAGE 64
+tm_status tm__pg_sessions(tm_store_conn *c, const tm_session_filter *f, tm_session_fn fn, void *ud,
+                          tm_error *err) {
+  walk w = {.fn = fn, .ud = ud, .left = f->limit};
+  bool full = true;
+  tm_status status = TM_OK;
+  if (!tm__pg_is_text(f->tenant) || !tm__pg_is_text(f->before_id) || !start_behind(&w, f))
+    return TM_OK; /* nobody has such a name */
+  while (status == TM_OK && full && w.left > 0)
+    status = list_page(c, f, &w, &full, err);
+  return status;
+}
 
-/* Where a walk through those that are due stands. */
-typedef struct due_walk {
-  tm_session_fn fn;
-  void *ud;
-  size_t left; /* without those that are damaged */
-  int64_t look_at;
-  char tenant[65], id[129];
-} due_walk;
-
-/* *full: there may be more of them. */
-static tm_status due_page(tm_store_conn *c, int64_t now, due_walk *w, bool *full, tm_error *err) {
+static tm_status due_page(tm_store_conn *c, int64_t now, walk *w, bool *full, tm_error *err) {
   tm_pg_args a = {0};
   PGresult *r = NULL;
-  int page = w->left < DUE_PAGE ? (int)w->left : DUE_PAGE;
   tm__pg_int(&a, now);
-  tm__pg_int(&a, page);
-  tm__pg_int(&a, w->look_at);
+  tm__pg_int(&a, page_of(w));
+  tm__pg_int(&a, w->number);
   tm__pg_text(&a, w->tenant);
   tm__pg_text(&a, w->id);
   tm_status status = tm__pg_read(c, TM_PG_SESSIONS_DUE, NULL, &a, &r, "find idle sessions", err);
-  *full = status == TM_OK && PQntuples(r) == page;
-  for (int i = 0; status == TM_OK && i < PQntuples(r); i++) {
-    const tm_session session = decode_session(r, i);
-    w->look_at = session.look_at;
-    (void)tm__copy(w->tenant, sizeof(w->tenant), session.tenant);
-    (void)tm__copy(w->id, sizeof(w->id), session.id);
-    if (!session.damaged) w->left--;
-    status = w->fn(w->ud, &session);
-  }
-  PQclear(r);
-  return status;
+  return status == TM_OK ? give_page(w, r, full) : status;
 }
 
 tm_status tm__pg_sessions_due(tm_store_conn *c, int64_t now, size_t limit, tm_session_fn fn,
                               void *ud, tm_error *err) {
-  due_walk w = {.fn = fn, .ud = ud, .left = limit};
+  walk w = {.fn = fn, .ud = ud, .left = limit, .by_look = true};
   bool full = true;
   tm_status status = TM_OK;
   while (status == TM_OK && full && w.left > 0)

@@ -11,7 +11,7 @@
  * store_redis_hint.c    lists and deadlines: hints that commits write and reads check
  * store_redis_read.c    heads, rows, lists
  * store_redis_due.c     deadlines
- * store_redis_outbox.c  events to be delivered
+ * store_redis_outbox.c, store_redis_outbox_list.c  events to be delivered
  * store_redis_misc.c    scripts, notes, tenants
  * store_redis_purge.c   what goes
  * store_redis_sweep.c   housekeeping
@@ -288,6 +288,12 @@ tm_status tm__redis_events_wait(tm_store_conn *c, const tm_head *heads, size_t c
                                 tm_error *err);
 /* What is said of the conversation's events is made true. */
 tm_status tm__redis_mend_events(tm_store_conn *c, const char *id, tm_error *err);
+#define TM_REDIS_EVENT_FIELD 25 /* characters of the key of an event, a field */
+const char *tm__redis_event_field(char out[32], int64_t revision, int index);
+bool tm__redis_is_event(tm_slice field);
+/* The texts are copied, the body is the value's; TM_ECORRUPT: the field is no key. */
+tm_status tm__redis_decode_event(const tm_store *s, tm_slice id, tm_slice field, tm_slice value,
+                                 tm_outgoing *e, tm_error *err);
 /* unreadable() of events, and of tenants. */
 tm_status tm__redis_nameless_events(tm_store_conn *c, tm_unreadable_fn fn, void *ud, tm_error *err);
 tm_status tm__redis_nameless_tenants(tm_store_conn *c, tm_unreadable_fn fn, void *ud,

@@ -6,17 +6,23 @@
 #include "persistence/store_redis.h"
 
 #define PAGE   100
-#define ROUNDS 1000 /* pages that may hold lies only; the next call goes on */
+#define PIECE  1000 /* heads that are sorted and given at once */
+#define ROUNDS 1000 /* pages in a row that may hold lies only; the next call goes on */
 
 typedef struct search {
   tm_redis_times which;
   int64_t now, until;  /* until 0: nothing is held */
-  size_t limit, count; /* found */
-  size_t damaged;      /* of them: beside the limit */
-  size_t waiting;      /* true ones that were passed over */
+  size_t limit, count; /* found, and not given yet */
+  size_t given;
+  size_t damaged; /* of both: beside the limit */
+  size_t waiting; /* true ones that were passed over */
   tm_head *found;
   size_t room;
 } search;
+
+static size_t whole(const search *s) {
+  return s->given + s->count - s->damaged;
+}
 
 static bool is_true(const search *s, const tm_head *h) {
   int64_t time = tm__redis_time_of(s->which, h);
@@ -33,7 +39,7 @@ static tm_status take(tm_store_conn *c, const search *s, size_t limit, redisRepl
   tm__redis_run(c, TM_REDIS_TAKE, 1, 4);
   tm__redis_key_arg(c, &k);
   tm__redis_int(c, s->now);
-  tm__redis_int(c, s->until == 0 ? (int64_t)(s->count + s->waiting) : 0);
+  tm__redis_int(c, s->until == 0 ? (int64_t)(s->given + s->count + s->waiting) : 0);
   tm__redis_int(c, (int64_t)limit);
   tm__redis_int(c, s->until);
   return tm__redis_ask(c, out, err);
@@ -75,7 +81,7 @@ static tm_status sift(tm_store_conn *c, search *s, tm_head *heads, size_t count,
 static tm_status look(tm_store_conn *c, search *s, size_t *seen, tm_error *err) {
   redisReply *reply;
   tm_slice ids[PAGE];
-  size_t left = s->limit - (s->count - s->damaged), limit = left < PAGE ? left : PAGE, lies = 0;
+  size_t left = s->limit - whole(s), limit = left < PAGE ? left : PAGE, lies = 0;
   tm_head *heads = malloc(PAGE * sizeof(*heads));
   *seen = 0;
   if (heads == NULL) return tm__fail_memory(err, "deadlines");
@@ -104,17 +110,28 @@ static int by_end(const void *a, const void *b) {
   return strcmp(x->id, y->id);
 }
 
-static tm_status run(tm_store_conn *c, search *s, tm_head_fn fn, void *ud, tm_error *err) {
+static tm_status give(search *s, tm_head_fn fn, void *ud) {
   tm_status status = TM_OK;
-  size_t seen = 1;
-  for (int i = 0; status == TM_OK && seen > 0 && i < ROUNDS; i++) {
-    if (s->count - s->damaged >= s->limit) break;
-    status = look(c, s, &seen, err);
-  }
   if (s->count > 0)
     qsort(s->found, s->count, sizeof(*s->found), s->which == TM_TIMES_DUE ? by_due : by_end);
   for (size_t i = 0; status == TM_OK && i < s->count; i++)
     status = fn(ud, &s->found[i]);
+  s->given += s->count;
+  s->count = 0;
+  return status;
+}
+
+/* Of a long list a piece is given before the next is looked for. */
+static tm_status run(tm_store_conn *c, search *s, tm_head_fn fn, void *ud, tm_error *err) {
+  tm_status status = TM_OK;
+  size_t seen = 1, rounds = 0;
+  while (status == TM_OK && seen > 0 && rounds < ROUNDS && whole(s) < s->limit) {
+    size_t before = s->given + s->count;
+    status = look(c, s, &seen, err);
+    rounds = s->given + s->count > before ? 0 : rounds + 1;
+    if (status == TM_OK && s->count >= PIECE) status = give(s, fn, ud);
+  }
+  if (status == TM_OK) status = give(s, fn, ud);
   free(s->found);
   return status;
 }

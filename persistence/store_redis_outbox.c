@@ -14,9 +14,14 @@
 
 /* ---- one event ---- */
 
-static const char *field_of(char out[32], int64_t revision, int index) {
+const char *tm__redis_event_field(char out[32], int64_t revision, int index) {
   (void)snprintf(out, 32, "%016llx.%08x", (unsigned long long)revision, (unsigned)index);
   return out;
+}
+
+bool tm__redis_is_event(tm_slice text) {
+  return text.len == TM_REDIS_EVENT_FIELD && strspn(text.ptr, "0123456789abcdef") == 16 &&
+         text.ptr[16] == '.' && strspn(text.ptr + 17, "0123456789abcdef") == 8;
 }
 
 static void add_value(tm_store_conn *c, const tm_outgoing *e) {
@@ -50,13 +55,12 @@ static bool read_value(tm_slice value, tm_outgoing *e) {
   return tm__outgoing_texts(e, tm__slice(e->conversation), name, (tm_slice){end + 1, note});
 }
 
-static tm_status decode(const tm_store *s, tm_slice id, tm_slice field, tm_slice value,
-                        tm_outgoing *e, tm_error *err) {
+tm_status tm__redis_decode_event(const tm_store *s, tm_slice id, tm_slice field, tm_slice value,
+                                 tm_outgoing *e, tm_error *err) {
   unsigned long long revision = 0;
   unsigned index = 0;
   *e = (tm_outgoing){.revision = 0};
-  bool key = tm__copy(e->conversation, sizeof(e->conversation), id) && field.len == 25 &&
-             strspn(field.ptr, "0123456789abcdef.") == 25 &&
+  bool key = tm__copy(e->conversation, sizeof(e->conversation), id) && tm__redis_is_event(field) &&
              sscanf(field.ptr, "%16llx.%8x", &revision, &index) == 2;
   if (!key) return tm__redis_damaged(s, "an event", err);
   e->revision = (int64_t)revision;
@@ -82,7 +86,7 @@ void tm__redis_add_events(tm_store_conn *c, const tm_commit *item) {
   tm__redis_int(c, (int64_t)tm__redis_event_args(item));
   for (size_t i = 0; i < item->event_count; i++) {
     tm__outgoing_of(&e, item, i);
-    tm__redis_text(c, field_of(field, e.revision, e.index));
+    tm__redis_text(c, tm__redis_event_field(field, e.revision, e.index));
     add_value(c, &e);
   }
 }
@@ -265,8 +269,8 @@ static tm_status take_one(tm_store_conn *c, tm_slice id, int64_t now, int64_t un
   if (!read_standing(reply, &s)) {
     status = tm__redis_damaged(c->store, "an event", err);
   } else if (taken) {
-    status = decode(c->store, id, tm__redis_slice(tm__redis_item(reply, 2)),
-                    tm__redis_slice(tm__redis_item(reply, 3)), &event, err);
+    status = tm__redis_decode_event(c->store, id, tm__redis_slice(tm__redis_item(reply, 2)),
+                                    tm__redis_slice(tm__redis_item(reply, 3)), &event, err);
     if (status == TM_OK) status = tm__outgoing_add(b, &event, err);
   }
   freeReplyObject(reply);
@@ -379,7 +383,7 @@ tm_status tm__redis_outbox_settle(tm_store_conn *c, const tm_outgoing *event, tm
   tm_status status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   run_on_events(c, TM_REDIS_SETTLE_EVENT, event->conversation, 6);
-  tm__redis_text(c, field_of(field, event->revision, event->index));
+  tm__redis_text(c, tm__redis_event_field(field, event->revision, event->index));
   tm__redis_int(c, event->attempts);
   tm__redis_int(c, (int64_t)outcome);
   tm__redis_int(c, at > 0 ? at : 1);
@@ -400,7 +404,7 @@ tm_status tm__redis_outbox_put(tm_store_conn *c, const tm_outgoing *event, tm_er
   tm__redis_key_arg(c, &k);
   tm__redis_events_key(&k, c->store, tm__slice(event->conversation));
   tm__redis_key_arg(c, &k);
-  tm__redis_text(c, field_of(field, event->revision, event->index));
+  tm__redis_text(c, tm__redis_event_field(field, event->revision, event->index));
   add_value(c, event);
   tm__redis_int(c, at > 0 ? at : 1);
   return finish(c, event, err);
@@ -412,171 +416,8 @@ tm_status tm__redis_outbox_rewrite(tm_store_conn *c, const tm_outgoing *event, t
   if (status == TM_OK) status = tm__redis_ready(c, err);
   if (status != TM_OK) return status;
   run_on_events(c, TM_REDIS_REWRITE_EVENT, event->conversation, 3);
-  tm__redis_text(c, field_of(field, event->revision, event->index));
+  tm__redis_text(c, tm__redis_event_field(field, event->revision, event->index));
   tm__redis_int(c, event->flags);
   tm__redis_arg(c, event->body);
   return tm__redis_tell(c, err);
-}
-
-/* ---- lists ---- */
-
-static int later_first(const void *a, const void *b) {
-  const tm_outgoing *x = a, *y = b;
-  if (x->revision != y->revision) return x->revision > y->revision ? -1 : 1;
-  return x->index != y->index ? (x->index > y->index ? -1 : 1) : 0;
-}
-
-static bool is_listed(const tm_outgoing *e, const tm_outgoing_filter *f) {
-  if (f->tenant.ptr != NULL && !tm__slice_is(f->tenant, e->tenant)) return false;
-  if (f->dead >= 0 && (e->dead_at != 0) != (f->dead != 0)) return false;
-  if (strcmp(f->before, e->conversation) != 0) return true;
-  return e->revision < f->before_revision ||
-         (e->revision == f->before_revision && e->index < f->before_index);
-}
-
-/* Gives the events of one conversation that are listed, at most *left. */
-static tm_status give_of(tm_store_conn *c, const redisReply *r, tm_slice id,
-                         const tm_outgoing_filter *f, size_t *left, tm_outgoing_fn fn, void *ud,
-                         tm_error *err) {
-  size_t count = r->elements / 2, listed = 0;
-  tm_status status = TM_OK;
-  tm_outgoing *events = calloc(count + 1, sizeof(*events));
-  if (events == NULL) return tm__fail_memory(err, "events");
-  for (size_t i = 0; i < count; i++) {
-    bool named = decode(c->store, id, tm__redis_slice(r->element[2 * i]),
-                        tm__redis_slice(r->element[2 * i + 1]), &events[listed], NULL) == TM_OK;
-    if (named && is_listed(&events[listed], f)) listed++;
-  }
-  qsort(events, listed, sizeof(*events), later_first);
-  for (size_t i = 0; status == TM_OK && i<listed && * left> 0; i++, --*left)
-    status = fn(ud, &events[i]);
-  free(events);
-  return status;
-}
-
-static tm_status list_of(tm_store_conn *c, tm_slice id, const tm_outgoing_filter *f, size_t *left,
-                         tm_outgoing_fn fn, void *ud, tm_error *err) {
-  redisReply *reply;
-  tm_redis_key k;
-  tm_status status = tm__redis_ready(c, err);
-  if (status != TM_OK) return status;
-  tm__redis_command(c, "HGETALL", 1);
-  tm__redis_events_key(&k, c->store, id);
-  tm__redis_key_arg(c, &k);
-  tm_error why;
-  status = tm__redis_ask(c, &reply, &why);
-  if (status == TM_ECORRUPT) return TM_OK; /* what another program wrote */
-  if (status != TM_OK && err != NULL) *err = why;
-  if (status != TM_OK) return status;
-  status = give_of(c, reply, id, f, left, fn, ud, err);
-  freeReplyObject(reply);
-  return status;
-}
-
-/* What stands behind `edge`, which moves on. */
-static tm_status page_of_ids(tm_store_conn *c, tm_buf *edge, redisReply **out, tm_error *err) {
-  tm_status status = tm__redis_ready(c, err);
-  *out = NULL;
-  if (status != TM_OK) return status;
-  add_named(c, "ZREVRANGEBYLEX", 5, false);
-  tm__redis_arg(c, tm__buf_view(edge));
-  tm__redis_text(c, "-");
-  tm__redis_text(c, "LIMIT");
-  tm__redis_int(c, 0);
-  tm__redis_int(c, PAGE);
-  status = tm__redis_ask(c, out, err);
-  if (status != TM_OK || (*out)->elements == 0) return status;
-  tm__buf_clear(edge);
-  tm__buf_byte(edge, '(');
-  tm__buf_slice(edge, tm__redis_slice((*out)->element[(*out)->elements - 1]));
-  return tm__buf_ok(edge) ? TM_OK : tm__fail_memory(err, "events");
-}
-
-/* What is done with an id of the list, which may be none. */
-typedef tm_status (*id_fn)(tm_store_conn *c, tm_slice id, void *ud, tm_error *err);
-
-static tm_status each_id(tm_store_conn *c, const char *before, const size_t *left, id_fn fn,
-                         void *ud, tm_error *err) {
-  tm_buf edge = {0};
-  size_t count = PAGE;
-  tm_status status = TM_OK;
-  tm__buf_text(&edge, before[0] != '\0' ? "[" : "+");
-  tm__buf_text(&edge, before);
-  while (status == TM_OK && *left > 0 && count == PAGE) {
-    redisReply *ids;
-    status = page_of_ids(c, &edge, &ids, err);
-    count = status == TM_OK ? ids->elements : 0;
-    for (size_t i = 0; status == TM_OK && i<count && * left> 0; i++)
-      status = fn(c, tm__redis_slice(ids->element[i]), ud, err);
-    freeReplyObject(ids);
-  }
-  tm__buf_free(&edge);
-  return status;
-}
-
-typedef struct listing {
-  const tm_outgoing_filter *filter;
-  size_t left;
-  tm_outgoing_fn fn;
-  void *ud;
-} listing;
-
-static tm_status list_id(tm_store_conn *c, tm_slice id, void *ud, tm_error *err) {
-  listing *l = ud;
-  if (!tm__name_fits(id, TM_ID_SIZE - 1)) return TM_OK;
-  return list_of(c, id, l->filter, &l->left, l->fn, l->ud, err);
-}
-
-tm_status tm__redis_outbox_list(tm_store_conn *c, const tm_outgoing_filter *f, tm_outgoing_fn fn,
-                                void *ud, tm_error *err) {
-  listing l = {f, f->limit, fn, ud};
-  return each_id(c, f->before, &l.left, list_id, &l, err);
-}
-
-/* ---- what has no name ---- */
-
-typedef struct nameless {
-  tm_unreadable_fn fn;
-  void *ud;
-} nameless;
-
-static tm_status ask_fields(tm_store_conn *c, tm_slice id, redisReply **out, tm_error *err) {
-  tm_redis_key k;
-  tm_status status = tm__redis_ready(c, err);
-  *out = NULL;
-  if (status != TM_OK) return status;
-  tm__redis_command(c, "HKEYS", 1);
-  tm__redis_events_key(&k, c->store, id);
-  tm__redis_key_arg(c, &k);
-  return tm__redis_ask(c, out, err);
-}
-
-static tm_status tell_of(tm_store_conn *c, tm_slice id, void *ud, tm_error *err) {
-  const nameless *n = ud;
-  redisReply *fields;
-  tm_error why = {.status = TM_OK};
-  tm_outgoing event;
-  if (!tm__name_fits(id, TM_ID_SIZE - 1)) {
-    (void)tm__store_nameless("an event", id, c->store->place, &why);
-    return n->fn(n->ud, &why);
-  }
-  tm_status status = ask_fields(c, id, &fields, &why);
-  if (status == TM_ECORRUPT) return n->fn(n->ud, &why); /* what another program wrote */
-  if (status != TM_OK && err != NULL) *err = why;
-  for (size_t i = 0; status == TM_OK && i < fields->elements; i++) {
-    tm_slice field = tm__redis_slice(fields->element[i]);
-    if (decode(c->store, id, field, TM_S(""), &event, NULL) == TM_OK) continue;
-    (void)tm__store_nameless("an event", field, c->store->place, &why);
-    (void)tm__copy(why.conversation_id, sizeof(why.conversation_id), id);
-    status = n->fn(n->ud, &why);
-  }
-  freeReplyObject(fields);
-  return status;
-}
-
-tm_status tm__redis_nameless_events(tm_store_conn *c, tm_unreadable_fn fn, void *ud,
-                                    tm_error *err) {
-  const size_t all = SIZE_MAX;
-  nameless n = {fn, ud};
-  return each_id(c, "", &all, tell_of, &n, err);
 }

@@ -132,7 +132,7 @@ static bool matches(const tm_head *h, const tm_list_filter *f) {
 
 /* The heads of the next `PAGE` ids below `before`, which becomes the last of them. */
 static tm_status read_page(tm_store_conn *c, const tm_list_filter *f, char before[TM_ID_SIZE],
-                           tm_head *heads, size_t *count, tm_error *err) {
+                           tm_head *heads, size_t *count, bool *over, tm_error *err) {
   redisReply *reply;
   tm_redis_key k;
   tm_slice ids[PAGE];
@@ -157,7 +157,12 @@ static tm_status read_page(tm_store_conn *c, const tm_list_filter *f, char befor
   for (; *count < reply->elements && *count < PAGE; ++*count)
     ids[*count] = tm__redis_slice(tm__redis_item(reply, *count));
   status = tm__redis_heads(c, ids, *count, heads, err);
-  if (*count > 0) (void)tm__copy(before, TM_ID_SIZE, ids[*count - 1]);
+  if (*count > 0) { /* what is no id is cut: all that begins so comes before it */
+    tm_slice last = ids[*count - 1];
+    if (last.len >= TM_ID_SIZE) last.len = TM_ID_SIZE - 1;
+    (void)tm__copy(before, TM_ID_SIZE, last);
+    if (before[0] == '\0') *over = true;
+  }
   freeReplyObject(reply);
   return status;
 }
@@ -166,12 +171,13 @@ tm_status tm__redis_list(tm_store_conn *c, const tm_list_filter *f, tm_head_fn f
                          tm_error *err) {
   char before[TM_ID_SIZE];
   size_t left = f->limit, count = PAGE;
+  bool over = false;
   tm_status status = TM_OK;
   tm_head *heads = calloc(PAGE, sizeof(*heads));
   if (heads == NULL) return tm__fail_memory(err, "a list");
   memcpy(before, f->before, sizeof(before));
-  while (status == TM_OK && left > 0 && count == PAGE) {
-    status = read_page(c, f, before, heads, &count, err);
+  while (status == TM_OK && left > 0 && count == PAGE && !over) {
+    status = read_page(c, f, before, heads, &count, &over, err);
     for (size_t i = 0; status == TM_OK && i < count && left > 0; i++) {
       if (!matches(&heads[i], f)) continue;
       left--;

@@ -216,14 +216,12 @@ static tm_status set_place(tm_store_conn *c, tm_slice list, tm_slice last, bool 
 
 static tm_status read_page(tm_store_conn *c, tm_slice list, tm_slice after, size_t limit,
                            redisReply **out, tm_error *err) {
-  char edge[TM_ID_SIZE + 1] = "-";
   tm_status status = tm__redis_ready(c, err);
   *out = NULL;
   if (status != TM_OK) return status;
-  if (after.len > 0 && tm__copy(edge + 1, sizeof(edge) - 1, after)) edge[0] = '(';
   tm__redis_command(c, "ZRANGEBYLEX", 6);
   tm__redis_arg(c, list);
-  tm__redis_text(c, edge);
+  tm__redis_arg_two(c, after.len > 0 ? TM_S("(") : TM_S("-"), after);
   tm__redis_text(c, "+");
   tm__redis_text(c, "LIMIT");
   tm__redis_int(c, 0);

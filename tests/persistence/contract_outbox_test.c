@@ -188,6 +188,31 @@ static void events_go_out_one_by_one(void **state) {
   (void)take_one(fx, "1.15.0");
 }
 
+typedef struct long_list {
+  fixture *fx;
+  size_t count;
+} long_list;
+
+/* With the first of them the last goes. */
+static tm_status settle_the_last(void *ud, const tm_outgoing *event) {
+  long_list *l = ud;
+  tm_outgoing last = {.revision = 1};
+  memcpy(last.conversation, event->conversation, sizeof(last.conversation));
+  if (l->count++ == 0) assert_ok(l->fx, settle(l->fx, &last, TM_OUTCOME_DELIVERED, l->fx->now));
+  return TM_OK;
+}
+
+/* However many there are of a conversation, they are not held all at once. */
+static void long_lists_are_read_in_pieces(void **state) {
+  fixture *fx = *state;
+  const tm_outgoing_filter all = {.dead = -1, .limit = 1000};
+  long_list l = {.fx = fx};
+  for (int i = 0; i < 80; i++)
+    assert_ok(fx, emit(fx, 1, i, 1));
+  assert_ok(fx, fx->backend->outbox_list(fx->reader, &all, settle_the_last, &l, &fx->err));
+  assert_int_equal(l.count, 79);
+}
+
 static void conversations_do_not_wait_for_each_other(void **state) {
   fixture *fx = *state;
   for (int i = 0; i < 5; i++) {
@@ -569,6 +594,7 @@ static const struct CMUnitTest cases[] = {
     CASE(a_race_in_one_group_has_one_winner),
     CASE(too_large_an_event_is_refused),
     CASE(events_go_out_one_by_one),
+    CASE(long_lists_are_read_in_pieces),
     CASE(conversations_do_not_wait_for_each_other),
     CASE(what_comes_meanwhile_waits),
     CASE(commits_and_deliveries_meet),

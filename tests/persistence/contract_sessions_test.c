@@ -323,6 +323,37 @@ static void sessions_list_and_page(void **state) {
   }
 }
 
+typedef struct long_list {
+  fixture *fx;
+  size_t count;
+} long_list;
+
+/* With the first of them the last goes. */
+static tm_status drop_the_last(void *ud, const tm_session *s) {
+  long_list *l = ud;
+  (void)s;
+  if (l->count++ == 0)
+    assert_ok(l->fx, l->fx->backend->session_drop(l->fx->writer, TM_S("default"), TM_S("s000"),
+                                                  &l->fx->err));
+  return TM_OK;
+}
+
+/* However many there are, they are not held all at once; files show how it was when the list began.
+ */
+static void long_lists_are_read_in_pieces(void **state) {
+  fixture *fx = *state;
+  const tm_session_filter all = {.tenant = TM_S("default"), .ended = -1, .limit = 1000};
+  long_list l = {.fx = fx};
+  bool snapshot = strcmp(fx->backend->scheme, "file") == 0;
+  for (int i = 0; i < 120; i++) {
+    char id[16];
+    (void)snprintf(id, sizeof(id), "s%03d", i);
+    put(fx, "default", id, 1000 + i, 0, 0);
+  }
+  assert_ok(fx, fx->backend->sessions(fx->reader, &all, drop_the_last, &l, &fx->err));
+  assert_int_equal(l.count, snapshot ? 120 : 119);
+}
+
 /* Of all tenants: each once, in whatever order. */
 static void sessions_of_all_tenants(void **state) {
   fixture *fx = *state;
@@ -455,6 +486,7 @@ static const struct CMUnitTest cases[] = {
     CASE(limits_hold_within_a_group),
     CASE(a_taken_key_comes_before_the_limit),
     CASE(sessions_list_and_page),
+    CASE(long_lists_are_read_in_pieces),
     CASE(sessions_of_all_tenants),
     CASE(lists_of_sessions_have_edges),
     CASE(odd_ids_sort_by_bytes),
