@@ -110,8 +110,13 @@ static void refuse(tm_store_conn *c, tm_redis_work *w, tm_status status) {
 
 static tm_status hear(tm_store_conn *c, tm_redis_work *w, bool *forgot, tm_error *err) {
   redisReply *reply;
-  tm_status status = tm__redis_skip(c, w->before, err);
-  if (status == TM_OK) status = tm__redis_next(c, &reply, err);
+  tm_error why;
+  tm_status status = tm__redis_skip(c, w->before, &why);
+  if (status != TM_OK && status != TM_ECORRUPT) { /* a list that is another's only misses it */
+    if (err != NULL) *err = why;
+    return status;
+  }
+  status = tm__redis_next(c, &reply, err);
   if (status != TM_OK) return status;
   if (tm__redis_is_noscript(reply)) {
     *forgot = true;

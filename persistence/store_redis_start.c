@@ -117,6 +117,14 @@ typedef struct contest {
   reservation with;
 } contest;
 
+/* What another program wrote in a key's place is the trouble of who wants that one. */
+static tm_status concern(tm_redis_work *w, tm_status status) {
+  if (status != TM_ECORRUPT) return status;
+  w->done = true;
+  w->item->status = status;
+  return TM_OK;
+}
+
 static tm_status hear(tm_store_conn *c, tm_redis_work *w, tm_buf *contests, bool *forgot,
                       tm_error *err) {
   redisReply *reply;
@@ -127,7 +135,7 @@ static tm_status hear(tm_store_conn *c, tm_redis_work *w, tm_buf *contests, bool
   if (tm__redis_is_noscript(reply)) {
     *forgot = true;
   } else if (tm__redis_is_error(reply)) {
-    status = tm__redis_refused(c->store, reply->str, err);
+    status = concern(w, tm__redis_refused(c->store, reply->str, err));
   } else if (reply->type == REDIS_REPLY_INTEGER) {
     w->key = true;
   } else {
@@ -171,7 +179,7 @@ tm_status tm__redis_reserve_keys(tm_store_conn *c, tm_redis_work *works, size_t 
   for (size_t at = 0; status == TM_OK && at < contests.len; at += sizeof(contest)) {
     contest x;
     memcpy(&x, contests.ptr + at, sizeof(x));
-    status = contend(c, x.work, &x.with, err);
+    status = concern(x.work, contend(c, x.work, &x.with, err));
   }
   if (status == TM_OK && !tm__buf_ok(&contests)) status = tm__fail_memory(err, "start keys");
   tm__buf_free(&contests);

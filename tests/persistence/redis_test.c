@@ -666,6 +666,47 @@ static void keys_of_others(void **state) {
   assert_int_equal(good.status, TM_OK);
 }
 
+/* A start key, and a list: who wants that key is refused, who is in the list is only not in it. */
+static void keys_of_others_at_a_start(void **state) {
+  setting *s = *state;
+  fixture *fx = &s->fx;
+  const tm_session session = {.created = fx->now};
+  (void)server_ask(&s->server, "SET tidemill:k:default:0000000000000001 x");
+  (void)server_ask(&s->server,
+                   "HSET tidemill:k:default:0000000000000002 conversation %s token t "
+                   "created %lld",
+                   nth(9).text, (long long)fx->now);
+  (void)server_ask(&s->server, "SET tidemill:h:{%s} x", nth(9).text);
+  (void)server_ask(&s->server, "SET tidemill:l:tenant:default x");
+  tm_commit c[4];
+  tm_commit *items[4];
+  for (int i = 0; i < 4; i++) {
+    c[i] = commit_of(fx, nth(1 + i).text, 0, NULL);
+    c[i].session = &session;
+    c[i].start_key = (uint64_t)i + 1;
+    items[i] = &c[i];
+  }
+  assert_ok(fx, fx->backend->commit(fx->writer, items, 4, &fx->err));
+  assert_int_equal(c[0].status, TM_ECORRUPT);
+  assert_int_equal(c[1].status, TM_ECORRUPT);
+  assert_int_equal(c[2].status, TM_OK);
+  assert_int_equal(c[3].status, TM_OK);
+  assert_int_equal(head_of(fx, nth(3).text).revision, 1);
+}
+
+/* A page of a list ends with an id that is none. */
+static void ids_that_are_none_end_no_list_in_a_circle(void **state) {
+  setting *s = *state;
+  const tm_list_filter all = {.status = -1, .limit = 1000};
+  seen_heads seen = {0};
+  begin_nth(&s->fx, 1, true);
+  for (int i = 0; i < 250; i++)
+    (void)server_ask(&s->server, "ZADD tidemill:l:all 0 z-%03d-that-is-longer-than-any-other-id",
+                     i);
+  assert_ok(&s->fx, s->fx.backend->list(s->fx.reader, &all, see_a_head, &seen, &s->fx.err));
+  assert_int_equal(seen.count, 1);
+}
+
 static void damaged_records(void **state) {
   setting *s = *state;
   fixture *fx = &s->fx;
@@ -1051,6 +1092,8 @@ int main(void) {
       CASE(a_server_without_room_for_clients),
       CASE(a_server_that_lets_one_do_little),
       CASE(keys_of_others),
+      CASE(keys_of_others_at_a_start),
+      CASE(ids_that_are_none_end_no_list_in_a_circle),
       CASE(damaged_records),
       CASE(one_session_stops_nobody),
       CASE(nor_does_an_event_without_a_name),
