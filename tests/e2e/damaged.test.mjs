@@ -102,3 +102,45 @@ test('a session that cannot be opened', async (t) => {
   assert.match(place.run(['sessions', 'show', 's2']).out, /^unreadable +seal\.forged$/m);
   assert.equal(lines(server, 'session="s2 of').length, 1, server.errors);
 });
+
+test('a damaged session, and what has lost its name', async (t) => {
+  const place = placed(t);
+  const server = await new Server(place).start();
+  for (const session_id of ['s1', 's2', 's3', 's4'])
+    await begin(server, { session_id, user_id: 'me' });
+  sqlite(place, `UPDATE sessions SET flags=-1, created=-5, look_at=1 WHERE id='s2';
+    UPDATE sessions SET metadata='{"a":' WHERE id='s3';
+    UPDATE sessions SET id=printf('%.200c','s') WHERE id='s4'`);
+  const seen = [];
+  for (let next = ''; next !== null;) {
+    const page = await server.get(`/v1/sessions?limit=1${next && `&cursor=${next}`}`);
+    assert.equal(page.status, 200, page.text);
+    seen.push(...page.json.items);
+    next = page.json.next;
+  }
+  assert.deepEqual(seen.map((s) => [s.session_id, s.unreadable ?? null, s.user_id]), [
+    ['s3', 'session.damaged', null], ['s1', null, 'me'], ['s2', 'session.damaged', null]]);
+  for (const method of ['GET', 'DELETE']) {
+    const r = await server.raw(method, '/v1/sessions/s2');
+    assert.deepEqual([r.status, r.json.code], [500, 'session.damaged'], r.text);
+  }
+  await begin(server, { session_id: 's2' }); // it goes on
+  assert.equal((await server.get('/readyz')).status, 200);
+  await server.stop();
+  const listed = place.run(['sessions', 'list', '--json']);
+  assert.equal(listed.code, 0, listed.err);
+  assert.equal(JSON.parse(listed.out).items.length, 3);
+  const shown = place.run(['sessions', 'show', 's2']);
+  assert.notEqual(shown.code, 0);
+  assert.match(shown.err, /session s2 of tenant default.*damaged/);
+  const purged = place.run(['purge']);
+  assert.equal(purged.code, 0, purged.err);
+  const doctor = place.run(['doctor', '--deep']);
+  assert.match(doctor.out, /^error: records: .*session s2 of tenant default.*\[session.damaged\]$/m);
+  assert.match(doctor.out, /session s{128} of tenant default/);
+  const copy = place.run(['store', 'copy', '--to', `sqlite:${join(place.dir, 'copy.db')}`, '--json']);
+  assert.equal(copy.code, 1, copy.err);
+  const report = JSON.parse(copy.out);
+  assert.deepEqual(report.failed.map((f) => f.code), ['session.damaged', 'session.damaged']);
+  assert.equal(report.copied, 5);
+});
