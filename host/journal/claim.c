@@ -34,7 +34,7 @@ static void taken(tm_slot *s, tm_status status, const tm_error *err) {
   } else if (status == TM_OK) {
     tm__turn_run(s, TM_TURN_RESUME);
   } else if (status != TM_ECONFLICT) {
-    tm__slot_fail(s, err);
+    tm__slot_fail(s, err); /* a WAKE's head, which was not changed, is put off */
   }
 }
 
@@ -48,11 +48,10 @@ static void head_done(tm_message *m) {
   if (status == TM_OK) {
     s->record.head = job->job.commit.head;
     tm__journal_hint(s->journal, s->record.head.wake_at);
-  } else {
-    tm__slot_forget(s);
   }
   tm__turn_free(job->turn);
   if (job->take) taken(s, status, &job->job.error);
+  if (status != TM_OK) tm__slot_forget(s);
   free(job);
   tm__slot_leave(s);
 }

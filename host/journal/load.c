@@ -100,7 +100,10 @@ static tm_status read_state(walk *w, const tm_row *row, const tm_row_fields *f) 
 
 static void read_flags(walk *w, const tm_row *row) {
   tm_record *r = w->record;
-  if (!w->any) r->flags = row->flags;
+  if (!w->any) {
+    r->newest = row->revision;
+    r->flags = row->flags;
+  }
   w->any = true;
   if ((row->flags & TM_BODY_SEALED) != 0) return;
   if (!r->unsealed) r->plain = row->revision;
@@ -231,7 +234,9 @@ static tm_status load_work(tm_store_job *base, const tm_store_access *a, tm_erro
     r->head.revision = 0; /* purged while its rows were read */
     return TM_ENOTFOUND;
   }
-  return status == TM_OK ? find_bundle(job, a, err) : status;
+  if (status == TM_OK) return find_bundle(job, a, err);
+  if (r->newest == 0) r->newest = tm__access_newest(a, r->in_memory, &r->head);
+  return status;
 }
 
 /* The head of a record that cannot be put together is kept, so that its deadline can be put off. */
@@ -239,6 +244,7 @@ static void load_failed(tm_slot *s, load_job *job) {
   tm_error *err = &job->base.job.error;
   if (job->record.head.revision > 0) {
     s->record.head = job->record.head;
+    s->record.newest = job->record.newest;
     s->record.in_memory = job->record.in_memory;
   } else if (err->status == TM_ENOTFOUND) {
     (void)tm__fail(err, TM_ENOTFOUND, "conversation.not_found", "there is no conversation %s",

@@ -10,7 +10,9 @@
 #endif
 #define WORTH_MS    100                          /* a pause that is worth ending by a word */
 #define WAIT_FOR_US (INT64_C(300) * 1000 * 1000) /* another's turn */
-#define PUT_OFF_MS  60000                        /* a deadline whose turn cannot run */
+#define PUT_OFF_MS  1000 /* a deadline whose turn cannot run, doubled each time … */
+#define PUT_OFF_MAX 10   /* ... so often at most: 17 minutes */
+#define TELL_MS     (INT64_C(10) * 60 * 1000) /* until the log says again that a key is missing */
 
 /* ---- the cache ---- */
 
@@ -143,20 +145,39 @@ void tm__slot_leave(tm_slot *s) {
   tm__slot_go(s);
 }
 
-static bool may_work_later(tm_status status) {
-  return status == TM_EUNAVAILABLE || status == TM_ENOMEM;
+/* ---- deadlines that cannot be met ---- */
+
+/* A key that is missing is told of once for its tenant, not for each of the conversations. */
+static bool is_told(tm_journal *j, const tm_slot *s, const tm_error *err) {
+  int64_t now = tm__journal_now(j);
+  tm_slice tenant = tm__slice(s->record.head.tenant);
+  uint64_t digest = tm__digest_u64(&tenant, 1);
+  if (strcmp(err->code, "seal.key_missing") != 0) return false;
+  for (size_t i = 0; i < TM_KEYLESS; i++)
+    if (j->keyless[i].tenant == digest && now < j->keyless[i].at + TELL_MS) return true;
+  j->keyless[j->keyless_next].tenant = digest;
+  j->keyless[j->keyless_next].at = now;
+  j->keyless_next = (j->keyless_next + 1) % TM_KEYLESS;
+  return false;
+}
+
+/* It goes behind all others, further each time: every time is a commit of the head alone. */
+static void put_off(tm_slot *s) {
+  const tm_head *h = &s->record.head;
+  int64_t now = tm__journal_now(s->journal), times = h->revision - s->record.newest;
+  if (h->wake_at <= 0 || h->wake_at > now || s->journal->draining) return;
+  if (times > PUT_OFF_MAX) times = PUT_OFF_MAX;
+  tm__head_arm(s, now + ((int64_t)PUT_OFF_MS << times));
 }
 
 void tm__slot_fail(tm_slot *s, const tm_error *err) {
   tm_request *r = tm__slot_pop(s);
   if (r == NULL) return;
-  bool put_off =
-      r->kind == TM_REQUEST_WAKE && s->record.head.revision > 0 && !may_work_later(err->status);
-  if (r->kind == TM_REQUEST_WAKE) {
+  bool wakes = r->kind == TM_REQUEST_WAKE;
+  if (wakes && !is_told(s->journal, s, err))
     tm__log_error(s->journal->o.log, TM_LOG_ERROR, "a deadline could not be met", err);
-  }
   tm__request_fail(r, err);
-  if (put_off) tm__head_arm(s, tm__journal_now(s->journal) + PUT_OFF_MS);
+  if (wakes) put_off(s);
 }
 
 /* ---- waiting for a turn that runs elsewhere or later ---- */

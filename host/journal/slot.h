@@ -70,7 +70,8 @@ void tm__texts_free(tm_texts *t);
 typedef struct tm_record {
   tm_head head; /* as stored; revision 0: not stored yet */
   bool loaded, in_memory;
-  uint32_t flags; /* how the newest row was stored */
+  int64_t newest; /* revision of the newest row; 0: it cannot be read */
+  uint32_t flags; /* how that was stored */
   bool unsealed;  /* some of the rows were not sealed, and there is no leave for that … */
   int64_t plain;  /* ... and the revision of the newest of them */
   int rows_since_full;
@@ -132,14 +133,21 @@ struct tm_slot {
   tm_slot *newer, *older;
 };
 
+#define TM_KEYLESS 16
+
 struct tm_journal {
   tm_journal_options o;
   tm_map slots; /* by conversation */
   tm_slot *newest, *oldest;
   size_t cached_bytes;
-  uint64_t turns; /* the id of the newest turn */
-  size_t running; /* turns */
-  size_t pending; /* commits and jobs that are out */
+  struct {           /* tenants whose missing keys were told of */
+    uint64_t tenant; /* its digest */
+    int64_t at;
+  } keyless[TM_KEYLESS];
+  size_t keyless_next; /* to be overwritten */
+  uint64_t turns;      /* the id of the newest turn */
+  size_t running;      /* turns */
+  size_t pending;      /* commits and jobs that are out */
   bool draining, abandoned;
   void (*drained)(void *ud);
   void *drained_ud;

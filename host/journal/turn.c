@@ -368,6 +368,7 @@ static void adopt(tm_turn *t) {
   rec->head = a->job.commit.head;
   rec->head.tip = a->job.commit.row_id;
   rec->in_memory = a->job.in_memory;
+  rec->newest = rec->head.revision;
   rec->flags = a->job.flags;
   for (size_t i = 0; i < TM_RECENT_KEYS; i++)
     if (rec->head.recent[i].row == TM_THIS_ROW) rec->head.recent[i].row = rec->head.tip;

@@ -100,6 +100,20 @@ tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_
   return status == TM_ECANCELLED ? TM_OK : status;
 }
 
+static tm_status on_newest(void *ud, const tm_row *row) {
+  *(int64_t *)ud = row->revision;
+  return TM_ECANCELLED;
+}
+
+int64_t tm__access_newest(const tm_store_access *a, bool in_memory, const tm_head *head) {
+  int64_t revision = 0;
+  tm_error err;
+  (void)backend_of(a, in_memory)
+      ->chain(conn_of(a, in_memory), tm__slice(head->id), head->tip, true, on_newest, &revision,
+              &err);
+  return revision;
+}
+
 bool tm__access_takes_plaintext(const tm_store_access *a) {
   return a->codec != NULL && tm__codec_options(a->codec)->accept_plaintext;
 }

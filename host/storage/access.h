@@ -31,6 +31,8 @@ tm_status tm__access_chain(const tm_store_access *a, bool in_memory, const tm_he
  * and *out is when the conversation was made. */
 tm_status tm__access_updated(const tm_store_access *a, bool in_memory, const tm_head *head,
                              int64_t *out, tm_error *err);
+/* The revision of the newest row, whose body is not looked at; 0: it cannot be read. */
+int64_t tm__access_newest(const tm_store_access *a, bool in_memory, const tm_head *head);
 /* May what is to be sealed still be plain, because sealing was turned on later? */
 bool tm__access_takes_plaintext(const tm_store_access *a);
 /* Heads that are damaged are named in the log; only list() gives them. */

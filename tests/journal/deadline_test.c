@@ -1,4 +1,6 @@
 /* Deadlines: when a conversation is woken, when only its head is armed anew, and the scheduler. */
+#include <sqlite3.h>
+
 #include "fixture.h"
 
 static void await_turns(fixture *fx, int turns) {
@@ -106,6 +108,40 @@ static void test_broken_deadline_is_put_off(void **unused) {
   fixture_close(&fx);
 }
 
+static void sql(const fixture *fx, const char *text) {
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open(fx->file, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* Likewise where the store takes everything but the claim of a turn that is to go on. */
+static void test_refused_claim_is_put_off(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE];
+  fixture_open(&fx, "sqlite");
+  assert_answer(start(&fx.hosts[0], id, "hello"));
+  (void)say(&fx.hosts[0], id, "suspend");
+  await_status(&fx, id, TM_ACTIVE);
+  fixture_restart(&fx);
+  sql(&fx, "CREATE TRIGGER no_claim BEFORE UPDATE ON heads WHEN NEW.claim<>'' "
+           "BEGIN SELECT RAISE(ABORT,'no'); END");
+  turn_clock(&fx, 2000);
+  for (int i = 0; i < 3; i++) {
+    wake(&fx.hosts[0], id);
+    while (stored_head(&fx, id).wake_at <= fixture_now(&fx)) {
+    }
+    int64_t left = stored_head(&fx, id).wake_at - fixture_now(&fx);
+    assert_int_equal(left, 1000 << i);
+    turn_clock(&fx, left);
+  }
+  sql(&fx, "DROP TRIGGER no_claim");
+  wake(&fx.hosts[0], id);
+  await_status(&fx, id, TM_WAITING_INPUT);
+  fixture_close(&fx);
+}
+
 static void test_scheduler(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -209,6 +245,7 @@ int main(void) {
       cmocka_unit_test(test_sleeper_wakes),
       cmocka_unit_test(test_armed_anew),
       cmocka_unit_test(test_broken_deadline_is_put_off),
+      cmocka_unit_test(test_refused_claim_is_put_off),
       cmocka_unit_test(test_scheduler),
       cmocka_unit_test(test_hint),
       cmocka_unit_test(test_poll),

@@ -396,9 +396,9 @@ static void test_another_key(void **unused) {
   fixture_close(&fx);
 }
 
-static void put_key(const fixture *fx, const char *key) {
+static void put_key(const fixture *fx, const char *tenant, const char *key) {
   char path[200];
-  (void)snprintf(path, sizeof(path), "%s/t1.key", fx->dir);
+  (void)snprintf(path, sizeof(path), "%s/%s.key", fx->dir, tenant);
   if (key == NULL) {
     assert_int_equal(unlink(path), 0);
     (void)atomic_fetch_add(&provoke.hours, 1); /* it is noticed a second later */
@@ -422,18 +422,110 @@ static void test_the_key_of_a_tenant(void **unused) {
   answer *a = start(&fx.hosts[0], id, MARKER);
   assert_refused(a, TM_EUNAVAILABLE, "seal.key_missing");
   assert_non_null(strstr(a->error.message, "/t1.key"));
-  put_key(&fx, FIXTURE_KEY);
+  put_key(&fx, "t1", FIXTURE_KEY);
   assert_answer(start(&fx.hosts[0], id, MARKER));
   assert_answer(read_it(&fx, id, TM_READ_CONVERSATION, "", 0));
-  put_key(&fx, NULL); /* destroyed */
+  put_key(&fx, "t1", NULL); /* destroyed */
   assert_refused(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), TM_EUNAVAILABLE,
                  "seal.key_missing");
   assert_refused(say(&fx.hosts[0], id, "two"), TM_EUNAVAILABLE, "seal.key_missing");
   assert_true(tm__storage_healthy(fx.storage));
-  put_key(&fx, KEY_B); /* another one opens nothing */
+  put_key(&fx, "t1", KEY_B); /* another one opens nothing */
   assert_refused(read_it(&fx, id, TM_READ_CONVERSATION, "", 0), TM_ECORRUPT, "seal.key_unknown");
   assert_answer(start(&fx.hosts[0], id, "new"));
   fixture_close(&fx);
+}
+
+/* ---- deadlines of a tenant without a key ---- */
+
+#define KEYLESS 270 /* more than the scheduler takes at once */
+
+static int misses; /* atomic: lines that say that a deadline could not be met */
+
+static void on_miss(void *ud, const char *line, size_t size) {
+  static const char words[] = "a deadline could not be met";
+  (void)ud;
+  if (memmem(line, size, words, sizeof(words) - 1) != NULL)
+    (void)__atomic_add_fetch(&misses, 1, __ATOMIC_SEQ_CST);
+}
+
+static void open_with_keys(fixture *fx, const char *backend, bool isolated) {
+  fixture_init(fx, backend);
+  fx->isolated = isolated;
+  fx->coding.seal = true;
+  fx->keys = (tm_keyring_options){.tenants = fx->dir};
+  fx->log.sink = on_miss;
+  put_key(fx, "t1", FIXTURE_KEY);
+  put_key(fx, "t2", KEY_B);
+  storage_start(fx);
+  host_start(fx, 0);
+}
+
+static bool expires(fixture *fx, const char *tenant, const char *id) {
+  fx->tenant = tenant;
+  for (int i = 0; i < 2000; i++) {
+    if (stored_head(fx, id).status == TM_EXPIRED) return true;
+    turn_clock(fx, 1000);
+    uv_sleep(1);
+  }
+  return false;
+}
+
+/* How long t1's conversation is left in peace, once its deadline was not met; 0: it is not. */
+static int64_t put_off_for(fixture *fx, const char *id) {
+  int64_t left = 0;
+  fx->tenant = "t1";
+  for (int i = 0; i < 2000 && left <= 0; i++) {
+    left = stored_head(fx, id).wake_at - fixture_now(fx);
+    if (left <= 0) turn_clock(fx, 1); /* the scheduler asks a tenant's own store only then */
+    uv_sleep(1);
+  }
+  return left;
+}
+
+/* They go behind those of others, ever further, and come when the key is there again. */
+static void keyless(fixture *fx, int count) {
+  static char ids[KEYLESS][TM_ID_SIZE];
+  char other[TM_ID_SIZE];
+  host *h = &fx->hosts[0];
+  for (int i = 0; i < count; i++)
+    assert_answer(start(h, ids[i], "deadline"));
+  turn_clock(fx, 1);
+  fx->tenant = "t2";
+  assert_answer(start(h, other, "deadline"));
+  put_key(fx, "t1", NULL);
+  fixture_restart(fx);
+  h = &fx->hosts[0];
+  turn_clock(fx, 2000);
+  __atomic_store_n(&misses, 0, __ATOMIC_SEQ_CST);
+  scheduler_start(h, 10);
+  assert_true(expires(fx, "t2", other));
+  for (int i = 0; i < count; i++)
+    assert_true(put_off_for(fx, ids[i]) > 0);
+  for (int round = 0; round < 14; round++) {
+    int64_t left = put_off_for(fx, ids[0]);
+    assert_in_range(left, round < 12 ? 1 : 600 * 1000, 3600 * 1000);
+    turn_clock(fx, left);
+  }
+  assert_in_range(__atomic_load_n(&misses, __ATOMIC_SEQ_CST), 1, 14);
+  put_key(fx, "t1", FIXTURE_KEY);
+  turn_clock(fx, 3600 * 1000);
+  for (int i = 0; i < count; i++)
+    assert_true(expires(fx, "t1", ids[i]));
+}
+
+static void test_deadlines_without_a_key(void **unused) {
+  (void)unused;
+  const struct fixture_backend *b = fixture_backend_next(NULL);
+  for (bool first = true; b != NULL; b = fixture_backend_next(b), first = false) {
+    if (strcmp(b->scheme, "memory") == 0) continue; /* it forgets them */
+    for (int isolated = 0; isolated < 2; isolated++) {
+      fixture fx;
+      open_with_keys(&fx, b->scheme, isolated == 1);
+      keyless(&fx, !first ? 4 : isolated == 1 ? 40 : KEYLESS);
+      fixture_close(&fx);
+    }
+  }
 }
 
 int main(void) {
@@ -447,6 +539,7 @@ int main(void) {
       cmocka_unit_test(test_plain_events),
       cmocka_unit_test(test_another_key),
       cmocka_unit_test(test_the_key_of_a_tenant),
+      cmocka_unit_test(test_deadlines_without_a_key),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
