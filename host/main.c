@@ -57,7 +57,7 @@ static const option options[] = {
     {"watch", NULL, FOR_SERVE, offsetof(cli, watch), "loads scripts anew when they change"},
     {"session", "ID", FOR_CHAT | FOR_LIST, offsetof(cli, session), "the session"},
     {"resume", "CONVERSATION", FOR_CHAT, offsetof(cli, resume), "goes on with a conversation"},
-    {"tenant", "NAME", FOR_STEER, offsetof(cli, tenant), "the tenant (default)"},
+    {"tenant", "NAME", FOR_STEER | FOR_PURGE, offsetof(cli, tenant), "the tenant (default)"},
     {"status", "STATUS", FOR_LIST | FOR_SESSIONS, offsetof(cli, status),
      "only those of this status"},
     {"system", "SYSTEM", FOR_LIST | FOR_MIGRATE, offsetof(cli, system),
@@ -156,8 +156,11 @@ static const command commands[] = {
      "first; --status is pending or dead."},
     {"outbox", "retry", "EVENT", 1, 1, FOR_DATA | FOR_STEER, run_outbox_retry,
      "Tries an event that was given up again."},
-    {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE, run_purge,
-     "Removes now what the settings of retention let go; a server may run."},
+    {"purge", NULL, "", 0, 0, FOR_DATA | FOR_PURGE | FOR_FORCE, run_purge,
+     "Removes now what the settings of retention let go; a server may run.\n"
+     "With --tenant and --force it removes instead everything of that tenant, open\n"
+     "conversations and events that were not delivered included, for ever. It needs\n"
+     "no key; --dry-run says what that would be."},
     {"test", NULL, "", 0, 0, 0, NULL, ""},
     {"graph", NULL, "", 0, 0, 0, NULL, ""},
     {"reload", NULL, "", 0, 0, FOR_DATA | FOR_RELOAD, run_reload,

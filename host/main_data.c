@@ -274,7 +274,23 @@ static void purge(cli *c, answer *a) {
   tm_host_purge(c->host, c->dry_run ? 1 : 0, answer_come, a);
 }
 
+static void purge_tenant(cli *c, answer *a) {
+  tm_tenant_purge(c->host, c->tenant, c->dry_run ? 1 : 0, answer_come, a);
+}
+
+static int run_tenant_purge(cli *c) {
+  if (!c->force && !c->dry_run)
+    return usage("`purge --tenant` removes everything of the tenant for ever: look with --dry-run, "
+                 "then say --force");
+  int code = open_host(c, false);
+  if (code == EXIT_OK) code = show_once(c, "purge", purge_tenant);
+  close_host(c);
+  return code;
+}
+
 int run_purge(cli *c) {
+  if (c->tenant != NULL) return run_tenant_purge(c);
+  if (c->force) return usage("`purge` takes --force with --tenant only");
   return show_started(c, "purge", purge);
 }
 

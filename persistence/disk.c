@@ -1,6 +1,7 @@
 /* disk.c - folders that are made and made durable, and a lock. */
 #include "persistence/disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -55,6 +56,32 @@ tm_status tm__disk_sync_upwards(const char *path, tm_error *err) {
   return status;
 }
 
+static tm_status remove_entry(const char *path, tm_error *err) {
+  if (unlink(path) == 0 || errno == ENOENT) return TM_OK;
+  if (errno != EISDIR) return tm__disk_fail(err, "remove", path);
+  tm_status status = tm__disk_empty_folder(path, NULL, err);
+  if (status != TM_OK || rmdir(path) == 0) return status;
+  return tm__disk_fail(err, "remove", path);
+}
+
+tm_status tm__disk_empty_folder(const char *path, const char *kept, tm_error *err) {
+  DIR *dir = opendir(path);
+  tm_status status = TM_OK;
+  tm_buf name = {0};
+  if (dir == NULL) return errno == ENOENT ? TM_OK : tm__disk_fail(err, "read the folder", path);
+  for (const struct dirent *d; status == TM_OK && (d = readdir(dir)) != NULL;) {
+    bool stays = kept != NULL && strcmp(d->d_name, kept) == 0;
+    if (stays || strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
+    tm__buf_clear(&name);
+    tm__buf_printf(&name, "%s/%s", path, d->d_name);
+    status =
+        tm__buf_ok(&name) ? remove_entry(name.ptr, err) : tm__fail_memory(err, "the store's path");
+  }
+  tm__buf_free(&name);
+  (void)closedir(dir);
+  return status;
+}
+
 /* ---- the lock ---- */
 
 /* Another process holds it exclusively only while it opens or closes the store. */
@@ -79,6 +106,11 @@ tm_status tm__disk_lock(int *fd, bool *alone, const char *name, const char *what
   *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (*fd < 0) return tm__disk_fail(err, "open", name);
   return wait_for_lock(*fd, alone, name, what, timeout_ms, err);
+}
+
+tm_status tm__disk_in_use(const char *what, tm_error *err) {
+  return tm__fail(err, TM_EUNAVAILABLE, "store.in_use",
+                  "store %s is in use by another process: stop that one first", what);
 }
 
 tm_status tm__disk_lock_share(int fd, const char *what, tm_error *err) {

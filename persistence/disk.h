@@ -33,12 +33,17 @@ bool tm__disk_sync_folder(const char *path);
  * ours to make names in. */
 tm_status tm__disk_sync_upwards(const char *path, tm_error *err);
 
+/* Removes what is in the folder, deeply, but for a file `kept` (NULL: none) in itself; one that is
+ * not there is fine. */
+tm_status tm__disk_empty_folder(const char *path, const char *kept, tm_error *err);
+
 /* ---- disk.c: the lock ---- */
 /* Opens the file `name` and locks it for as long as *fd is open: alone when nobody else has, else
  * with the others. Waits while another process is busy opening the store, `what` in messages. *fd
  * is to be closed also after a failure, unless it is -1. */
 tm_status tm__disk_lock(int *fd, bool *alone, const char *name, const char *what, int timeout_ms,
                         tm_error *err);
+tm_status tm__disk_in_use(const char *what, tm_error *err);             /* fails: "store.in_use" */
 tm_status tm__disk_lock_share(int fd, const char *what, tm_error *err); /* lets others in */
 
 #endif

@@ -16,7 +16,7 @@
 #include "core/err.h"
 #include "core/id.h"
 
-#define TM_STORE_ABI   6
+#define TM_STORE_ABI   7
 #define TM_RECENT_KEYS 8
 #define TM_WORD_MAX    63
 #define TM_ROW_MAX     ((size_t)512 << 20)            /* bytes of one row's body */
@@ -450,6 +450,10 @@ typedef struct tm_store_backend {
                            tm_error *err);
   tm_status (*tenants)(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn, void *ud,
                        tm_error *err); /* by name (bytes), those above `after` */
+  /* Removes the own store of own->tenant, whatever state it is in, then what is known of it here;
+   * TM_EUNAVAILABLE "store.in_use" while somebody has that open. NULL: nobody can tell whether
+   * somebody has, so that it stays. Writer. */
+  tm_status (*tenant_drop)(tm_store_conn *c, const tm_store_options *own, tm_error *err);
 
   /* What is there beside conversations and in no list, since not even its name can be read:
    * sessions, events, tenants. NULL: there is no such thing. */

@@ -137,9 +137,7 @@ static tm_status file_open(tm_store **out, const tm_store_options *o, tm_error *
   s->lock = s->redo[0] = s->redo[1] = -1;
   tm_status status = set_options(s, o, err);
   if (status == TM_OK) status = tm__file_lock(s, err);
-  if (status == TM_OK && o->alone && !s->alone)
-    status = tm__fail(err, TM_EUNAVAILABLE, "store.in_use",
-                      "store %s is in use by another process: stop that one first", s->root);
+  if (status == TM_OK && o->alone && !s->alone) status = tm__disk_in_use(s->root, err);
   if (status == TM_OK) status = open_store(s, err);
   if (status == TM_OK) status = tm__file_lock_share(s, err);
   if (status == TM_OK)
@@ -195,6 +193,7 @@ const tm_store_backend tm__store_file = {
     .tenant_wake = tm__file_tenant_wake,
     .tenants_due = tm__file_tenants_due,
     .tenants = tm__file_tenants,
+    .tenant_drop = tm__file_tenant_drop,
     .unreadable = tm__file_unreadable,
     .inspect = tm__file_inspect,
 };

@@ -383,6 +383,7 @@ tm_status tm__file_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm_t
                                void *ud, tm_error *err);
 tm_status tm__file_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn,
                            void *ud, tm_error *err);
+tm_status tm__file_tenant_drop(tm_store_conn *c, const tm_store_options *own, tm_error *err);
 tm_status tm__file_inspect(tm_store_conn *c, bool deep, tm_finding_fn fn, void *ud, tm_error *err);
 
 #endif

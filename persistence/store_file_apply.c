@@ -170,7 +170,7 @@ static tm_status index_remove(tm_store_conn *c, const tm_file_name *name, tm_err
   case TM_FILE_NOTE: return tm__file_do(c, TM_FSQL_DROP_NOTE, err, "t", name->a);
   case TM_FILE_SCRIPT: return tm__file_do(c, TM_FSQL_DROP_SCRIPT, err, "tt", name->a, name->b);
   case TM_FILE_EVENT: return tm__file_event_unindex(c, name, err);
-  case TM_FILE_TENANT:
+  case TM_FILE_TENANT: return tm__file_do(c, TM_FSQL_DROP_TENANT, err, "t", name->a);
   case TM_FILE_WHATS: break;
   }
   return refuse(c, err);

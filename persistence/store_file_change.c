@@ -2,6 +2,7 @@
  * sessions, scripts, notes, tenants. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -357,4 +358,26 @@ tm_status tm__file_tenant_wake(tm_store_conn *c, tm_slice tenant, int64_t expect
   tm_status status = tm__file_begin(c, err);
   if (status != TM_OK) return status;
   return tm__file_finish(c, wake_tenant(c, tenant, expect, wake_at, err), err);
+}
+
+static tm_status forget_tenant(tm_store_conn *c, tm_slice tenant, tm_error *err) {
+  int64_t now;
+  tm_status status = find_wake(c, tenant, &now, err);
+  if (status != TM_OK || now < 0) return status;
+  return tm__file_add_remove(c, &(tm_file_name){TM_FILE_TENANT, tenant, {0}}, err);
+}
+
+/* The lock stays: who waits for it must get the one that others get. */
+tm_status tm__file_tenant_drop(tm_store_conn *c, const tm_store_options *own, tm_error *err) {
+  tm_store s = {.lock = -1, .timeout_ms = c->store->timeout_ms};
+  tm_status status = tm__file_place(&s, own, err);
+  if (status == TM_OK) status = tm__file_lock(&s, err);
+  if (status == TM_OK && !s.alone) status = tm__disk_in_use(s.root, err);
+  if (status == TM_OK) status = tm__disk_empty_folder(s.root, "lock", err);
+  if (status == TM_OK) status = tm__file_begin(c, err);
+  if (status == TM_OK)
+    status = tm__file_finish(c, forget_tenant(c, tm__slice(own->tenant), err), err);
+  if (s.lock >= 0) (void)close(s.lock);
+  free(s.root);
+  return status;
 }

@@ -147,9 +147,7 @@ static tm_status sqlite_open(tm_store **out, const tm_store_options *o, tm_error
   s->lock = -1;
   tm_status status = set_options(s, o, err);
   if (status == TM_OK) status = tm__sqlite_lock(s, err);
-  if (status == TM_OK && o->alone && !s->alone)
-    status = tm__fail(err, TM_EUNAVAILABLE, "store.in_use",
-                      "store %s is in use by another process: stop that one first", s->path);
+  if (status == TM_OK && o->alone && !s->alone) status = tm__disk_in_use(s->path, err);
   if (status == TM_OK) status = open_file(s, err);
   if (status == TM_OK) status = tm__sqlite_lock_share(s, err);
   if (status == TM_OK)
@@ -206,5 +204,6 @@ const tm_store_backend tm__store_sqlite = {
     .tenants_due = tm__sqlite_tenants_due,
     .tenants = tm__sqlite_tenants,
     .unreadable = tm__sqlite_unreadable,
+    .tenant_drop = tm__sqlite_tenant_drop,
     .inspect = tm__sqlite_inspect,
 };

@@ -239,5 +239,6 @@ tm_status tm__sqlite_tenants_due(tm_store_conn *c, int64_t now, size_t limit, tm
                                  void *ud, tm_error *err);
 tm_status tm__sqlite_tenants(tm_store_conn *c, tm_slice after, size_t limit, tm_tenant_fn fn,
                              void *ud, tm_error *err);
+tm_status tm__sqlite_tenant_drop(tm_store_conn *c, const tm_store_options *own, tm_error *err);
 
 #endif

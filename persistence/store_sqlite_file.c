@@ -188,3 +188,45 @@ tm_status tm__sqlite_create(const tm_store *s, tm_error *err) {
   free(draft);
   return status;
 }
+
+/* ---- a tenant's file goes ---- */
+
+/* The lock stays: who waits for it must get the one that others get. */
+static tm_status remove_files(const char *path, tm_error *err) {
+  static const char *const suffixes[] = {"", "-journal", "-wal", "-shm", ".new"};
+  tm_status status = TM_OK;
+  for (size_t i = 0; status == TM_OK && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+    char *name = join(path, suffixes[i]);
+    if (name == NULL)
+      status = tm__fail_memory(err, "the store's path");
+    else if (unlink(name) != 0 && errno != ENOENT)
+      status = tm__disk_fail(err, "remove", name);
+    free(name);
+  }
+  return status;
+}
+
+static tm_status forget(tm_store_conn *c, const char *tenant, tm_error *err) {
+  sqlite3_stmt *st;
+  tm_status status = tm__sqlite_begin(c, err);
+  if (status != TM_OK) return status;
+  status = tm__sqlite_statement(c, TM_SQL_DROP_TENANT, &st, err);
+  if (status == TM_OK) {
+    int rc = tm__sqlite_bind_text(st, 1, tenant);
+    status = rc == SQLITE_OK ? tm__sqlite_run(c, st, "forget a tenant", err)
+                             : tm__sqlite_conn_fail(c, rc, "bind a tenant", err);
+  }
+  return tm__sqlite_end(c, status, err);
+}
+
+tm_status tm__sqlite_tenant_drop(tm_store_conn *c, const tm_store_options *own, tm_error *err) {
+  tm_store s = {.lock = -1, .timeout_ms = c->store->timeout_ms};
+  tm_status status = tm__sqlite_place(&s, own->location, own->tenant, err);
+  if (status == TM_OK) status = tm__sqlite_lock(&s, err);
+  if (status == TM_OK && !s.alone) status = tm__disk_in_use(s.path, err);
+  if (status == TM_OK) status = remove_files(s.path, err);
+  if (status == TM_OK) status = forget(c, own->tenant, err);
+  if (s.lock >= 0) (void)close(s.lock);
+  free(s.path);
+  return status;
+}

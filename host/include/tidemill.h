@@ -306,6 +306,13 @@ TM_API void tm_scripts_check(tm_host *host, const char *const *paths, size_t cou
 
 /* ---- stores as a whole, without start; each calls back before it returns ---- */
 
+/* Removes everything of a tenant from the configured store, whether it can be read or not, open
+ * conversations and events that were not delivered included; with `dry_run` only says what that is:
+ * {"tenant","dry_run","conversations","sessions","events","store_stays"}; the last: the tenant's
+ * own store is empty and was left there. TM_ENOTFOUND: there is nothing. Hosts may run. */
+TM_API void tm_tenant_purge(tm_host *host, const char *tenant, int dry_run, tm_reply_fn fn,
+                            void *ud);
+
 typedef struct tm_progress {
   int64_t done, total; /* conversations: looked at, and how many there were at the beginning */
   int64_t rows;        /* written */

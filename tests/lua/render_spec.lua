@@ -365,5 +365,8 @@ describe("sessions", function()
     assert.equal("removed: 0 conversations, 0 sessions, 3 events that were given up\n",
       render("purge", { dry_run = false, conversations = 0, sessions = 0, sessions_ended = 0,
         versions = 0, events = 3 }, 80, false))
+    assert.equal("would be removed of tenant ann: 2 conversations, 1 session, 3 events that were "
+      .. "not delivered\n", render("purge", { tenant = "ann", dry_run = true, conversations = 2,
+      sessions = 1, events = 3, store_stays = false }, 80, false))
   end)
 end)

@@ -251,6 +251,41 @@ static void due_tenants_come_in_order(void **state) {
   must_be_due(fx, 300, 10, "a=100 B=200 c=300 ");
 }
 
+/* Where it can be told whether somebody has it open. */
+static void a_store_of_a_tenant_is_dropped(void **state) {
+  fixture *fx = *state;
+  const tm_store_backend *b = fx->backend;
+  tm_store_options options = fx->options;
+  options.tenant = "acme";
+  if (b->tenant_drop == NULL) return;
+  own acme = open_own(fx, "acme"), other = open_own(fx, "other");
+  put_in(fx, acme.conn, "acme's");
+  put_in(fx, other.conn, "the other's");
+  close_own(fx, &other);
+  assert_ok(fx, wake(fx, "acme", -1, 100));
+  assert_ok(fx, wake(fx, "other", -1, 200));
+  assert_int_equal(b->tenant_drop(fx->writer, &options, &fx->err), TM_EUNAVAILABLE);
+  assert_string_equal(fx->err.code, "store.in_use");
+  must_show(fx, acme.conn, "acme's");
+  must_list(fx, "", 10, "acme=100 other=200 ");
+  close_own(fx, &acme);
+  assert_ok(fx, b->tenant_drop(fx->writer, &options, &fx->err));
+  must_list(fx, "", 10, "other=200 ");
+  must_be_due(fx, 300, 10, "other=200 ");
+  options.opening = TM_STORE_EXISTING;
+  assert_int_equal(b->open(&acme.store, &options, &fx->err), TM_ENOTFOUND);
+  assert_ok(fx, b->tenant_drop(fx->writer, &options, &fx->err)); /* there is none */
+  fixture_close(fx);
+  fixture_open(fx);
+  must_list(fx, "", 10, "other=200 ");
+  acme = open_own(fx, "acme");
+  other = open_own(fx, "other");
+  must_show(fx, acme.conn, "");
+  must_show(fx, other.conn, "the other's");
+  close_own(fx, &acme);
+  close_own(fx, &other);
+}
+
 /* Sessions of a tenant do not make it one with a store of its own. */
 static void only_those_with_stores_are_listed(void **state) {
   fixture *fx = *state;
@@ -371,6 +406,7 @@ static const struct CMUnitTest cases[] = {
     CASE(tenants_are_woken_earlier_only),
     CASE(tenants_are_set_by_what_stands),
     CASE(due_tenants_come_in_order),
+    CASE(a_store_of_a_tenant_is_dropped),
     CASE(only_those_with_stores_are_listed),
     CASE(notes_are_kept),
     CASE(notes_are_swapped),

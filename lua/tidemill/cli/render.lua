@@ -262,11 +262,13 @@ end
 
 function views.purge(answer)
   local how = answer.dry_run == true and "would be removed" or "removed"
-  local line = ("%s: %s, %s"):format(how, counted(answer.conversations or 0, "conversation"),
-    counted(answer.sessions or 0, "session"))
+  local whose = given(answer.tenant) and (" of tenant %s"):format(show(answer.tenant)) or ""
+  local line = ("%s%s: %s, %s"):format(how, whose,
+    counted(answer.conversations or 0, "conversation"), counted(answer.sessions or 0, "session"))
   local versions, ended = answer.versions or 0, answer.sessions_ended or 0
   if (answer.events or 0) ~= 0 then
-    line = line .. (", %s that were given up"):format(counted(answer.events, "event"))
+    line = line .. (", %s that were %s"):format(counted(answer.events, "event"),
+      whose == "" and "given up" or "not delivered")
   end
   if versions ~= 0 then
     line = line .. (", the sources of %s"):format(counted(versions, "version"))
@@ -275,6 +277,7 @@ function views.purge(answer)
     line = line .. ("\n%s: %s that nobody used"):format(
       answer.dry_run == true and "would be ended" or "ended", counted(ended, "session"))
   end
+  if answer.store_stays == true then line = line .. "\nits own store is empty and stays" end
   return line .. "\n"
 end
 
