@@ -83,7 +83,8 @@ static void print_report(const json_t *report) {
     (void)printf("rows whose bodies had changed %" JSON_INTEGER_FORMAT "\n",
                  number(report, "rewritten"));
   if (number(report, "removed") > 0)
-    (void)printf("conversations removed from the target %" JSON_INTEGER_FORMAT "\n",
+    (void)printf("conversations and delivered events removed from the target "
+                 "%" JSON_INTEGER_FORMAT "\n",
                  number(report, "removed"));
   if (number(report, "tenants") > 0)
     (void)printf("tenants with stores of their own %" JSON_INTEGER_FORMAT "\n",

@@ -149,7 +149,7 @@ tm_status tm__session_moved(tm_slice id, tm_error *err) {
 void tm__outgoing_of(tm_outgoing *out, const tm_commit *item, size_t index) {
   const tm_outgoing *e = &item->events[index];
   *out = (tm_outgoing){.revision = item->head.revision,
-                       .index = (int)index,
+                       .index = item->replay ? e->index : (int)index,
                        .created = e->created,
                        .flags = e->flags,
                        .body = {e->body.ptr != NULL ? e->body.ptr : "", e->body.len}};

@@ -144,7 +144,8 @@ typedef struct tm_commit {
   int64_t expect_revision; /* of the stored head; 0: it must not exist */
   bool replay; /* copied from another store: the head's revision may be any above expect_revision */
   const tm_row *row;         /* NULL: the head only. Conversation and revision are the head's */
-  const tm_outgoing *events; /* with a row; of each only created, flags and body are read */
+  const tm_outgoing *events; /* with a row; of each only created, flags and body are read; of
+                                those of a replay also the index */
   size_t event_count;
   uint64_t start_key; /* with expect_revision 0: remembered for the tenant; 0: none */
   uint64_t start_body;

@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 
+#include "keeping/copy_events.h"
 #include "keeping/copy_lane.h"
 #include "keeping/copy_rest.h"
 
@@ -290,6 +291,7 @@ tm_status tm__store_copy(tm_copy *c, tm_error *err) {
   if (status == TM_OK) status = tm__copy_scripts(c, &local);
   if (status == TM_OK) status = tm__copy_unreadable(c, &lost, &local);
   if (status == TM_OK) status = tm__copy_notes(c, &local);
+  if (status == TM_OK && !c->mirror && lost == 0) status = tm__copy_delivered(c, &local);
   if (status == TM_OK && c->mirror) status = tm__copy_mirror(c, lost > 0, &local);
   if (status != TM_OK && err != NULL) *err = local;
   return status;

@@ -26,7 +26,7 @@ typedef struct tm_copy_counts {
   int64_t sessions;             /* looked at */
   int64_t scripts;              /* written */
   int64_t events;               /* looked at */
-  int64_t removed;              /* by `mirror` and `set_back` */
+  int64_t removed; /* by `mirror` and `set_back`, and events that the source has delivered */
   int64_t failed;
 } tm_copy_counts;
 

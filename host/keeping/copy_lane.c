@@ -255,7 +255,9 @@ tm_status tm__copy_lane_open(const tm_copy *c, tm_copy_lane *lane, tm_copy_state
   if (status == TM_OK) status = find_start_key(c, lane, err);
   if (status == TM_OK && lane->revision == 0) status = find_session(c, lane, err);
   *out = compare(lane, &there, &s);
-  return status == TM_OK && *out == TM_COPY_ROWS ? map_refs(c, lane, err) : status;
+  if (status != TM_OK || *out != TM_COPY_ROWS) return status;
+  status = tm__copy_newest_event(c, lane->head.id, &lane->newest_event, err);
+  return status == TM_OK ? map_refs(c, lane, err) : status;
 }
 
 /* ---- commits ---- */
@@ -305,6 +307,20 @@ static void make_first(const tm_copy_lane *lane, tm_commit *item) {
   item->start_body = lane->start.body;
 }
 
+/* They are kept for one row at a time: *made false, it must come as the first of the next group. */
+static tm_status add_events(const tm_copy *c, tm_copy_lane *lane, tm_commit *item, bool *made,
+                            tm_error *err) {
+  int64_t revision = item->head.revision;
+  if (lane->prepared > 0 && lane->told.count > 0) *made = false;
+  if (!*made || revision > lane->newest_event) return TM_OK;
+  tm_status status = tm__copy_told_read(&lane->told, c, lane->head.id, revision, err);
+  if (status != TM_OK || lane->told.count == 0) return status;
+  *made = lane->prepared == 0;
+  item->events = lane->told.items;
+  item->event_count = lane->told.count;
+  return TM_OK;
+}
+
 tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_commit *item, tm_row *row,
                              bool *made, tm_error *err) {
   if (lane->row_count == 0 && lane->segment_count > 0) {
@@ -335,8 +351,10 @@ tm_status tm__copy_lane_next(const tm_copy *c, tm_copy_lane *lane, tm_commit *it
   item->start_answer = lane->start_key != 0 && from->row.id == lane->start.row;
   make_head(lane, &item->head, from->row.id, complete);
   item->head.revision = from->row.revision;
-  lane->prepared++;
-  return TM_OK;
+  if (lane->prepared == 0) lane->told.count = 0;
+  tm_status status = add_events(c, lane, item, made, err);
+  if (status == TM_OK && *made) lane->prepared++;
+  return status;
 }
 
 void tm__copy_lane_advance(tm_copy_lane *lane, const tm_commit *item, bool *done) {
@@ -401,6 +419,7 @@ void tm__copy_lane_free(tm_copy_lane *lane) {
   free(lane->rows);
   tm__buf_free(&lane->bodies);
   tm__buf_free(&lane->session_text);
+  tm__copy_told_free(&lane->told);
   tm__copy_refs_free(&lane->refs);
   *lane = (tm_copy_lane){.revision = 0};
 }

@@ -6,6 +6,7 @@
 #ifndef TM_KEEPING_COPY_LANE_H
 #define TM_KEEPING_COPY_LANE_H
 
+#include "keeping/copy_events.h"
 #include "keeping/copy_walk.h"
 
 #ifndef TM_COPY_SEGMENT_ROWS
@@ -38,9 +39,11 @@ typedef struct tm_copy_lane { /* zero-initialise */
   tm_session session; /* of a conversation that is new there: made with it, in the same group */
   tm_buf session_text;
   bool has_session;
-  bool changed;    /* something was written */
-  size_t prepared; /* rows, the last of `rows`, that are on their way */
-  bool over;       /* nothing is left to do */
+  int64_t newest_event; /* its revision in the source; 0: there is none */
+  tm_copy_told told;    /* of the last row that is on its way */
+  bool changed;         /* something was written */
+  size_t prepared;      /* rows, the last of `rows`, that are on their way */
+  bool over;            /* nothing is left to do */
 } tm_copy_lane;
 
 typedef enum tm_copy_state {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keeping/copy_events.h"
 #include "keeping/copy_lane.h"
 
 #define PAGE       128
@@ -187,114 +188,6 @@ tm_status tm__copy_sessions(tm_copy *c, tm_error *err) {
   return status;
 }
 
-/* ---- events ---- */
-
-typedef struct event_page {
-  tm_copy *copy;
-  tm_outgoing_filter next; /* where the next page starts */
-  size_t count;
-  tm_status status;
-  tm_error *err;
-} event_page;
-
-/* Without its conversation, which could not be copied or was purged meanwhile, there is no event.
- */
-static tm_status on_event(void *ud, const tm_outgoing *event) {
-  event_page *p = ud;
-  tm_copy *c = p->copy;
-  memcpy(p->next.before, event->conversation, sizeof(p->next.before));
-  p->next.before_revision = event->revision;
-  p->next.before_index = event->index;
-  p->count++;
-  c->counts.events++;
-  p->status = c->to.backend->outbox_put(c->to.conn, event, p->err);
-  if (p->status == TM_ECONFLICT) p->status = TM_OK;
-  if (p->status != TM_OK && tm__copy_is_local(p->status)) {
-    tm__copy_failed(c, event->conversation, p->err);
-    p->status = TM_OK;
-  }
-  return p->status;
-}
-
-tm_status tm__copy_events(tm_copy *c, tm_error *err) {
-  event_page p = {.copy = c, .next = {.dead = -1, .limit = PAGE}, .err = err};
-  tm_status status = TM_OK;
-  do {
-    tm_error local = {.status = TM_OK};
-    p.count = 0;
-    p.status = TM_OK;
-    status = tm__copy_pause(c, err);
-    if (status != TM_OK) return status;
-    tm_outgoing_filter f = p.next;
-    status = c->from.backend->outbox_list(c->from.conn, &f, on_event, &p, &local);
-    if (status != TM_OK && p.status == TM_OK) *err = local;
-  } while (status == TM_OK && p.count > 0);
-  return status;
-}
-
-typedef struct one_event {
-  bool found;
-  const tm_outgoing *wanted;
-} one_event;
-
-static tm_status on_one(void *ud, const tm_outgoing *event) {
-  one_event *o = ud;
-  const tm_outgoing *w = o->wanted;
-  o->found = strcmp(event->conversation, w->conversation) == 0 && event->revision == w->revision &&
-             event->index == w->index;
-  return TM_OK;
-}
-
-static tm_status remove_delivered(tm_copy *c, const tm_outgoing *event, tm_error *err) {
-  one_event o = {.wanted = event};
-  tm_outgoing_filter f = {.before_revision = event->revision,
-                          .before_index = event->index + 1, /* from itself on */
-                          .dead = -1,
-                          .limit = 1};
-  memcpy(f.before, event->conversation, sizeof(f.before));
-  tm_status status = c->from.backend->outbox_list(c->from.conn, &f, on_one, &o, err);
-  if (status != TM_OK || o.found) return status;
-  status =
-      c->to.backend->outbox_settle(c->to.conn, event, TM_OUTCOME_DELIVERED, event->created, err);
-  c->counts.removed += status == TM_OK;
-  return status == TM_ECONFLICT ? TM_OK : status;
-}
-
-typedef struct events_there {
-  tm_outgoing items[PAGE];
-  size_t count;
-} events_there;
-
-static tm_status on_event_there(void *ud, const tm_outgoing *event) {
-  events_there *e = ud;
-  if (e->count == PAGE) return TM_ECANCELLED;
-  e->items[e->count] = *event;
-  e->items[e->count++].body = (tm_slice){NULL, 0};
-  return TM_OK;
-}
-
-static tm_status mirror_events(tm_copy *c, tm_error *err) {
-  tm_outgoing_filter f = {.dead = -1, .limit = PAGE};
-  tm_status status = TM_OK;
-  events_there *e = calloc(1, sizeof(*e));
-  if (e == NULL) return tm__fail_memory(err, "events");
-  do {
-    e->count = 0;
-    status = tm__copy_pause(c, err);
-    if (status == TM_OK)
-      status = c->to.backend->outbox_list(c->to.conn, &f, on_event_there, e, err);
-    for (size_t i = 0; status == TM_OK && i < e->count; i++) {
-      const tm_outgoing *event = &e->items[i];
-      memcpy(f.before, event->conversation, sizeof(f.before));
-      f.before_revision = event->revision;
-      f.before_index = event->index;
-      status = remove_delivered(c, event, err);
-    }
-  } while (status == TM_OK && e->count > 0);
-  free(e);
-  return status;
-}
-
 /* ---- what cannot be read ---- */
 
 typedef struct unreadable {
@@ -442,7 +335,7 @@ tm_status tm__copy_mirror(tm_copy *c, bool lost, tm_error *err) {
   *p = (session_page){.copy = c, .err = err, .names_only = true};
   tm_status status = each_pair(&c->from, &c->to, remove_foreign, c, err);
   if (status == TM_OK && !lost) status = mirror_sessions(c, p, err);
-  if (status == TM_OK && !lost) status = mirror_events(c, err);
+  if (status == TM_OK && !lost) status = tm__copy_delivered(c, err);
   free(p);
   return status;
 }

@@ -14,8 +14,6 @@ bool tm__copy_is_local(tm_status status);
 tm_status tm__copy_count(tm_copy *c, tm_error *err); /* copy.c */
 tm_status tm__copy_scripts(tm_copy *c, tm_error *err);
 tm_status tm__copy_sessions(tm_copy *c, tm_error *err);
-/* Events to be delivered: who is told by both stores can tell by their ids. */
-tm_status tm__copy_events(tm_copy *c, tm_error *err);
 /* What of the source is in no list, since it cannot be read: each a failure. *count: of them. */
 tm_status tm__copy_unreadable(tm_copy *c, int64_t *count, tm_error *err);
 tm_status tm__copy_notes(tm_copy *c, tm_error *err); /* the target's are of what it had before */

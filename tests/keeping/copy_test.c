@@ -950,26 +950,27 @@ static void check_events(pair *p) {
   tm__buf_free(&there);
 }
 
-/* What was delivered since goes from a mirror, and from nothing else. */
-static void check_delivered(pair *p) {
+/* The oldest is delivered by one of both. */
+static void deliver(fixture *fx) {
+  tm_outgoing event = {.revision = 0};
+  assert_ok(fx, fx->backend->outbox_take(fx->writer, 100, 900, 1, give_up, &event, &fx->err));
+  assert_true(event.revision > 0);
+  assert_ok(fx, fx->backend->outbox_settle(fx->writer, &event, TM_OUTCOME_DELIVERED, event.created,
+                                           &fx->err));
+}
+
+static int events_in(fixture *fx) {
+  tm_buf list = {0};
+  int lines = 0;
+  list_events(fx, &list);
+  for (const char *at = list.ptr; (at = strchr(at, '\n')) != NULL; at++)
+    lines++;
+  tm__buf_free(&list);
+  return lines;
+}
+
+static void must_have_same_events(pair *p) {
   tm_buf here = {0}, there = {0};
-  tm_outgoing event;
-  emit(p, 3);
-  for (int i = 0; i < 2; i++) {
-    (void)copy_all(p);
-    list_events(&p->from, &here);
-    list_events(&p->to, &there);
-    assert_int_equal(strcmp(there.ptr, here.ptr) == 0, i == 0);
-    assert_ok(&p->from, p->from.backend->outbox_take(p->from.writer, 100, 900, 1, give_up, &event,
-                                                     &p->from.err));
-    assert_ok(&p->from, p->from.backend->outbox_settle(p->from.writer, &event, TM_OUTCOME_DELIVERED,
-                                                       41, &p->from.err));
-  }
-  tm_copy c = copy_of(p);
-  c.mirror = true;
-  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
-  assert_int_equal(c.counts.events, 4);
-  assert_int_equal(c.counts.removed, 2);
   list_events(&p->from, &here);
   list_events(&p->to, &there);
   assert_string_equal(there.ptr, here.ptr);
@@ -977,9 +978,124 @@ static void check_delivered(pair *p) {
   tm__buf_free(&there);
 }
 
-static void a_mirror_has_no_delivered_events(void **state) {
+static tm_copy copy_mirrored(pair *p, bool mirror) {
+  tm_copy c = copy_of(p);
+  c.mirror = mirror;
+  assert_ok(&p->to, tm__store_copy(&c, &p->to.err));
+  assert_int_equal(c.counts.failed, 0);
+  return c;
+}
+
+/* What the source has delivered since goes from the target: nobody is told twice. */
+static void check_delivered(pair *p) {
+  emit(p, 3);
+  for (int i = 0; i < 4; i++) {
+    tm_copy c = copy_mirrored(p, i == 3);
+    assert_int_equal(c.counts.events, 6 - i);
+    assert_int_equal(c.counts.removed, i > 0);
+    must_have_same_events(p);
+    deliver(&p->from);
+  }
+}
+
+static void what_was_delivered_goes(void **state) {
   (void)state;
   each_target(check_delivered);
+}
+
+/* In the conversation 0, which goes on by it. */
+static void emit_one(fixture *fx, const char *body) {
+  tm_head head;
+  assert_ok(fx, fx->backend->head(fx->writer, tm__slice(nth(0).text), &head, &fx->err));
+  tm_row row = row_of(fx, head.tip, "{}");
+  const tm_outgoing event = {.created = 60, .body = tm__slice(body)};
+  tm_commit c = commit_of(fx, nth(0).text, head.revision, &row);
+  c.events = &event;
+  c.event_count = 1;
+  assert_ok(fx, commit_one(fx, &c));
+}
+
+/* What the target has delivered does not come back, also beside what is new in the source; but for
+ * a mirror, which has what the source has. */
+static void check_delivered_there(pair *p) {
+  tm_buf there = {0};
+  emit(p, 2);
+  (void)copy_all(p);
+  deliver(&p->to);
+  deliver(&p->to);
+  (void)copy_all(p);
+  assert_int_equal(events_in(&p->to), 2);
+  emit_one(&p->from, "{\"event\":\"new\"}");
+  (void)copy_all(p);
+  assert_int_equal(events_in(&p->to), 3);
+  list_events(&p->to, &there);
+  assert_non_null(strstr(there.ptr, "\"new\""));
+  assert_int_equal(events_in(&p->from), 5);
+  (void)copy_mirrored(p, true);
+  must_have_same_events(p);
+  tm__buf_free(&there);
+}
+
+static void what_the_target_delivered_stays_away(void **state) {
+  (void)state;
+  each_target(check_delivered_there);
+}
+
+/* Those of a conversation that went on in the target by itself are its own. */
+static void check_own_events(pair *p) {
+  emit(p, 1);
+  (void)copy_all(p);
+  emit_one(&p->to, "{\"event\":\"own\"}");
+  deliver(&p->from);
+  tm_copy again = copy_of(p);
+  assert_ok(&p->to, tm__store_copy(&again, &p->to.err));
+  assert_int_equal(again.counts.failed, 1);
+  assert_int_equal(events_in(&p->to), 3);
+}
+
+static void events_of_what_moved_stay(void **state) {
+  (void)state;
+  each_target(check_own_events);
+}
+
+/* Of all that is complete in the target. */
+static int events_of_complete(pair *p, int conversations) {
+  int count = 0;
+  for (int n = 0; n < conversations; n++) {
+    tm_head head;
+    const tm_store_backend *b = p->to.backend;
+    if (b->head(p->to.writer, tm__slice(nth(n).text), &head, NULL) != TM_OK) continue;
+    count += strcmp(head.claim, TM_COPIER) != 0 ? 2 : 0;
+  }
+  return count;
+}
+
+/* Stopped anywhere, every conversation that is there has its events, and none that was delivered
+ * comes back when it goes on. */
+static void check_stopped(pair *p) {
+  enum { MANY = 12 };
+  int delivered = 0;
+  tm_status status = TM_ECANCELLED;
+  emit(p, MANY);
+  for (int i = 1; status != TM_OK; i++) {
+    tm_copy c = copy_of(p);
+    c.go_on = lose_patience;
+    patience.left = i;
+    status = tm__store_copy(&c, &p->to.err);
+    assert_int_equal(events_in(&p->to), events_of_complete(p, MANY) - delivered);
+    if (i % 3 == 0 && events_in(&p->to) > 0) {
+      deliver(&p->to);
+      delivered++;
+    }
+  }
+  (void)copy_all(p);
+  assert_true(delivered > 0);
+  assert_int_equal(events_in(&p->to), 2 * MANY - delivered);
+}
+
+static void stopped_anywhere_events_come_once(void **state) {
+  (void)state;
+  each_target(check_stopped);
 }
 
 static void digest_of(pair *p, bool events, uint8_t out[TM_COPY_DIGEST]) {
@@ -1021,7 +1137,10 @@ int main(void) {
   const struct CMUnitTest cases[] = {
       cmocka_unit_test(everything_arrives),
       cmocka_unit_test(events_go_along),
-      cmocka_unit_test(a_mirror_has_no_delivered_events),
+      cmocka_unit_test(what_was_delivered_goes),
+      cmocka_unit_test(what_the_target_delivered_stays_away),
+      cmocka_unit_test(events_of_what_moved_stay),
+      cmocka_unit_test(stopped_anywhere_events_come_once),
       cmocka_unit_test(a_digest_covers_events),
       cmocka_unit_test(what_happened_since_comes_with_the_next_run),
       cmocka_unit_test(a_target_may_want_to_be_told_parents),
