@@ -199,6 +199,34 @@ static void a_lost_commit_makes_no_session(void **state) {
   assert_int_equal(find_session(fx, "default", "mine"), TM_ENOTFOUND);
 }
 
+/* Nor does it open one that has ended: neither lists nor limits see anything of it. */
+static void a_lost_commit_opens_no_session(void **state) {
+  fixture *fx = *state;
+  const tm_session_filter open = {.tenant = TM_S("default"), .ended = 0, .limit = 9},
+                          all = {.limit = 9};
+  turn(fx, nth(1).text, 0, 0, "{}");
+  put(fx, "default", "mine", 1, 50, 40);
+  for (int i = 0; i < 2; i++) {
+    kept k = {0};
+    const tm_session again = {.created = 1, .look_at = 99};
+    assert_int_equal(start(fx, 1, "default", "mine", again, 0, 0), TM_ECONFLICT);
+    kept mine = session_of(fx, "default", "mine");
+    assert_true(mine.ended == 40 && mine.look_at == 50);
+    assert_ok(fx, fx->backend->sessions(fx->reader, &open, keep, &k, &fx->err));
+    assert_ok(fx, fx->backend->sessions(fx->reader, &all, keep, &k, &fx->err));
+    assert_int_equal(k.count, 0);
+    assert_ok(fx, fx->backend->sessions_due(fx->reader, 49, 9, keep, &k, &fx->err));
+    assert_int_equal(k.count, 0);
+    assert_ok(fx, fx->backend->sessions_due(fx->reader, 50, 9, keep, &k, &fx->err));
+    assert_int_equal(k.count, 1);
+  }
+  const tm_session other = {.created = 2};
+  assert_ok(fx, start(fx, 2, "default", "other", other, 1, 1)); /* there is room for it */
+  assert_ok(fx, start(fx, 3, "default", "mine", other, 2, 2));
+  assert_int_equal(session_of(fx, "default", "mine").ended, 0);
+  assert_int_equal(start(fx, 4, "default", "third", other, 2, 0), TM_ELIMIT);
+}
+
 static void sessions_in_use_stay(void **state) {
   fixture *fx = *state;
   const tm_store_backend *b = fx->backend;
@@ -480,6 +508,7 @@ static const struct CMUnitTest cases[] = {
     CASE(a_comparison_sees_who_opens_it),
     CASE(an_ended_session_opens_again),
     CASE(a_lost_commit_makes_no_session),
+    CASE(a_lost_commit_opens_no_session),
     CASE(sessions_in_use_stay),
     CASE(open_sessions_are_limited),
     CASE(each_tenant_has_its_limit),
