@@ -12,7 +12,7 @@
 #define WAIT_FOR_US (INT64_C(300) * 1000 * 1000) /* another's turn */
 #define PUT_OFF_MS  1000 /* a deadline whose turn cannot run, doubled each time … */
 #define PUT_OFF_MAX 10   /* ... so often at most: 17 minutes */
-#define TELL_MS     (INT64_C(10) * 60 * 1000) /* until the log says again that a key is missing */
+#define TELL_MS     (INT64_C(10) * 60 * 1000) /* until the log says the same again */
 
 /* ---- the cache ---- */
 
@@ -147,17 +147,20 @@ void tm__slot_leave(tm_slot *s) {
 
 /* ---- deadlines that cannot be met ---- */
 
-/* A key that is missing is told of once for its tenant, not for each of the conversations. */
+/* What is not mended by trying again is told of seldom: a key that is missing for its tenant, a
+ * record that is damaged for its conversation. */
 static bool is_told(tm_journal *j, const tm_slot *s, const tm_error *err) {
+  bool keyless = strcmp(err->code, "seal.key_missing") == 0;
   int64_t now = tm__journal_now(j);
-  tm_slice tenant = tm__slice(s->record.head.tenant);
-  uint64_t digest = tm__digest_u64(&tenant, 1);
-  if (strcmp(err->code, "seal.key_missing") != 0) return false;
-  for (size_t i = 0; i < TM_KEYLESS; i++)
-    if (j->keyless[i].tenant == digest && now < j->keyless[i].at + TELL_MS) return true;
-  j->keyless[j->keyless_next].tenant = digest;
-  j->keyless[j->keyless_next].at = now;
-  j->keyless_next = (j->keyless_next + 1) % TM_KEYLESS;
+  const tm_slice what[] = {tm__slice(err->code),
+                           tm__slice(keyless ? s->record.head.tenant : s->id)};
+  uint64_t digest = tm__digest_u64(what, 2);
+  if (!keyless && err->status != TM_ECORRUPT) return false;
+  for (size_t i = 0; i < TM_TOLD; i++)
+    if (j->told[i].what == digest && now < j->told[i].at + TELL_MS) return true;
+  j->told[j->told_next].what = digest;
+  j->told[j->told_next].at = now;
+  j->told_next = (j->told_next + 1) % TM_TOLD;
   return false;
 }
 

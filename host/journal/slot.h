@@ -133,21 +133,21 @@ struct tm_slot {
   tm_slot *newer, *older;
 };
 
-#define TM_KEYLESS 16
+#define TM_TOLD 16
 
 struct tm_journal {
   tm_journal_options o;
   tm_map slots; /* by conversation */
   tm_slot *newest, *oldest;
   size_t cached_bytes;
-  struct {           /* tenants whose missing keys were told of */
-    uint64_t tenant; /* its digest */
+  struct {         /* faults of deadlines that the log has */
+    uint64_t what; /* a digest */
     int64_t at;
-  } keyless[TM_KEYLESS];
-  size_t keyless_next; /* to be overwritten */
-  uint64_t turns;      /* the id of the newest turn */
-  size_t running;      /* turns */
-  size_t pending;      /* commits and jobs that are out */
+  } told[TM_TOLD];
+  size_t told_next; /* to be overwritten */
+  uint64_t turns;   /* the id of the newest turn */
+  size_t running;   /* turns */
+  size_t pending;   /* commits and jobs that are out */
   bool draining, abandoned;
   void (*drained)(void *ud);
   void *drained_ud;

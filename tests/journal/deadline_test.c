@@ -142,6 +142,36 @@ static void test_refused_claim_is_put_off(void **unused) {
   fixture_close(&fx);
 }
 
+static int misses; /* atomic: lines that say that a deadline could not be met */
+
+static void on_miss(void *ud, const char *line, size_t size) {
+  static const char words[] = "a deadline could not be met";
+  (void)ud;
+  if (memmem(line, size, words, sizeof(words) - 1) != NULL)
+    (void)__atomic_add_fetch(&misses, 1, __ATOMIC_SEQ_CST);
+}
+
+/* What is lost cannot be put off either: the log says so now and then, not at every look. */
+static void test_lost_record_is_told_once(void **unused) {
+  (void)unused;
+  fixture fx;
+  char id[TM_ID_SIZE], path[256];
+  fixture_open(&fx, "file");
+  assert_answer(start(&fx.hosts[0], id, "deadline"));
+  fixture_restart(&fx);
+  (void)snprintf(path, sizeof(path), "%s/conversations/%s/%s.log", fx.file, id + 33, id);
+  assert_int_equal(unlink(path), 0);
+  fx.log.sink = on_miss;
+  turn_clock(&fx, 2000);
+  for (int i = 0; i < 5; i++) {
+    wake(&fx.hosts[0], id);
+    assert_refused(say(&fx.hosts[0], id, "more"), TM_ECORRUPT, "journal.damaged");
+    turn_clock(&fx, 1000);
+  }
+  assert_int_equal(__atomic_load_n(&misses, __ATOMIC_SEQ_CST), 1);
+  fixture_close(&fx);
+}
+
 static void test_scheduler(void **unused) {
   (void)unused;
   EACH_BACKEND(fx) {
@@ -246,6 +276,7 @@ int main(void) {
       cmocka_unit_test(test_armed_anew),
       cmocka_unit_test(test_broken_deadline_is_put_off),
       cmocka_unit_test(test_refused_claim_is_put_off),
+      cmocka_unit_test(test_lost_record_is_told_once),
       cmocka_unit_test(test_scheduler),
       cmocka_unit_test(test_hint),
       cmocka_unit_test(test_poll),
