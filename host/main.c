@@ -68,6 +68,8 @@ static const option options[] = {
     {"steps", "N", FOR_ROLLBACK, offsetof(cli, steps), "how many answered prompts to go back"},
     {"checkpoint", "ID", FOR_ROLLBACK | FOR_FORK, offsetof(cli, checkpoint),
      "the checkpoint to go to or to go on from, or its name"},
+    {"revision", "N", FOR_APPROVAL, offsetof(cli, revision),
+     "the revision of what was decided on, as `show` has it (whatever is asked)"},
     {"role", "ROLE", FOR_APPROVAL, offsetof(cli, role), "as which role (none)"},
     {"user", "ID", FOR_APPROVAL, offsetof(cli, user), "who decides"},
     {"comment", "TEXT", FOR_APPROVAL, offsetof(cli, comment), "why"},

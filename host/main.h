@@ -18,14 +18,14 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 /* The command line, parsed. Texts are borrowed from argv. */
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
-  const char *status, *system, *flow, *limit, *cursor, *steps, *checkpoint, *from, *to;
+  const char *status, *system, *flow, *limit, *cursor, *steps, *revision, *checkpoint, *from, *to;
   const char *role, *user, *comment, *data;
   bool json, force, deep, dry_run, watch, help, version;
   const char *set[CLI_MAX_SETS + 1];
   size_t sets;
   const char *arg[CLI_MAX_ARGS + 1]; /* what is no option, without the command; NULL-terminated */
   size_t args;
-  int number;          /* what --limit or --steps says; 0: nothing */
+  int number;          /* what --limit, --steps or --revision says; 0: nothing */
   const char *command; /* the command's last word: "serve", "show" */
   int columns;         /* of the terminal */
   bool colour;

@@ -1,5 +1,6 @@
 /* main_data.c - the commands that ask the library once and print what it answers. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,6 +197,7 @@ static void decide(cli *c, answer *a) {
   v.tenant = c->tenant;
   v.conversation_id = c->arg[0];
   v.approved = strcmp(c->command, "approve") == 0;
+  v.revision = c->number;
   v.comment = c->comment;
   v.role = c->role;
   v.user_id = c->user;
@@ -224,7 +226,8 @@ int run_steer(cli *c) {
 }
 
 int run_approval(cli *c) {
-  return show_started(c, "turn", decide);
+  int code = read_number(c, "revision", c->revision, INT_MAX);
+  return code == EXIT_OK ? show_started(c, "turn", decide) : code;
 }
 
 int run_event(cli *c) {

@@ -89,6 +89,9 @@ void tm_conversation_command(tm_host *h, const tm_command *c, tm_reply_fn fn, vo
 
 static tm_status check_approval(const tm_approval *a, tm_error *err) {
   tm_slice comment = tm__slice(a->comment);
+  if (a->revision < 0)
+    return tm__fail(err, TM_EINVAL, "request.invalid",
+                    "the revision of an approval is a positive number, or 0 for none");
   if (comment.len > COMMENT_BYTES || !tm__utf8_valid(comment))
     return tm__fail(err, TM_EINVAL, "request.invalid",
                     "a comment has at most %d bytes of UTF-8, this one has %zu", COMMENT_BYTES,
@@ -101,6 +104,7 @@ static void write_approval(tm_buf *out, const tm_approval *a) {
   tm__buf_byte(out, '{');
   tm__json_member_bool(out, "approved", a->approved != 0);
   write_given(out, "comment", a->comment);
+  if (a->revision > 0) tm__json_member_int(out, "revision", a->revision);
   write_given(out, "role", a->role);
   write_given(out, "user_id", a->user_id);
   tm__buf_byte(out, '}');

@@ -93,9 +93,10 @@ tm_status tm__handle_checkpoint(const tm_api_request *r, int argument, tm_error 
 
 /* ---- approval ---- */
 
-enum { APPROVAL_APPROVED, APPROVAL_COMMENT, APPROVAL_USER };
+enum { APPROVAL_APPROVED, APPROVAL_REVISION, APPROVAL_COMMENT, APPROVAL_USER };
 static const tm_field approval_fields[] = {
     [APPROVAL_APPROVED] = {"approved", TM_FIELD_FLAG, true, 0},
+    [APPROVAL_REVISION] = {"revision", TM_FIELD_COUNT, false, INT64_MAX},
     [APPROVAL_COMMENT] = {"comment", TM_FIELD_TEXT, false, 0},
     [APPROVAL_USER] = {"user_id", TM_FIELD_ID, false, USER_LIMIT},
 };
@@ -108,6 +109,7 @@ static tm_status approve(const tm_api_request *r, const tm_posted *p, tm_error *
   a.tenant = r->tenant;
   a.conversation_id = p->id;
   a.approved = json_is_true(p->body.values[APPROVAL_APPROVED]);
+  a.revision = json_integer_value(p->body.values[APPROVAL_REVISION]);
   a.comment = tm__body_text(&p->body, APPROVAL_COMMENT);
   a.role = tm__http_header(r->x, "X-Tidemill-Role").ptr;
   a.user_id = tm__body_text(&p->body, APPROVAL_USER);

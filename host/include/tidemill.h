@@ -194,6 +194,7 @@ typedef struct tm_approval {
   size_t size;
   const char *tenant, *conversation_id;
   int approved;
+  int64_t revision;            /* waiting_for.revision that was decided on; 0: whichever */
   const char *comment;         /* why, at most 4096 bytes; NULL: none */
   const char *role, *user_id;  /* who decides; NULL: not known */
   const char *idempotency_key; /* NULL: none */

@@ -46,8 +46,20 @@ static void add_member(tm_buf *out, tm_slice key) {
   tm__buf_byte(out, ':');
 }
 
+/* What became of a place since it was left. */
+typedef struct moved {
+  int64_t by;        /* ms */
+  int64_t revision;  /* with which an approval is asked anew; 0: it is not */
+  int64_t step_seq;  /* executions since the conversation began */
+  int64_t inherited; /* those of them that a fork found */
+  int64_t forked;    /* when another conversation was made of it; 0: none */
+  tm_slice usage;    /* what the conversation has used; {NULL,0}: not known */
+  int64_t workflow;  /* when the conversation's whole time is over; 0: not said */
+  tm_slice origin;   /* what it is a fork of, as long as that is being made; ptr NULL */
+} moved;
+
 /* The prompt is asked again: its time to answer begins anew. */
-static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
+static void move_prompt(tm_buf *out, tm_slice prompt, const moved *m) {
   tm_json_walk w;
   tm_slice key;
   tm_slice value;
@@ -60,7 +72,9 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   while (tm__json_next(&w, &key, &value)) {
     add_member(out, key);
     if (expires > 0 && tm__slice_is(key, "expires_at")) {
-      tm__json_int(out, expires + by);
+      tm__json_int(out, expires + m->by);
+    } else if (m->revision > 0 && tm__slice_is(key, "revision")) {
+      tm__json_int(out, m->revision);
     } else {
       tm__buf_slice(out, value);
     }
@@ -68,23 +82,14 @@ static void move_prompt(tm_buf *out, tm_slice prompt, int64_t by) {
   tm__buf_byte(out, '}');
 }
 
-/* What became of a place since it was left. */
-typedef struct moved {
-  int64_t by;        /* ms */
-  int64_t step_seq;  /* executions since the conversation began */
-  int64_t inherited; /* those of them that a fork found */
-  int64_t forked;    /* when another conversation was made of it; 0: none */
-  tm_slice usage;    /* what the conversation has used; {NULL,0}: not known */
-  int64_t workflow;  /* when the conversation's whole time is over; 0: not said */
-  tm_slice origin;   /* what it is a fork of, as long as that is being made; ptr NULL */
-} moved;
-
 static void write_restored(tm_buf *out, tm_slice before, const moved *m) {
   int64_t forked = m->forked > 0 ? m->forked : tm__json_get_int(before, "forked", 0);
+  int64_t revision = m->revision > 0 ? m->revision : tm__json_get_int(before, "revision", 0);
   tm__buf_byte(out, '{');
   if (forked > 0) tm__json_member_int(out, "forked", forked);
   if (m->inherited > 0) tm__json_member_int(out, "inherited", m->inherited);
   tm__json_member_int(out, "moved", m->by + tm__json_get_int(before, "moved", 0));
+  if (revision > 0) tm__json_member_int(out, "revision", revision);
   tm__json_member_int(out, "step_seq", m->step_seq);
   if (m->usage.ptr != NULL) tm__json_member_raw(out, "usage", m->usage);
   if (m->workflow > 0) tm__json_member_int(out, "workflow", m->workflow);
@@ -200,7 +205,7 @@ static int64_t next_deadline(tm_slice place, const moved *m) {
 /* The draft that brings a place of the plan back; false: t has failed. */
 static bool make_draft(tm_turn *t, tm_slice place, const moved *m, tm_draft *draft, texts *x) {
   tm_slice status = tm__json_get(place, "status");
-  move_prompt(&x->prompt, tm__json_get(place, "prompt"), m->by);
+  move_prompt(&x->prompt, tm__json_get(place, "prompt"), m);
   restore_runtime(&x->runtime, tm__json_get(place, "runtime"), m);
   bool whole =
       status.len > 2 && tm__json_unquote(tm__json_get(place, "step"), &x->step) &&
@@ -239,6 +244,7 @@ void tm__turn_undone(tm_turn *t, const tm_draft *made, const tm_error *why) {
   tm_slice place = tm__json_get(tm__buf_view(&t->undo), why != NULL ? "from" : "target");
   int64_t now = tm__journal_now(t->slot->journal);
   moved m = {.by = why != NULL ? 0 : now - tm__json_get_int(place, "created", now),
+             .revision = why != NULL ? 0 : t->slot->record.head.revision + 1,
              .workflow = why != NULL ? 0 : time_left(tm__buf_view(&t->undo), now),
              .usage = tm__usage(made->runtime),
              .step_seq = tm__steps_counted(made->runtime),
@@ -284,6 +290,7 @@ void tm__turn_forked(tm_turn *t, tm_slice origin) {
   int64_t now = tm__journal_now(t->slot->journal);
   int64_t steps = tm__steps_counted(tm__json_get(place, "runtime"));
   moved m = {.by = now - tm__json_get_int(place, "created", now),
+             .revision = rec->head.revision + 1,
              .step_seq = steps,
              .inherited = steps,
              .forked = now,

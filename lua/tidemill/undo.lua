@@ -25,7 +25,7 @@ local M = {}
 ---for those of the other. How long the conversation may last goes on counting, and so does what it
 ---has used. A fork knows how many executions it has not had itself, has used nothing yet, and how
 ---long it may last counts from when it was made; so does its pause, and the prompt that then comes
----is the first one of its own.
+---is the first one of its own. An approval is asked anew, so no decision from before is for it.
 ---@param runtime table
 ---@param flow tidemill.Flow
 function M.restored(runtime, flow)
@@ -38,6 +38,9 @@ function M.restored(runtime, flow)
   deadlines.shift(runtime, restored.moved)
   if restored.forked and runtime.paused then
     runtime.paused.since, runtime.wait.shown = restored.forked, nil
+  end
+  if runtime.wait and runtime.wait.revision then
+    runtime.wait.revision = restored.revision or runtime.wait.revision
   end
   if restored.forked and most > 0 then whole = restored.forked + most end
   deadlines.set(runtime, "workflow", restored.workflow or whole)

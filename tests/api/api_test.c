@@ -93,8 +93,9 @@ void tm_conversation_command(tm_host *h, const tm_command *c, tm_reply_fn fn, vo
 
 void tm_conversation_approve(tm_host *h, const tm_approval *a, tm_reply_fn fn, void *ud) {
   assert_int_equal(a->size, sizeof(*a));
-  asked(h, fn, ud, "approval %s %s %d %s %s %s %s", a->tenant, a->conversation_id, a->approved,
-        or_dash(a->comment), or_dash(a->role), or_dash(a->user_id), or_dash(a->idempotency_key));
+  asked(h, fn, ud, "approval %s %s %d %lld %s %s %s %s", a->tenant, a->conversation_id, a->approved,
+        (long long)a->revision, or_dash(a->comment), or_dash(a->role), or_dash(a->user_id),
+        or_dash(a->idempotency_key));
 }
 
 void tm_conversation_event(tm_host *h, const tm_event *e, tm_reply_fn fn, void *ud) {
@@ -360,15 +361,17 @@ static void takes_commands(void **state) {
 static void takes_approvals(void **state) {
   fixture *f = *state;
   reaches(f, "POST " BASE "/approval", "", "{\"approved\":false}", 200,
-          "approval default " ID " 0 - - - -");
+          "approval default " ID " 0 0 - - - -");
   reaches(f, "POST " BASE "/approval",
           "X-Tidemill-Role: head.of-sales\r\nX-Tidemill-Tenant: t\r\nIdempotency-Key: k\r\n",
-          "{\"approved\":true,\"comment\":\"fine\",\"user_id\":\"u 1\"}", 200,
-          "approval t " ID " 1 fine head.of-sales u 1 k");
+          "{\"approved\":true,\"comment\":\"fine\",\"user_id\":\"u 1\",\"revision\":7}", 200,
+          "approval t " ID " 1 7 fine head.of-sales u 1 k");
   static const char *const bad[][3] = {
       {"{}", "request.member_missing", "\"approved\""},
       {"{\"approved\":\"yes\"}", "request.member_type", "true or false"},
       {"{\"approved\":true,\"comment\":\"\\u0000\"}", "request.member_value", "NUL"},
+      {"{\"approved\":true,\"revision\":\"7\"}", "request.member_type", "an integer"},
+      {"{\"approved\":true,\"revision\":0}", "request.member_value", "from 1"},
       {"{\"approved\":true,\"user_id\":\"\"}", "request.member_value", "1 to 128"},
       {"{\"approved\":true,\"role\":\"boss\"}", "request.member_unknown", "\"role\""}};
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)

@@ -212,6 +212,39 @@ test('what a role has decided its user does not undo, and an operator does', asy
   fine(await server.say(id, '47'), 'waiting_approval');
 });
 
+test('a decision on what was asked before is refused, by HTTP and by command', async () => {
+  const id = (await server.begin('desk', 'pay')).json.conversation_id;
+  const say = async (amount) =>
+    fine(await server.say(id, amount), 'waiting_approval').waiting_for.revision;
+  const decide = (revision) => steer(id, 'approval', { approved: true, revision }, MANAGER);
+  const first = await say('50');
+  fine(await server.post(`/v1/conversations/${id}/messages`, { command: 'back' }), 'waiting_input');
+  const second = await say('5000');
+  assert.match(refused(await decide(first), 409, 'approval.changed'), new RegExp(`revision ${second}`));
+  fine(await steer(id, 'pause'), 'paused');
+  assert.equal(fine(await steer(id, 'resume'), 'waiting_approval').waiting_for.revision, second);
+  fine(await steer(id, 'approval', { approved: false, revision: second }, MANAGER), 'completed');
+  const third = fine(await steer(id, 'rollback', { steps: 1 }), 'waiting_approval').waiting_for;
+  refused(await decide(second), 409, 'approval.changed');
+  assert.deepEqual((await server.get(`/v1/conversations/${id}`)).json.waiting_for, third);
+  await server.stop();
+  server = await new Server(place).start();
+  refused(await decide(second), 409, 'approval.changed');
+
+  const copy = (await steer(id, 'fork', {})).json;
+  assert.ok(copy.waiting_for.revision !== third.revision);
+  refused(await steer(copy.conversation_id, 'approval', { approved: true, revision:
+    third.revision }, MANAGER), 409, 'approval.changed');
+  const shown = await conversations('show', id);
+  assert.match(shown.out, new RegExp(`waiting_for +manager: Pay 5000\\? \\(revision ${third.revision}\\)`));
+  const by = ['--role', 'manager', '--revision'];
+  const old = await conversations('approve', id, ...by, `${second}`);
+  assert.equal(old.code, 1);
+  assert.match(old.err, /approval\.changed/);
+  assert.equal((await conversations('approve', id, ...by, 'x')).code, 2);
+  assert.equal((await conversations('approve', id, ...by, `${third.revision}`)).code, 0);
+});
+
 test('a server that dies in the turn of an approval has not lost it, and calls once', async () => {
   const id = await begin('34');
   outside.delay = () => 2000;

@@ -199,6 +199,9 @@ static void test_wrong_approvals(void **state) {
   a.role = "boss\n";
   assert_refused(approve(&a), TM_EINVAL, "request.invalid", "role has a control character");
   a.role = "boss";
+  a.revision = -1;
+  assert_refused(approve(&a), TM_EINVAL, "request.invalid", "a positive number");
+  a.revision = 0;
   a.user_id = "";
   assert_refused(approve(&a), TM_EINVAL, "request.invalid", "user_id must have 1 to 128 bytes");
   a.size = 3;

@@ -125,7 +125,8 @@ static void test_of_one_at_work(void **unused) {
     assert_answer(say(h, other, "on"));
     char restored[96];
     (void)snprintf(restored, sizeof(restored),
-                   "\"restored\":{\"forked\":%lld,\"moved\":5000,\"step_seq\":", (long long)fx.now);
+                   "\"restored\":{\"forked\":%lld,\"moved\":5000,\"revision\":1,\"step_seq\":",
+                   (long long)fx.now);
     assert_non_null(strstr(fx.last_runtime, restored));
     assert_at(&fx, other, "\"count\":2", "ask2");
   }

@@ -144,9 +144,10 @@ static void test_deadline_moves(void **unused) {
     assert_answer(undo(h, id, 1, 0, false));
     assert_int_equal(stored_head(&fx, id).wake_at, fx.now + 1000);
     assert_answer(say(h, id, "plain")); /* the runtime moves its own */
-    assert_string_equal(fx.last_runtime,
-                        "{\"message_seq\":3,\"restored\":{\"moved\":10500,\"step_seq\":0},"
-                        "\"seq\":1,\"summary\":\"after 1\"}");
+    assert_string_equal(
+        fx.last_runtime,
+        "{\"message_seq\":3,\"restored\":{\"moved\":10500,\"revision\":3,\"step_seq\":0},"
+        "\"seq\":1,\"summary\":\"after 1\"}");
   }
 }
 
@@ -285,7 +286,8 @@ static void test_functions(void **unused) {
     a = read_it(&fx, id, TM_READ_STEPS, "", 0);
     assert_holds(a, "\"undoes\":3");
     assert_answer(say(h, id, "on"));
-    assert_non_null(strstr(fx.last_runtime, "\"restored\":{\"moved\":10000,\"step_seq\":9}"));
+    assert_non_null(
+        strstr(fx.last_runtime, "\"restored\":{\"moved\":10000,\"revision\":8,\"step_seq\":9}"));
   }
 }
 

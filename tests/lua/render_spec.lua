@@ -127,7 +127,13 @@ describe("a turn", function()
     assert.equal("The conversation waits for 'man?ager' to decide: Pay 30?\n",
       render("turn", waits, 80, false))
     assert.matches("waiting_for +man%?ager: Pay 30%?\n", render("conversation", waits, 80, false))
+    waits.waiting_for.revision = 7
+    assert.equal("The conversation waits for 'man?ager' to decide: Pay 30? (revision 7)\n",
+      render("turn", waits, 80, false))
     waits.waiting_for.expires_at = 1763821640000
+    assert.matches("Pay 30%? %(revision 7, until 2025%-11%-22 14:27:20%)\n",
+      render("conversation", waits, 90, false))
+    waits.waiting_for.revision = nil
     assert.equal("The conversation waits for 'man?ager' to decide: Pay 30? (until 2025-11-22\n"
       .. "14:27:20)\n", render("turn", waits, 80, false))
     assert.matches("waiting_for +man%?ager: Pay 30%? %(until 2025%-11%-22 14:27:20%)\n",

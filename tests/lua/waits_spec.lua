@@ -33,11 +33,12 @@ describe("an approval", function()
 
   it("waits for its role, and keeps who decided what, when and why", function()
     local turn = begin()
-    local asked = { step_id = "ok", text = "Pay 30?", role = "manager", expires_at = json.null }
+    local asked = { step_id = "ok", text = "Pay 30?", role = "manager", revision = 1,
+      expires_at = json.null }
     assert.same({ "waiting_approval", "ok", 0, asked }, { turn.status, turn.step, turn.wake_at,
       turn.prompt })
     assert.is_nil(host:signal("pause").prompt)
-    assert.same(asked, host:signal("unpause").prompt)
+    assert.same(asked, host:signal("unpause").prompt) -- what it asks is not another one
     assert.equal(host.now + 60000, begin("timeout = 60").prompt.expires_at)
     turn = begin()
     assert.same({ role = "prompt", seq = 1, text = "Pay 30?", step_id = "ok", agent = "manager" },
@@ -66,6 +67,33 @@ describe("an approval", function()
     assert.equal(rows, #host.rows)
     local turn = host:signal("approval", { approved = false, role = "manager" })
     assert.same({ "completed", "Refused." }, { turn.status, turn.messages[1].text })
+  end)
+
+  it("takes no decision that was made on what it asked before", function()
+    load([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "How much?",
+        input_schema = { type = "integer", required = true }, save_as = "amount",
+        next_steps = { "ok" } },
+      ConversationStep { step_id = "ok", step_type = "approval", role = "manager",
+        prompt = "Pay {amount}?", next_steps = { "yes", "no" },
+        conditional_logic = { approved = "yes", rejected = "no" } },]] .. END,
+      'start_step = "ask",')
+    host:start()
+    local function asked(turn) return { turn.prompt.text, turn.prompt.revision } end
+    local function decide(revision)
+      return host:signal("approval", { approved = true, role = "manager", revision = revision })
+    end
+    assert.same({ "Pay 30?", 2 }, asked(host:send "30"))
+    assert.same({ "Pay 31?", 3 }, asked(host:signal("command",
+      { command = "correct", name = "amount", input = "31" })))
+    assert.same({ "fail", "approval.changed", "conflict" }, refused(decide(2)))
+    assert.matches("since the revision 2 .* with its revision 3", host.ended.error.message)
+    host:signal("command", { command = "restart" })
+    assert.same({ "Pay 32?", 5 }, asked(host:send "32"))
+    assert.same({ "fail", "approval.changed", "conflict" }, refused(decide(3)))
+    -- as host/journal/undo_row.c brings it back
+    host.record.runtime.restored = { moved = 0, step_seq = 3, revision = 6 }
+    assert.same({ "fail", "approval.changed", "conflict" }, refused(decide(5)))
+    assert.equal("Paid 32.", decide(6).messages[1].text)
   end)
 
   it("is decided by default when nobody does, rejected unless it says otherwise", function()

@@ -9,10 +9,13 @@ local function given(value)
   return value ~= nil and value ~= json.null
 end
 
+--- A role is asked with a revision, with which it may decide.
 local function until_when(waiting, what)
-  if not given(waiting.expires_at) then return what end
-  local time = text.time(waiting.expires_at)
-  return what and ("%s (until %s)"):format(what, time) or time
+  local time = given(waiting.expires_at) and text.time(waiting.expires_at)
+  if not what then return time end
+  local more = { given(waiting.revision) and ("revision %d"):format(waiting.revision) or nil }
+  if time then more[#more + 1] = "until " .. time end
+  return more[1] and ("%s (%s)"):format(what, table.concat(more, ", ")) or what
 end
 
 --- A role, an event, or only a time.

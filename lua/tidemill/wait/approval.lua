@@ -19,10 +19,13 @@ end
 
 --- Its user does not answer, but sees who is asked for what.
 local function commit(run, step, asked)
+  local wait = run.runtime.wait
   execution.wait(run, step, "waiting_approval", { step_id = step.step_id, text = asked,
-    role = step.role, expires_at = deadlines.at(run.runtime.wait, "approval") or json.null })
+    role = step.role, revision = wait.revision,
+    expires_at = deadlines.at(wait, "approval") or json.null })
 end
 
+---Asks, with a revision that no asking before it had.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
@@ -30,7 +33,7 @@ function M.enter(run, step)
   local ok, asked = xpcall(begin, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(asked)) end
   local wait = run.runtime.wait or { asked = run.started }
-  run.runtime.wait = wait
+  run.runtime.wait, wait.revision = wait, run.turn.revision + 1
   deadlines.set(wait, "approval", step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil)
   draft.message(run, "prompt", asked, { step_id = step.step_id, agent = step.role })
   commit(run, step, asked)
@@ -64,6 +67,15 @@ local function present(value)
   if value ~= json.null then return value end
 end
 
+--- Was the decision made on what is asked now?
+local function check_revision(run, step, revision)
+  local asked = run.runtime.wait.revision
+  if not revision or revision == asked then return end
+  error(fault.new("approval.changed", ("the step '%s' asks anew since the revision %d that was "
+    .. "decided on; read what it asks now, and decide with its revision %d"):format(step.step_id,
+    revision, asked or 0), { status = "conflict", turn = true, step_id = step.step_id }), 0)
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
@@ -75,6 +87,7 @@ function M.approval(run, step)
       present(given.role) and "'" .. fault.printable(given.role, 64) .. "'" or "no role"),
       { status = "conflict", turn = true, step_id = step.step_id }), 0)
   end
+  check_revision(run, step, present(given.revision))
   deadlines.refuse_late(run, step, "approval")
   return decide(run, step, { approved = given.approved, role = step.role,
     user_id = present(given.user_id), comment = present(given.comment) })
