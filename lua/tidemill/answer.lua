@@ -14,8 +14,10 @@ local function refuse(rule, reason, ...)
 end
 M.refuse = refuse
 
+local SHORT_BYTES, OPTION_BYTES = 1000, 4000 -- longer than a number, a date, …; than an option
+
 local function trimmed(raw)
-  return type(raw) == "string" and text.trim(raw) or nil
+  return type(raw) == "string" and #raw <= SHORT_BYTES and text.trim(raw) or nil
 end
 
 local function characters(n)
@@ -164,18 +166,24 @@ local function labels(options)
   return table.concat(parts, ", ")
 end
 
---- In the order of CONTRACT: value, label, number, unambiguous beginning; else custom text. The
---- third result is the outcome where it is not the value.
+--- By value, label, number or unambiguous beginning, in that order; else all that begin so.
+local function find_option(options, s)
+  if #s > OPTION_BYTES then return by_value(options, s), {} end
+  local lower = text.lower(s)
+  local option = by_value(options, s) or by_label(options, lower)
+    or s:find("^%d+$") and options[math.tointeger(tonumber(s))]
+  if option then return option end
+  local begun = by_beginning(options, lower)
+  return #begun == 1 and begun[1] or nil, begun
+end
+
+--- An option, or custom text. The third result is the outcome where it is not the value.
 function M.choice(input, raw)
   local s = type(raw) == "string" and text.trim(raw)
     or (type(raw) == "number" or type(raw) == "boolean") and template.display(raw)
   if not s then return refuse("type", "Please choose one of: %s.", labels(input.options)) end
-  local lower = text.lower(s)
-  local option = by_value(input.options, s) or by_label(input.options, lower)
-    or s:find("^%d+$") and input.options[math.tointeger(tonumber(s))]
+  local option, begun = find_option(input.options, s)
   if option then return option.value end
-  local begun = by_beginning(input.options, lower)
-  if #begun == 1 then return begun[1].value end
   if input.allow_custom_response then
     local value, refusal = check_length(input, s)
     return value, refusal, "custom"

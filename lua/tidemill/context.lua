@@ -208,6 +208,7 @@ end
 ---@param what string for the messages: "a condition"
 ---@return tm.Context
 function M.reader(run, step, what)
+  run.weighs = nil
   return make(run, step, view.readonly(run.state, STATE_REFUSAL), what)
 end
 

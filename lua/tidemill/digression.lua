@@ -71,7 +71,7 @@ end
 ---@return tidemill.Flow?
 function M.of(run, step)
   local flow_id
-  if type(run.input) == "string" then
+  if words.may_be(run.input) then
     local said, flows = words.normalized(run.input), run.system.flows
     if not words.is_option(run, step, said) then
       flow_id = by_phrase(run, run.flow.interrupts, said)

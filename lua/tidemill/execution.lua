@@ -29,6 +29,21 @@ function M.fail_turn(id, err)
     status = failure.status or "script" })
 end
 
+local LIMITS = { ["script.cpu"] = true, ["script.memory"] = true, ["turn.too_large"] = true }
+
+---What has come in was too much, and no function of the script has run: the conversation does not
+---fail of it, and what it asks stays open.
+---@param run tidemill.Run
+---@param err any
+---@return tidemill.Fault
+function M.blamed(run, err)
+  local failure = fault.of(err)
+  if not run.weighs or not LIMITS[failure.code] then return failure end
+  return fault.new("input.too_large", ("what came for the step '%s' is too large to be looked at "
+    .. "within the limits of a step; send less. The step waits as before"):format(
+    run.current.step_id), { status = "too_large", turn = true, step_id = run.current.step_id })
+end
+
 --- A draft that cannot be written ends the turn with that error.
 local function write(run, act, what)
   local ok, err = act(run.id, what)
@@ -221,6 +236,7 @@ end
 ---@return string? next_step of on_error
 function M.fail(run, step, failure, answered)
   transition.restore(run)
+  failure = M.blamed(run, failure)
   if failure.turn and run.ends then return run.ends.lost(run, failure) end
   if failure.turn then return M.fail_turn(run.id, failure) end
   if run.turn.kind == "migrate" then return fail_migration(run, step, failure) end
@@ -254,7 +270,7 @@ function M.enter(run, step, started, attempt)
   run.called, run.unanswered, run.interrupted = nil, run.interrupted, nil
   run.undo, run.ordinals, run.deadline = {}, {}, nil
   run.scope, run.drawn, run.review, run.reviewing = nil, nil, nil, nil
-  run.emitted, run.transcript = nil, nil
+  run.emitted, run.transcript, run.weighs = nil, nil, nil
   if run.attempt == 1 then runtime.once, runtime.rejected = nil, nil end
   usage.begin(run)
 end
@@ -291,7 +307,7 @@ function M.complete(run, step, pass, answered)
   draft.step(run, step, { input = answered, output = output, reply = reply, first = pass.first })
   run.runtime.wait, run.runtime.attempt, run.runtime.tried = nil, nil, nil
   run.runtime.started = nil
-  run.last, run.current = step, nil
+  run.last, run.current, run.weighs = step, nil, nil
 end
 
 return M

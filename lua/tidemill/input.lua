@@ -91,13 +91,23 @@ local function filled(value, raw, partial)
   return kept
 end
 
+local UNKNOWN_MOST = 5
+
+--- The members that are no fields, as far as it is worth telling.
+local function add_unknown(reasons, input, raw, most)
+  for _, key in ipairs(schema.sorted_keys(raw)) do
+    if most > 0 and not input.by_name[key] then
+      most = most - 1
+      reasons[#reasons + 1] = ("%s: there is no such field%s."):format(fault.printable(key, 64),
+        #key <= 64 and schema.hint(key, input.by_name) or "")
+    end
+  end
+end
+
 local function accept_object(input, raw, partial, context, attempt)
   local value, reasons, is_missing = accept_fields(input, raw, partial, context, attempt)
-  for _, key in ipairs(schema.sorted_keys(raw)) do
-    if not input.by_name[key] and not (input.first_only and reasons[1]) then
-      reasons[#reasons + 1] = ("%s: there is no such field%s."):format(key,
-        schema.hint(key, input.by_name))
-    end
+  if not (input.first_only and reasons[1]) then
+    add_unknown(reasons, input, raw, input.first_only and 1 or UNKNOWN_MOST)
   end
   local hint = reasons[1] and table.concat(reasons, " ")
   if not hint and not is_missing then return { value = value } end

@@ -25,6 +25,14 @@ local COMMANDS = { back = true, skip = true, cancel = true, restart = true, help
   correct = true }
 
 local NAME_BYTES, INPUT_BYTES = 200, 4000
+local PHRASE_BYTES, SAID_BYTES = 2000, 16000 -- what is longer than that is an answer
+
+---Whether it may be a phrase at all.
+---@param said any what the user said
+---@return boolean
+function M.may_be(said)
+  return type(said) == "string" and #said <= SAID_BYTES
+end
 
 ---As phrases are compared; a text of nothing but punctuation stays as it is.
 ---@param said string
@@ -65,6 +73,8 @@ end
 function M.compile_one(phrase, what, report)
   if type(phrase) ~= "string" or not utf8.len(phrase) then
     return report(what .. ": must be a list of texts", "fields")
+  elseif #phrase > PHRASE_BYTES then
+    return report(("%s: a phrase has at most %d bytes"):format(what, PHRASE_BYTES), "fields")
   end
   local said = M.normalized(phrase)
   if said ~= "" then return said end
@@ -264,7 +274,7 @@ end
 ---@return string? name
 ---@return table? given of `correct`
 function M.of(run, step)
-  if type(run.input) ~= "string" then return nil end
+  if not M.may_be(run.input) then return nil end
   local said, language, lists = M.normalized(run.input), run.session.metadata.language, {}
   add_lists(lists, run.flow.phrases, language)
   if run.root ~= run.flow then add_lists(lists, run.root.phrases, language) end

@@ -104,6 +104,7 @@ local WAITS = {
 ---@field attempt integer
 ---@field started integer
 ---@field deadline integer? monotonic
+---@field weighs boolean? what came in is looked at, and no function of the script runs
 ---@field broken tidemill.Fault? ends the step even when a script caught it
 ---@field named string? a checkpoint is made, of this name
 ---@field said table? what the present step's agent said
@@ -402,7 +403,7 @@ function M.prepare(id, turn)
       if WAITS.subflow.is_late(run) then return too_late(run) end
       return kind(run)
     end,
-    crashed = function(err) execution.fail_turn(id, err) end,
+    crashed = function(err) execution.fail_turn(id, run and execution.blamed(run, err) or err) end,
     stopped = function(err)
       if not run then return execution.fail_turn(id, migrate.stopped(turn, err)) end
       run.dropped = nil

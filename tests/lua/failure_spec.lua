@@ -210,6 +210,46 @@ describe("failures", function()
     assert.matches("^too long %(in the step 'act', scripts/shop/init.lua:%d+%)$", failed.message)
   end)
 
+  describe("while an answer is looked at", function()
+    local text = require "host.text"
+    local match = text.match
+    after_each(function() text.match = match end)
+
+    --- `limit()`: what becomes of the look at an answer that the pattern is compared with.
+    local function answer(limit, validate)
+      load_flow(([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text", pattern = "^b", validate = %s }, save_as = "said",
+        next_steps = { "end" } },]]):format(validate or "nil"), 'start_step = "ask",')
+      host:start()
+      text.match = limit
+      local turn = host:send "a boat"
+      text.match = match
+      return turn
+    end
+    local function no_memory() error("not enough memory", 0) end
+    local function stopped()
+      task.dispatch(host.turn_id, "failed", { code = "script.cpu", message = "too long" })
+      coroutine.yield(task.WAIT)
+    end
+
+    it("are that of the answer, and the question stays open", function()
+      for _, limit in ipairs { no_memory, stopped } do
+        local turn = answer(limit)
+        assert.same({ "fail", "input.too_large", "too_large", "ask" },
+          { turn.kind, turn.error.code, turn.error.status, turn.error.step_id })
+        assert.equal(1, #host.rows)
+        turn = host:send "boat"
+        assert.same({ "completed", "boat" }, { turn.status, turn.state.said })
+      end
+    end)
+
+    it("are that of the script where its function runs", function()
+      local turn = answer(function() return true end,
+        'function() error("not enough memory", 0) end')
+      assert.same({ "failed", "script.memory" }, { turn.status, turn.error.code })
+    end)
+  end)
+
   it("say which step went over which limit, and what raises it", function()
     for code, limit in pairs {
       ["return ('x'):rep(2000)"] = "returned 2002 bytes, and 1000 are allowed; .* limits.output",

@@ -107,6 +107,27 @@ describe("a long answer", function()
     assert.is_string(hint_of(number, ones .. "." .. ones .. "x"))
   end)
 
+  it("is neither a number nor a date nor an option", function()
+    for _, type in ipairs { "number", "integer", "boolean", "date", "email", "phone" } do
+      assert.is_false(phrases.may_be(("1"):rep(16001)))
+      assert.is_string(hint_of({ type = type }, "1" .. (" "):rep(1000)))
+    end
+    local choice = { type = "choice", options = { "1", "two" } }
+    assert.matches("Please choose one of: '1', 'two'", hint_of(choice, ("1"):rep(4001)))
+    choice.allow_custom_response = true
+    assert.equal(("t"):rep(4001), value_of(choice, ("t"):rep(4001)))
+  end)
+
+  it("is told of a few members that are no fields", function()
+    local raw = { n = 1, [("k"):rep(5000)] = 1 }
+    for i = 1, 9000 do raw["member" .. i] = 1 end
+    local fields = { { name = "n", type = "integer" } }
+    local hint = hint_of({ type = "structured", fields = fields }, raw)
+    assert.matches("^kkk.*there is no such field", hint)
+    assert.equal(5, select(2, hint:gsub("no such field", "")))
+    assert.is_true(#hint < 1000)
+  end)
+
   it("is compared with phrases after one look", function()
     local said = "hello" .. (" "):rep(long) .. "world"
     assert.equal(said, phrases.normalized(said .. " !?. "))

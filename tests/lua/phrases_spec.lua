@@ -46,6 +46,11 @@ describe("a phrase", function()
     end
   end)
 
+  it("is no long text", function()
+    local flow = ('phrases = { help = { "%s" } },'):format(("x"):rep(2001))
+    assert.matches("a phrase has at most 2000 bytes", problem(flow), 1, true)
+  end)
+
   it("gives way to an option of the prompt, whatever punctuation either has", function()
     local choice = [[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "What?",
       input_schema = { type = "choice", options = { "Stop!", { label = "What?", value = "Why?" },

@@ -336,6 +336,19 @@ describe("what a step keeps", function()
     end
   end)
 
+  it("may be long where its condition names it and has a default", function()
+    for _, default in ipairs { 'default = "end"', "" } do
+      load_flow(([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, save_as = "said", next_steps = { "ask", "end" },
+        conditional_logic = { condition = "said", again = "ask", %s } },]]):format(default),
+        'start_step = "ask",')
+      host:start()
+      assert.equal("waiting_input", host:send("again").status)
+      local turn = host:send(("x"):rep(257))
+      assert.equal(default == "" and "failed" or "completed", turn.status)
+    end
+  end)
+
   it("must have the declared type", function()
     load_flow([[ConversationStep { step_id = "act", step_type = "action", save_as = "n",
       run = function() return "many" end, next_steps = { "end" } },]],

@@ -73,6 +73,7 @@ end
 
 local function settle(run, step, outcome, output)
   execution.enter(run, step, run.runtime.wait.asked)
+  run.weighs = outcome == "event"
   local pass = { output = output, outcome = outcome }
   local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
   if not ok then return execution.fail(run, step, fault.of(next_step)) end

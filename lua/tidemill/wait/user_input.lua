@@ -130,8 +130,10 @@ end
 --- Applies the answer: the next step, or nothing and what is still to be asked.
 local function apply_answer(run, step)
   local wait = run.runtime.wait
+  run.weighs = true
   local accepted, hint = input.accept(step.input, run.input, wait.partial, wait.attempt,
     function() return context.reader(run, step, "a validate function") end)
+  run.weighs = true
   if not accepted or accepted.partial then
     local rung = hint and step.no_match and step.no_match[math.min(wait.attempt, #step.no_match)]
     if rung and rung.go then return rung.go, NO_MATCH end
@@ -220,6 +222,7 @@ end
 ---@return string? next_step
 function M.change(run, step, name, given)
   local wait = run.runtime.wait
+  run.weighs = true
   local ok, partial, hint = xpcall(input.change, fault.caught, step.input, name, given,
     wait.partial, function() return context.reader(run, step, "a validate function") end)
   if not ok then return execution.fail(run, step, fault.of(partial), given) end
@@ -235,6 +238,7 @@ function M.message(run, step)
   local rung = deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung]
   if rung and rung.close then return leave_silent(run, step, rung) end
   enter(run, step)
+  run.weighs = true
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
   if rung and rung.go then return leave_silent(run, step, rung) end
   local name, given = phrases.of(run, step)
