@@ -141,13 +141,13 @@ static tm_status no_target(const undo_job *job, tm_error *err) {
                   ROWS_MAX);
 }
 
-/* What a role was asked for is not for the user to ask again. */
+/* What came from somebody else is not for the user to ask for again. */
 static tm_status check_decided(const undo_job *job, tm_error *err) {
   const char *step_id = job->by_user ? tm__undo_steps_decided(&job->between) : NULL;
   if (step_id == NULL) return TM_OK;
   return tm__fail(err, TM_ECONFLICT, "rollback.decided",
-                  "the step '%s' has been decided, and its user does not go back over that; an "
-                  "operator can: tidemill conversations rollback %s",
+                  "the step '%s' has been decided, or its event has come, and its user does not go "
+                  "back over that; an operator can: tidemill conversations rollback %s",
                   step_id, job->head.id);
 }
 

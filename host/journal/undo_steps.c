@@ -159,6 +159,14 @@ static int says(tm_slice irreversible) {
   return tm__slice_is(irreversible, "true") ? IRREVERSIBLE : REVERSIBLE;
 }
 
+/* By its role or its time; or an event has come, which nobody sends again. */
+static bool is_decided(tm_slice json, bool completed) {
+  tm_slice type = tm__json_get(json, "type");
+  bool came = tm__json_get(json, "input").ptr != NULL;
+  return tm__slice_is(type, "\"approval\"") ? completed || came
+                                            : tm__slice_is(type, "\"wait\"") && came;
+}
+
 static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
   int64_t seq = tm__json_get_int(json, "seq", 0);
   tm_undo_step *step = find(u, seq);
@@ -174,8 +182,7 @@ static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
   copy_id(step->flow, sizeof(step->flow), tm__json_get(json, "flow"));
   step->completed = tm__slice_is(tm__json_get(json, "status"), "\"completed\"");
   step->called = step->called || tm__slice_is(tm__json_get(json, "called"), "true");
-  step->decided = tm__slice_is(tm__json_get(json, "type"), "\"approval\"") &&
-                  (step->completed || tm__json_get(json, "input").ptr != NULL);
+  step->decided = is_decided(json, step->completed);
   step->says = says(tm__json_get(json, "irreversible"));
   step->has_undo = undo.ptr != NULL;
   return !step->has_undo || !step->completed || keep_text(u, step, json, undo, messages);

@@ -84,7 +84,8 @@ const INPUTS = {
     { ...say('High Road'), at: 'sign' },
     { ...approve, at: 'paid' },
     { ...paid(8), at: 'more' },
-    { path: 'messages', body: { command: 'back' }, at: 'paid' },
+    { path: 'messages', body: { command: 'back' }, at: 'more' }, // not over an event
+    { ...back({ steps: 1 }), at: 'paid' },
     { ...paid(9), at: 'more' },
     { ...say('no'), at: null },
   ],

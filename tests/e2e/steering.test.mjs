@@ -46,7 +46,17 @@ local spend = tm.ConversationFlow { flow_id = "spend", start_step = "ask",
     input_schema = { type = "text" }, next_steps = { "more" } },
   Step { step_id = "more", step_type = "user_input", prompt = "More?",
     input_schema = { type = "text" }, next_steps = { "end" } } } }
-return tm.system { agents = { desk = desk }, flows = { pay, colour, spend }, config = { url = "URL" } }
+local parcel = tm.ConversationFlow { flow_id = "parcel", start_step = "ask",
+  settings = { enable_rollback = true }, steps = {
+  Step { step_id = "ask", step_type = "user_input", prompt = "What?", save_as = "what",
+    input_schema = { type = "text", required = true }, next_steps = { "hold" } },
+  Step { step_id = "hold", step_type = "wait", event = "came", save_as = "came",
+    next_steps = { "sign" } },
+  Step { step_id = "sign", step_type = "user_input", prompt = "Signed?",
+    input_schema = { type = "text" }, next_steps = { "rate" } },
+  Step { step_id = "rate", step_type = "user_input", prompt = "Content?",
+    input_schema = { type = "text" }, next_steps = { "end" } } } }
+return tm.system { agents = { desk = desk }, flows = { pay, colour, spend, parcel }, config = { url = "URL" } }
 `;
 const MANAGER = { 'x-tidemill-role': 'manager' };
 
@@ -210,6 +220,21 @@ test('what a role has decided its user does not undo, and an operator does', asy
   fine(await reject(), 'waiting_approval');
   assert.equal(fine(await command({ command: 'restart' }), 'waiting_input').current_step, 'ask');
   fine(await server.say(id, '47'), 'waiting_approval');
+});
+
+test('over an event that has come its user does not go back, and an operator does', async () => {
+  const id = (await server.begin('desk', 'parcel')).json.conversation_id;
+  const back = () => server.post(`/v1/conversations/${id}/messages`, { command: 'back' });
+  fine(await server.say(id, 'a boat'), 'waiting_event');
+  assert.equal(fine(await back(), 'waiting_input').current_step, 'ask'); // nothing has come yet
+  fine(await server.say(id, 'a ship'), 'waiting_event');
+  fine(await steer(id, 'event', { name: 'came', data: 3 }), 'waiting_input');
+  assert.match(fine(await back(), 'waiting_input').prompt.hint, /'hold' .* its event has come/);
+  fine(await server.say(id, 'yes'), 'waiting_input');
+  assert.equal(fine(await back(), 'waiting_input').current_step, 'sign');
+  const { state } = (await server.get(`/v1/conversations/${id}`)).json;
+  assert.deepEqual(state, { what: 'a ship', came: 3 });
+  fine(await steer(id, 'rollback', { steps: 1 }), 'waiting_event');
 });
 
 test('a decision on what was asked before is refused, by HTTP and by command', async () => {

@@ -624,6 +624,13 @@ static void test_what_is_decided(void **unused) {
                                      "\"step_id\":\"first\",\"type\":\"approval\"}]}"),
                       "gate"); /* the last one */
   tm__undo_steps_free(&u);
+  u = (tm_undo_steps){0};
+  assert_null(decided_in(&u, "{\"steps\":[{\"seq\":6,\"status\":\"completed\",\"step_id\":"
+                             "\"in_vain\",\"type\":\"wait\"}]}"));
+  assert_string_equal(decided_in(&u, "{\"steps\":[{\"input\":\"paid\",\"seq\":5,\"status\":"
+                                     "\"completed\",\"step_id\":\"paid\",\"type\":\"wait\"}]}"),
+                      "paid");
+  tm__undo_steps_free(&u);
 }
 
 /* Of rollbacks without an answer in between the way counts from where the first of them began. */

@@ -163,6 +163,7 @@ describe("a wait", function()
     assert.same({ "fail", "event.unexpected", "conflict" },
       refused(host:signal("event", { name = "paid-31" })))
     turn = host:signal("event", { name = "paid-30", data = { sum = 7 } })
+    assert.equal("paid-30", turn.steps[1].input)
     assert.same({ "completed", { sum = 7 } }, { turn.status, turn.state.came })
     begin 'event = "e"'
     assert.is_nil(host:signal("event", { name = "e", data = json.null }).state.came)

@@ -71,13 +71,14 @@ function M.again(run, step)
     event = wait.event, expires_at = deadlines.at(wait, "sleep") or json.null })
 end
 
-local function settle(run, step, outcome, output)
+--- `came`: the name of the event, in the record; its user does not go back over it.
+local function settle(run, step, outcome, output, came)
   execution.enter(run, step, run.runtime.wait.asked)
-  run.weighs = outcome == "event"
+  run.weighs = came ~= nil
   local pass = { output = output, outcome = outcome }
   local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
-  if not ok then return execution.fail(run, step, fault.of(next_step)) end
-  execution.complete(run, step, pass)
+  if not ok then return execution.fail(run, step, fault.of(next_step), came) end
+  execution.complete(run, step, pass, came)
   return next_step
 end
 
@@ -95,7 +96,7 @@ function M.event(run, step)
   deadlines.refuse_late(run, step, "sleep")
   local data = came.data
   if data == json.null then data = nil end
-  return settle(run, step, "event", data)
+  return settle(run, step, "event", data, came.name)
 end
 
 ---@param run tidemill.Run

@@ -462,7 +462,9 @@ function Model:event(name)
   end
   local step = step_of(self, self.step)
   if step.event ~= name then return "event.unexpected" end
-  return go(self, complete(self, step, { sum = 7 }, "event"))
+  local onward = complete(self, step, { sum = 7 }, "event")
+  self.kept[#self.kept] = { came = true }
+  return go(self, onward)
 end
 
 function Model:pause()
@@ -595,7 +597,7 @@ end
 
 local function is_decided(m, place)
   for i = place.kept + 1, #m.kept do
-    if m.kept[i].type == "approval" then return true end
+    if m.kept[i].type == "approval" or m.kept[i].came then return true end
   end
 end
 
