@@ -75,6 +75,14 @@ local function name_of(run, step, status)
   return step.checkpoint
 end
 
+--- Somebody is asked something new: what was asked before, and interrupted, is not asked in one go
+--- any more, so that one goes back over what lies between.
+local function part_prompts(run)
+  for _, frame in ipairs(run.runtime.frames or {}) do
+    if frame.wait then frame.wait.shown = nil end
+  end
+end
+
 local function error_of(failure, step)
   return { code = failure.code, message = failure.message, step_id = step.step_id,
     compensation = failure.compensation }
@@ -90,6 +98,7 @@ end
 function M.wait(run, step, status, prompt, failure)
   local wait = run.runtime.wait
   wait.shown = (wait.shown or 0) + 1
+  if wait.shown == 1 and SOMEBODY[status] then part_prompts(run) end
   local wake_at = status ~= "paused" and deadlines.earliest(run) or 0
   local made = draft.commit(run, status, step.step_id, wake_at)
   if status ~= "paused" and not wait.failed then draft.expect(run, step, wait.asked) end

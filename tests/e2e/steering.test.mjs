@@ -56,7 +56,22 @@ local parcel = tm.ConversationFlow { flow_id = "parcel", start_step = "ask",
     input_schema = { type = "text" }, next_steps = { "rate" } },
   Step { step_id = "rate", step_type = "user_input", prompt = "Content?",
     input_schema = { type = "text" }, next_steps = { "end" } } } }
-return tm.system { agents = { desk = desk }, flows = { pay, colour, spend, parcel }, config = { url = "URL" } }
+local table_for = tm.ConversationFlow { flow_id = "table_for", start_step = "who",
+  settings = { enable_rollback = true }, interrupts = { { flow = "hours", phrases = { "hours" } } },
+  steps = {
+  Step { step_id = "who", step_type = "user_input", prompt = "Who?", save_as = "who",
+    input_schema = { type = "text" }, next_steps = { "many" } },
+  Step { step_id = "many", step_type = "user_input", prompt = "How many, {who}?",
+    input_schema = { type = "integer" }, save_as = "many", next_steps = { "note" } },
+  Step { step_id = "note", step_type = "user_input", prompt = "A note for {many}?",
+    input_schema = { type = "text" }, next_steps = { "end" } } } }
+local hours = tm.ConversationFlow { flow_id = "hours", start_step = "day", steps = {
+  Step { step_id = "day", step_type = "user_input", prompt = "Which day?", save_as = "day",
+    input_schema = { type = "text" }, next_steps = { "say" } },
+  Step { step_id = "say", step_type = "agent_response", agent = desk, prompt = "Say it.",
+    response = "On {day} all day.", next_steps = { "end" } } } }
+return tm.system { agents = { desk = desk },
+  flows = { pay, colour, spend, parcel, table_for, hours }, config = { url = "URL" } }
 `;
 const MANAGER = { 'x-tidemill-role': 'manager' };
 
@@ -235,6 +250,24 @@ test('over an event that has come its user does not go back, and an operator doe
   const { state } = (await server.get(`/v1/conversations/${id}`)).json;
   assert.deepEqual(state, { what: 'a ship', came: 3 });
   fine(await steer(id, 'rollback', { steps: 1 }), 'waiting_event');
+});
+
+test('one goes back over a digression answer by answer', async () => {
+  const id = (await server.begin('desk', 'table_for')).json.conversation_id;
+  const seen = [];
+  for (const input of ['Ada', 'hours', 'Monday', '3']) {
+    fine(await server.say(id, input), 'waiting_input');
+    const { state, prompt } = (await server.get(`/v1/conversations/${id}`)).json;
+    seen.push({ state, prompt });
+  }
+  assert.deepEqual(seen.map(({ prompt }) => prompt.text),
+    ['How many, Ada?', 'Which day?', 'How many, Ada?', 'A note for 3?']);
+  for (const was of seen.slice(0, 3).reverse()) {
+    fine(await server.post(`/v1/conversations/${id}/messages`, { command: 'back' }),
+      'waiting_input');
+    const { state, prompt } = (await server.get(`/v1/conversations/${id}`)).json;
+    assert.deepEqual({ state, prompt }, was);
+  }
 });
 
 test('a decision on what was asked before is refused, by HTTP and by command', async () => {

@@ -114,6 +114,9 @@ local function keep_place(m)
   local wait = top(m).wait
   if not SOMEBODY[m.status] or wait.shown then return end
   wait.shown, m.gone = true, 0
+  for i = 1, #m.frames - 1 do
+    if m.frames[i].wait then m.frames[i].wait.shown = nil end -- repeated, it is another place
+  end
   m.places[#m.places + 1] = { now = m.now, status = m.status, step = m.step,
     frames = copy(m.frames), messages = #m.messages, kept = #m.kept,
     way = list_copy(m.way) }
