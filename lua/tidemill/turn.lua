@@ -35,6 +35,8 @@ local STEPS_PER_TURN = 1000
 ---@field event? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field wake? fun(run: tidemill.Run, step: tidemill.Step): string?
 ---@field again? fun(run: tidemill.Run, step: tidemill.Step): string? goes on waiting
+---@field is_late? fun(run: tidemill.Run, step: tidemill.Step): boolean the time of its user is
+---  over: whatever comes, `wake` is what happens
 
 ---@type table<string, tidemill.Wait>
 local WAITS = {
@@ -298,6 +300,7 @@ end
 function kinds.command(run)
   local step, _, wait = waiting_step(run, "again")
   deadlines.refuse_late(run, step, "approval")
+  if wait.is_late and wait.is_late(run, step) then return go(run, wait.wake(run, step)) end
   if run.input.trail then return go(run, correct.run(run, step, wait, WAITS, visit)) end
   return go(run, command.run(run, step, wait, run.input.command))
 end

@@ -61,6 +61,26 @@ describe("deadlines", function()
     assert.equal("expired", host:send("long enough").status)
     assert.equal("fail", host:wake().kind)
   end)
+
+  it("are noticed by a late command, too, as far as they leave the prompt", function()
+    local OTHER = [[ConversationStep { step_id = "other", step_type = "user_input",
+      prompt = "Other?", input_schema = { type = "text" }, next_steps = { "end" } },]]
+    for rung, comes_to in pairs { ["close = true"] = { "expired", "" },
+      ['go = "other"'] = { "waiting_input", "other" }, ['say = "Hello?"'] = { "waiting_input",
+      "ask" } } do
+      for _, command in ipairs { "help", "skip", "restart" } do
+        load_flow(([[ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+          input_schema = { type = "text" }, next_steps = { "other" },
+          on_no_input = { { after = 5, %s } } },]]):format(rung) .. OTHER,
+          'start_step = "ask", settings = { allow_step_skipping = true },')
+        host:start()
+        host.now = host.now + 5000
+        local turn = host:signal("command", { command = command })
+        local says = rung:find "say" and command == "skip"
+        assert.same(says and { "waiting_input", "other" } or comes_to, { turn.status, turn.step })
+      end
+    end
+  end)
 end)
 
 describe("settings of storage", function()

@@ -301,8 +301,8 @@ describe("ladders", function()
     host.now = asked + 599999
     assert.same({ "ask", 600000, 600000 }, say "help")
     assert.same({ "ask", 600000, 600000 }, say "skip")
-    host.now = asked + 600000
     assert.same({ "ask", 600000, 600000 }, say "cancel")
+    host.now = asked + 600000
     assert.equal("help", host:wake().step)
   end)
 

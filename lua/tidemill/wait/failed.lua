@@ -28,10 +28,16 @@ function M.missing()
 end
 
 ---@param run tidemill.Run
+---@return boolean
+function M.is_late(run)
+  return deadlines.due(run) == "silence"
+end
+
+---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.message(run, step)
-  if deadlines.due(run) == "silence" then return expire(run, step) end
+  if M.is_late(run) then return expire(run, step) end
   draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
   local name, given = phrases.of(run, step)
   if name then return command.run(run, step, M, name, given) end
@@ -57,7 +63,7 @@ end
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 function M.wake(run, step)
-  if deadlines.due(run) == "silence" then return expire(run, step) end
+  if M.is_late(run) then return expire(run, step) end
   return M.again(run, step)
 end
 

@@ -231,11 +231,24 @@ function M.change(run, step, name, given)
   ask(run, step, prompt_text(run, step))
 end
 
+--- The rung of on_no_input whose time has come.
+local function due_rung(run, step)
+  return deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung] or nil
+end
+
+---@param run tidemill.Run
+---@param step tidemill.Step
+---@return boolean
+function M.is_late(run, step)
+  local rung = due_rung(run, step)
+  return rung ~= nil and not rung.say
+end
+
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.message(run, step)
-  local rung = deadlines.due(run) == "rung" and step.no_input[run.runtime.wait.rung]
+  local rung = due_rung(run, step)
   if rung and rung.close then return leave_silent(run, step, rung) end
   enter(run, step)
   run.weighs = true
@@ -257,8 +270,7 @@ end
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.wake(run, step)
-  local at = run.runtime.wait.rung
-  local rung = deadlines.due(run) == "rung" and step.no_input[at]
+  local at, rung = run.runtime.wait.rung, due_rung(run, step)
   if not rung then
     enter(run, step)
     return M.again(run, step)
