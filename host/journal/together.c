@@ -168,8 +168,9 @@ static bool is_text(const tm_request *r) {
 /* May `r` be joined to `first`, whose message has `size` bytes by now? */
 static bool can_join(const tm_slot *s, const tm_turn *t, const tm_request *first, size_t size,
                      const tm_request *r) {
+  if (r->kind != TM_REQUEST_MESSAGE || !is_new(s, r)) return false; /* others have no input */
   bool room = t->keys.count < TM_RECENT_KEYS && size + strlen(r->input_json) <= JOINED_MAX;
-  return r->kind == TM_REQUEST_MESSAGE && is_new(s, r) && room && is_text(r) == is_text(first);
+  return room && is_text(r) == is_text(first);
 }
 
 static void join_texts(tm_buf *out, const tm_request *first) {

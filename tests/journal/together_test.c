@@ -240,6 +240,28 @@ static void test_merges_what_waits(void **unused) {
   }
 }
 
+/* What others want has no input that could be joined, and ends what is. */
+static void test_merges_messages_alone(void **unused) {
+  (void)unused;
+  EACH_STARTED(fx, open_merge, "hello") {
+    answer *one = say(h, id, "hold");
+    run *r = held_run(h);
+    answer *two = say(h, id, "two");
+    answer *goes_back = undo(h, id, 1, 0, false);
+    answer *three = say(h, id, "three");
+    wake(h, id);
+    answer *pause = signal_it(h, id, TM_TURN_PAUSE, NULL);
+    answer *stop = cancel(h, id);
+    release(r);
+    assert_answer(one);
+    assert_answer(two);
+    assert_answer(goes_back);
+    assert_answer(three);
+    assert_answer(pause);
+    assert_answer(stop);
+  }
+}
+
 static void test_merged_input(void **unused) {
   (void)unused;
   EACH_STARTED(fx, open_merge, "hello") {
@@ -656,6 +678,7 @@ int main(void) {
       cmocka_unit_test(test_rejects_while_one_runs_elsewhere),
       cmocka_unit_test(test_rejects_until_the_retry),
       cmocka_unit_test(test_merges_what_waits),
+      cmocka_unit_test(test_merges_messages_alone),
       cmocka_unit_test(test_merged_input),
       cmocka_unit_test(test_merged_turn_is_resumed),
       cmocka_unit_test(test_merged_turn_is_overtaken),
