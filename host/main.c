@@ -69,7 +69,7 @@ static const option options[] = {
     {"checkpoint", "ID", FOR_ROLLBACK | FOR_FORK, offsetof(cli, checkpoint),
      "the checkpoint to go to or to go on from, or its name"},
     {"revision", "N", FOR_APPROVAL, offsetof(cli, revision),
-     "the revision of what was decided on, as `show` has it (whatever is asked)"},
+     "the revision decided on, as `show` has it (any)"},
     {"role", "ROLE", FOR_APPROVAL, offsetof(cli, role), "as which role (none)"},
     {"user", "ID", FOR_APPROVAL, offsetof(cli, user), "who decides"},
     {"comment", "TEXT", FOR_APPROVAL, offsetof(cli, comment), "why"},
