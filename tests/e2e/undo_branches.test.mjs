@@ -56,12 +56,21 @@ local function calling(name, says)
         input_schema = { type = "text" }, next_steps = { "rest" } }, call } }
 end
 
+local function ask(id, to)
+  return Step { step_id = id, step_type = "user_input", prompt = id .. "?", input_schema = { type = "text" },
+    next_steps = { to } }
+end
+
+local asked = tm.ConversationFlow { flow_id = "asked", start_step = "a", settings = { enable_rollback = true },
+  interrupts = { { flow = "aside", phrases = { "hm" } } }, steps = { ask("a", "b"), ask("b", "end") } }
+local aside = tm.ConversationFlow { flow_id = "aside", start_step = "c", steps = { ask("c", "d"), ask("d", "end") } }
+
 local rest = tm.ConversationFlow { flow_id = "rest", start_step = "sleep",
   steps = { act("sleep", "eat", "wake"), act("eat", "end") } }
 local function bring(ctx) return ctx:http { method = "POST", url = "${url}/bring" } end
 
 return tm.system { name = "trip", agents = {}, flows = { flow("quiet", "end"), flow("loud", "mail"),
-  rest, calling("called", {}), calling("covered", { undo = bring }),
+  asked, aside, rest, calling("called", {}), calling("covered", { undo = bring }),
   calling("staying", { irreversible = false }), free("free", 0), free("tried_again", 1), free("given_up", 9) } }
 `;
 
@@ -135,3 +144,11 @@ for (const flow of ['free', 'tried_again', 'given_up'])
     assert.deepEqual([r.status, r.json.current_step], [200, 'ask'], r.text);
     assert.deepEqual(asked(from), []);
   });
+
+test('back goes over one answer, also that to a flow that has interrupted', async () => {
+  const id = (await server.begin('trip', 'asked')).json.conversation_id;
+  for (const said of ['one', 'hm', 'three', 'four']) await server.say(id, said);
+  const steps = [];
+  for (let i = 0; i < 4; i++) steps.push((await back(id)).json.current_step);
+  assert.deepEqual(steps, ['d', 'c', 'b', 'a']);
+});

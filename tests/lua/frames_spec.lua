@@ -407,6 +407,14 @@ describe("a digression", function()
     assert.equal("expired", host:wake().status)
   end)
 
+  it("that has asked something leaves a prompt to which one comes from there", function()
+    begin()
+    assert.equal(1, host.ended.runtime.wait.shown)
+    host:send "hilfe"
+    host:send "colours"
+    assert.same({ "one", 1 }, { host.ended.step, host.ended.runtime.wait.shown })
+  end)
+
   it("that fails gives way to what it interrupted", function()
     load(ask("one", 'save_as = "one", next_steps = { "end" }'), 'start_step = "one",' .. INTERRUPTS,
       { flow("help", "boom", [[ConversationStep { step_id = "boom", step_type = "action",
@@ -415,6 +423,7 @@ describe("a digression", function()
     local turn = host:send "hilfe"
     assert.same({ "waiting_input", "one", "boom failed" }, { turn.status, turn.step,
       names(turn)[1] })
+    assert.equal(2, turn.runtime.wait.shown, "the same prompt as before")
   end)
 
   it("works inside a sub-flow of the flow that has it", function()

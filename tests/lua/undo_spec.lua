@@ -111,7 +111,7 @@ describe("a record that was brought back", function()
     assert.equal(4, host:signal("unpause").runtime.wait.shown)
     assert.equal(1, host:send("fine").runtime.wait.shown)
     assert.equal(1, host:send("hours").runtime.wait.shown)
-    assert.equal(1, host:send("so").runtime.wait.shown) -- asked again behind another prompt
+    assert.equal(1, host:send("so").runtime.wait.shown, "asked anew behind an answer")
   end)
 end)
 
