@@ -15,7 +15,7 @@ enum { UNSAID, REVERSIBLE, IRREVERSIBLE };
 
 typedef struct tm_undo_step {
   int64_t seq, undoes, attempt;
-  int64_t first; /* of a subflow step: the first execution in its flow; else 0 */
+  int64_t first; /* of a subflow step: the first execution with effects in its flow; else 0 */
   char step_id[65], branch[65];
   char flow[65]; /* that it belongs to, where that is not the conversation's */
   bool completed, called, has_undo;
@@ -277,14 +277,21 @@ static bool is_covered(const tm_undo_steps *u, size_t at) {
   return false;
 }
 
+/* The flow of a step had effects before the target, or before a fork: its `undo`, which takes them
+ * all back, is none for those behind. */
+static bool reaches_back(const tm_undo_steps *u, const tm_undo_step *step) {
+  return step->completed && step->has_undo && step->first > 0 &&
+         step->first < u->items[u->count - 1].seq;
+}
+
 static bool takes_all_back(const tm_undo_step *outer) {
   return outer->says == REVERSIBLE || (outer->has_undo && outer->completed);
 }
 
 /* What a flow did is also taken back, or may stay, where the step that it was called by says so:
  * for all that are older than it, from which execution on. */
-static int64_t covered_from(const tm_undo_step *step, int64_t from) {
-  bool covers = step->first > 0 && takes_all_back(step);
+static int64_t covered_from(const tm_undo_steps *u, const tm_undo_step *step, int64_t from) {
+  bool covers = step->first > 0 && takes_all_back(step) && !reaches_back(u, step);
   return covers && step->first < from ? step->first : from;
 }
 
@@ -301,6 +308,7 @@ static bool cannot_be_undone(const tm_undo_steps *u, size_t at, int64_t covered)
   if (step->undoes != 0)
     return step->completed && u->count > 0 && step->undoes < u->items[u->count - 1].seq;
   if (step->says == IRREVERSIBLE) return step->completed || step->called;
+  if (reaches_back(u, step)) return true;
   if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
   if (step->seq >= covered || is_covered_outside(u, at)) return false;
   return !step->has_undo || (!step->completed && !is_covered(u, at));
@@ -339,7 +347,7 @@ void tm__undo_steps_irreversible(const tm_undo_steps *u, tm_buf *names) {
   int64_t covered = INT64_MAX;
   for (size_t i = 0; i < u->count; i++) {
     if (cannot_be_undone(u, i, covered)) add_name(names, name_of(&u->items[i], name));
-    covered = covered_from(&u->items[i], covered);
+    covered = covered_from(u, &u->items[i], covered);
   }
   for (size_t i = 0; i < u->given_up.count; i++) {
     tm_slice id = u->given_up.items[i];
@@ -377,7 +385,7 @@ size_t tm__undo_steps_write(const tm_undo_steps *u, size_t most, bool *more, tm_
   tm__buf_byte(out, '[');
   for (size_t i = 0; i < u->count; i++) {
     const tm_undo_step *step = &u->items[i];
-    if (step->text.len == 0 || is_undone(u, step->seq)) continue;
+    if (step->text.len == 0 || is_undone(u, step->seq) || reaches_back(u, step)) continue;
     bytes += step->text.len;
     *more = written > 0 && bytes > most;
     if (*more) break;

@@ -31,6 +31,18 @@ local function irreversible_of(run, step)
   return step.irreversible
 end
 
+--- From here on there is something that the `undo` of a step takes back whose flow this is in.
+local function note_effects(run, record)
+  local effects = record.called or record.undo and record.status == "completed"
+  if not effects or record.undoes or record.irreversible == false then return end
+  local below = run.runtime.frames or {}
+  for i = #below, 1, -1 do
+    local frame = below[i]
+    if frame.why == "digression" then return end
+    frame.first = frame.first or record.seq
+  end
+end
+
 --- What a rollback does with it is recorded as well: `undo` is the flow whose step takes it back.
 local function add_record(run, step, status, result)
   local undo, irreversible
@@ -49,6 +61,7 @@ local function add_record(run, step, status, result)
     called = has_called(run, status), first = result.first,
     usage = used,
   }
+  note_effects(run, run.steps[#run.steps])
 end
 
 --- What a branch has said that does not count is only the output of its steps.
@@ -77,6 +90,7 @@ local function adopt(run, branch)
     if record.reply then record.reply = first + record.reply end
     usage.add(runtime, record.usage)
     run.steps[#run.steps + 1] = record
+    note_effects(run, record)
   end
   for _, event in ipairs(own.events) do run.events[#run.events + 1] = event end
   run.bytes = run.bytes + own.bytes

@@ -18,7 +18,7 @@ local DEPTH_MOST = 16
 ---@field step string that waits for the end of the flow above; of "goto": that follows
 ---@field why "subflow"|"goto"|"digression"
 ---@field started integer? when the step began
----@field first integer? of a subflow: the number of the first execution in the flow above
+---@field first integer? the number of the first execution with effects in the flow above
 ---@field expires_at integer? likewise: when the step's time is over
 ---@field wait table? what its prompt had come to
 ---@field state table? of a flow that is not the first one
@@ -108,8 +108,7 @@ end
 ---Puts a flow on top; the caller goes on with its start_step.
 ---@param run tidemill.Run
 ---@param flow tidemill.Flow
----@param frame { step: string, why: string, started: integer?, first: integer?,
----  expires_at: integer? }
+---@param frame { step: string, why: string, started: integer?, expires_at: integer? }
 ---@param given table<string, any> values for its variables
 function M.push(run, flow, frame, given)
   local runtime = run.runtime

@@ -13,7 +13,7 @@ local M = {}
 ---@class tidemill.Pass
 ---@field output any
 ---@field outcome string? what an agent chose, or "custom"
----@field first integer? of a subflow: the number of the first execution in it
+---@field first integer? of a subflow: the number of the first execution with effects in it
 ---@field raw any? the output as JSON, where it was encoded already
 
 local function check_types(run)

@@ -65,12 +65,14 @@ local asked = tm.ConversationFlow { flow_id = "asked", start_step = "a", setting
   interrupts = { { flow = "aside", phrases = { "hm" } } }, steps = { ask("a", "b"), ask("b", "end") } }
 local aside = tm.ConversationFlow { flow_id = "aside", start_step = "c", steps = { ask("c", "d"), ask("d", "end") } }
 
+local half = tm.ConversationFlow { flow_id = "half", start_step = "pay", steps = {
+  act("pay", "sure", "refund"), ask("sure", "ship"), act("ship", "end") } }
 local rest = tm.ConversationFlow { flow_id = "rest", start_step = "sleep",
   steps = { act("sleep", "eat", "wake"), act("eat", "end") } }
 local function bring(ctx) return ctx:http { method = "POST", url = "${url}/bring" } end
 
 return tm.system { name = "trip", agents = {}, flows = { flow("quiet", "end"), flow("loud", "mail"),
-  asked, aside, rest, calling("called", {}), calling("covered", { undo = bring }),
+  asked, aside, half, calling("midway", { flow = "half", undo = bring }), rest, calling("called", {}), calling("covered", { undo = bring }),
   calling("staying", { irreversible = false }), free("free", 0), free("tried_again", 1), free("given_up", 9) } }
 `;
 
@@ -151,4 +153,19 @@ test('back goes over one answer, also that to a flow that has interrupted', asyn
   const steps = [];
   for (let i = 0; i < 4; i++) steps.push((await back(id)).json.current_step);
   assert.deepEqual(steps, ['d', 'c', 'b', 'a']);
+});
+
+test('an undo that takes back a whole flow is not run for a part of it', async () => {
+  const { id } = await travelled('midway');
+  await server.say(id, 'sure');
+  const from = outside.requests.length;
+  const r = await back(id);
+  assert.equal(r.json.code, 'rollback.irreversible');
+  assert.match(r.json.detail, /taken back: rest, half\/ship;/);
+  const forced = await back(id, { force: true });
+  assert.equal(forced.json.current_step, 'sure');
+  assert.deepEqual(asked(from), []);
+  await server.say(id, 'sure');
+  assert.equal((await back(id, { steps: 2 })).json.current_step, 'ask');
+  assert.deepEqual(asked(from), ['ship', 'bring', 'refund']);
 });

@@ -349,6 +349,23 @@ describe("what a subflow step says of being undone", function()
     assert.same({ 1, 1, 4, "main" }, { steps.pay.seq, steps.buy.first, steps.buy.seq,
       steps.buy.undo })
   end)
+
+  it("takes back nothing that only asks, may stay, or has interrupted its flow", function()
+    load([[ConversationStep { step_id = "buy", step_type = "subflow", flow = "look",
+      undo = function() end, next_steps = { "ask" } },]] .. ask("ask", 'next_steps = { "end" }'),
+      'start_step = "buy",', { ASIDE, flow("look", "see", [[ConversationStep { step_id = "see",
+        step_type = "action", irreversible = false, next_steps = { "sure" },
+        run = function(ctx) return ctx:http { url = "http://x/" }.body end },]]
+        .. ask("sure", 'next_steps = { "note" }')
+        .. [[ConversationStep { step_id = "note", step_type = "action", undo = function() end,
+          run = function() end, next_steps = { "end" } },]],
+        'interrupts = { { flow = "aside", phrases = { "hm" } } },') })
+    host:start()
+    host:send "hm"
+    local steps = host:send("yes").steps
+    assert.same({ "note", 4, "buy", 4 }, { steps[2].step_id, steps[2].seq, steps[3].step_id,
+      steps[3].first })
+  end)
 end)
 
 describe("a branch to a flow", function()

@@ -49,7 +49,7 @@ function M.enter(run, step)
   local ok, flow, given = xpcall(begin, fault.caught, run, step)
   if not ok then return execution.fail(run, step, fault.of(flow)) end
   frames.push(run, flow, { step = step.step_id, why = "subflow", started = run.started,
-    first = run.seq, expires_at = M.expires_at(step) }, given)
+    expires_at = M.expires_at(step) }, given)
   run.current = nil
   return flow.start_step
 end
