@@ -114,6 +114,7 @@ function M.push(run, flow, frame, given)
   local runtime = run.runtime
   local frames = runtime.frames or json.array {}
   frame.flow, frame.wait, runtime.wait = run.flow.flow_id, runtime.wait, nil
+  runtime.attempt, runtime.tried, runtime.once = nil, nil, nil -- of the step that waits
   local state = M.initial_state(flow, given)
   if #frames == 0 then run.root_state = run.state else frame.state = run.state end
   frames[#frames + 1] = frame

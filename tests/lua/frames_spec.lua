@@ -16,8 +16,9 @@ local function flow(id, start, steps, more)
 end
 
 --- The system of the host's script has one flow; further ones are put beside it.
-local function load(steps, main, others, before)
+local function load(steps, main, others, before, orchestrator)
   local script = Host.script(steps, main, before)
+  script = script:gsub("return tm.system {", "%0 " .. (orchestrator or ""))
   local at = script:find("flows = {", 1, true)
   assert(at, script)
   host = Host.new(script:sub(1, at + 8) .. table.concat(others or {}) .. script:sub(at + 9))
@@ -52,6 +53,8 @@ local CALLER = ask("order", 'save_as = "order", next_steps = { "wrap" }') .. [[
     run = function(ctx) return { id = ctx.state.order } end, next_steps = { "reason" } },
   ConversationStep { step_id = "reason", step_type = "subflow", flow = "reason", %s
     next_steps = { "last" } },]] .. ask("last", 'save_as = "last", next_steps = { "end" }')
+
+local AGAIN = "orchestrator = { error_config = { auto_recovery = true } },"
 
 local ARGUMENTS = [[arguments = { order = "{box}", bonus = 7 }, result = { "why", "grade" },
   save_as = "answer",]]
@@ -116,6 +119,17 @@ describe("a subflow", function()
     assert.same({ "boom failed", "sub failed" }, names(turn))
     turn = broken ""
     assert.same({ "failed", "sub" }, { turn.status, turn.error.step_id })
+  end)
+
+  it("that runs once more does not count its attempts for the steps of its flow", function()
+    load([[ConversationStep { step_id = "sub", step_type = "subflow", flow = "short",
+      result = "missing", next_steps = { "end" } },]], 'start_step = "sub",', { flow("short",
+      "note", [[ConversationStep { step_id = "note", step_type = "action", run = function() end,
+        next_steps = { "end" } },]]) }, nil, AGAIN)
+    assert.same({ "waiting_input", "sub" }, { host:start().status, host.ended.step })
+    local turn = host:send "again"
+    assert.same({ "note completed", "sub failed" }, names(turn))
+    assert.same({ 1, 3 }, { turn.steps[1].attempt, turn.steps[1].seq })
   end)
 
   it("may be in a subflow, to a bounded depth", function()
