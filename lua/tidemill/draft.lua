@@ -31,6 +31,13 @@ local function irreversible_of(run, step)
   return step.irreversible
 end
 
+--- The flow that a step belongs to, where that is not the conversation's; a branch that is made of
+--- steps belongs to the flow of its parallel step.
+local function flow_of(run)
+  if run.runtime.frames then return run.flow.flow_id end
+  return run.parent and flow_of(run.parent)
+end
+
 --- From here on there is something that the `undo` of a step takes back whose flow this is in.
 local function note_effects(run, record)
   local effects = record.called or record.undo and record.status == "completed"
@@ -57,7 +64,7 @@ local function add_record(run, step, status, result)
     attempt = run.attempt, input = result.input, output = result.output, reply = result.reply,
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
     undoes = result.undoes, undo = undo, irreversible = irreversible, review = run.review,
-    flow = run.runtime.frames and run.flow.flow_id or nil, corrects = run.corrects,
+    flow = flow_of(run), corrects = run.corrects,
     called = has_called(run, status), first = result.first,
     usage = used,
   }

@@ -312,6 +312,18 @@ describe("a subflow in a branch", function()
     assert.equal("ask", host.ended.step)
   end)
 
+  it("is the flow of its executions, and the flow around it that of the others", function()
+    load([[ConversationStep { step_id = "outer", step_type = "subflow", flow = "both",
+      next_steps = { "end" } },]], 'start_step = "outer",', { flow("both", "both",
+      [[ConversationStep { step_id = "both", step_type = "parallel", next_steps = { "end" },
+        branches = { l = { ConversationStep { step_id = "sub", step_type = "subflow",
+          flow = "note" } } } },]]), flow("note", "note", [[ConversationStep { step_id = "note",
+        step_type = "action", run = function() end, next_steps = { "end" } },]]) })
+    local flows = {}
+    for _, step in ipairs(host:start().steps) do flows[step.step_id] = step.flow end
+    assert.same({ both = "both", note = "note", sub = "both" }, flows)
+  end)
+
   it("has the numbers of its executions behind those of its branch", function()
     fork "undo = function() end,"
     host:start()
