@@ -5,6 +5,7 @@ local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
+local parallel = require "tidemill.wait.parallel"
 
 local M = {}
 
@@ -47,6 +48,7 @@ local function record(run, step, failure)
     execution.enter(run, step, wait.asked, wait.attempt)
   elseif run.turn.kind == "resume" and runtime.started then
     execution.enter(run, step)
+    if step.step_type == "parallel" then parallel.recover(run, step) end
   else
     return
   end

@@ -260,6 +260,23 @@ describe("the timeout of a subflow", function()
     assert.same({ 1, nil }, { host.ended.steps[1].attempt, host.ended.runtime.attempt })
   end)
 
+  it("keeps what the branches of an interrupted step had come to", function()
+    local PAY = [[ConversationStep { step_id = "%s", step_type = "action", undo = function() end, %s
+      run = function(ctx) return ctx:http { url = "http://%s/" }.status end },]]
+    prepare(nil, flow("reason", "both", ([[ConversationStep { step_id = "both",
+      step_type = "parallel", next_steps = { "end" }, branches = { l = { %s %s } } },]])
+      :format(PAY:format("pay", 'next_steps = { "ship" },', "pay"),
+      PAY:format("ship", "", "ship"))))
+    host:send("A1", function(op) return op.url == "http://ship/" end)
+    host:crash()
+    after(HOUR)
+    assert.same({ "both failed", "pay completed", "ship cancelled", "reason failed" },
+      names(host:resume()))
+    local steps = host.ended.steps
+    assert.same({ true, true, true, 200, "reason/both/l" }, { steps[1].called, steps[2].called,
+      steps[3].called, steps[2].output, steps[2].undo })
+  end)
+
   it("ends what was interrupted by a crash, and what goes on in one turn", function()
     prepare(nil, CALL:format(1))
     host:send("A1", function(op) return op.kind == "http" end)

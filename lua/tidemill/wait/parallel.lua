@@ -139,6 +139,22 @@ local function open(run, step)
   return fork
 end
 
+---For a step that was interrupted and does not run again: its record has with it what its branches
+---had come to.
+---@param run tidemill.Run
+---@param step tidemill.Step
+function M.recover(run, step)
+  local unanswered = run.unanswered
+  for _, branch in ipairs(open(run, step).branches) do
+    local own = branch.run
+    if own.step and own.interrupted then
+      branch.status = "running"
+      execution.enter(own, own.flow.steps[own.step])
+    end
+  end
+  run.unanswered = unanswered
+end
+
 local function begin_next(fork, step, go)
   local running = 0
   for _, branch in ipairs(fork.branches) do
