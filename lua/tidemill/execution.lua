@@ -175,14 +175,19 @@ function M.report(run, step, failure, what)
   })
 end
 
+--- Nothing is tried again behind the time of the flow or conversation that a step belongs to.
+local function within(run, at)
+  local whole, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
+  at = math.min(at, whole or at, flow or at)
+  return run.parent and within(run.parent, at) or at
+end
+
 ---The step is tried again later.
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 function M.suspend(run, step)
   run.runtime.attempt, run.runtime.started = run.attempt + 1, nil
-  local at = clock.now() + backoff_ms(run, step)
-  local last, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
-  at = math.min(at, last or at, flow or at)
+  local at = within(run, clock.now() + backoff_ms(run, step))
   if run.ends then return run.ends.again(run, step, at) end
   local made = draft.suspend(run, step.step_id, at)
   write(run, journal.suspend, made)

@@ -277,6 +277,17 @@ describe("the timeout of a subflow", function()
       steps[3].called, steps[2].output, steps[2].undo })
   end)
 
+  it("is over before a step in a branch is tried again behind it", function()
+    prepare(nil, flow("reason", "both", [[ConversationStep { step_id = "both",
+      step_type = "parallel", next_steps = { "end" }, branches = { l = { ConversationStep {
+        step_id = "pay", step_type = "action", max_retries = 9, retry_delay = 3000,
+        run = function(ctx) return nil, { code = "shop.down", message = "no" } end } } } },]]))
+    local at = host.now + HOUR
+    assert.same({ "both failed", "pay failed", "pay failed", "reason failed" },
+      names(host:send "A1"))
+    assert.same({ at, "step.timeout" }, { host.now, host.ended.steps[1].error.code })
+  end)
+
   it("ends what was interrupted by a crash, and what goes on in one turn", function()
     prepare(nil, CALL:format(1))
     host:send("A1", function(op) return op.kind == "http" end)

@@ -5,6 +5,7 @@
 --- so does what those said that count; what others said is no reply, only the output of its step.
 local clock = require "host.clock"
 local context = require "tidemill.context"
+local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local execution = require "tidemill.execution"
 local fault = require "tidemill.fault"
@@ -37,6 +38,7 @@ local M = { statuses = {} } -- no step of a branch waits for people or time
 ---@field failed tidemill.Branch[] likewise
 ---@field lost tidemill.Fault? ends the turn
 ---@field expired boolean? the step's time is over
+---@field late boolean? so is that of what it belongs to, and a step was to be tried again
 
 --- What happens to a branch instead of the rows that end a turn.
 ---@class tidemill.Ends
@@ -49,6 +51,21 @@ local M = { statuses = {} } -- no step of a branch waits for people or time
 local function sleep_until(at)
   local ms = at - clock.now()
   if ms > 0 then task.await(timer.start(ms)) end
+end
+
+--- Whether the time of the conversation, or of the flow that the step is in, has passed.
+local function is_over(run)
+  local whole, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
+  return math.min(whole or math.huge, flow or math.huge) <= clock.now()
+end
+
+--- The step is tried again at that time; false: it is not, for then it is too late.
+local function is_in_time(fork, run, at)
+  sleep_until(at)
+  if not is_over(run.parent) then return true end
+  fork.late, run.current = true, nil
+  task.wake(fork.main)
+  return false
 end
 
 local function ends_of(fork, branch)
@@ -71,8 +88,7 @@ local function ends_of(fork, branch)
       return ends.lost(run, fault.new(cause.code, cause.message, { turn = true,
         status = type(err) == "table" and err.status or nil }))
     end
-    sleep_until(at)
-    return step.step_id
+    return is_in_time(fork, run, at) and step.step_id or nil
   end
   return ends
 end
@@ -115,7 +131,8 @@ local function begin(branch, go)
   local run = branch.run
   branch.status = "running"
   branch.task = task.branch(function()
-    sleep_until(run.wake_at or 0)
+    local at = run.wake_at or 0
+    if at > 0 and not is_in_time(run.parent.fork, run, at) then return nil end
     return go(run, run.step or run.flow.start_step)
   end, {
     dropped = function() run.dropped = true end,
@@ -184,6 +201,11 @@ local function failure_of(fork, step)
     if branch.failure.fatal then return branch.failure end
   end
   if #fork.branches - #fork.failed < step.join then return too_few(fork, step) end
+  if fork.late and #fork.done < step.join then
+    return fault.new("step.timeout", ("a step in the branches of '%s' (%s:%d) was to be tried "
+      .. "again, and the time of the flow, or of the conversation, is over"):format(step.step_id,
+      step.source.file, step.source.line), { retryable = false })
+  end
   if fork.expired and #fork.done < step.join then
     return fault.new("step.timeout", ("the branches of '%s' (%s:%d) took longer than its %d ms; do "
       .. "less in them, or raise its timeout"):format(step.step_id, step.source.file,
