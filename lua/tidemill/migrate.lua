@@ -174,12 +174,14 @@ function M.apply(turn)
   local runtime, flows = turn.runtime, system.loaded(turn.system).flows
   local places = places_of(turn)
   check(turn, flows, places)
+  undo.restored(runtime, flows[turn.flow_id]) -- before new times are set
+  local from = runtime.paused and runtime.paused.since
   for _, place in ipairs(places) do
     local flow, holder = flows[place.flow_id], place.holder
     turn.migrates = flow
     holder.state = new_state(flow, holder.state, turn.version)
     if place.why == "subflow" then
-      place.waits.expires_at = subflow.expires_at(flow.steps[place.step_id])
+      place.waits.expires_at = subflow.expires_at(flow.steps[place.step_id], from)
     end
     local wait = place.waits.wait
     if wait and not wait.failed then refill(wait, flow.steps[place.step_id]) end

@@ -317,6 +317,26 @@ describe("a migration of flows in flows", function()
     assert.same({ "last", "late" }, { host:send("late").step, host.ended.state.why })
   end)
 
+  it("gives a step its whole time, however the conversation came to where it waits", function()
+    local timed = CALL:gsub('flow = "sub"', "%0, timeout = 60")
+    local function begin_timed(act)
+      begin_nested()
+      act()
+      load(timed, MAIN .. KEEP, others(KEEP, KEEP))
+    end
+    begin_timed(function()
+      host.record.runtime.restored = { moved = 500000, step_seq = 0 }
+    end)
+    assert.equal(host.now + 60000, migrate().wake_at)
+    begin_timed(function()
+      host:signal "pause"
+      host.now = host.now + 500000
+    end)
+    assert.equal("paused", migrate().status)
+    host.now = host.now + 700000
+    assert.equal(host.now + 60000, host:signal("unpause").wake_at)
+  end)
+
   it("is refused for whatever lies below, all of it named", function()
     begin_nested()
     load((CALL:gsub('"call"', '"phone"', 1)), 'start_step = "phone",' .. KEEP,

@@ -35,11 +35,12 @@ local function begin(run, step)
   return flow, given
 end
 
----When the time of the step is over, should it begin now.
+---When the time of the step is over.
 ---@param step tidemill.Step
+---@param from integer? when it begins; nil: now
 ---@return integer? nil: it has as much as it takes
-function M.expires_at(step)
-  return step.timeout_ms > 0 and clock.now() + step.timeout_ms or nil
+function M.expires_at(step, from)
+  return step.timeout_ms > 0 and (from or clock.now()) + step.timeout_ms or nil
 end
 
 ---@param run tidemill.Run
