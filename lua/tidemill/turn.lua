@@ -302,7 +302,9 @@ function kinds.command(run)
   deadlines.refuse_late(run, step, "approval")
   if wait.is_late and wait.is_late(run, step) then return go(run, wait.wake(run, step)) end
   if run.input.trail then return go(run, correct.run(run, step, wait, WAITS, visit)) end
-  return go(run, command.run(run, step, wait, run.input.command))
+  local next_step = command.run(run, step, wait, run.input.command)
+  run.input = nil
+  return go(run, next_step)
 end
 
 --- Where it waits is listed as checkpoint of the name that is given; nobody waits for a time.
@@ -345,12 +347,17 @@ function kinds.migrate(run)
   return execution.wait(run, run.flow.steps[run.turn.step], "paused")
 end
 
+--- What the user has said in the turn is the input of its steps; nothing else that came in is.
+local SAID = { start = true, message = true }
+
 function kinds.resume(run)
-  if run.runtime.failing then return undo.compensate(run) end
-  if run.turn.began_as == "undo" then return undo.run(run) end
-  if run.turn.retry_at then return retry.begin(run, run.flow.steps[run.turn.step]) end
-  if run.runtime.correct then return go(run, correct.resume(run, WAITS, visit)) end
-  return go(run, run.turn.step)
+  local runtime, turn = run.runtime, run.turn
+  if runtime.failing then return undo.compensate(run) end
+  if turn.began_as == "undo" then return undo.run(run) end
+  if not SAID[turn.began_as] and runtime.input == nil then run.input = nil end
+  if turn.retry_at then return retry.begin(run, run.flow.steps[turn.step]) end
+  if runtime.correct then return go(run, correct.resume(run, WAITS, visit)) end
+  return go(run, turn.step)
 end
 
 --- A limit stopped the coroutine: the step that ran has failed, or between two the one before.

@@ -22,6 +22,49 @@ local END = [[ConversationStep { step_id = "yes", step_type = "agent_response", 
   ConversationStep { step_id = "no", step_type = "agent_response", agent = clerk,
     response = "Refused.", next_steps = { "end" } },]]
 
+describe("what somebody else than the user says", function()
+  local function begin(step)
+    load(([[ConversationStep { step_id = "first", %s next_steps = { "told" } },
+      ConversationStep { step_id = "told", step_type = "action", save_as = "told", max_retries = 1,
+        run = function(ctx)
+          ctx:http { url = "http://x/" }
+          if ctx.step.attempt == 1 then error "again" end
+          return { ctx.input == nil }
+        end, next_steps = { "end" } },]]):format(step), 'start_step = "first",')
+    host:start()
+  end
+
+  --- With a call that is cut off, and a retry, in it.
+  local function told(kind, given)
+    host:signal(kind, given, function(op) return op.kind == "http" end)
+    host:crash()
+    host:resume()
+    host.now = host.ended.wake_at
+    return host:resume().state.told
+  end
+
+  it("is no input of the steps that follow", function()
+    begin 'step_type = "approval", role = "boss", prompt = "?",'
+    assert.same({ true }, told("approval", { approved = true, role = "boss", comment = "no" }))
+    begin 'step_type = "wait", event = "paid",'
+    assert.same({ true }, told("event", { name = "paid", data = { 1 } }))
+  end)
+
+  it("is none where it is a command", function()
+    begin 'step_type = "user_input", prompt = "?", input_schema = { type = "text" },'
+    host:send "so"
+    host.now = host.ended.wake_at
+    assert.same({ false }, host:resume().state.told)
+    load([[ConversationStep { step_id = "told", step_type = "action", save_as = "told",
+        run = function(ctx) return ctx.input and { ctx.input } end, next_steps = { "ask" } },
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "?",
+        input_schema = { type = "text" }, next_steps = { "end" } },]], 'start_step = "told",')
+    host:start { message = "hello" }
+    assert.same({ "hello" }, host.record.state.told)
+    assert.is_nil(host:signal("command", { command = "restart" }).state.told)
+  end)
+end)
+
 describe("an approval", function()
   local function begin(more)
     load(([[ConversationStep { step_id = "ok", step_type = "approval", role = "manager",

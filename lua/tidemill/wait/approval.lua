@@ -89,6 +89,7 @@ function M.approval(run, step)
   end
   check_revision(run, step, present(given.revision))
   deadlines.refuse_late(run, step, "approval")
+  run.input = nil -- its user has not said that
   return decide(run, step, { approved = given.approved, role = step.role,
     user_id = present(given.user_id), comment = present(given.comment) })
 end

@@ -96,6 +96,7 @@ function M.event(run, step)
   deadlines.refuse_late(run, step, "sleep")
   local data = came.data
   if data == json.null then data = nil end
+  run.input = nil -- its user has not said that
   return settle(run, step, "event", data, came.name)
 end
 

@@ -201,8 +201,11 @@ end
 ---@return string? next_step
 function M.skip(run, step)
   if input.is_begun(run.runtime.wait.partial) then
+    local said = run.input
     run.input = ""
-    return take(run, step, apply_answer)
+    local next_step = take(run, step, apply_answer)
+    run.input = said
+    return next_step
   end
   local pass = { output = input.blank(step.input) }
   local ok, next_step = xpcall(transition.settle, fault.caught, run, step, pass)
