@@ -19,6 +19,7 @@ typedef struct tm_undo_step {
   char step_id[65], branch[65];
   char flow[65]; /* that it belongs to, where that is not the conversation's */
   bool completed, called, has_undo;
+  bool aside;   /* it interrupted the flow that it was in, and is no part of it */
   bool decided; /* by somebody else than the user, or by the time that he had */
   int says;     /* about being irreversible */
   tm_buf text;  /* what its function gets; empty: it has none */
@@ -182,6 +183,7 @@ static bool add_step(tm_undo_steps *u, tm_slice json, tm_slice messages) {
   copy_id(step->flow, sizeof(step->flow), tm__json_get(json, "flow"));
   step->completed = tm__slice_is(tm__json_get(json, "status"), "\"completed\"");
   step->called = step->called || tm__slice_is(tm__json_get(json, "called"), "true");
+  step->aside = tm__slice_is(tm__json_get(json, "aside"), "true");
   step->decided = is_decided(json, step->completed);
   step->says = says(tm__json_get(json, "irreversible"));
   step->has_undo = undo.ptr != NULL;
@@ -310,7 +312,7 @@ static bool cannot_be_undone(const tm_undo_steps *u, size_t at, int64_t covered)
   if (step->says == IRREVERSIBLE) return step->completed || step->called;
   if (reaches_back(u, step)) return true;
   if (!step->called || step->says == REVERSIBLE || is_undone(u, step->seq)) return false;
-  if (step->seq >= covered || is_covered_outside(u, at)) return false;
+  if ((step->seq >= covered && !step->aside) || is_covered_outside(u, at)) return false;
   return !step->has_undo || (!step->completed && !is_covered(u, at));
 }
 

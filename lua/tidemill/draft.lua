@@ -53,6 +53,7 @@ end
 --- What a rollback does with it is recorded as well: `undo` is the flow whose step takes it back.
 local function add_record(run, step, status, result)
   local undo, irreversible
+  local called = has_called(run, status)
   local used = usage.take(run)
   if not run.parent then usage.add(run.runtime, used) end
   if not result.undoes then
@@ -65,8 +66,8 @@ local function add_record(run, step, status, result)
     start = run.started, ["end"] = clock.now(), status = status, error = result.error,
     undoes = result.undoes, undo = undo, irreversible = irreversible, review = run.review,
     flow = flow_of(run), corrects = run.corrects,
-    called = has_called(run, status), first = result.first,
-    usage = used,
+    called = called, first = result.first, usage = used,
+    aside = called and frames.is_aside(run) or nil,
   }
   note_effects(run, run.steps[#run.steps])
 end

@@ -82,6 +82,24 @@ function M.may_stay(run)
   return run.parent ~= nil and M.may_stay(run.parent)
 end
 
+---Whether what is done now has interrupted a flow, so that the `undo` of the step by which that was
+---called does not take it back.
+---@param run tidemill.Run
+---@return boolean
+function M.is_aside(run)
+  local frames, interrupts = run.runtime.frames or {}, false
+  for i = #frames, 1, -1 do
+    local frame = frames[i]
+    if frame.why == "digression" then
+      interrupts = true
+    elseif frame.why == "subflow" then
+      if interrupts then return true end
+      if flow_of(run, frame.flow).steps[frame.step].undo then return false end
+    end
+  end
+  return run.parent ~= nil and M.is_aside(run.parent)
+end
+
 ---Raises when no flow can be put on top any more.
 ---@param run tidemill.Run
 function M.check_depth(run)

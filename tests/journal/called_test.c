@@ -82,6 +82,12 @@ static void test_flows_in_flows(void **unused) {
                          {TM_ROW_TURN, ROW(RAN(2, "before", "completed", ""))},
                          END};
   assert_named(undone, "before");
+  const line aside[] = {
+      {TM_ROW_TURN, SUB(5, ",\"status\":\"completed\",\"undo\":\"main\"")},
+      {TM_ROW_TURN, ROW(RAN(4, "look", "completed", ",\"aside\":true,\"flow\":\"hours\""))},
+      {TM_ROW_TURN, PAID},
+      END};
+  assert_named(aside, "hours/look");
   const line within[] = {{TM_ROW_TURN, SUB(5, ",\"status\":\"completed\",\"undo\":\"main\"")},
                          {TM_ROW_TURN, ROW(RAN(4, "ship", "completed", ",\"flow\":\"buy\""))},
                          END};

@@ -387,6 +387,7 @@ describe("what a subflow step says of being undone", function()
       steps.buy.irreversible, steps.look.irreversible })
     steps = records ""
     assert.same({ nil, nil }, { steps.pay.irreversible, steps.buy.irreversible })
+    assert.same({ nil, true }, { steps.pay.aside, steps.look.aside })
   end)
 
   it("is known while a call of its flow is under way", function()
