@@ -284,7 +284,7 @@ static void test_refused_deadline_is_put_off(void **unused) {
     turn_clock(&fx, 1000);
     wake(h, id);
     settle(h, id);
-    assert_true(stored_head(&fx, id).wake_at > fixture_now(&fx) + 1000);
+    assert_int_equal(stored_head(&fx, id).wake_at, fixture_now(&fx) + 1000);
     assert_int_equal(stored_head(&fx, id).status, TM_WAITING_EVENT);
   }
 }

@@ -454,6 +454,7 @@ static void lists_use_indexes(void **state) {
   fixture_open(fx);
   sqlite3_stmt *st = NULL;
   sqlite3 *db = sql_open(fx->file);
+  assert_int_equal(tm__sql_names(db), SQLITE_OK);
   tm_sql sorted[] = {
       TM_SQL_DUE,         TM_SQL_NEXT_DUE,     TM_SQL_EXPIRE_KEYS,  TM_SQL_ANSWER_KEY,
       TM_SQL_REVIVE,      TM_SQL_TOUCH,        TM_SQL_WAKE,         TM_SQL_MOVE,
