@@ -64,12 +64,13 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
 }
 
 /* Until a millisecond has passed since the last look only the clock on the wall is asked, which
- * costs no system call: a short entry makes none. */
+ * costs no system call: a short entry makes none, unless an instruction of it may take long. */
 static void look(tm_vm *vm) {
   if (vm->tripped != TM_TRIP_NONE || vm->budget_ms <= 0) return;
   int64_t wall = tm__clock_monotonic_us();
+  bool begins = vm->deadline_us == 0 && instructions_per_look(vm) < TM_PER_LOOK;
   if (vm->looked_us == 0) vm->looked_us = wall;
-  if (wall - vm->looked_us < LOOK_US) return;
+  if (!begins && wall - vm->looked_us < LOOK_US) return;
   vm->looked_us = wall;
   int64_t now = tm__clock_thread_cpu_us();
   if (vm->deadline_us == 0)
