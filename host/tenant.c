@@ -92,7 +92,7 @@ static tm_status on_event(void *ud, const tm_outgoing *event) {
 static tm_status count_events(removal *r, tm_error *err) {
   tm_outgoing_filter next = {.tenant = filter_of(r), .dead = -1, .limit = PAGE};
   event_page p = {.next = &next};
-  tm_status status;
+  tm_status status = TM_OK;
   do {
     p.count = 0;
     tm_outgoing_filter f = next;
@@ -206,7 +206,7 @@ static tm_status on_listed(void *ud, tm_slice tenant, int64_t wake_at) {
 
 static tm_status find_own(removal *r, tm_error *err) {
   name_page p = {.removal = r};
-  tm_status status;
+  tm_status status = TM_OK;
   do {
     char after[sizeof(p.last)];
     memcpy(after, p.last, sizeof(after));

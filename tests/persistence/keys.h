@@ -46,7 +46,7 @@ typedef struct key_folder {
 } key_folder;
 
 static inline key_folder key_folder_make(void) {
-  key_folder f;
+  key_folder f = {0};
   assert_true(scratch_make(f.dir, sizeof(f.dir), "keys"));
   return f;
 }
