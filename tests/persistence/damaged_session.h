@@ -30,7 +30,7 @@ static inline tm_status see_a_session(void *ud, const tm_session *s) {
 /* The sessions s1 to s4, the first three due one after the other. */
 static inline void put_sessions(fixture *fx) {
   for (int n = 1; n <= 4; n++) {
-    char id[8];
+    char id[16];
     (void)snprintf(id, sizeof(id), "s%d", n);
     const tm_session s = {.tenant = TM_S("default"),
                           .id = tm__slice(id),
