@@ -1,10 +1,11 @@
 // PostgreSQL for tests: a server of a test's own that it may kill, and databases on the one of
 // tests/servers.sh.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Disk, shim } from '../shim/disk.mjs';
 
 export const sql = (url, text) => execFileSync('psql', [url, '-AtqX', '-v', 'ON_ERROR_STOP=1', '-c', text],
   { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
@@ -27,8 +28,9 @@ const freePort = () => new Promise((done) => {
 });
 
 export class OwnPostgres {
-  // initdb refuses root: then it runs as the user that Debian's package made.
-  async make() {
+  // initdb refuses root: then it runs as the user that Debian's package made. `failing`: the folder of
+  // its data that lies on a disk that fails (`disk`).
+  async make({ failing } = {}) {
     this.port = await freePort();
     this.dir = mkdtempSync(join(tmpdir(), 'tidemill-pg-'));
     const line = 'find /usr/lib/postgresql -name initdb -path "*/bin/*" | sort -V | tail -n 1';
@@ -41,13 +43,24 @@ export class OwnPostgres {
       chownSync(this.dir, this.as.uid, this.as.gid);
     }
     this.run('initdb', ['-D', 'data', '-U', 'tidemill', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync']);
+    if (failing) this.place_on_disk(join(this.dir, 'data', failing));
     this.url = `postgresql://tidemill@127.0.0.1:${this.port}/postgres`;
     process.on('exit', this.clear = () => this.remove());
     return this.start();
   }
+  place_on_disk(folder) {
+    const state = join(this.dir, 'state'), mine = join(state, 'disk.so');
+    this.disk = new Disk(folder, state);
+    copyFileSync(shim, mine); // where that user may read it
+    this.env = { ...process.env, ...this.disk.env, LD_PRELOAD: mine };
+    for (const name of ['', 'saved', 'control'])
+      if (this.as.uid) chownSync(join(state, name), this.as.uid, this.as.gid);
+  }
+  get settings() { return { backend: 'postgres', postgres: { url: this.url } }; }
+  get log() { return readFileSync(join(this.dir, 'log'), 'utf8'); }
   run(name, args) {
     const r = spawnSync(join(this.bin, name), args,
-      { cwd: this.dir, ...this.as, encoding: 'utf8', stdio: ['ignore', 'ignore', 'inherit'] });
+      { cwd: this.dir, ...this.as, env: this.env, encoding: 'utf8', stdio: ['ignore', 'ignore', 'inherit'] });
     if (r.status !== 0) throw new Error(`${name} ended with ${r.status}`);
   }
   start() {

@@ -1,53 +1,19 @@
-// Hosts on one Redis: the server is killed and started again under load, a host hangs past its lease
-// and goes on, a host stops while a commit is in doubt. Nothing acknowledged is lost, nothing happens
-// twice, everybody gets an answer that is true.
+// A host on Redis: the server is killed and started again under load, a host stops while a commit is in
+// doubt. Nothing acknowledged is lost, nothing happens twice, everybody gets an answer that is true.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer as listen } from 'node:http';
-import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { crashSystem } from './crash_test_system.mjs';
 import { Outside, Place, Server, wait } from './host.mjs';
+import { OwnRedis } from './own_redis.mjs';
 
 const KILLS = 4, CLIENTS = 9;
 
-class Redis {
-  async start() {
-    this.dir ??= mkdtempSync(join(tmpdir(), 'tidemill-redis-'));
-    this.port ??= await new Promise((ok) => {
-      const s = createServer().listen(0, '127.0.0.1', () => {
-        const { port } = s.address();
-        s.close(() => ok(port));
-      });
-    });
-    const child = this.process = spawn('redis-server', ['--bind', '127.0.0.1', '--port', this.port,
-      '--dir', this.dir, '--save', '', '--appendonly', 'yes', '--appendfsync', 'always'],
-      { stdio: 'ignore' });
-    this.end = new Promise((ok) => { child.on('exit', ok); });
-    while (!(await this.answers())) await wait(20);
-    return this;
-  }
-  // Loaded, and answering: a PING gets its PONG.
-  answers() {
-    return new Promise((ok) => {
-      const s = connect(this.port, '127.0.0.1', () => s.write('PING\r\n'));
-      s.on('data', (d) => { s.destroy(); ok(d.toString().startsWith('+PONG')); });
-      s.on('error', () => ok(false));
-    });
-  }
-  async kill() { this.process.kill('SIGKILL'); await this.end; }
-  async remove() { await this.kill(); rmSync(this.dir, { recursive: true, force: true }); }
-}
-
 let redis;
-before(async () => { redis = await new Redis().start(); });
+before(async () => { redis = await new OwnRedis().start(); });
 after(async () => { await redis?.remove(); });
 
-const placed = (url, db, server = {}) => {
-  const place = new Place({ shipped: false, config: { server, workflow_persistence: {
+const placed = (url, db) => {
+  const place = new Place({ shipped: false, config: { workflow_persistence: {
     backend: 'redis', redis: { host: '127.0.0.1', port: redis.port, db } } } });
   place.script('crashy', crashSystem(url));
   return place;
@@ -121,65 +87,6 @@ test('the server is killed and started again under load', { timeout: 120000 }, a
     [...new Set(logs.flatMap((l) => [...l.codes]))].join(', ') || 'nothing'}`);
   assert.equal((await server.stop()).code, 0);
   await outside.stop();
-  place.remove();
-});
-
-// A server outside whose first call to a1 is held until it is let go.
-async function holding() {
-  const calls = [];
-  let held = null;
-  const server = listen((req, res) => {
-    let body = '';
-    req.on('data', (d) => { body += d; });
-    req.on('end', () => {
-      calls.push({ call: JSON.parse(body).call, key: req.headers['idempotency-key'] });
-      const answer = () => res.end('{}');
-      if (calls.length === 1) held = answer;
-      else answer();
-    });
-  });
-  await new Promise((ok) => server.listen(0, '127.0.0.1', ok));
-  return { calls, url: `http://127.0.0.1:${server.address().port}`,
-    letGo() { held(); },
-    stop() { server.closeAllConnections(); server.close(); } };
-}
-
-test('a host that hangs past its lease overwrites nothing', { timeout: 120000 }, async () => {
-  const outside = await holding();
-  const place = placed(outside.url, 1, { lease: 1 });
-  const a = await new Server(place).start(), b = await new Server(place).start();
-  const begun = await a.begin('crashy', 'loop');
-  const id = begun.json.conversation_id;
-  const headers = { 'idempotency-key': 'one' };
-  const answer = a.say(id, 'thing', headers); // its first call is held
-  while (outside.calls.length === 0) await wait(5);
-  a.process.kill('SIGSTOP');
-  let now;
-  do { // B takes it up when the lease has run out
-    await wait(50);
-    now = await b.get(`/v1/conversations/${id}`);
-  } while (now.json.status !== 'waiting_input' || now.json.state.count !== 1);
-  assert.deepEqual(outside.calls.map((c) => c.call), ['a1', 'a1', 'b1', 'b2']);
-  assert.equal(outside.calls[0].key, outside.calls[1].key, 'what was not recorded came again as itself');
-  const second = await b.say(id, 'other thing', { 'idempotency-key': 'two' }); // B goes on
-  assert.equal(second.status, 200, second.text);
-  outside.letGo();
-  a.process.kill('SIGCONT');
-  const late = await answer;
-  assert.equal(late.status, 200, late.text);
-  assert.deepEqual(late.json.replies.map((r) => r.text), ['a for thing', 'b for thing']);
-  assert.equal((await b.say(id, 'thing', headers)).text, late.text, 'the same answer everywhere');
-  for (const server of [a, b]) {
-    const messages = await server.get(`/v1/conversations/${id}/messages?limit=200`);
-    assert.deepEqual(messages.json.items.filter((m) => m.role === 'user').reverse()
-      .map((m) => m.text), ['thing', 'other thing']);
-    assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 2);
-  }
-  assert.equal(outside.calls.length, 7, 'and A called nobody any more');
-  assert.equal((await a.say(id, 'third', { 'idempotency-key': 'three' })).status, 200);
-  await a.stop();
-  await b.stop();
-  outside.stop();
   place.remove();
 });
 

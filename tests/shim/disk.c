@@ -71,9 +71,10 @@ struct fault { /* disk.mjs knows this layout */
   char suffix[40]; /* of the names it is for; "" all */
 };
 struct control {
-  uint32_t calls;  /* changing calls until now */
-  uint32_t cut_at; /* the call that is not made any more: the program is killed; 0: never */
-  uint32_t unused[6];
+  uint32_t calls;   /* changing calls until now */
+  uint32_t cut_at;  /* the call that is not made any more: the program is killed; 0: never */
+  uint32_t halt_at; /* before this one the program is stopped; 0: never */
+  uint32_t unused[5];
   struct fault faults[FAULTS];
 };
 
@@ -246,11 +247,13 @@ static uint64_t save(const char *path) {
 
 /* Counts a call and says what becomes of it: NULL, or the fault, with errno. */
 static const struct fault *judge(uint32_t op, const char *path) {
-  if ((op & OP_CHANGES) != 0 && ++control->calls == control->cut_at) {
+  bool changes = (op & OP_CHANGES) != 0;
+  if (changes && ++control->calls == control->cut_at) {
     (void)kill(getpid(), SIGKILL);
     for (;;)
       (void)pause();
   }
+  if (changes && control->calls == control->halt_at) (void)kill(getpid(), SIGSTOP);
   for (size_t i = 0; i < FAULTS; i++) {
     struct fault *f = &control->faults[i];
     if ((f->ops & op) == 0 || f->count == 0 || !ends_with(path, f->suffix)) continue;

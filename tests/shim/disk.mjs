@@ -51,6 +51,8 @@ export class Disk {
   }
   get calls() { return this.#get(0); } // changing calls until now
   cut(at) { this.#put(0, 0, at); } // counts anew; the at-th call kills the program; 0: none
+  // Counts anew; before the at-th call the program is stopped (SIGSTOP).
+  halt(at) { this.#put(0, 0, 0, at); }
   // `ops`: a list of names in OPS; `after` good calls come first, `count` fail. Up to four at once.
   fault(ops, error, { effect = 'fail', after = 0, count = FOREVER, suffix = '', slot = 0 } = {}) {
     const at = FAULT_AT + slot * FAULT_SIZE;
