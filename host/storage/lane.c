@@ -35,10 +35,27 @@ void tm__lane_deinit(tm_lane *l) {
   uv_mutex_destroy(&l->lock);
 }
 
-void tm__lane_add(tm_lane *l, tm_lane_queue *to, tm_message *m) {
+bool tm__lane_add(tm_lane *l, tm_lane_queue *to, tm_message *m, tm_error *away) {
   uv_mutex_lock(&l->lock);
-  push(to, m);
-  uv_cond_signal(&l->wake);
+  bool refused = away != NULL && l->busy && l->away.status != TM_OK;
+  if (refused) {
+    *away = l->away;
+  } else {
+    push(to, m);
+    uv_cond_signal(&l->wake);
+  }
+  uv_mutex_unlock(&l->lock);
+  return !refused;
+}
+
+void tm__lane_note(tm_lane *l, const tm_error *why, tm_lane_queue *commits, tm_lane_queue *jobs) {
+  uv_mutex_lock(&l->lock);
+  l->away = why != NULL ? *why : (tm_error){0};
+  if (why != NULL && l->busy) {
+    *commits = l->commits;
+    *jobs = l->jobs;
+    l->commits = l->jobs = (tm_lane_queue){0};
+  }
   uv_mutex_unlock(&l->lock);
 }
 

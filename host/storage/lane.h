@@ -15,13 +15,20 @@ typedef struct tm_lane {
   uv_mutex_t lock;
   uv_cond_t wake;
   tm_lane_queue commits, jobs; /* under the lock */
+  bool busy;                   /* under the lock: its thread is at work */
+  tm_error away;               /* under the lock: why that waits for a server; TM_OK: it does not */
   bool closing, made;
 } tm_lane;
 
 tm_status tm__lane_init(tm_lane *l, tm_error *err);
 void tm__lane_deinit(tm_lane *l); /* one that was not made is allowed */
 void tm__lane_close(tm_lane *l);  /* whoever waits is told once the queues are empty; any thread */
-void tm__lane_add(tm_lane *l, tm_lane_queue *to, tm_message *m); /* any thread */
+/* false: it was not added, since nobody knows when its turn would come: *away. NULL: it waits.
+ * Any thread. */
+bool tm__lane_add(tm_lane *l, tm_lane_queue *to, tm_message *m, tm_error *away);
+/* The server went away (why), or is back (NULL). What waits behind work that may wait for it is
+ * taken out. Any thread. */
+void tm__lane_note(tm_lane *l, const tm_error *why, tm_lane_queue *commits, tm_lane_queue *jobs);
 
 /* ---- under the lock ---- */
 tm_message *tm__lane_pop(tm_lane_queue *q); /* NULL: it is empty */

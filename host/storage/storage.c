@@ -218,6 +218,11 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
   }
 }
 
+static void end_commit(tm_commit_job *job) {
+  tm__encoding_end(&job->encoding, &job->commit);
+  answer(job->reply_to, &job->message);
+}
+
 static bool same_store(const tm_storage *s, const tm_commit_job *a, const tm_commit_job *b) {
   if (a->in_memory != b->in_memory || a->refused != b->refused) return false;
   return a->in_memory || !s->isolated || strcmp(a->commit.head.tenant, b->commit.head.tenant) == 0;
@@ -239,8 +244,7 @@ static void run_commits(store_thread *t, tm_commit_job **jobs, size_t count) {
     left = kept;
     if (!first->refused) commit_group(t, group, n);
     for (size_t i = 0; i < n; i++) {
-      tm__encoding_end(&group[i]->encoding, &group[i]->commit);
-      answer(group[i]->reply_to, &group[i]->message);
+      end_commit(group[i]);
     }
   }
 }
@@ -296,11 +300,14 @@ static void writer_main(void *arg) {
       group[n++] = commit_of(tm__lane_pop(&l->commits));
     }
     tm_message *job = tm__lane_pop(&l->jobs);
+    l->busy = true;
     uv_mutex_unlock(&l->lock);
     if (news == TM_LANE_IDLE) probe(t);
     if (job != NULL) run_job(t, job_of(job)); /* may be the script that a commit's version means */
     if (n > 0) run_commits(t, group, n);
     uv_mutex_lock(&l->lock);
+    l->busy = false;
+    l->away = (tm_error){0};
   }
   uv_mutex_unlock(&l->lock);
 }
@@ -351,9 +358,38 @@ static int64_t system_now(void *ud) {
   return tm__clock_now(&(const tm_clock){0});
 }
 
-/* A server goes away and comes back without anybody asking. */
+/* ---- a server that is away ---- */
+
+static void refuse_commit(tm_commit_job *job, const tm_error *why) {
+  if (!job->refused) set_error(job, why->status, why);
+  end_commit(job);
+}
+
+static void refuse_job(tm_store_job *job, const tm_error *why) {
+  job->status = why->status;
+  job->error = *why;
+  answer(job->reply_to, &job->message);
+}
+
+/* A server goes away and comes back without anybody asking. A writer in whose hands a commit is
+ * then waits for it until it knows what came of that; those behind it are not in doubt and do not.
+ * Jobs that nobody outside asked for do. */
 static void on_health(void *ud, const tm_error *err) {
-  note_health(ud, true, err != NULL ? TM_EUNAVAILABLE : TM_OK, err);
+  tm_storage *s = ud;
+  for (size_t i = 0; i < s->writers; i++) {
+    tm_lane_queue commits = {0}, jobs = {0};
+    tm_lane *l = &s->writes[i];
+    tm__lane_note(l, err, &commits, &jobs);
+    for (tm_message *m; (m = tm__lane_pop(&commits)) != NULL;)
+      refuse_commit(commit_of(m), err);
+    for (tm_message *m; (m = tm__lane_pop(&jobs)) != NULL;) {
+      if (job_of(m)->reply_to != NULL)
+        refuse_job(job_of(m), err);
+      else
+        (void)tm__lane_add(l, &l->jobs, m, NULL);
+    }
+  }
+  note_health(s, true, err != NULL ? TM_EUNAVAILABLE : TM_OK, err);
 }
 
 static void on_word(void *ud, const char *word) {
@@ -385,36 +421,6 @@ static tm_status open_stores(tm_storage *s, const tm_storage_options *o, tm_erro
   tm_store_options in_memory = main;
   in_memory.location = "";
   return s->memory_backend->open(&s->memory_store, &in_memory, err);
-}
-
-static tm_status see_head(void *ud, const tm_head *head) {
-  (void)head;
-  *(bool *)ud = true;
-  return TM_OK;
-}
-
-static tm_status see_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
-  (void)tenant, (void)wake_at;
-  *(bool *)ud = true;
-  return TM_OK;
-}
-
-/* What was stored in the other way would be there and never be seen. */
-static tm_status check_isolation(tm_storage *s, tm_error *err) {
-  tm_store_conn *c;
-  bool other = false;
-  const tm_list_filter any = {.status = -1, .limit = 1};
-  tm_status status = tm__stores_common(s->stores, 0, TM_STORE_WRITER, &c, err);
-  if (status != TM_OK) return status;
-  status = s->isolated ? s->backend->list(c, &any, see_head, &other, err)
-                       : s->backend->tenants(c, TM_S(""), 1, see_tenant, &other, err);
-  if (status != TM_OK || !other) return status;
-  return tm__fail(err, TM_EINVAL, "store.isolation",
-                  s->isolated
-                      ? "tenants.isolation is true, but the conversations of this store lie "
-                        "together: set it to false, or choose another store"
-                      : "tenants.isolation is false, but the tenants of this store have stores of "
-                        "their own: set it to true, or choose another store");
 }
 
 /* A backup that is served is one no longer. */
@@ -452,7 +458,7 @@ static tm_status start(tm_storage *s, const tm_storage_options *o, tm_error *err
   for (size_t i = 0; status == TM_OK && i < thread_count(s); i++) {
     status = connect_thread(s, i, err);
   }
-  if (status == TM_OK) status = check_isolation(s, err);
+  if (status == TM_OK) status = tm__stores_check_isolation(s->stores, err);
   if (status == TM_OK) status = inspect(s, err);
   if (status == TM_OK) status = forget_backup(s, err);
   for (size_t i = 0; status == TM_OK && i < thread_count(s); i++) {
@@ -562,10 +568,13 @@ static void encode(tm_storage *s, tm_commit_job *job) {
 void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
   encode(s, job);
   tm_lane *l = lane_for(s, job->commit.head.tenant, job->commit.head.id);
-  tm__lane_add(l, &l->commits, &job->message);
+  tm_error away;
+  if (!tm__lane_add(l, &l->commits, &job->message, &away)) refuse_commit(job, &away);
 }
 
 void tm__storage_run(tm_storage *s, tm_store_job *job) {
   tm_lane *l = job->write ? lane_for(s, job->tenant, "") : &s->reads;
-  tm__lane_add(l, &l->jobs, &job->message);
+  tm_error away;
+  if (!tm__lane_add(l, &l->jobs, &job->message, job->reply_to != NULL ? &away : NULL))
+    refuse_job(job, &away);
 }

@@ -46,7 +46,7 @@ void tm__storage_tell(tm_storage *s, const char *word);
 typedef struct tm_commit_job {
   tm_message message;   /* internal: how it travels; message.run is set by the caller to what is to
                            happen on `reply_to` when it is durable or failed */
-  tm_worker *reply_to;  /* NULL: message.run is called on the writer thread */
+  tm_worker *reply_to;  /* NULL: message.run is called on the thread that ended it */
   tm_commit commit;     /* in and out; commit.status says how it went */
   bool in_memory;       /* volatile conversation */
   bool compress, seal;  /* the bodies; sealed also where the configuration says so */

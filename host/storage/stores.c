@@ -360,3 +360,34 @@ void tm__stores_close(tm_stores *s) {
   }
   free(s);
 }
+
+/* ---- how they lie ---- */
+
+static tm_status see_head(void *ud, const tm_head *head) {
+  (void)head;
+  *(bool *)ud = true;
+  return TM_OK;
+}
+
+static tm_status see_tenant(void *ud, tm_slice tenant, int64_t wake_at) {
+  (void)tenant, (void)wake_at;
+  *(bool *)ud = true;
+  return TM_OK;
+}
+
+tm_status tm__stores_check_isolation(tm_stores *s, tm_error *err) {
+  tm_store_conn *c;
+  bool other = false;
+  const tm_list_filter any = {.status = -1, .limit = 1};
+  tm_status status = tm__stores_common(s, 0, TM_STORE_WRITER, &c, err);
+  if (status != TM_OK) return status;
+  status = s->isolated ? s->backend->list(c, &any, see_head, &other, err)
+                       : s->backend->tenants(c, TM_S(""), 1, see_tenant, &other, err);
+  if (status != TM_OK || !other) return status;
+  return tm__fail(err, TM_EINVAL, "store.isolation",
+                  s->isolated
+                      ? "tenants.isolation is true, but the conversations of this store lie "
+                        "together: set it to false, or choose another store"
+                      : "tenants.isolation is false, but the tenants of this store have stores of "
+                        "their own: set it to true, or choose another store");
+}

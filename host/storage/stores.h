@@ -41,6 +41,10 @@ void tm__stores_leave(tm_stores *s, tm_stores_use *use);
 /* The same for a tenant's store that the store of all does not list yet: does so, once. */
 tm_status tm__stores_enlist(tm_stores *s, size_t thread, const tm_stores_use *use, tm_error *err);
 
+/* Before the threads are there: what was stored in the other way would be there and never be seen.
+ */
+tm_status tm__stores_check_isolation(tm_stores *s, tm_error *err);
+
 /* ---- any thread ---- */
 void tm__stores_interrupt(tm_stores *s); /* tm_store_backend.interrupt, of all that are open */
 void tm__stores_tell(tm_stores *s, const char *word); /* tm_store_backend.tell, in that of all */
