@@ -90,9 +90,15 @@ static const failure *failure_of(const char *state) {
   return &unknown;
 }
 
+/* The server's last word on this connection, which says nothing of what a COMMIT has done. */
+static bool is_last_word(const PGresult *r) {
+  const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+  return severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
 tm_pg_kind tm__pg_kind_of(const PGconn *pg, const PGresult *r) {
   const char *state = state_of(r);
-  if (PQstatus(pg) == CONNECTION_BAD || state[0] == '\0') return TM_PG_LOST;
+  if (PQstatus(pg) == CONNECTION_BAD || state[0] == '\0' || is_last_word(r)) return TM_PG_LOST;
   if (begins(state, "08") || begins(state, "57P") || strcmp(state, "40003") == 0 ||
       strcmp(state, "25P03") == 0)
     return TM_PG_LOST; /* or the outcome is not known to the server itself */
