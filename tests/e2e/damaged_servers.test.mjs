@@ -1,0 +1,74 @@
+// What a disk did to the files of a redis-server or a PostgreSQL while it was not running: what can
+// still be read is served, what cannot is refused by name.
+import assert from 'node:assert/strict';
+import { appendFileSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { crashSystem } from './crash_test_system.mjs';
+import { Place, Server, wait } from './host.mjs';
+import { OwnPostgres, sql } from './own_postgres.mjs';
+import { OwnRedis } from './own_redis.mjs';
+
+async function started(t, store) {
+  const place = new Place({ shipped: false });
+  t.after(() => store.remove());
+  t.after(() => place.remove());
+  place.settings.workflow_persistence = store.settings;
+  place.save();
+  place.script('crashy', crashSystem('http://127.0.0.1:1'));
+  return new Server(place).start();
+}
+
+const begin = async (server) => (await server.begin('crashy', 'pure')).json.conversation_id;
+
+async function say(server, id, item) {
+  const r = await server.say(id, item, { 'idempotency-key': item });
+  assert.equal(r.status, 200, r.text);
+}
+
+async function ready(server) {
+  while ((await server.get('/readyz')).status !== 200) await wait(20);
+}
+
+test('a damaged page of a PostgreSQL', { timeout: 60000 }, async (t) => {
+  const store = await new OwnPostgres().make();
+  let server = await started(t, store);
+  const bad = await begin(server), good = await begin(server);
+  await say(server, good, 'one');
+  for (let n = 0; n < 40; n++) await say(server, bad, `item-${n}`);
+  const page = sql(store.url, 'SELECT max((ctid::text::point)[0])-1 FROM tidemill.journal'); // a full one
+  assert.equal(sql(store.url, `SELECT count(*) FROM tidemill.journal WHERE conversation='${good}'
+    AND (ctid::text::point)[0]=${page}`), '0');
+  const file = sql(store.url, `CHECKPOINT; SELECT pg_relation_filepath('tidemill.journal')`);
+  await server.stop();
+  store.kill();
+  const fd = openSync(join(store.dir, 'data', file), 'r+');
+  writeSync(fd, Buffer.alloc(8192, 0xa5), 0, 8192, Number(page) * 8192);
+  store.start();
+  server = await new Server(server.place).start();
+  const refused = await server.get(`/v1/conversations/${bad}/messages?limit=200`);
+  assert.equal(refused.status, 500, refused.text);
+  assert.equal(refused.json.code, 'store.damaged', refused.text);
+  assert.equal(refused.json.conversation_id, bad);
+  assert.equal((await server.get(`/v1/conversations/${good}/messages`)).status, 200);
+  await say(server, good, 'two');
+  assert.equal((await server.get(`/v1/conversations/${good}`)).json.state.count, 2);
+  await server.stop();
+});
+
+test('a torn end of what a redis-server has appended', { timeout: 60000 }, async (t) => {
+  const store = await new OwnRedis().start();
+  const server = await started(t, store);
+  const id = await begin(server);
+  await say(server, id, 'one');
+  await store.kill();
+  const folder = join(store.disk.root, 'appendonlydir');
+  const file = join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof')));
+  appendFileSync(file, '*3\r\n$4\r\nHSET\r\n$100\r\ntorn');
+  await store.start();
+  await ready(server);
+  assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 1);
+  await say(server, id, 'two');
+  assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 2);
+  await server.stop();
+});
