@@ -1,7 +1,8 @@
 // What a disk did to the files of a redis-server or a PostgreSQL while it was not running: what can
 // still be read is served, what cannot is refused by name.
 import assert from 'node:assert/strict';
-import { appendFileSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { crashSystem } from './crash_test_system.mjs';
@@ -44,6 +45,7 @@ test('a damaged page of a PostgreSQL', { timeout: 60000 }, async (t) => {
   store.kill();
   const fd = openSync(join(store.dir, 'data', file), 'r+');
   writeSync(fd, Buffer.alloc(8192, 0xa5), 0, 8192, Number(page) * 8192);
+  closeSync(fd);
   store.start();
   server = await new Server(server.place).start();
   const refused = await server.get(`/v1/conversations/${bad}/messages?limit=200`);
@@ -70,5 +72,36 @@ test('a torn end of what a redis-server has appended', { timeout: 60000 }, async
   assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 1);
   await say(server, id, 'two');
   assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 2);
+  await server.stop();
+});
+
+// The server refuses to start until it is mended by cutting the end off: what was acknowledged there
+// is gone. A host that had it in memory does not go on from what is no more.
+test('a damaged end of it that is cut off', { timeout: 60000 }, async (t) => {
+  const store = await new OwnRedis().start();
+  const server = await started(t, store);
+  const cut = await begin(server), whole = await begin(server);
+  await say(server, whole, 'one');
+  await say(server, cut, 'one');
+  const folder = join(store.disk.root, 'appendonlydir');
+  const file = join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof')));
+  const before = statSync(file).size;
+  await say(server, cut, 'two');
+  await store.kill();
+  const fd = openSync(file, 'r+');
+  writeSync(fd, 'garbage', before);
+  closeSync(fd);
+  await store.start();
+  assert.ok(!store.running, 'it refuses');
+  const refused = await server.say(whole, 'two', { 'idempotency-key': 'two' });
+  assert.equal(`${refused.status} ${refused.json.code}`, '503 store.away');
+  const fixed = spawnSync('redis-check-aof', ['--fix', file], { input: 'y\n' });
+  assert.equal(fixed.status, 0);
+  await store.start();
+  await ready(server);
+  await say(server, whole, 'two');
+  await say(server, cut, 'three'); // after what is there
+  for (const id of [whole, cut])
+    assert.equal((await server.get(`/v1/conversations/${id}`)).json.state.count, 2);
   await server.stop();
 });
