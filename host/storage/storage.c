@@ -568,13 +568,13 @@ static void encode(tm_storage *s, tm_commit_job *job) {
 void tm__storage_commit(tm_storage *s, tm_commit_job *job) {
   encode(s, job);
   tm_lane *l = lane_for(s, job->commit.head.tenant, job->commit.head.id);
-  tm_error away;
+  tm_error away = {0};
   if (!tm__lane_add(l, &l->commits, &job->message, &away)) refuse_commit(job, &away);
 }
 
 void tm__storage_run(tm_storage *s, tm_store_job *job) {
   tm_lane *l = job->write ? lane_for(s, job->tenant, "") : &s->reads;
-  tm_error away;
+  tm_error away = {0};
   if (!tm__lane_add(l, &l->jobs, &job->message, job->reply_to != NULL ? &away : NULL))
     refuse_job(job, &away);
 }
