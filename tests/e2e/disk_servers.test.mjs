@@ -42,18 +42,20 @@ class Talks {
     log.items[n] ??= `item ${n} ${this.long ?? ''}`;
     return this.server.say(log.id, log.items[n], { 'idempotency-key': `message-${log.i}-${n}` });
   }
-  async turn(log) {
+  async turn(log, { refusable = false } = {}) {
     const r = await this.say(log);
+    if (refusable && r.status === 503) return; // the next turn repeats it
     assert.equal(r.status, 200, r.text);
     log.answers.push(r.text);
   }
   turns() { return Promise.all(this.logs.map((log) => this.turn(log))); }
   // Everybody hears why not.
-  async stuck(logs, code, { begins = true } = {}) {
+  async stuck(logs, codes, { begins = true } = {}) {
     const all = await Promise.all(logs.map((log) => this.say(log)));
     if (begins)
       all.push(await this.server.begin('crashy', 'pure', {}, { 'idempotency-key': 'stuck' }));
-    for (const r of all) assert.equal(`${r.status} ${r.json.code}`, `503 ${code}`, r.text);
+    for (const r of all)
+      assert.ok(r.status === 503 && codes.split(' ').includes(r.json.code), r.text);
     if (begins) assert.equal((await this.server.get('/readyz')).status, 503);
     assert.equal((await this.server.get('/livez')).status, 200);
   }
@@ -115,14 +117,18 @@ for (const [backend, { make, suffix, down, again, resume }] of Object.entries(se
       const store = await make(), talks = await new Talks().start(t, store);
       const [one, ...others] = talks.logs;
       store.disk.fault(ops, error, { effect, suffix });
+      // PostgreSQL may come to say why before it ends: then nothing is in doubt.
+      const refusable = backend === 'postgres';
+      const why = refusable ? 'store.away store.full' : 'store.away';
       let known = false;
-      const doubtful = talks.turn(one).finally(() => { known = true; });
+      const doubtful = talks.turn(one, { refusable }).finally(() => { known = true; });
       await down(store);
       await until('it is noticed', async () => (await talks.server.get('/readyz')).status === 503);
-      await talks.stuck(others, 'store.away');
+      await talks.stuck(others, why);
       await again(store);
-      await talks.stuck(others, 'store.away');
-      if (name === 'a full disk') assert.ok(!known, 'nobody is answered before it is known');
+      await talks.stuck(others, why);
+      if (name === 'a full disk' && !refusable)
+        assert.ok(!known, 'nobody is answered before it is known');
       store.disk.mend();
       await resume(store);
       await doubtful;
