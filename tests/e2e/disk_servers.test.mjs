@@ -119,7 +119,7 @@ for (const [backend, { make, suffix, down, again, resume }] of Object.entries(se
       store.disk.fault(ops, error, { effect, suffix });
       // PostgreSQL may come to say why before it ends: then nothing is in doubt.
       const refusable = backend === 'postgres';
-      const why = refusable ? 'store.away store.full' : 'store.away';
+      const why = refusable ? 'store.away store.full store.io' : 'store.away';
       let known = false;
       const doubtful = talks.turn(one, { refusable }).finally(() => { known = true; });
       await down(store);
