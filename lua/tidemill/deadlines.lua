@@ -66,6 +66,14 @@ function M.of_frames(runtime)
   return at, position
 end
 
+---When the time of the conversation, or of the flow that it is in, is over.
+---@param runtime table
+---@return integer? at
+function M.of_whole(runtime)
+  local whole, flow = M.at(runtime, "workflow"), M.of_frames(runtime)
+  return whole and flow and math.min(whole, flow) or whole or flow
+end
+
 ---@param run tidemill.Run
 ---@return integer at 0: there is none
 ---@return string? name

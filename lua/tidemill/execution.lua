@@ -177,8 +177,7 @@ end
 
 --- Nothing is tried again behind the time of the flow or conversation that a step belongs to.
 local function within(run, at)
-  local whole, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
-  at = math.min(at, whole or at, flow or at)
+  at = math.min(at, deadlines.of_whole(run.runtime) or at)
   return run.parent and within(run.parent, at) or at
 end
 

@@ -55,8 +55,7 @@ end
 
 --- Whether the time of the conversation, or of the flow that the step is in, has passed.
 local function is_over(run)
-  local whole, flow = deadlines.at(run.runtime, "workflow"), deadlines.of_frames(run.runtime)
-  return math.min(whole or math.huge, flow or math.huge) <= clock.now()
+  return (deadlines.of_whole(run.runtime) or math.huge) <= clock.now()
 end
 
 --- The step is tried again at that time; false: it is not, for then it is too late.
