@@ -18,6 +18,10 @@
 #define PER_LOOK_WHERE_LARGE 50
 #define TEXT_BYTES           ((size_t)2 << 10)
 #define NODE_BYTES           24 /* of Lua's tables: a name and its value */
+#define NAMES_LEAST          16 /* of those that are counted */
+
+_Static_assert(TM_COUNTED_BYTES <= NAMES_LEAST * NODE_BYTES, "what has names is counted");
+_Static_assert(TM_COUNTED_BYTES <= TEXT_BYTES, "long texts are counted");
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
@@ -164,7 +168,7 @@ bool tm__limits_charge(tm_vm *vm, size_t units) {
 /* How many names a table has room for in a block of that size; 0: few, or it is none of names. */
 static size_t names_in(size_t size) {
   size_t names = size / NODE_BYTES;
-  if (names < 16 || names * NODE_BYTES != size || (names & (names - 1)) != 0) return 0;
+  if (names < NAMES_LEAST || names * NODE_BYTES != size || (names & (names - 1)) != 0) return 0;
   return names;
 }
 

@@ -36,9 +36,15 @@ static int text_valid(lua_State *L) {
 static int text_lower(lua_State *L) {
   tm_slice s = check_text(L, 1);
   luaL_Buffer b;
-  luaL_buffinit(L, &b);
+  (void)luaL_buffinitsize(L, &b, s.len);
   for (size_t at = 0; at < s.len;) {
     char c[4];
+    unsigned char first = (unsigned char)s.ptr[at];
+    if (first < 0x80) {
+      luaL_addchar(&b, (char)(first >= 'A' && first <= 'Z' ? first + 'a' - 'A' : first));
+      at++;
+      continue;
+    }
     luaL_addlstring(&b, c, tm__utf8_encode(c, tm__text_lower(tm__text_next(s, &at))));
   }
   luaL_pushresult(&b);
@@ -47,14 +53,18 @@ static int text_lower(lua_State *L) {
 
 static int text_trim(lua_State *L) {
   tm_slice s = check_text(L, 1);
-  size_t from = s.len, to = 0;
-  for (size_t at = 0; at < s.len;) {
-    size_t start = at;
-    if (tm__text_is_space(tm__text_next(s, &at))) continue;
-    if (from > start) from = start;
-    to = at;
+  size_t from = 0, to = s.len;
+  for (size_t at = 0; at < to && tm__text_is_space(tm__text_next(s, &at));)
+    from = at;
+  while (to > from) {
+    size_t last = to - 1;
+    while (((unsigned char)s.ptr[last] & 0xC0) == 0x80)
+      last--;
+    size_t at = last;
+    if (!tm__text_is_space(tm__text_next(s, &at))) break;
+    to = last;
   }
-  lua_pushlstring(L, s.ptr + (to > 0 ? from : 0), to > 0 ? to - from : 0);
+  lua_pushlstring(L, s.ptr + from, to - from);
   return 1;
 }
 

@@ -17,7 +17,7 @@
 static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   (void)ud;
   (void)old_size;
-  if (new_size != 0) return realloc(p, new_size);
+  if (new_size != 0) return p == NULL ? malloc(new_size) : realloc(p, new_size);
   free(p);
   return NULL;
 }
@@ -65,9 +65,31 @@ static bool is_refused_stack(const tm_vm *vm) {
          vm->json.key_count == 0;
 }
 
+static void *count_block(tm_vm *vm, void *q, size_t old, size_t new_size) {
+  vm->bytes += new_size - old;
+  if (vm->bytes > vm->peak) vm->peak = vm->bytes;
+  if (new_size > old) vm->refused = 0;
+  return q;
+}
+
+/* Most blocks are small: no stack, table or text that a limit counts beside the memory. */
+static bool is_plain(const tm_vm *vm, size_t old, size_t new_size) {
+  return old < TM_COUNTED_BYTES && new_size < TM_COUNTED_BYTES &&
+         vm->bytes + new_size <= vm->ceiling;
+}
+
+static void *plain_block(tm_vm *vm, void *p, size_t old, size_t new_size) {
+  vm->fresh = 0;
+  void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
+  if (q != NULL || new_size == 0) return count_block(vm, q, old, new_size);
+  refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
+  return NULL;
+}
+
 static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   tm_vm *vm = ud;
   size_t old = p != NULL ? old_size : 0; /* for a new block it is a type tag */
+  if (is_plain(vm, old, new_size)) return plain_block(vm, p, old, new_size);
   if (p != NULL && new_size == 0) note_release(vm, old);
   vm->fresh = p == NULL && old_size == 0 ? new_size : 0;
   if (is_refused_stack(vm)) {
@@ -90,11 +112,9 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
     return NULL;
   }
-  vm->bytes += new_size - old;
-  if (vm->bytes > vm->peak) vm->peak = vm->bytes;
+  (void)count_block(vm, q, old, new_size);
   tm__limits_block(vm, old, new_size);
   if (p == NULL && old_size == LUA_TSTRING) tm__limits_text(vm, q, new_size);
-  if (new_size > old) vm->refused = 0;
   return q;
 }
 

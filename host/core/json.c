@@ -92,6 +92,7 @@ static size_t plain_run(const char *p, size_t len) {
   while (n + 8 <= len && !needs_escape8(p + n)) {
     n += 8;
   }
+  if (n + 8 > len && len >= 8 && !needs_escape8(p + len - 8)) return len;
   while (n < len && !needs_escape(p[n])) {
     n++;
   }
@@ -113,12 +114,15 @@ static void add_escape(tm_buf *b, char c) {
 void tm__json_string(tm_buf *b, tm_slice s) {
   char *room = tm__buf_room(b, s.len + 2);
   if (room == NULL) return;
-  tm__buf_byte(b, '"');
-  for (size_t at = 0; at < s.len;) {
+  size_t plain = s.len > 0 ? plain_run(s.ptr, s.len) : 0;
+  room[0] = '"';
+  if (plain > 0) memcpy(room + 1, s.ptr, plain);
+  b->len += plain + 1;
+  for (size_t at = plain; at < s.len;) {
+    add_escape(b, s.ptr[at++]);
     size_t n = plain_run(s.ptr + at, s.len - at);
     tm__buf_add(b, s.ptr + at, n);
     at += n;
-    if (at < s.len) add_escape(b, s.ptr[at++]);
   }
   tm__buf_byte(b, '"');
 }

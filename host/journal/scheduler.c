@@ -236,8 +236,11 @@ static tm_status postpone_work(tm_store_job *job, const tm_store_access *a, tm_e
  * turns are still under way) ever less often. */
 static int64_t next_pause(tm_scheduler *s) {
   const char *first = s->full && s->count > 0 ? s->heads[0].id : "";
-  bool same = strcmp(s->first, first) == 0;
-  s->pause = same ? s->pause * 2 : 1;
+  bool same = *first != '\0' && strcmp(s->first, first) == 0;
+  if (!same)
+    s->pause = 1;
+  else if (s->pause < s->o.poll_ms)
+    s->pause *= 2;
   (void)tm__copy(s->first, sizeof(s->first), tm__slice(first));
   return s->full && s->pause < s->o.poll_ms ? s->pause : s->o.poll_ms;
 }
