@@ -274,7 +274,10 @@ tm_status tm__vm_call(tm_vm *vm, const char *event, const tm_slice *args, size_t
 
 /* ---- life ---- */
 
+/* Most of what a turn makes is garbage when it ends, and what a system keeps stays: young blocks
+ * are looked at alone. */
 static int boot(lua_State *L) {
+  (void)lua_gc(L, LUA_GCGEN, 0, 0);
   tm__libs_open(L);
   tm__limits_install(L);
   tm__json_open(L);
