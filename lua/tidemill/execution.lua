@@ -19,12 +19,17 @@ local BACKOFF_LONGEST_MS = 300000 -- unless the first delay is longer
 
 ---- ends ----
 
+--- What is wrong is wrong with the request.
+local REFUSED = { conflict = true, not_found = true, too_large = true }
+
 ---Nothing is written; the error is the turn's answer.
 ---@param id integer of the turn
 ---@param err any
 function M.fail_turn(id, err)
   local failure = fault.of(err)
-  log.write("error", "a turn failed: " .. failure.message, { code = failure.code })
+  local level, what = "error", "a turn failed: "
+  if REFUSED[failure.status] then level, what = "info", "a turn was refused: " end
+  log.write(level, what .. failure.message, { code = failure.code })
   journal.fail(id, { code = failure.code, message = failure.message, step_id = failure.step_id,
     status = failure.status or "script" })
 end

@@ -101,6 +101,9 @@ describe("a conversation", function()
     host.flow_id = "other"
     assert.same({ "flow.not_found", "not_found" },
       { host:start().error.code, host.ended.error.status })
+    local told = host.logs[#host.logs]
+    assert.same({ "info", "flow.not_found" }, { told.level, told.fields.code },
+      "who is refused has done nothing that an operator must see to")
   end)
 
   it("refuses a kind of turn that it does not know, and leaves everything as it was", function()
