@@ -121,8 +121,8 @@ void tm__usage_end(tm_vm *vm);
 
 /* ---- limits (limits.c) ---- */
 void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory);
-void tm__limits_install(lua_State *L);                /* the hook, and guards over the library */
-void tm__limits_place(tm_vm *vm, lua_State *L);       /* notes where L stands */
+void tm__limits_install(lua_State *L);          /* the hook, and guards over the library */
+void tm__limits_place(tm_vm *vm, lua_State *L); /* notes where L stands */
 #define TM_COUNTED_BYTES 384 /* a smaller block holds few names, and no long text or stack */
 tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
 /* For C that loops on behalf of a script: no hook runs in there. A unit is about as much work as
