@@ -76,6 +76,10 @@ local function check_branch(flow, step, outcome, target, report)
   end
 end
 
+local function check_rungs(flow, field, rungs, report)
+  for _, target in ipairs(ladder.targets(rungs)) do check_target(flow, target, field, report) end
+end
+
 local function check_targets(flow, step, report)
   step.successors = {}
   for _, target in ipairs(step.next_steps) do
@@ -93,8 +97,12 @@ local function check_targets(flow, step, report)
   if step.default_branch then
     check_branch(flow, step, "default", step.default_branch, report)
   end
-  for name, rungs in pairs { on_no_match = step.no_match, on_no_input = step.no_input } do
-    for _, target in ipairs(ladder.targets(rungs)) do check_target(flow, target, name, report) end
+  local shared = flow.ladders
+  if step.no_match ~= shared.no_match then
+    check_rungs(flow, "on_no_match", step.no_match, report)
+  end
+  if step.no_input ~= shared.no_input then
+    check_rungs(flow, "on_no_input", step.no_input, report)
   end
   if step.flow and not flow.siblings[step.flow] then
     report(("there is no flow '%s'%s"):format(step.flow, schema.hint(step.flow, flow.siblings)),
@@ -279,6 +287,8 @@ local function check_ends(flow, given, report)
   for _, id in ipairs(given.end_steps or {}) do
     check_target(flow, id, "end_steps", report)
   end
+  check_rungs(flow, "on_no_match", flow.ladders.no_match, report)
+  check_rungs(flow, "on_no_input", flow.ladders.no_input, report)
   if #given.steps == 0 then report("a flow needs at least one step", "fields") end
   if #given.steps > STEPS_MOST then
     report(("a flow has at most %d steps"):format(STEPS_MOST), "fields")

@@ -6,6 +6,7 @@ local clock = require "host.clock"
 local deadlines = require "tidemill.deadlines"
 local draft = require "tidemill.draft"
 local json = require "host.json"
+local ladder = require "tidemill.ladder"
 
 local M = {}
 
@@ -69,9 +70,20 @@ local function failed_wait(run)
   return wait
 end
 
+---What leaves the prompt when its user stays silent: the last rung of the flow's own ladder, else
+---its interaction_timeout. What a ladder says before is about a question, and there is none.
+---@param run tidemill.Run
+---@return tidemill.Rung? nil: it waits for ever
+function M.silence(run)
+  local rungs = run.flow.ladders.no_input
+    or ladder.of_timeout(run.flow.inherited.interaction_timeout_ms)
+  local last = rungs[#rungs]
+  return last and not last.say and last or nil
+end
+
 local function wait_for_user(run, step)
-  local silence, wait = run.flow.inherited.interaction_timeout_ms, failed_wait(run)
-  wait.expires_at = silence > 0 and wait.asked + silence or nil
+  local silence, wait = M.silence(run), failed_wait(run)
+  wait.expires_at = silence and wait.asked + silence.after_ms
   deadlines.set(wait, "silence", wait.expires_at)
   draft.message(run, "prompt", PROMPT, { step_id = step.step_id })
   return "waiting_input"

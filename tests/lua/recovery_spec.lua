@@ -215,6 +215,24 @@ describe("auto_recovery", function()
     assert.equal("expired", host:send("late").status)
   end)
 
+  it("ends by its flow's ladder, or goes where that goes", function()
+    local function wait(rungs)
+      local turn = load { orchestrator = RECOVERY,
+        settings = "}, on_no_input = { { after = 5, say = \"?\" }, " .. rungs }
+      local at = host.now + 60000
+      assert.same({ at, at }, { turn.wake_at, turn.prompt.expires_at })
+      host.now = at
+    end
+    wait "{ after = 60, close = true }"
+    assert.same({ "expired", "say" }, { host:wake().status, host.ended.error.step_id })
+    wait "{ after = 60, go = \"sorry\" }"
+    assert.same({ "completed", "ask say! sorry" }, { host:wake().status, host:path() })
+    wait "{ after = 60, go = \"sorry\" }"
+    assert.equal("completed", host:send("late").status)
+    assert.equal(0, load { orchestrator = RECOVERY,
+      settings = "}, on_no_input = { { after = 5, say = \"?\" }" }.wake_at)
+  end)
+
   it("can be held, and takes commands", function()
     load { orchestrator = RECOVERY, settings = "allow_early_termination = true",
       answers = { BROKEN, WELL } }

@@ -401,6 +401,8 @@ describe("a script that fails", function()
     one("'on_no_input' and settings.interaction_timeout mean the same", "",
       'start_step = "last", on_no_input = { { after = 5, close = true } },'
         .. 'settings = { interaction_timeout = 5 },')
+    one("flow 'main': on_no_input: there is no step 'helpp'", "",
+      'start_step = "last", on_no_input = { { after = 5, go = "helpp" } },')
   end)
 
   it("keeps its file's name however long that is", function()

@@ -12,7 +12,14 @@ local template = require "tidemill.template"
 
 local M = { statuses = { waiting_input = true, failed = true } }
 
-local function expire(run, step)
+--- Late or not, what was said is in the transcript where the conversation goes on.
+local function leave_silent(run, step, said)
+  local silence = recovery.silence(run)
+  if silence and silence.go then
+    if said then draft.message(run, "user", said, { step_id = step.step_id }) end
+    run.runtime.wait = nil
+    return silence.go
+  end
   return execution.finish(run, "expired", fault.new("interaction.timeout",
     ("nobody answered after the step '%s' had failed; start anew, or raise interaction_timeout")
       :format(step.step_id)), step)
@@ -37,8 +44,9 @@ end
 ---@param step tidemill.Step
 ---@return string? next_step
 function M.message(run, step)
-  if M.is_late(run) then return expire(run, step) end
-  draft.message(run, "user", said_by_user(run.input), { step_id = step.step_id })
+  local said = said_by_user(run.input)
+  if M.is_late(run) then return leave_silent(run, step, said) end
+  draft.message(run, "user", said, { step_id = step.step_id })
   local name, given = phrases.of(run, step)
   if name then return command.run(run, step, M, name, given) end
   return recovery.again(run, step)
@@ -63,7 +71,7 @@ end
 ---@param run tidemill.Run
 ---@param step tidemill.Step
 function M.wake(run, step)
-  if M.is_late(run) then return expire(run, step) end
+  if M.is_late(run) then return leave_silent(run, step) end
   return M.again(run, step)
 end
 
