@@ -201,6 +201,21 @@ describe("branches", function()
     only(of(gate:format ""), "error", "branches", "no step is given for 'rejected'")
   end)
 
+  it("of an approval are needed where a rejection would go on as an approval does", function()
+    local function gate(more, following)
+      return of(([[S { step_id = "a", step_type = "approval", prompt = "?", role = "boss", %s
+        next_steps = { "%s" } }, %s say("z", {})]]):format(more, following and "b" or "z",
+        following or ""))
+    end
+    local look = [[S { step_id = "b", step_type = "decision", next_steps = { "z" },
+      condition = function(ctx) return ctx.state.said.approved and "z" end },]]
+    only(gate "", "error", "branches", "'z' follows a rejection as it does an approval")
+    only(gate('save_as = "said",'), "warning", "branches", "'z' follows a rejection")
+    clean(gate('save_as = "said",', look))
+    clean(of [[say("a", { next_steps = { "z" } }),
+      S { step_id = "z", step_type = "approval", prompt = "?", role = "boss" }]])
+  end)
+
   it("of a wait are the event and its timeout, where it can have them", function()
     local wait = [[S { step_id = "a", step_type = "wait", %s next_steps = { "z" },
       conditional_logic = { %s } }, say("z", {})]]

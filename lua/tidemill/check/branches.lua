@@ -87,6 +87,17 @@ local function check_covered(step, values, report)
   end
 end
 
+--- An approval without branches stops nothing. A function behind it may look at what was decided,
+--- where that is kept.
+local function check_gate(flow, step, report)
+  local onward = not step.is_end and flow.steps[step.onward]
+  if step.step_type ~= "approval" or step.branches or not onward then return end
+  local kept = step.save_as or step.collects
+  if kept and (onward.branches or onward.condition) then return end
+  report(step, ("'%s' follows a rejection as it does an approval; give conditional_logic with "
+    .. "'approved' and 'rejected'"):format(step.onward), "branches", kept and "warning" or "error")
+end
+
 local function check_condition(names, step, report)
   if step.classify or type(step.condition) ~= "string" then return end
   if means_own_answer(step) or names_of.is_set(names, step.condition) then return end
@@ -116,6 +127,7 @@ function M.check(names, report)
   for _, id in ipairs(names.flow.step_order) do
     local step = names.flow.steps[id]
     check_condition(names, step, report)
+    check_gate(names.flow, step, report)
     if step.branches then
       local values = outcomes_of(names, step)
       if values then check_keys(step, values, report) end
