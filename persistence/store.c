@@ -48,8 +48,37 @@ tm_status tm__commit_check(const tm_commit *item, size_t most) {
   return item->row->body.len > most ? TM_ETOOLARGE : TM_OK;
 }
 
+bool tm__name_fits(tm_slice name, size_t most) {
+  return name.len > 0 && name.len <= most && memchr(name.ptr, '\0', name.len) == NULL &&
+         tm__utf8_valid(name);
+}
+
+/* What is no name is shown as far as people can read it. */
+typedef struct shown_name {
+  char text[129];
+} shown_name;
+
+static shown_name show(tm_slice name) {
+  shown_name s = {""};
+  size_t most = sizeof(s.text) - 1, len = name.len < most ? name.len : most;
+  bool as_it_is = tm__name_fits((tm_slice){name.ptr, len}, most);
+  for (size_t i = 0; i < len; i++) {
+    unsigned char c = (unsigned char)name.ptr[i];
+    s.text[i] = as_it_is || (c >= ' ' && c <= '~') ? name.ptr[i] : '?';
+  }
+  return s;
+}
+
 bool tm__head_is_damaged(const tm_head *h) {
   return h->tenant[0] == '\0';
+}
+
+bool tm__head_is_sound(const tm_head *h) {
+  const char *const texts[] = {h->tenant,  h->session, h->system, h->flow,
+                               h->version, h->step,    h->claim};
+  for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+    if (!tm__utf8_valid(tm__slice(texts[i]))) return false;
+  return h->id[0] != '\0' && h->tenant[0] != '\0' && h->revision > 0;
 }
 
 void tm__head_spoil(tm_head *h, tm_slice id) {
@@ -70,7 +99,7 @@ tm_status tm__head_damaged(tm_slice id, const char *place, tm_error *err) {
       err, TM_ECORRUPT, "journal.damaged",
       "the record of conversation %.*s in %.200s is damaged, and was left as it is; the "
       "others go on; restore a backup to have it back",
-      (int)(id.len < TM_ID_SIZE ? id.len : TM_ID_SIZE - 1), id.ptr, place);
+      TM_ID_SIZE - 1, show(id).text, place);
 }
 
 static bool same_text(tm_slice a, tm_slice b) {
@@ -84,27 +113,6 @@ tm_status tm__session_is(void *ud, const tm_session *stored) {
               stored->created == expect->created && stored->look_at == expect->look_at &&
               stored->ended == expect->ended;
   return same ? TM_OK : TM_ECONFLICT;
-}
-
-bool tm__name_fits(tm_slice name, size_t most) {
-  return name.len > 0 && name.len <= most && memchr(name.ptr, '\0', name.len) == NULL &&
-         tm__utf8_valid(name);
-}
-
-/* What is no name is shown as far as people can read it. */
-typedef struct shown_name {
-  char text[129];
-} shown_name;
-
-static shown_name show(tm_slice name) {
-  shown_name s = {""};
-  size_t most = sizeof(s.text) - 1, len = name.len < most ? name.len : most;
-  bool as_it_is = tm__name_fits((tm_slice){name.ptr, len}, most);
-  for (size_t i = 0; i < len; i++) {
-    unsigned char c = (unsigned char)name.ptr[i];
-    s.text[i] = as_it_is || (c >= ' ' && c <= '~') ? name.ptr[i] : '?';
-  }
-  return s;
 }
 
 tm_status tm__store_nameless(const char *what, tm_slice name, const char *place, tm_error *err) {

@@ -170,6 +170,8 @@ tm_status tm__store_absent(const char *place, tm_error *err);
 tm_status tm__store_older(const char *place, int64_t version, int newest, tm_error *err);
 /* For backends: TM_ECONFLICT, which says that a version was in use meanwhile. */
 tm_status tm__script_used(tm_slice system, tm_slice version, tm_error *err);
+/* For backends: whether what was read can be a head: texts that are text, a tenant, a revision. */
+bool tm__head_is_sound(const tm_head *h);
 /* For backends: what a walk gives of a head that cannot be read; its times are kept, its revision
  * is -1. */
 void tm__head_spoil(tm_head *h, tm_slice id);

@@ -42,7 +42,7 @@ static bool decode_head(const PGresult *r, int row, tm_head *h) {
   h->wake_at = tm__pg_get_int(r, row, 11);
   h->created = tm__pg_get_int(r, row, 12);
   h->ended = tm__pg_get_int(r, row, 13);
-  ok = ok && h->id[0] != '\0' && h->tenant[0] != '\0' && h->revision > 0;
+  ok = ok && tm__head_is_sound(h);
   if (!ok || status < TM_ACTIVE || status > TM_CANCELLED) return false;
   h->status = (tm_conversation_status)status;
   return decode_recent(h, tm__pg_get(r, row, 14));

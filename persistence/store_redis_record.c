@@ -69,7 +69,7 @@ tm_status tm__redis_decode_head(const tm_store *s, const redisReply *r, tm_slice
   out->ended = tm__redis_number(field(r, 4));
   out->created = tm__redis_number(field(r, 5));
   bool ok = tm__conversation_status_parse(&out->status, field(r, 2)) && decode_texts(r, out) &&
-            decode_recent(out, field(r, 13)) && out->tenant[0] != '\0' && out->revision > 0;
+            decode_recent(out, field(r, 13)) && tm__head_is_sound(out);
   return ok ? TM_OK : tm__head_damaged(id, s->place, err);
 }
 

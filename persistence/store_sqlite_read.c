@@ -46,8 +46,7 @@ static bool decode_head(sqlite3_stmt *st, tm_head *h) {
   h->wake_at = sqlite3_column_int64(st, 11);
   h->created = sqlite3_column_int64(st, 12);
   h->ended = sqlite3_column_int64(st, 14);
-  ok = ok && h->id[0] != '\0' && h->tenant[0] != '\0' && h->revision > 0;
-  return ok && status >= TM_ACTIVE && status <= TM_CANCELLED &&
+  return ok && tm__head_is_sound(h) && status >= TM_ACTIVE && status <= TM_CANCELLED &&
          decode_recent(h, tm__sqlite_column(st, 13));
 }
 

@@ -754,9 +754,23 @@ static void harm_tenant(void *ud, const char *id) {
   (void)server_ask(&s->server, "HDEL tidemill:h:{%s} tenant", id);
 }
 
+/* One bit of a letter: no text any more. */
+static void harm_flow(void *ud, const char *id) {
+  setting *s = ud;
+  (void)server_ask(&s->server, "HSET tidemill:h:{%s} flow %b", id,
+                   "\xf2"
+                   "eturns",
+                   (size_t)7);
+}
+
 static void one_head_stops_nobody(void **state) {
   setting *s = *state;
   damaged_head(&s->fx, harm_status, s);
+}
+
+static void nor_does_one_whose_flow_is_no_text(void **state) {
+  setting *s = *state;
+  damaged_head(&s->fx, harm_flow, s);
 }
 
 static void nor_does_one_without_a_tenant(void **state) {
@@ -1105,6 +1119,7 @@ int main(void) {
       CASE(nor_does_one_that_is_cut_off),
       CASE(one_head_stops_nobody),
       CASE(nor_does_one_without_a_tenant),
+      CASE(nor_does_one_whose_flow_is_no_text),
       CASE(nor_does_a_foreign_one),
       CASE(newer_stores_are_refused),
       CASE(old_servers_are_refused),

@@ -410,8 +410,14 @@ static void harm_head(void *ud, const char *id) {
 }
 
 static void one_head_stops_nobody(void **state) {
-  static const char *const harms[] = {"status=11", "recent=zeroblob(216)", "revision=0",
-                                      "session=printf('%0200d',0)", "tenant=printf('%.70c','x')"};
+  static const char *const harms[] = {"status=11",
+                                      "recent=zeroblob(216)",
+                                      "revision=0",
+                                      "session=printf('%0200d',0)",
+                                      "tenant=printf('%.70c','x')",
+                                      "session=CAST(x'73ff' AS TEXT)",
+                                      "flow=CAST(x'c372' AS TEXT)",
+                                      "step=CAST(x'f3' AS TEXT)"};
   fixture *fx = *state;
   for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++) {
     harm = harms[i];
