@@ -21,6 +21,11 @@ bool tm__file_exists(const char *path) {
   return lstat(path, &st) == 0;
 }
 
+bool tm__file_is_plain(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 ? S_ISREG(st.st_mode) : errno == ENOENT;
+}
+
 static tm_status io_fail(tm_error *err, const char *doing, const char *path) {
   return tm__fail(err, TM_EUNAVAILABLE, "backup.io", "%s %s: %s", doing, path, strerror(errno));
 }
@@ -67,10 +72,12 @@ static tm_status settle_file(const char *path, tm_error *err) {
                   path);
 }
 
+/* What SQLite and the host put beside a file. */
+static const char *const beside[] = {"-wal", "-shm", "-journal", ".lock"};
+
 static void remove_beside(const char *path) {
-  static const char *const suffixes[] = {"-wal", "-shm", "-journal", ".lock"};
-  for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-    char *name = join(path, suffixes[i], "", NULL);
+  for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+    char *name = join(path, beside[i], "", NULL);
     if (name != NULL) (void)unlink(name);
     free(name);
   }
@@ -83,6 +90,18 @@ typedef tm_status (*file_fn)(const char *path, tm_error *err);
 static bool ends_with(const char *text, const char *end) {
   size_t n = strlen(text), m = strlen(end);
   return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static size_t stem_of(const char *path, const char *end) {
+  return ends_with(path, end) ? strlen(path) - strlen(end) : 0;
+}
+
+size_t tm__file_stem(const char *path) {
+  size_t len = stem_of(path, FOLDER);
+  if (len == 0) len = stem_of(path, TM_DRAFT);
+  for (size_t i = 0; len == 0 && i < sizeof(beside) / sizeof(beside[0]); i++)
+    len = stem_of(path, beside[i]);
+  return len;
 }
 
 /* Each file of a folder whose name ends with `end`; a folder that is not there has none. */

@@ -3,12 +3,18 @@
 #define TM_BACKUP_FILE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "core/err.h"
 
 #define TM_DRAFT ".partial" /* after the name of a backup while it is incomplete */
 
 bool tm__file_exists(const char *path);
+bool tm__file_is_plain(const char *path); /* no folder or device; a link may lead to nothing */
+
+/* How much of the name of a file that lies beside a store, such as its log, is the store's; 0: it
+ * is none. */
+size_t tm__file_stem(const char *path);
 
 /* Makes the closed draft of `file`, and those of tenants beside it, durable; gives them their
  * names in place of what was there. TM_EUNAVAILABLE "backup.io". */

@@ -422,9 +422,33 @@ static tm_status place_file(tm_store_place *out, const tm_host *h, const char *p
 }
 
 static tm_status refuse_existing(const tm_move *move, tm_error *err) {
-  if (!tm__file_exists(move->to) || move->force != 0) return TM_OK;
+  if (!tm__file_exists(move->to)) return TM_OK;
+  if (!tm__file_is_plain(move->to))
+    return tm__fail(err, TM_ECONFLICT, "backup.exists",
+                    "%s is no file that a backup may replace: name another", move->to);
+  if (move->force != 0) return TM_OK;
   return tm__fail(err, TM_ECONFLICT, "backup.exists",
                   "%s exists: name another file, or replace it with --force", move->to);
+}
+
+static tm_status refuse_source(const tm_move *move, tm_error *err) {
+  return tm__fail(err, TM_EINVAL, "store.same",
+                  "%s is the store that is to be backed up, or a part of it", move->to);
+}
+
+/* What lies beside the store that is backed up is a part of it. */
+static tm_status refuse_beside(const tm_host *h, const tm_move *move, const tm_store_place *from,
+                               tm_error *err) {
+  size_t len = tm__file_stem(move->to);
+  if (len == 0) return TM_OK;
+  tm_store_place store = {.backend = NULL};
+  char *name = tm__slice_dup((tm_slice){move->to, len});
+  tm_status status =
+      name != NULL ? place_file(&store, h, name, err) : tm__fail_memory(err, "the name of a file");
+  free(name);
+  if (status == TM_OK && tm__store_place_same(&store, from)) status = refuse_source(move, err);
+  tm__store_place_free(&store);
+  return status;
 }
 
 /* The older file that is to be replaced may be damaged, but it must not be a store in use. */
@@ -434,9 +458,7 @@ static tm_status refuse_used(const tm_host *h, const tm_move *move, const tm_sto
   if (!tm__file_exists(move->to)) return TM_OK;
   tm_status status = place_file(&old.place, h, move->to, err);
   if (status != TM_OK || old.place.backend == NULL) return status;
-  if (tm__store_place_same(&old.place, from))
-    status =
-        tm__fail(err, TM_EINVAL, "store.same", "%s is the store that is to be backed up", move->to);
+  if (tm__store_place_same(&old.place, from)) status = refuse_source(move, err);
   if (status == TM_OK) {
     tm_error why = {.status = TM_OK};
     if (open_end(&old, TM_STORE_READER, "", true, &why) != TM_OK &&
@@ -478,6 +500,7 @@ static tm_status backup(moving *m, const tm_host *h, tm_error *err) {
   const char *file = m->move->to;
   m->alone = m->copy.mirror = m->copy.set_back = true;
   tm_status status = tm__store_place_parse(&m->from.place, NULL, h, err);
+  if (status == TM_OK) status = refuse_beside(h, m->move, &m->from.place, err);
   if (status == TM_OK) status = refuse_existing(m->move, err);
   if (status == TM_OK) status = refuse_used(h, m->move, &m->from.place, err);
   if (status == TM_OK) status = place_draft(&m->to.place, h, file, err);

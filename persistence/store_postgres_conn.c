@@ -33,6 +33,7 @@ static void session_sql(const tm_store *s, tm_store_role role, tm_buf *b) {
   tm__buf_printf(b,
                  "SET search_path TO \"%s\";SET lock_timeout TO %lld;SET statement_timeout TO %lld;"
                  "SET idle_in_transaction_session_timeout TO 10000;"
+                 "SET standard_conforming_strings TO on;"
                  "SELECT set_config('synchronous_commit','on',false) "
                  "WHERE current_setting('synchronous_commit')='off'",
                  s->schema, (long long)wait, role == TM_STORE_READER ? (long long)wait : 0LL);

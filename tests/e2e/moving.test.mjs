@@ -150,7 +150,14 @@ test('restoring', async () => {
   const { place, server, ids } = await filled(4);
   good(place.run(['backup', 'b.db', '--json']));
   refused(place.run(['backup', 'b.db']), 'backup.exists');
+  assert.equal(spawnSync('mkfifo', [join(place.dir, 'pipe')]).status, 0);
+  mkdirSync(join(place.dir, 'folder'));
+  for (const to of ['pipe', 'folder'])
+    refused(place.run(['backup', to, '--force']), 'backup.exists');
+  assert.ok(statSync(join(place.dir, 'pipe')).isFIFO());
   refused(place.run(['restore', 'b.db']), 'store.in_use');
+  for (const beside of ['-wal', '-shm', '-journal', '.lock', '.tenants', '.partial'])
+    refused(place.run(['backup', `data/workflow.db${beside}`, '--force']), 'store.same');
   refused(place.run(['backup', 'data/workflow.db', '--force']), 'store.same');
   refused(place.run(['store', 'copy', '--from', 'config', '--to', `sqlite:${place.database}`]),
     'store.same');
@@ -346,7 +353,9 @@ test('files that are no backups', async () => {
   assert.equal(report.copied, 29);
   const whole = await start(empty, ['restore', 'b.db', '--json']).end;
   assert.equal(good(whole).copied, 1, 'the missing one comes from a good backup');
-  refused(place.run(['backup', 'data', '--force']), 'backup.io');
+  refused(place.run(['backup', 'data', '--force']), 'backup.exists');
+  mkdirSync(join(place.dir, 'c.db.tenants.replaced', 'folder'), { recursive: true });
+  refused(place.run(['backup', 'c.db']), 'backup.io');
   place.remove();
 });
 

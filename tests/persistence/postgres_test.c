@@ -672,6 +672,18 @@ static void unsafe_settings_are_found(void **state) {
   assert_int_equal(f.count[TM_FINDING_ERROR], 1);
 }
 
+static void quoting_is_ours(void **state) {
+  fixture *fx = *state;
+  char sql[256];
+  const char *name = strrchr(fx->url, '/') + 1;
+  (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET standard_conforming_strings=off", name);
+  (void)run(fx, sql);
+  fixture_open(fx);
+  assert_string_equal(run(fx, "SHOW standard_conforming_strings"), "off");
+  (void)turn(fx, nth(1).text, 0, 0, "{\"a\":\"\\\\\"}");
+  assert_string_equal(run(fx, "SELECT count(*) FROM heads"), "1");
+}
+
 /* ---- odds and ends ---- */
 
 static void writers_leave_nothing_behind(void **state) {
@@ -929,6 +941,7 @@ int main(void) {
       OPEN(a_sound_store_has_no_findings),
       OPEN(damage_is_found),
       CASE(unsafe_settings_are_found),
+      CASE(quoting_is_ours),
       OPEN(writers_leave_nothing_behind),
       OPEN(turns_are_heap_only_updates),
       OPEN(texts_that_postgres_cannot_keep),
