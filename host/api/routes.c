@@ -58,10 +58,23 @@ static const route routes[] = {
 
 /* ---- matching ---- */
 
+/* What is left encoded in a path: what would part it, and what encodes. 0: `at` begins neither. */
+static char encoded_at(const char *at, const char *end) {
+  if (end - at < 3 || at[0] != '%' || at[1] != '2') return 0;
+  return at[2] == 'F' || at[2] == 'f' ? '/' : at[2] == '5' ? '%' : 0;
+}
+
 static bool take_param(char out[TM_SEGMENT_SIZE], tm_slice segment) {
-  for (size_t i = 0; i < segment.len; i++)
-    if ((unsigned char)segment.ptr[i] < ' ') return false;
-  return segment.len > 0 && tm__utf8_valid(segment) && tm__copy(out, TM_SEGMENT_SIZE, segment);
+  const char *end = segment.ptr + segment.len;
+  size_t len = 0;
+  for (const char *at = segment.ptr; at < end; at++) {
+    char encoded = encoded_at(at, end);
+    if ((unsigned char)*at < ' ' || len + 1 == TM_SEGMENT_SIZE) return false;
+    out[len++] = encoded != 0 ? encoded : *at;
+    if (encoded != 0) at += 2;
+  }
+  out[len] = '\0';
+  return len > 0 && tm__utf8_valid((tm_slice){out, len});
 }
 
 /* Does `path` have the pattern's shape? "{}" stands for one segment. */

@@ -231,7 +231,7 @@ static int hex(char c) {
 }
 
 /* %HH in place, for the path and for each part of the query. What is no escape, %00, and in a path
- * %2F, stays as it is: a slash that was encoded parts nothing. */
+ * %2F and %25, stays as it is: a slash that was encoded parts nothing. */
 static size_t unescape(void *cls, struct MHD_Connection *connection, char *text) {
   char *to = text;
   const tm_connection *link = link_of(connection);
@@ -242,7 +242,7 @@ static size_t unescape(void *cls, struct MHD_Connection *connection, char *text)
     int high = from[0] == '%' ? hex(from[1]) : -1;
     int low = high >= 0 ? hex(from[2]) : -1;
     int c = low >= 0 ? high * 16 + low : 0;
-    bool escape = c != 0 && !(path && c == '/');
+    bool escape = c != 0 && !(path && (c == '/' || c == '%'));
     if (from[0] == '%' && c == 0 && x != NULL) x->bad_target = true;
     *to++ = escape ? (char)c : *from;
     from += escape ? 3 : 1;

@@ -47,7 +47,7 @@ void tm__http_server_stop(tm_http_server *s);
 
 /* ---- within the handler (all borrowed until the reply) ---- */
 tm_slice tm__http_method(const tm_http_exchange *x);
-/* Decoded, without query, and without a NUL; %2F stays, a slash always parts. */
+/* Decoded, without query, and without a NUL; %2F and %25 stay, a slash always parts. */
 tm_slice tm__http_path(const tm_http_exchange *x);
 tm_slice tm__http_body(const tm_http_exchange *x);
 tm_slice tm__http_header(const tm_http_exchange *x, const char *name); /* ptr NULL: absent */

@@ -306,6 +306,7 @@ static void reads(void **state) {
   reaches(f, "GET /v1/sessions?status=ended&limit=3&cursor=1f-61", "X-Tidemill-Tenant: t\r\n", NULL,
           200, "sessions t ended 1f-61 3");
   reaches(f, "GET /v1/sessions/a%20b", "", NULL, 200, "session default a b");
+  reaches(f, "GET /v1/sessions/a%2Fb%2fc%252F%25", "", NULL, 200, "session default a/b/c%2F%");
   reaches(f, "GET /v1/outbox", "", NULL, 200, "outbox default - - 0");
   reaches(f, "GET /v1/outbox?status=dead&limit=3&cursor=a:1:0", "X-Tidemill-Tenant: t\r\n", NULL,
           200, "outbox t dead a:1:0 3");
