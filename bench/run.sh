@@ -23,6 +23,7 @@ cc -std=c17 -D_GNU_SOURCE -O2 -Ihost/include -o "$dir/versions" bench/versions.c
   -lzstd -lyaml -ljansson -lsodium -lm -pthread
 
 number() { sed -n "s/^$1: [a-z ]*\([0-9.]*\) .*/\1/p" "$2" | head -1; }
+median() { grep -o 'median [0-9.]*' "$1" | cut -d' ' -f2; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 
 for round in $(seq "$rounds"); do
@@ -43,12 +44,14 @@ for round in $(seq "$rounds"); do
   kill "$server"; wait "$server"; server=
   echo "http / limit: $(ratio "$(number http "$dir/http.out")" "$limit") (at least 0.25)"
 
-  rm -f "$dir"/*.db*
-  "$dir/limit" --single "$dir/limit.db" | tee "$dir/single.out"
-  "$dir/turns" latency "$dir/turns.db" 500 | tee "$dir/latency.out"
-  single=$(grep -o 'median [0-9.]*' "$dir/single.out" | cut -d' ' -f2)
-  turn=$(grep -o 'median [0-9.]*' "$dir/latency.out" | cut -d' ' -f2)
-  echo "one turn / one bare commit: $(ratio "$turn" "$single") (at most 3)"
+  ratios=
+  for _ in 1 2 3; do # what the disk does meanwhile differs from second to second
+    rm -f "$dir"/*.db*
+    "$dir/limit" --single "$dir/limit.db" 2 | tee "$dir/single.out"
+    "$dir/turns" latency "$dir/turns.db" 500 | tee "$dir/latency.out"
+    ratios+=$(ratio "$(median "$dir/latency.out")" "$(median "$dir/single.out")")$'\n'
+  done
+  echo "one turn / one bare commit: $(printf %s "$ratios" | sort -n | sed -n 2p) (at most 3)"
   rm -f "$dir"/*.db*
   "$dir/turns" memory "$dir/turns.db" 1 | tee "$dir/one.out"
   rm -f "$dir"/*.db*
