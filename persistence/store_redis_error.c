@@ -34,6 +34,8 @@ static const failure failures[] = {
     {"without any password", TM_EUNAVAILABLE, "store.login",
      "the server has no password: leave workflow_persistence.redis.password away, or give the "
      "server one (requirepass)"},
+    {"max number of clients", TM_EUNAVAILABLE, "store.connections",
+     "raise `maxclients` in redis.conf; the host goes on by itself"},
     {"DB index is out of range", TM_EINVAL, "store.location",
      "choose a smaller workflow_persistence.redis.db, or raise `databases` in redis.conf"},
     {"SELECT is not allowed in cluster", TM_EINVAL, "store.location",
