@@ -305,30 +305,6 @@ static void who_finds_nobody_fails_at_once(void **state) {
   free(a);
 }
 
-static void set_most_clients(redisContext *c, int most) {
-  redisReply *r = redisCommand(c, "CONFIG SET maxclients %d", most);
-  assert_true(r != NULL && r->type == REDIS_REPLY_STATUS);
-  freeReplyObject(r);
-}
-
-static void a_full_server_says_what_to_raise(void **state) {
-  const setting *s = *state;
-  redisContext *c = server_connection(&s->server);
-  tm_store_conn *conn = NULL;
-  tm_head head;
-  tm_error err;
-  assert_non_null(c);
-  set_most_clients(c, 1);
-  tm_status status = tm__store_redis.connect(&conn, s->direct.store, TM_STORE_READER, &err);
-  if (status == TM_OK) status = tm__store_redis.head(conn, tm__slice(nth(0).text), &head, &err);
-  assert_int_equal(status, TM_EUNAVAILABLE);
-  assert_string_equal(err.code, "store.connections");
-  assert_non_null(strstr(err.message, "maxclients"));
-  set_most_clients(c, 1000);
-  tm__store_redis.disconnect(conn);
-  redisFree(c);
-}
-
 /* The host hangs between its reservation and its commit, and another one takes the key. */
 static void a_hanging_start_loses_its_key(void **state) {
   setting *s = *state;
@@ -450,7 +426,6 @@ int main(void) {
       FAULT(a_host_that_stops_says_that_it_does_not_know),
       FAULT(the_primary_moves),
       FAULT(who_finds_nobody_fails_at_once),
-      FAULT(a_full_server_says_what_to_raise),
       FAULT(a_hanging_start_loses_its_key),
       FAULT(what_was_acknowledged_survives_kills),
   };

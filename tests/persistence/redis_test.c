@@ -637,7 +637,7 @@ static void a_server_without_room_for_clients(void **state) {
   redisContext *more[4];
   for (size_t i = 0; i < 4; i++)
     more[i] = server_connection(&s->server);
-  assert_refused(s, TM_EUNAVAILABLE, "store.server");
+  assert_refused(s, TM_EUNAVAILABLE, "store.connections");
   for (size_t i = 0; i < 4; i++)
     redisFree(more[i]);
 }
