@@ -117,6 +117,12 @@ tm_request *tm__slot_take_behind(tm_slot *s, tm_request *before) {
   return r;
 }
 
+/* Is somebody likely to ask for it soon? */
+static bool is_hot(const tm_slot *s) {
+  tm_conversation_status status = s->record.head.status;
+  return s->record.loaded && status != TM_SLEEPING && !tm__conversation_is_over(status);
+}
+
 void tm__slot_go(tm_slot *s) {
   if (s->deciding) return;
   tm_journal *j = s->journal;
@@ -126,8 +132,7 @@ void tm__slot_go(tm_slot *s) {
   }
   s->deciding = false;
   if (s->phase == TM_SLOT_IDLE && !s->cached) {
-    bool open = !tm__conversation_is_over(s->record.head.status); /* others are seldom asked for */
-    if (s->record.loaded && open && !j->abandoned) {
+    if (is_hot(s) && !j->abandoned) {
       cache(s);
     } else {
       tm__slot_free(s);
