@@ -225,6 +225,7 @@ describe("auto_recovery", function()
     end
     wait "{ after = 60, close = true }"
     assert.same({ "expired", "say" }, { host:wake().status, host.ended.error.step_id })
+    assert.matches("raise the last time of the flow's on_no_input", host.ended.error.message)
     wait "{ after = 60, go = \"sorry\" }"
     assert.same({ "completed", "ask say! sorry" }, { host:wake().status, host:path() })
     wait "{ after = 60, go = \"sorry\" }"

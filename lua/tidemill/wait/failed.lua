@@ -21,8 +21,9 @@ local function leave_silent(run, step, said)
     return silence.go
   end
   return execution.finish(run, "expired", fault.new("interaction.timeout",
-    ("nobody answered after the step '%s' had failed; start anew, or raise interaction_timeout")
-      :format(step.step_id)), step)
+    ("nobody answered after the step '%s' had failed; start anew, or raise %s"):format(step.step_id,
+      run.flow.ladders.no_input and "the last time of the flow's on_no_input"
+        or "interaction_timeout")), step)
 end
 
 local function said_by_user(value)
