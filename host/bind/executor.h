@@ -15,7 +15,7 @@ typedef struct tm_system {
   char tenant[65];           /* "": of all; where each has its own, nobody's yet */
   tm_vm *vm;                 /* NULL: not loaded */
   char *root;                /* owned; NULL: none */
-  size_t running, collected; /* turns, also those it is kept for; bytes after the last collection */
+  size_t running, collected; /* turns, also those it is kept for; weight as last collected */
   uint64_t used, seen;       /* its last use, as a count of all; that at the last look */
   bool queued, loading;      /* queued: there is no room for it yet */
   bool spent, gave_way;      /* spent: takes no more turns, freed when nothing runs in it; too full

@@ -52,7 +52,7 @@ static int string_byte(lua_State *L) {
 static int string_char(lua_State *L) {
   int n = lua_gettop(L);
   luaL_Buffer b;
-  char *to = luaL_buffinitsize(L, &b, (size_t)n);
+  char *to = tm__buffer(L, &b, (size_t)n);
   tm__limits_spend(L, (size_t)n);
   for (int i = 1; i <= n; i++) {
     lua_Unsigned c = (lua_Unsigned)tm__charged_integer(L, i);
@@ -68,7 +68,7 @@ static int string_char(lua_State *L) {
 static char *begin_copy(lua_State *L, luaL_Buffer *b, const char **s, size_t *len) {
   *s = luaL_checklstring(L, 1, len);
   tm__limits_spend(L, *len / 8);
-  return luaL_buffinitsize(L, b, *len);
+  return tm__buffer(L, b, *len);
 }
 
 static int string_reverse(lua_State *L) {
@@ -124,7 +124,7 @@ static int string_rep(lua_State *L) {
   if (n > 0 && unit > INT_MAX / (lua_Unsigned)n) return luaL_error(L, "resulting string too large");
   size_t size = n > 0 ? unit * (size_t)n - separator_len : 0;
   luaL_Buffer b;
-  char *to = luaL_buffinitsize(L, &b, size);
+  char *to = tm__buffer(L, &b, size);
   tm__limits_spend(L, tm__copy_units(size));
   if (size > 0) {
     memcpy(to, s, len);

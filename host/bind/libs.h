@@ -20,6 +20,11 @@ void tm__lib_search(lua_State *L); /* sets find, match, gmatch and gsub */
 int tm__string_format(lua_State *L);
 int tm__table_sort(lua_State *L);
 
+static inline char *tm__buffer(lua_State *L, luaL_Buffer *b, size_t size) {
+  tm__limits_room(L, size);
+  return luaL_buffinitsize(L, b, size);
+}
+
 /* What copying so many bytes costs. */
 static inline size_t tm__copy_units(size_t bytes) {
   return bytes / 32;

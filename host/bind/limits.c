@@ -19,6 +19,7 @@
 #define TEXT_BYTES           ((size_t)2 << 10)
 #define NODE_BYTES           24 /* of Lua's tables: a name and its value */
 #define NAMES_LEAST          16 /* of those that are counted */
+#define COLLECT_NS           64 /* a block: what collecting takes, where all are short texts */
 
 _Static_assert(TM_COUNTED_BYTES <= NAMES_LEAST * NODE_BYTES, "what has names is counted");
 _Static_assert(TM_COUNTED_BYTES <= TEXT_BYTES, "long texts are counted");
@@ -55,8 +56,10 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   size_t most = vm->o.limits.memory != 0 ? vm->o.limits.memory : SIZE_MAX;
   bool less = memory != 0 && vm->bytes < most && memory < most - vm->bytes;
   vm->ceiling = less ? vm->bytes + memory : most;
+  vm->most_blocks = vm->block_bytes != 0 ? most / vm->block_bytes : SIZE_MAX;
   vm->budget_ms = budget_ms;
-  vm->deadline_us = vm->looked_us = 0;
+  vm->began_us = vm->looked_us = 0;
+  vm->collected = 0;
   vm->refused = 0;
   vm->refusal = TM_TRIP_NONE;
   vm->refused_at[0] = '\0';
@@ -67,19 +70,27 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   look_often_enough(vm, vm->L);
 }
 
+/* A full collection may follow what used up the slice, in one instruction: its time is kept back.
+ */
+static int64_t slice_us(const tm_vm *vm) {
+  int64_t all = vm->budget_ms * 1000, collects = (int64_t)(vm->blocks * COLLECT_NS / 1000);
+  if (vm->loads) return all;
+  return collects < all / 2 ? all - collects : all / 2;
+}
+
 /* Until a millisecond has passed since the last look only the clock on the wall is asked, which
  * costs no system call: a short entry makes none, unless an instruction of it may take long. */
 static void look(tm_vm *vm) {
   if (vm->tripped != TM_TRIP_NONE || vm->budget_ms <= 0) return;
   int64_t wall = tm__clock_monotonic_us();
-  bool begins = vm->deadline_us == 0 && instructions_per_look(vm) < TM_PER_LOOK;
+  bool begins = vm->began_us == 0 && instructions_per_look(vm) < TM_PER_LOOK;
   if (vm->looked_us == 0) vm->looked_us = wall;
   if (!begins && wall - vm->looked_us < LOOK_US) return;
   vm->looked_us = wall;
   int64_t now = tm__clock_thread_cpu_us();
-  if (vm->deadline_us == 0)
-    vm->deadline_us = now + vm->budget_ms * 1000;
-  else if (now >= vm->deadline_us)
+  if (vm->began_us == 0)
+    vm->began_us = now;
+  else if (now - vm->began_us >= slice_us(vm))
     vm->tripped = TM_TRIP_CPU;
 }
 
@@ -126,6 +137,13 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "the system used more than %" PRId64 " ms of CPU time while it was loaded%s%s; "
                     "do less at load, or raise limits.load_time",
                     vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_CPU && slice_us(vm) < vm->budget_ms * 900)
+    return tm__fail(err, TM_ELIMIT, "script.cpu",
+                    "the script used more than %" PRId64 " ms of CPU time without waiting%s%s: of "
+                    "%" PRId64 " ms the rest is kept back for collecting the %zu tables, texts and "
+                    "other values that its system holds; let it hold less, or raise "
+                    "limits.cpu_slice",
+                    slice_us(vm) / 1000, in, vm->where, vm->budget_ms, vm->blocks);
   if (vm->tripped == TM_TRIP_CPU)
     return tm__fail(err, TM_ELIMIT, "script.cpu",
                     "the script used more than %" PRId64 " ms of CPU time without waiting%s%s; "
@@ -148,6 +166,12 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "while it waits, or "
                     "raise limits.step_memory",
                     l->step_memory, in, vm->where);
+  if (vm->tripped == TM_TRIP_BLOCKS)
+    return tm__fail(err, TM_ELIMIT, "script.memory",
+                    "the scripts of this system hold more than %zu tables, texts and other values, "
+                    "one for each %zu bytes of their memory%s%s; keep fewer in them, or raise "
+                    "limits.memory",
+                    l->memory / vm->block_bytes, vm->block_bytes, in, vm->where);
   return tm__fail(err, TM_ELIMIT, "script.memory",
                   "the scripts of this system need more than their %zu bytes of memory%s%s; keep "
                   "less in them, or raise limits.memory",
@@ -226,8 +250,8 @@ int tm__rawset(lua_State *L) {
 }
 
 int64_t tm__limits_used_us(const tm_vm *vm) {
-  if (vm->deadline_us == 0) return 0;
-  return tm__clock_thread_cpu_us() - (vm->deadline_us - vm->budget_ms * 1000);
+  if (vm->began_us == 0) return 0;
+  return tm__clock_thread_cpu_us() - vm->began_us;
 }
 
 /* Whether a script's code writes into a table: the innermost function of Lua is a script's (the
@@ -257,13 +281,26 @@ bool tm__limits_names(tm_vm *vm, size_t size) {
       (int64_t)(names / 8 * names / 250); /* half of them, squared, halved: 4 ns each */
   if (!is_for_script(vm)) return true;
   look(vm);
-  if (tm__limits_used_us(vm) + worst_us < vm->budget_ms * 1000) return true;
+  if (tm__limits_used_us(vm) + worst_us < slice_us(vm)) return true;
   vm->names = names / 2;
   return false;
 }
 
+/* A buffer that grows doubles: where it has less than half of a step it could not have more. Not
+ * again before there can be garbage that is worth it. */
+void tm__limits_room(lua_State *L, size_t size) {
+  tm_vm *vm = tm__vm(L);
+  size_t step = vm->o.limits.step_memory;
+  size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
+  if (room >= step / 2 && room >= size) return;
+  if (vm->bytes < vm->collected + step / 16) return;
+  (void)lua_gc(L, LUA_GCCOLLECT);
+  vm->collected = vm->bytes;
+}
+
 void tm__limits_check(lua_State *L) {
   tm_vm *vm = tm__vm(L);
+  tm__limits_room(L, 0);
   if (tm__limits_charge(vm, 0)) return;
   if (vm->where[0] == '\0') tm__limits_place(vm, L);
   (void)raise_limit(L);

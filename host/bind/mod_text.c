@@ -36,6 +36,7 @@ static int text_valid(lua_State *L) {
 static int text_lower(lua_State *L) {
   tm_slice s = check_text(L, 1);
   luaL_Buffer b;
+  tm__limits_room(L, s.len);
   (void)luaL_buffinitsize(L, &b, s.len);
   for (size_t at = 0; at < s.len;) {
     char c[4];

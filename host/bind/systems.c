@@ -9,6 +9,7 @@
 #include "core/json.h"
 
 #define KEEP_OLD 8     /* states of versions that are not current and run nothing */
+#define HEAVY    16384 /* blocks: closing such a state takes as long as some turns */
 #define LOOK_MS  30000 /* such a state, or a tenant's, goes when two looks find it unused */
 
 /* ---- loading: on another thread, with nothing of the worker's in hand ---- */
@@ -99,14 +100,38 @@ static void give_up(tm_system *s) {
   tm__system_tell(tm__system_take_waits(s), &err);
 }
 
-void tm__system_free(tm_system *s) {
-  if (s->waits != NULL) give_up(s);
-  if (s->lua != NULL) unlink_system(s);
-  if (s->loading) return; /* load_done frees it */
+static void drop(tm_system *s) {
   tm__vm_free(s->vm);
   free(s->root);
   tm__bundle_unref(s->bundle);
   (void)s->o.alloc(s->o.alloc_ud, s, sizeof(*s), 0);
+}
+
+static void close_work(tm_beside *job) {
+  tm_system *s = (tm_system *)(void *)job;
+  tm__vm_free(s->vm);
+  s->vm = NULL;
+}
+
+static void close_done(tm_beside *job) {
+  drop((tm_system *)(void *)job);
+}
+
+/* What is full takes long to close: beside the loop, unless it ends anyway. */
+static bool close_beside(tm_system *s) {
+  if (s->vm == NULL || s->vm->blocks < HEAVY || s->o.worker == NULL) return false;
+  if (s->vm->ops.count > 0 || s->vm->orphans != NULL) return false;
+  s->job.work = close_work;
+  s->job.done = close_done;
+  tm__worker_beside(s->o.worker, &s->job);
+  return true;
+}
+
+void tm__system_free(tm_system *s) {
+  if (s->waits != NULL) give_up(s);
+  if (s->lua != NULL) unlink_system(s);
+  if (s->loading) return; /* load_done frees it */
+  if (!close_beside(s)) drop(s);
 }
 
 bool tm__system_idle(const tm_system *s) {
@@ -278,11 +303,12 @@ bool tm__system_full(tm_system *s) {
   if (limits->memory == 0 || limits->step_memory == 0) return false;
   size_t step = limits->step_memory;
   size_t most = limits->memory > 2 * step ? limits->memory - step : limits->memory / 2;
-  if (s->vm->bytes > most && s->vm->bytes > s->collected + step / 4) {
-    (void)lua_gc(s->vm->L, LUA_GCCOLLECT);
-    s->collected = s->vm->bytes;
+  size_t weight = tm__vm_weight(s->vm);
+  if (weight > most && weight > s->collected + step / 4) {
+    tm__vm_collect(s->vm);
+    s->collected = weight = tm__vm_weight(s->vm);
   }
-  return s->vm->bytes > most;
+  return weight > most;
 }
 
 static bool waits_outside(const tm_run *run) {

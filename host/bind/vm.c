@@ -12,6 +12,10 @@
 #define STACK_MOST                                                                                 \
   ((size_t)128 << 10) /* bytes of a coroutine's stack; what doubles beyond is the last */
 
+/* A block for each 256 bytes, but always so many that they are collected in some milliseconds. */
+#define BLOCK_BYTES ((size_t)256)
+#define FEW_BLOCKS  ((size_t)128 << 10)
+
 /* ---- memory ---- */
 
 static void *default_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
@@ -67,15 +71,21 @@ static bool is_refused_stack(const tm_vm *vm) {
 
 static void *count_block(tm_vm *vm, void *q, size_t old, size_t new_size) {
   vm->bytes += new_size - old;
+  vm->blocks += (size_t)(new_size != 0) - (size_t)(old != 0);
   if (vm->bytes > vm->peak) vm->peak = vm->bytes;
   if (new_size > old) vm->refused = 0;
   return q;
 }
 
+/* Collecting takes time by the number of blocks, for which the other turns of a worker wait. */
+static bool may_add(const tm_vm *vm, size_t old, size_t new_size) {
+  return old != 0 || new_size == 0 || vm->blocks < vm->most_blocks;
+}
+
 /* Most blocks are small: no stack, table or text that a limit counts beside the memory. */
 static bool is_plain(const tm_vm *vm, size_t old, size_t new_size) {
   return old < TM_COUNTED_BYTES && new_size < TM_COUNTED_BYTES &&
-         vm->bytes + new_size <= vm->ceiling;
+         vm->bytes + new_size <= vm->ceiling && may_add(vm, old, new_size);
 }
 
 static void *plain_block(tm_vm *vm, void *p, size_t old, size_t new_size) {
@@ -100,6 +110,10 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     refuse(vm, new_size, TM_TRIP_TABLE);
     return NULL;
   }
+  if (!may_add(vm, old, new_size)) {
+    refuse(vm, new_size, TM_TRIP_BLOCKS);
+    return NULL;
+  }
   size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
   if (new_size > old && new_size - old > room) {
     bool state = vm->ceiling == vm->o.limits.memory;
@@ -120,6 +134,16 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
 
 tm_vm *tm__vm(lua_State *L) {
   return *(tm_vm **)lua_getextraspace(L);
+}
+
+size_t tm__vm_weight(const tm_vm *vm) {
+  size_t by_blocks = vm->blocks * vm->block_bytes;
+  return by_blocks > vm->bytes ? by_blocks : vm->bytes;
+}
+
+void tm__vm_collect(tm_vm *vm) {
+  vm->tripped = TM_TRIP_NONE;
+  (void)lua_gc(vm->L, LUA_GCCOLLECT);
 }
 
 tm_realloc_fn tm__allocator(const tm_vm_options *o) {
@@ -166,7 +190,7 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   lua_settop(L, top);
   vm->door->depth--;
   tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);
-  vm->ceiling = SIZE_MAX;
+  vm->ceiling = vm->most_blocks = SIZE_MAX;
   return st;
 }
 
@@ -205,18 +229,26 @@ static void start_limits(tm_vm *vm, const char *event) {
     tm__limits_start(vm, limits->load_ms, 0);
   else
     tm__limits_start(vm, limits->cpu_slice_ms, limits->step_memory);
-  if (strcmp(event, "cancel") == 0 || strcmp(event, "failed") == 0)
+  if (strcmp(event, "cancel") == 0 || strcmp(event, "failed") == 0) {
     vm->ceiling = limits->step_memory != 0 ? vm->bytes + limits->step_memory : SIZE_MAX;
-  else if (vm->run != NULL && limits->step_memory != 0)
+    vm->most_blocks = SIZE_MAX;
+  } else if (vm->run != NULL && limits->step_memory != 0) {
     vm->ceiling = vm->bytes + room_of(vm->run, limits->step_memory);
+  }
 }
 
 /* What a system keeps is there for good: turns need room beside it. */
 static tm_status check_kept(tm_vm *vm, tm_error *err) {
   size_t most = vm->o.limits.memory / 2;
-  if (most == 0 || vm->bytes <= most) return TM_OK;
-  (void)lua_gc(vm->L, LUA_GCCOLLECT);
-  if (vm->bytes <= most) return TM_OK;
+  if (most == 0 || tm__vm_weight(vm) <= most) return TM_OK;
+  tm__vm_collect(vm);
+  if (tm__vm_weight(vm) <= most) return TM_OK;
+  if (vm->bytes <= most)
+    return tm__fail(err, TM_ELIMIT, "script.memory",
+                    "the system keeps %zu tables, texts and other values once it is loaded, and "
+                    "%zu may be kept, one for each %zu bytes of half of limits.memory; keep fewer "
+                    "in the script, or raise limits.memory",
+                    vm->blocks, most / vm->block_bytes, vm->block_bytes);
   return tm__fail(err, TM_ELIMIT, "script.memory",
                   "the system keeps %zu bytes of memory once it is loaded, and half of the state's "
                   "%zu may be kept; keep less in the script, or raise limits.memory",
@@ -224,7 +256,7 @@ static tm_status check_kept(tm_vm *vm, tm_error *err) {
 }
 
 tm_status tm__vm_enter(tm_vm *vm, const tm_entry *e, tm_error *err) {
-  if (vm->tripped > TM_TRIP_STACK) (void)lua_gc(vm->L, LUA_GCCOLLECT); /* not in the same breath */
+  if (vm->tripped > TM_TRIP_STACK) tm__vm_collect(vm); /* not in the same breath */
   start_limits(vm, e->event);
   union { /* a light userdata is a plain pointer */
     const void *in;
@@ -293,7 +325,9 @@ static int boot(lua_State *L) {
 void tm__vm_adopt(tm_vm *vm, lua_State *L) {
   vm->L = L;
   vm->o.alloc = tm__allocator(&vm->o);
-  vm->ceiling = SIZE_MAX;
+  vm->ceiling = vm->most_blocks = SIZE_MAX;
+  vm->block_bytes = vm->o.limits.memory / FEW_BLOCKS;
+  if (vm->block_bytes > BLOCK_BYTES) vm->block_bytes = BLOCK_BYTES;
   vm->per_look = TM_PER_LOOK;
   vm->door = &vm->own_door;
   vm->own_door.ready_end = &vm->own_door.ready;

@@ -606,7 +606,9 @@ static void test_bad_bundles(void **state) {
       {"nonsense(", "init.lua:1:"},
       {"while true do end", "1000 ms"},
       {"local t = {} while true do t[#t + 1] = {} end", "limits.memory"},
-      {"KEPT = {} for i = 1, 150000 do KEPT[i] = { i } end", "keeps"},
+      {"KEPT = {} for i = 1, 25000 do KEPT[i] = ('x'):rep(400) .. i end", "bytes of memory once"},
+      {"KEPT = {} for i = 1, 40000 do KEPT[i] = { i } end", "65536 may be kept"},
+      {"KEPT = {} for i = 1, 90000 do KEPT[i] = { i } end", "131072 tables"},
   };
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     tm_bundle *b = fake_bundle("bad", bad[i][0]);

@@ -41,7 +41,7 @@ static void expect_cpu_limit(const char *code) {
     print_message("%s\n-> %s %s after %lld us\n", code, err.code, err.message, (long long)spent);
   assert_int_equal(st, TM_ELIMIT);
   assert_string_equal(err.code, "script.cpu");
-  assert_in_range(spent, 50000, MOST_US);
+  assert_in_range(spent, 45000, MOST_US);
   assert_int_equal(run_code(vm, "return 1 + 1", &out, &err), TM_OK);
   assert_string_equal(out.ptr, "2");
 }

@@ -180,6 +180,46 @@ static void test_state_memory(void **state) {
   expect_result("local t = {} for i = 1, 20000 do t[i] = {i} end return #t", "20000");
 }
 
+/* Many small things fill a state before its bytes do; the time that collecting them takes is not
+ * the script's. */
+static void test_many_blocks(void **state) {
+  (void)state;
+  tm_error err = {0};
+  vm->o.limits.step_memory = vm->o.limits.memory;
+  expect_result("KEPT = {} for i = 1, 110000 do KEPT[i] = {} end return #KEPT", "110000");
+  err = expect_limit("while true do end", "script.cpu");
+  assert_non_null(strstr(err.message, "kept back for collecting"));
+  err = expect_limit("for i = 1, 30000 do KEPT[#KEPT + 1] = {} end", "script.memory");
+  assert_non_null(strstr(err.message, "131072 tables, texts"));
+  assert_non_null(strstr(err.message, "limits.memory"));
+  assert_in_range(vm->blocks, 110000, 131072 + 100);
+  tm_slice cleaning = TM_S("KEPT = nil");
+  assert_int_equal(tm__vm_call(vm, "cancel", &cleaning, 1, NULL, &err), TM_OK);
+  expect_result("local t = {} for i = 1, 90000 do t[i] = {} end return #t", "90000");
+}
+
+/* What a step has let go never counts, however the texts were made. */
+static void test_garbage_is_no_reason(void **state) {
+  (void)state;
+  static const char *const makers[] = {
+      "s:upper()",
+      "s:rep(2)",
+      "('%s'):format(s)",
+      "s:gsub('^a', 'b')",
+      "table.concat({ s, 'a' })",
+      "string.char(s:byte(1, 1000)):rep(1100)",
+      "s .. 'a'",
+  };
+  char code[200];
+  vm->o.limits.cpu_slice_ms = 5000;
+  for (size_t i = 0; i < sizeof(makers) / sizeof(makers[0]); i++) {
+    (void)snprintf(code, sizeof(code),
+                   "local s = ('a'):rep(1 << 20) for i = 1, 300 do local _ = %s end return 'ok'",
+                   makers[i]);
+    expect_result(code, "ok");
+  }
+}
+
 static void expect_error(const char *code, const char *text) {
   tm_error err = {0};
   tm_status st = run_code(vm, code, &out, &err);
@@ -351,6 +391,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_memory, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_memory_says_where, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_state_memory, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_many_blocks, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_garbage_is_no_reason, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_coroutines_still_work, set_up, tear_down),

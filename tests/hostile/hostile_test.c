@@ -34,9 +34,9 @@ enum { SANITIZED = 0 };
 enum { SLICE_US = 50000 * SLOWER, LOAD_US = 250000 * SLOWER };
 enum { GRAIN_US = SANITIZED ? 150000 : 15000 };
 
-/* What the process may grow by: the state's memory (16 MiB), the step's (4 MiB), and outside of Lua
+/* What the process may grow by: the state's memory (64 MiB), the step's (8 MiB), and outside of Lua
  * what a turn is written as: the texts of its state, rows and answer. */
-enum { MEMORY_KB = (16 + 4 + 12) * 1024 };
+enum { MEMORY_KB = (64 + 8 + 12) * 1024 };
 
 enum { TRIES = 3, ANSWER_S = 20, MOST_SCRIPTS = 400 };
 
@@ -80,8 +80,6 @@ static tm_status start_host(tm_host **h, const char *scripts, tm_error *err) {
   const char *set[] = {folders,
                        "workflow_persistence.backend=memory",
                        "server.workers=1",
-                       "limits.memory=16MiB",
-                       "limits.step_memory=4MiB",
                        SANITIZED ? "limits.cpu_slice=200ms" : "limits.cpu_slice=50ms",
                        SANITIZED ? "limits.load_time=1s" : "limits.load_time=250ms",
                        "limits.output=64KiB",
@@ -213,7 +211,8 @@ static void run_refused(const script *s, const char *scripts) {
   int64_t start = cpu_us();
   tm_status st = start_host(&h, scripts, &err);
   int64_t spent = cpu_us() - start;
-  if (st == TM_OK || strcmp(err.code, s->code) != 0 || strstr(err.message, s->told) == NULL)
+  bool as_told = st != TM_OK && strstr(s->code, err.code) != NULL; /* one of its codes */
+  if (!as_told || strstr(err.message, s->told) == NULL)
     die("%s: expected %s %s, got %s %s", s->name, s->code, s->told, err.code, err.message);
   if (strstr(err.message, ".lua:") == NULL) die("%s: no place in %s", s->name, err.message);
   if (verbose) print_message("%-28s %s (%lld us)\n", s->name, err.message, (long long)spent);

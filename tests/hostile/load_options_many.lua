@@ -1,5 +1,5 @@
 -- A choice of more options than there is memory for.
--- expect: refused script.memory attack.lua
+-- expect: refused script.cpu|script.memory attack.lua
 local tm = require "tidemill"
 local options = {}
 for i = 1, 400000 do options[i] = ("option "):rep(100) .. i end

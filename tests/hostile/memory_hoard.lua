@@ -9,7 +9,7 @@
 local tm = require "tidemill"
 local hoard = {}
 local function keep()
-  for _ = 1, 40000 do hoard[#hoard + 1] = { #hoard } end
+  for _ = 1, 45000 do hoard[#hoard + 1] = { #hoard } end
 end
 return { steps = {
   tm.ConversationStep { step_id = "keep", step_type = "action", run = keep,
