@@ -185,7 +185,9 @@ static void decide_migrate(tm_slot *s) {
       tm__registry_offered(s->journal->o.registry, tm__slice(h->system), tm__slice(h->tenant));
   bool there = now != NULL && strcmp(now->version, h->version) == 0;
   tm__bundle_unref(now);
-  if (there) {
+  if (there && !s->fresh) {
+    tm__slot_forget(s);
+  } else if (there) {
     tm__answer_tip(s);
   } else {
     tm__migrate(s);

@@ -37,6 +37,28 @@ const reload = async (place, server, text) => {
 const shown = async (server, id) => (await server.get(`/v1/conversations/${id}`)).json;
 const migrate = (server, id, body) => server.post(`/v1/conversations/${id}/migrate`, body);
 
+test('what another host has migrated is answered as it is, not as it was', async () => {
+  const place = new Place({ shipped: false });
+  places.push(place);
+  const text = script(step('name', '"city"') + step('city', '"end"'),
+    'migrate = function(state) return state end');
+  place.script('form', `${text} -- the old version`);
+  const server = await new Server(place).start(), other = await new Server(place).start();
+  await reload(place, server, text); // the other one offers the old version still
+  const id = await start(server);
+  const newest = (await server.say(id, 'Ann')).json;
+  const down = await migrate(other, id);
+  assert.equal(down.status, 200, down.text);
+  assert.notEqual(down.json.flow_version, newest.flow_version);
+  const up = await migrate(server, id);
+  assert.deepEqual([up.json.flow_version, up.json.revision],
+    [newest.flow_version, down.json.revision + 1]);
+  const seen = await shown(other, id);
+  assert.deepEqual([seen.flow_version, seen.revision], [newest.flow_version, up.json.revision]);
+  await other.stop();
+  await server.stop();
+});
+
 test('a dry run, the migration, and no way back over it', async () => {
   const { place, server } = await begin();
   const id = await start(server);
