@@ -22,7 +22,6 @@ typedef enum tm_trip { /* why nothing may run any more until the door is reached
                        TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
-                       TM_TRIP_BLOCKS,
                        TM_TRIP_HOST_MEMORY, /* no limit: the machine has no more */
 } tm_trip;
 
@@ -61,8 +60,8 @@ struct tm_vm {
   lua_State *L;
   tm_vm_options o;
   tm_door *door, own_door;
-  size_t bytes, ceiling;      /* of the state: now, and at most during this entry */
-  size_t blocks, most_blocks; /* likewise their number: what a collection takes time by */
+  size_t bytes, ceiling; /* of the state: now, and at most during this entry */
+  size_t blocks;         /* their number: what a collection takes time by */
   size_t
       block_bytes; /* limits.memory has room for one block for so many of its bytes; 0: for all */
   size_t entered, peak; /* bytes at the beginning of this entry; the most since asked (usage) */

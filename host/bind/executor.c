@@ -251,16 +251,16 @@ static bool is_full_one_of(const tm_system *s, const tm_system *newest) {
          strcmp(s->bundle->system, newest->bundle->system) == 0;
 }
 
-/* Full states whose turns still wait are memory beyond the limit: two of a system at most. */
+/* Full states whose turns still wait are memory beyond the limit: that of two for a system. */
 static void end_oldest_spent(tm_lua *l, const tm_system *newest) {
-  size_t count = 0;
+  size_t bytes = 0;
   tm_system *oldest = NULL;
   for (tm_system *s = l->systems; s != NULL; s = s->next) {
     if (!is_full_one_of(s, newest)) continue;
-    count++;
+    bytes += s->vm->bytes;
     oldest = s; /* newest first */
   }
-  if (count <= KEEP_SPENT || oldest == newest) return;
+  if (bytes <= KEEP_SPENT * l->o.limits.memory || oldest == newest) return;
   oldest->running++;
   for (tm_run *run; (run = tm__system_unbroken(oldest)) != NULL;)
     fail_for_memory(l, run);

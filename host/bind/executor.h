@@ -57,7 +57,8 @@ void tm__systems_quiet(tm_lua *l);
 void tm__system_lighter(tm_system *s, size_t bytes);
 /* After an entry: there is no room left for a whole step, even after a collection. */
 bool tm__system_full(tm_system *s);
-/* Of the turns that wait for the outside, the one that holds most; NULL: none holds much. */
+/* Of the turns that wait for the outside, the one that holds most; NULL: none holds much, or it is
+ * not bytes that the state is full of. */
 tm_run *tm__system_greediest(const tm_system *s);
 tm_run *tm__system_unbroken(const tm_system *s); /* some turn that runs and has not failed yet */
 void tm__system_free(tm_system *s);              /* one that is loading: as soon as it can */

@@ -56,7 +56,6 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   size_t most = vm->o.limits.memory != 0 ? vm->o.limits.memory : SIZE_MAX;
   bool less = memory != 0 && vm->bytes < most && memory < most - vm->bytes;
   vm->ceiling = less ? vm->bytes + memory : most;
-  vm->most_blocks = vm->block_bytes != 0 ? most / vm->block_bytes : SIZE_MAX;
   vm->budget_ms = budget_ms;
   vm->began_us = vm->looked_us = 0;
   vm->collected = 0;
@@ -166,12 +165,6 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "while it waits, or "
                     "raise limits.step_memory",
                     l->step_memory, in, vm->where);
-  if (vm->tripped == TM_TRIP_BLOCKS)
-    return tm__fail(err, TM_ELIMIT, "script.memory",
-                    "the scripts of this system hold more than %zu tables, texts and other values, "
-                    "one for each %zu bytes of their memory%s%s; keep fewer in them, or raise "
-                    "limits.memory",
-                    l->memory / vm->block_bytes, vm->block_bytes, in, vm->where);
   return tm__fail(err, TM_ELIMIT, "script.memory",
                   "the scripts of this system need more than their %zu bytes of memory%s%s; keep "
                   "less in them, or raise limits.memory",

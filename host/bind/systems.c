@@ -298,11 +298,16 @@ void tm__system_lighter(tm_system *s, size_t bytes) {
   if (bytes >= s->o.limits.step_memory / 4) s->collected = 0;
 }
 
+/* Of limits.memory, without the room of a step. */
+static size_t most_weight(const tm_vm_limits *limits) {
+  size_t step = limits->step_memory;
+  return limits->memory > 2 * step ? limits->memory - step : limits->memory / 2;
+}
+
 bool tm__system_full(tm_system *s) {
   const tm_vm_limits *limits = &s->o.limits;
   if (limits->memory == 0 || limits->step_memory == 0) return false;
-  size_t step = limits->step_memory;
-  size_t most = limits->memory > 2 * step ? limits->memory - step : limits->memory / 2;
+  size_t step = limits->step_memory, most = most_weight(limits);
   size_t weight = tm__vm_weight(s->vm);
   if (weight > most && weight > s->collected + step / 4) {
     tm__vm_collect(s->vm);
@@ -320,6 +325,7 @@ static bool waits_outside(const tm_run *run) {
 
 tm_run *tm__system_greediest(const tm_system *s) {
   tm_run *most = NULL;
+  if (s->vm->bytes <= most_weight(&s->o.limits)) return NULL; /* many blocks harm nobody's memory */
   size_t held = s->o.limits.step_memory / 4;
   const tm_idmap *runs = &s->vm->runs;
   for (size_t i = 0; i < runs->cap; i++) {

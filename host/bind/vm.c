@@ -77,15 +77,10 @@ static void *count_block(tm_vm *vm, void *q, size_t old, size_t new_size) {
   return q;
 }
 
-/* Collecting takes time by the number of blocks, for which the other turns of a worker wait. */
-static bool may_add(const tm_vm *vm, size_t old, size_t new_size) {
-  return old != 0 || new_size == 0 || vm->blocks < vm->most_blocks;
-}
-
 /* Most blocks are small: no stack, table or text that a limit counts beside the memory. */
 static bool is_plain(const tm_vm *vm, size_t old, size_t new_size) {
   return old < TM_COUNTED_BYTES && new_size < TM_COUNTED_BYTES &&
-         vm->bytes + new_size <= vm->ceiling && may_add(vm, old, new_size);
+         vm->bytes + new_size <= vm->ceiling;
 }
 
 static void *plain_block(tm_vm *vm, void *p, size_t old, size_t new_size) {
@@ -108,10 +103,6 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   }
   if (vm->fresh != 0 && !tm__limits_names(vm, new_size)) {
     refuse(vm, new_size, TM_TRIP_TABLE);
-    return NULL;
-  }
-  if (!may_add(vm, old, new_size)) {
-    refuse(vm, new_size, TM_TRIP_BLOCKS);
     return NULL;
   }
   size_t room = vm->ceiling > vm->bytes ? vm->ceiling - vm->bytes : 0;
@@ -190,7 +181,7 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   lua_settop(L, top);
   vm->door->depth--;
   tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);
-  vm->ceiling = vm->most_blocks = SIZE_MAX;
+  vm->ceiling = SIZE_MAX;
   return st;
 }
 
@@ -231,7 +222,6 @@ static void start_limits(tm_vm *vm, const char *event) {
     tm__limits_start(vm, limits->cpu_slice_ms, limits->step_memory);
   if (strcmp(event, "cancel") == 0 || strcmp(event, "failed") == 0) {
     vm->ceiling = limits->step_memory != 0 ? vm->bytes + limits->step_memory : SIZE_MAX;
-    vm->most_blocks = SIZE_MAX;
   } else if (vm->run != NULL && limits->step_memory != 0) {
     vm->ceiling = vm->bytes + room_of(vm->run, limits->step_memory);
   }
@@ -325,7 +315,7 @@ static int boot(lua_State *L) {
 void tm__vm_adopt(tm_vm *vm, lua_State *L) {
   vm->L = L;
   vm->o.alloc = tm__allocator(&vm->o);
-  vm->ceiling = vm->most_blocks = SIZE_MAX;
+  vm->ceiling = SIZE_MAX;
   vm->block_bytes = vm->o.limits.memory / FEW_BLOCKS;
   if (vm->block_bytes > BLOCK_BYTES) vm->block_bytes = BLOCK_BYTES;
   vm->per_look = TM_PER_LOOK;

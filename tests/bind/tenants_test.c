@@ -408,7 +408,7 @@ static void test_nothing_is_prepared_where_all_is_in_use(void **state) {
 
 #define HOARD                                                                                      \
   "OWNER = OWNER or turn.tenant "                                                                  \
-  "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = { i } end "                             \
+  "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = ('x'):rep(100) .. i end "               \
   "journal.commit(id, draft { n = #KEPT })"
 
 /* Fills a state in which a turn waits, until the tenant gets another one. */

@@ -10,29 +10,19 @@
 -- say: "x"
 -- say: "x"
 -- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
--- say: "x"
 local tm = require "tidemill"
 local hoard = {}
 local function keep(ctx)
   local n = (ctx.state.n or 0) + 1
   ctx.state.n = n
-  if n == 20 then hoard = {} end
-  if n >= 20 then
+  if n == 8 then hoard = {} end
+  if n >= 8 then
     for i = 1, 600 do local _ = ("x"):rep(10000 + i) end
     return
   end
   local more = {}
   hoard[#hoard + 1] = more
-  for i = 1, 30000 do more[i] = i .. "x" .. n end
+  for i = 1, 25000 do more[i] = i .. "x" .. n end
 end
 return { variables = { n = { type = "integer" } }, steps = {
   tm.ConversationStep { step_id = "keep", step_type = "action", run = keep,

@@ -1,5 +1,11 @@
--- Each turn keeps something in an upvalue: the state fills up over the turns.
--- expect: failed script.memory
+-- Each turn keeps something in an upvalue: the state fills up over the turns, and gives way to a new one.
+-- expect: waiting_input
+-- say: "x"
+-- say: "x"
+-- say: "x"
+-- say: "x"
+-- say: "x"
+-- say: "x"
 -- say: "x"
 -- say: "x"
 -- say: "x"

@@ -27,7 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCRIPT_SAYS 8
+#define SCRIPT_SAYS 32
 
 typedef struct script {
   char name[64];
@@ -81,8 +81,9 @@ static bool script_write_file(const char *dir, const char *name, const char *tex
 static void script_line(script *s, const char *text) {
   char line[500], rest[400] = "";
   (void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(text, "\n"), text);
-  if (sscanf(line, "-- say: %399[^\n]", rest) == 1 && s->says < SCRIPT_SAYS) {
-    memcpy(s->say[s->says++], rest, sizeof(rest));
+  if (sscanf(line, "-- say: %399[^\n]", rest) == 1) {
+    if (s->says < SCRIPT_SAYS) memcpy(s->say[s->says], rest, sizeof(rest));
+    s->says++;
     return;
   }
   (void)sscanf(line, "-- as: %15s", s->as);
@@ -98,7 +99,7 @@ static void script_line(script *s, const char *text) {
   (void)snprintf(s->told, sizeof(s->told), "%.*s", (int)sizeof(s->told) - 1, told);
 }
 
-/* False: there is no such file, or it does not say what is expected. */
+/* False: there is no such file, it does not say what is expected, or it says too much. */
 static bool script_load(script *s, const char *path) {
   const char *name = strrchr(path, '/');
   *s = (script){0};
@@ -111,6 +112,7 @@ static bool script_load(script *s, const char *path) {
     line = end != NULL ? end + 1 : NULL;
   }
   bool has_code = s->code[0] != '\0';
+  if (s->says > SCRIPT_SAYS) return false;
   return has_code || strcmp(s->kind, "completed") == 0 || strcmp(s->kind, "waiting_input") == 0;
 }
 
