@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "bind/crowd.h"
 #include "bind/idmap.h"
 #include "bind/vm.h"
 
@@ -19,6 +20,7 @@ typedef enum tm_trip { /* why nothing may run any more until the door is reached
                        TM_TRIP_NONE,
                        TM_TRIP_CPU,
                        TM_TRIP_TABLE,
+                       TM_TRIP_CROWD,
                        TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
@@ -94,10 +96,11 @@ struct tm_vm {
   tm_op *orphans;     /* journal operations whose turn has ended */
   tm_json json;
   tm_buf parts[TM_DRAFT_PARTS];
+  tm_crowd crowd;
 };
 
 tm_vm *tm__vm(lua_State *L);
-/* How much of limits.memory is taken, by bytes or by blocks. */
+/* How much of limits.memory is taken, by bytes, or by how long it takes to collect. */
 size_t tm__vm_weight(const tm_vm *vm);
 void tm__vm_collect(tm_vm *vm); /* what nothing refers to, at once */
 /* The options' allocator; never raises; NULL when out of memory. */

@@ -154,6 +154,13 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
                     "is left of the %" PRId64 " ms of CPU time to put in order%s%s; use several "
                     "tables, make it while the system loads, or raise limits.cpu_slice",
                     vm->names, vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_CROWD)
+    return tm__fail(
+        err, TM_ELIMIT, "script.cpu",
+        "too many of the script's short texts are alike to Lua: releasing them may take "
+        "more than the %" PRId64 " ms of CPU time%s%s; make fewer texts, or of more than "
+        "40 bytes",
+        vm->budget_ms, in, vm->where);
   if (vm->tripped == TM_TRIP_STACK)
     return tm__fail(err, TM_ELIMIT, "script.memory",
                     "calls are nested too deep, or pass on too many values%s%s; let functions call "

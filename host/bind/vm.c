@@ -83,9 +83,12 @@ static bool is_plain(const tm_vm *vm, size_t old, size_t new_size) {
          vm->bytes + new_size <= vm->ceiling;
 }
 
-static void *plain_block(tm_vm *vm, void *p, size_t old, size_t new_size) {
+static void *plain_block(tm_vm *vm, void *p, size_t old_size, size_t new_size) {
+  size_t old = p != NULL ? old_size : 0;
   vm->fresh = 0;
+  if (p != NULL && new_size == 0) tm__crowd_gone(&vm->crowd, p, old);
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
+  if (p == NULL && old_size == LUA_TSTRING && tm__crowd_is_text(new_size)) vm->crowd.newest = q;
   if (q != NULL || new_size == 0) return count_block(vm, q, old, new_size);
   refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
   return NULL;
@@ -94,7 +97,8 @@ static void *plain_block(tm_vm *vm, void *p, size_t old, size_t new_size) {
 static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   tm_vm *vm = ud;
   size_t old = p != NULL ? old_size : 0; /* for a new block it is a type tag */
-  if (is_plain(vm, old, new_size)) return plain_block(vm, p, old, new_size);
+  if (vm->crowd.newest != NULL && !tm__crowd_count(&vm->crowd)) trip(vm, TM_TRIP_CROWD);
+  if (is_plain(vm, old, new_size)) return plain_block(vm, p, old_size, new_size);
   if (p != NULL && new_size == 0) note_release(vm, old);
   vm->fresh = p == NULL && old_size == 0 ? new_size : 0;
   if (is_refused_stack(vm)) {
@@ -111,7 +115,10 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     refuse(vm, new_size, state ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY);
     return NULL;
   }
-  if (new_size == 0 && p != NULL) tm__limits_gone(vm, p, old);
+  if (new_size == 0 && p != NULL) {
+    tm__limits_gone(vm, p, old);
+    tm__crowd_gone(&vm->crowd, p, old);
+  }
   void *q = vm->o.alloc(vm->o.alloc_ud, p, old, new_size);
   if (q == NULL && new_size != 0) {
     refuse(vm, new_size, TM_TRIP_HOST_MEMORY);
@@ -129,6 +136,7 @@ tm_vm *tm__vm(lua_State *L) {
 
 size_t tm__vm_weight(const tm_vm *vm) {
   size_t by_blocks = vm->blocks * vm->block_bytes;
+  if (vm->block_bytes != 0 && tm__crowd_is_dense(&vm->crowd)) return SIZE_MAX;
   return by_blocks > vm->bytes ? by_blocks : vm->bytes;
 }
 

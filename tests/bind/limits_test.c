@@ -191,6 +191,28 @@ static void test_many_blocks(void **state) {
   expect_result("KEPT = nil return 1", "1");
 }
 
+/* Each short text is counted as long as it lives, by its digest: those of a loop lie evenly. */
+static void test_short_texts_are_counted(void **state) {
+  (void)state;
+  expect_result("return 'warm'", "warm");
+  tm__vm_collect(vm);
+  uint64_t before = vm->crowd.texts;
+  expect_result("KEPT = {} for i = 1, 10000 do KEPT[i] = 'a' .. i end return #KEPT", "10000");
+  tm__vm_collect(vm);
+  assert_in_range(vm->crowd.texts, before + 10000, before + 10100);
+  uint64_t texts = 0, squares = 0;
+  for (size_t i = 0; i < TM_CROWD_PLACES; i++) {
+    texts += vm->crowd.at[i];
+    squares += (uint64_t)vm->crowd.at[i] * vm->crowd.at[i];
+    assert_in_range(vm->crowd.at[i], 0, 20);
+  }
+  assert_int_equal(texts, vm->crowd.texts);
+  assert_int_equal(squares, vm->crowd.squares);
+  expect_result("KEPT = nil return 'none'", "none");
+  tm__vm_collect(vm);
+  assert_in_range(vm->crowd.texts, before, before + 100);
+}
+
 /* What a step has let go never counts, however the texts were made. */
 static void test_garbage_is_no_reason(void **state) {
   (void)state;
@@ -385,6 +407,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_memory_says_where, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_state_memory, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_many_blocks, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_short_texts_are_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_garbage_is_no_reason, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
