@@ -1,4 +1,4 @@
--- Each turn keeps something in an upvalue: the state fills up over the turns, and gives way to a new one.
+-- Each turn keeps something in an upvalue: the state fills up, and gives way to a new one.
 -- expect: waiting_input
 -- say: "x"
 -- say: "x"

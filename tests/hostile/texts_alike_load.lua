@@ -1,4 +1,4 @@
--- Thousands of short texts that lie together in Lua's table of texts: releasing them all takes seconds.
+-- Thousands of short texts that lie together in Lua's table of texts: releasing them takes long.
 -- expect: refused script.cpu attack.lua
 local tm = require "tidemill"
 local PLACES = 1 << 12 -- of a table that a text and a number are put into: `next` tells their order
