@@ -42,7 +42,11 @@ local function compile_silence(given, what, report)
   if count(given.say, given.go, given.close) ~= 1 then
     return report(("%s: give one of 'say', 'go' and 'close'"):format(what), "fields")
   end
-  return { after_ms = schema.duration(given.after), go = given.go, close = given.close,
+  local after_ms = schema.duration(given.after)
+  if after_ms < 1 then
+    return report(("%s: 'after' must be more than 0"):format(what), "fields")
+  end
+  return { after_ms = after_ms, go = given.go, close = given.close,
     say = given.say and compile_text(given.say, what, report) }
 end
 

@@ -394,6 +394,8 @@ describe("a script that fails", function()
       ask 'on_no_match = { { go = "last" }, "x" }')
     one("on_no_input, 1: give one of 'say', 'go' and 'close'",
       ask "on_no_input = { { after = 5 } }")
+    one("on_no_input, 1: 'after' must be more than 0",
+      ask 'on_no_input = { { after = 0, go = "last" } }')
     one("on_no_input, 2: 'after' counts from the prompt",
       ask 'on_no_input = { { after = 5, say = "?" }, { after = 5, close = true } }')
     one("'on_no_input' and 'timeout' mean the same",
