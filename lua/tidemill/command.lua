@@ -96,7 +96,7 @@ end
 function commands.correct(run, step, wait)
   local names = run.input.names
   if not names then return correct.ask(run, step, wait) end
-  return wait.tell(run, step, ("This could mean '%s'; please say which one.")
+  return refuse(run, step, wait, ("This could mean '%s'; please say which one.")
     :format(table.concat(names, "', '")))
 end
 

@@ -306,10 +306,10 @@ local NO_TRAIL = {
   ["rollback.limit"] = "too much has been done since then",
 }
 
---- Where the user has said it, it is refused at the prompt; a client that has sent the command gets
---- an error. Returns false when it is refused.
+--- Where the user has said it at a prompt, it is refused there; else whoever has sent it gets an
+--- error. Returns false when it is refused.
 local function try(run, step, wait, act)
-  if not run.input.said then return true, act(run, step, wait) end
+  if not run.input.said or not wait.tell then return true, act(run, step, wait) end
   local ok, past, answer, undoes = xpcall(act, fault.caught, run, step, wait)
   if ok then return true, past, answer, undoes end
   local failure, refused = fault.of(past), run.turn.refused

@@ -45,7 +45,7 @@ end
 --- The input that is asked for: of a form its first field that is not filled.
 local function asked_for(run, step)
   local wait = run.runtime.wait
-  if wait.failed or not step.input then return nil end
+  if not step.input or wait.failed then return nil end
   if not step.input.fields then return step.input end
   return step.input.fields[input.next_field(step.input, wait.partial)]
 end
@@ -181,7 +181,7 @@ end
 --- The fields of the form that is begun come first, then names, then what was asked.
 local function answers_of(run, step)
   local filled, names, labels = {}, {}, {}
-  local wait = run.runtime.wait
+  local wait = run.runtime.wait or {}
   for _, field in ipairs(not wait.failed and wait.partial and step.input.fields or {}) do
     if wait.partial[field.name] ~= nil then
       add(filled, field.name, field.name)

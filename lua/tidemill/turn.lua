@@ -15,6 +15,7 @@ local frames = require "tidemill.frames"
 local json = require "host.json"
 local lifetime = require "tidemill.lifetime"
 local migrate = require "tidemill.migrate"
+local phrases = require "tidemill.phrases"
 local retry = require "tidemill.wait.retry"
 local step_runner = require "tidemill.step"
 local system = require "tidemill.system"
@@ -289,11 +290,24 @@ local function wait_anew(run)
   return go(run, wait.enter(run, step))
 end
 
-for _, kind in ipairs { "message", "approval", "event", "wake" } do
+for _, kind in ipairs { "approval", "event", "wake" } do
   kinds[kind] = function(run)
     local step, handle = waiting_step(run, kind)
     return go(run, handle(run, step))
   end
+end
+
+--- Where it waits for somebody else than its user, nothing is taken but a phrase for a command.
+function kinds.message(run)
+  local step, _, wait = waiting_step(run, "again")
+  if wait.message then return go(run, wait.message(run, step)) end
+  execution.enter(run, step)
+  run.weighs = true
+  local name, given = phrases.of(run, step)
+  if not name then return not_waiting(run.turn.status) end
+  deadlines.refuse_late(run, step, "approval")
+  draft.message(run, "user", run.input, { step_id = step.step_id })
+  return go(run, command.run(run, step, wait, name, given))
 end
 
 --- Whatever it waits for; not while it is paused, or when an approval has come to something.

@@ -99,6 +99,87 @@ describe("a phrase", function()
   end)
 end)
 
+describe("a phrase, while somebody else than the user is waited for,", function()
+  local WORDS = [[phrases = { cancel = { "stop" }, back = { "back" }, help = { "help" },
+    restart = { "anew" }, correct = { "change {name} to {input}" } },]]
+  local WAITS = {
+    waiting_approval = 'step_type = "approval", role = "boss", timeout = 60, prompt = "Pay {n}?"',
+    waiting_event = 'step_type = "wait", event = "paid"',
+    sleeping = 'step_type = "wait", seconds = 60',
+  }
+
+  local function reach(fields, settings)
+    host = Host.new(Host.script(([[
+      ConversationStep { step_id = "ask", step_type = "user_input", prompt = "How many?",
+        input_schema = { type = "integer" }, save_as = "n", next_steps = { "again" } },
+      ConversationStep { step_id = "again", step_type = "user_input", prompt = "How many?",
+        input_schema = { type = "integer" }, save_as = "m", next_steps = { "hold" } },
+      ConversationStep { step_id = "hold", next_steps = { "end" }, %s },]]):format(fields),
+      'start_step = "ask",' .. (settings or ALL) .. WORDS))
+    host:load()
+    host:start()
+    host:send "1"
+    return host:send "2"
+  end
+
+  local function refused(said, code)
+    local rows = #host.rows
+    local turn = host:send(said)
+    assert.same({ "fail", code, "conflict" },
+      { turn.kind, turn.error and turn.error.code, turn.error and turn.error.status }, said)
+    assert.equal(rows, #host.rows)
+    return turn.error.message
+  end
+
+  it("is the command", function()
+    for status, fields in pairs(WAITS) do
+      assert.equal(status, reach(fields).status)
+      local turn = host:send "Stop!"
+      assert.same({ "cancelled", "user", "Stop!" }, { turn.status, turn.messages[1].role,
+        turn.messages[1].text })
+      reach(fields)
+      assert.same({ kind = "rollback", back = 1 }, host:send "back")
+      assert.equal("ask", host:send("anew").step)
+    end
+  end)
+
+  it("changes an answer", function()
+    for status, fields in pairs(WAITS) do
+      reach(fields)
+      local turn = host:send "change n to 7"
+      assert.same({ status, "hold", 7, "change n to 7" }, { turn.status, turn.step, turn.state.n,
+        turn.messages[1].text })
+    end
+  end)
+
+  it("that is refused is an error, for there is no prompt", function()
+    for _, fields in pairs(WAITS) do
+      reach(fields, "")
+      assert.matches("cannot be ended here", refused("stop", "command.refused"), 1, true)
+      assert.matches("no question to help with", refused("help", "command.refused"), 1, true)
+      assert.matches("This could mean", refused("change how many to 7", "command.refused"), 1, true)
+      refused("change n to many", "command.refused")
+      host.refuses = { code = "rollback.disabled", message = "no way back" }
+      refused("back", "rollback.disabled")
+    end
+  end)
+
+  it("is not what the host takes no command in, nor is any other text", function()
+    for _, fields in pairs(WAITS) do
+      reach(fields)
+      for _, said in ipairs { "yes", "change it to 7", "" } do
+        refused(said, "conversation.not_waiting")
+      end
+      host:signal "pause"
+      refused("stop", "conversation.not_waiting")
+    end
+    reach(WAITS.waiting_approval)
+    host.now = host.now + 60000
+    assert.matches("the time of the step 'hold' is over",
+      refused("stop", "conversation.not_waiting"), 1, true)
+  end)
+end)
+
 describe("a phrase of correct", function()
   local STEPS = [[
     ConversationStep { step_id = "ask", step_type = "user_input", prompt = "Order number?",
