@@ -2,8 +2,8 @@
  *
  * Shows each turn, reads answers from standard input, one per line, and sends them as they are: a
  * structured prompt takes plain answers field by field, and the host says which field is next. A
- * line that begins with one slash is a command. At the end of input the conversation stays as it
- * is: durable, to be resumed.
+ * line that begins with one slash is a command. At the end of input, and in a terminal where
+ * somebody else is waited for, the conversation stays as it is: durable, to be resumed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@ typedef struct chat {
   char id[64];
   bool echo;   /* input is no terminal: the transcript shows what was read */
   bool ended;  /* end of input */
+  bool asked;  /* the last turn has a prompt */
   int64_t seq; /* of the newest reply that was shown */
   char *line;  /* owned, LINE_LIMIT bytes */
 } chat;
@@ -140,7 +141,7 @@ static json_t *send_input(chat *t, const json_t *input) {
   return turn;
 }
 
-/* A command that is refused is told; the conversation is as it was. */
+/* A command that is refused at a prompt is told; the conversation is as it was. */
 static json_t *send_command(chat *t, const char *line) {
   char word[16], name[65];
   int from = 0;
@@ -162,7 +163,7 @@ static json_t *send_command(chat *t, const char *line) {
   json_t *turn = answer_json(&a);
   answer_deinit(&a);
   free(input);
-  return turn != NULL ? turn : read_record(t, TM_READ_CONVERSATION, 0);
+  return turn != NULL || !t->asked ? turn : read_record(t, TM_READ_CONVERSATION, 0);
 }
 
 static json_t *send_line(chat *t, const json_t *line) {
@@ -230,6 +231,11 @@ static int end_of(const json_t *turn) {
   return fail(&err);
 }
 
+/* What is piped is sent also where others are waited for: it is taken or refused, not lost. */
+static bool takes_line(const chat *t, const json_t *turn) {
+  return t->asked || (t->echo && json_is_object(json_object_get(turn, "waiting_for")));
+}
+
 /* Shows turns and sends answers until the conversation or the input ends; takes `turn`. */
 static int talk(chat *t, json_t *turn) {
   for (;;) {
@@ -237,8 +243,8 @@ static int talk(chat *t, json_t *turn) {
     if (is_running(turn)) (void)show(t->cli, "replies", turn);
     turn = follow(t, turn);
     if (turn == NULL || show(t->cli, "turn", turn) != EXIT_OK) break;
-    const json_t *prompt = json_object_get(turn, "prompt");
-    json_t *input = json_is_object(prompt) ? read_answer(t) : NULL;
+    t->asked = json_is_object(json_object_get(turn, "prompt"));
+    json_t *input = takes_line(t, turn) ? read_answer(t) : NULL;
     if (input == NULL) {
       int code = end_of(turn);
       json_decref(turn);

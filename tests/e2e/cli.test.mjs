@@ -126,6 +126,39 @@ test('a chat from a pipe, left, resumed, finished', () => {
   assert.match(none.err, /conversation\.not_found/);
 });
 
+test('what is piped while somebody else is waited for is taken or refused', () => {
+  place.script('pay', `
+local tm = require "tidemill"
+local Step = tm.ConversationStep
+return tm.system { agents = {}, flows = { tm.ConversationFlow { flow_id = "main", start_step = "ask",
+  settings = { allow_early_termination = true }, phrases = { cancel = { "stop" } }, steps = {
+    Step { step_id = "ask", step_type = "user_input", prompt = "What?",
+      input_schema = { type = "text" }, next_steps = { "ok" } },
+    Step { step_id = "ok", step_type = "approval", role = "boss", prompt = "Pay?",
+      next_steps = { "end" } },
+  } } } }
+`);
+  const begin = () => {
+    const id = ok(['chat', 'pay/main'], { input: 'tea\n' }).split('\n')[0];
+    assert.equal(status(id), 'waiting_approval');
+    return id;
+  };
+  const status = (id) => JSON.parse(ok(['conversations', 'show', id, '--json'])).status;
+  for (const line of ['/cancel', 'stop']) {
+    const id = begin();
+    ok(['chat', '--resume', id], { input: `${line}\n` });
+    assert.equal(status(id), 'cancelled');
+  }
+  const id = begin();
+  for (const [line, code] of [['yes', 'conversation.not_waiting'], ['/help', 'command.refused']]) {
+    const r = place.run(['chat', '--resume', id], { input: `${line}\n/cancel\n` });
+    assert.equal(r.code, 1, r.out);
+    assert.ok(r.err.includes(`[${code}]`), r.err);
+  }
+  assert.equal(status(id), 'waiting_approval');
+  ok(['chat', '--resume', id], { input: '' });
+});
+
 test('what is piped cannot steer the terminal, and no line is lost or taken for another', () => {
   const out = ok(['chat', 'customer_service/comprehensive_workflow'], { input: Buffer.concat([
     Buffer.from(`${'x'.repeat(70000)}\n\n`), Buffer.from([0xff, 0x0a]),
