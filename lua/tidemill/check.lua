@@ -290,8 +290,10 @@ end
 ---@param name string
 ---@return string json
 function M.run(name)
-  local system, findings = require("tidemill.system").load(name)
+  local systems = require "tidemill.system"
+  local system, findings = systems.load(name)
   if system then M.add(system, findings) end
+  if findings.errors == 0 then systems.hold(name, system --[[@as tidemill.System]]) end
   local items = json.array {}
   for i, finding in ipairs(findings.items) do items[i] = finding end
   table.sort(items, by_place)

@@ -386,13 +386,21 @@ local function refusal(findings)
     ("%s:%d: %s%s"):format(first.file, first.line, first.text, rest), { status = "script" })
 end
 
+---From here on it stays, with all that its scripts keep: the host measures that behind a load and a
+---check.
+---@param name string
+---@param system tidemill.System
+function M.hold(name, system)
+  systems[name] = system
+end
+
 ---Loads a system for turns; raises when it has errors.
 ---@param name string
 ---@return string json its description
 function M.open(name)
   local system, findings = M.load(name)
   if findings.errors > 0 then error(refusal(findings), 0) end
-  systems[name] = system
+  M.hold(name, system --[[@as tidemill.System]])
   return M.describe(system --[[@as tidemill.System]])
 end
 

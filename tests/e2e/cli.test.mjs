@@ -80,6 +80,26 @@ test('what is loaded, what is wrong', () => {
   for (const line of ok(['config']).split('\n')) assert.ok(line.length <= 80, line);
 });
 
+test('check refuses a system for what it keeps, as a server does', () => {
+  const own = new Place({ shipped: false, config: { limits: { memory: '8MiB' } } });
+  const keep = (count) => own.script('hoard', `
+local tm = require "tidemill"
+local kept = {}
+for i = 1, ${count} do kept[i] = ("x"):rep(99990) .. i end
+return tm.system { agents = {}, flows = { tm.ConversationFlow { flow_id = "main",
+  start_step = "look", steps = { tm.ConversationStep { step_id = "look", step_type = "action",
+    run = function() return #kept end, next_steps = { "end" } } } } } }
+`);
+  keep(50);
+  const refused = own.run(['check', '--json']);
+  assert.equal(refused.code, 1, refused.out);
+  assert.deepEqual(JSON.parse(refused.out).items.map((i) => i.rule), ['script.memory']);
+  assert.match(own.run(['systems']).err, /may be kept.*\[script\.memory\]/);
+  keep(10);
+  assert.equal(own.run(['check']).code, 0);
+  own.remove();
+});
+
 test('a folder that cannot be a system is a finding, and hides no other', () => {
   const own = new Place({ shipped: false });
   own.script('my shop', 'return 1');
