@@ -1,5 +1,5 @@
 -- When memory is short, __close takes more.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local t = {}
   local _ <close> = setmetatable({}, { __close = function()

@@ -1,5 +1,5 @@
 -- table.concat over a table that invents its members, and says that there are many.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local liar = setmetatable({}, { __len = function() return 1 << 40 end,
     __index = function() return "xxxxxxxxxxxxxxxx" end })

@@ -1,5 +1,5 @@
 -- Running out of memory, caught, without letting go.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local t = {}
   while true do

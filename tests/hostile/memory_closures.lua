@@ -1,5 +1,5 @@
 -- Closures that hold each other.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local last
   while true do

@@ -1,5 +1,5 @@
 -- Each way out of spent memory spends it again.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 local tm = require "tidemill"
 local function eat() local t = {} while true do t[#t + 1] = {} end end
 local steps = {}

@@ -1,5 +1,5 @@
 -- ctx.state doubles until it can be neither kept nor read.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 local tm = require "tidemill"
 local function grow(ctx)
   ctx.state.kept = (ctx.state.kept or "xxxxxxxx") .. (ctx.state.kept or "yyyyyyyy")

@@ -1,5 +1,5 @@
 -- __tostring that gives more each time.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local s = "x"
   local t = setmetatable({}, { __tostring = function() s = s .. s return s end })
