@@ -30,6 +30,7 @@ enum {
 #define TM_CROWD_MOST (UINT64_C(8) << 20) /* of the squares, beside what even texts come to */
 
 typedef struct tm_crowd {
+  uint32_t seed;      /* of the digests */
   const void *newest; /* a text that was made just now: its digest is written later; or NULL */
   uint64_t texts, squares;
   uint16_t at[TM_CROWD_PLACES];
@@ -39,10 +40,23 @@ static inline bool tm__crowd_is_text(size_t size) {
   return size > TM_CROWD_TEXT_AT && size <= TM_CROWD_TEXT_AT + TM_CROWD_LENGTH_MOST + 1;
 }
 
-static inline uint16_t *tm__crowd_place(tm_crowd *c, const void *text) {
+static inline uint32_t tm__crowd_digest(const void *text) {
   uint32_t digest;
   memcpy(&digest, (const char *)text + TM_CROWD_DIGEST_AT, sizeof(digest));
-  return &c->at[digest % TM_CROWD_PLACES];
+  return digest;
+}
+
+/* `empty` is the text "" of the state: its digest is what all begin with. */
+static inline void tm__crowd_begin(tm_crowd *c, const char *empty) {
+  c->seed = tm__crowd_digest(empty - TM_CROWD_TEXT_AT);
+}
+
+/* As Lua makes it. */
+static inline uint32_t tm__crowd_make_digest(uint32_t seed, const unsigned char *bytes, size_t n) {
+  uint32_t h = seed ^ (uint32_t)n;
+  for (; n > 0; n--)
+    h ^= (h << 5) + (h >> 2) + bytes[n - 1];
+  return h;
 }
 
 /* So much that releasing all would take long? */
@@ -52,7 +66,7 @@ static inline bool tm__crowd_is_dense(const tm_crowd *c) {
 
 /* Counts the newest text, if it was not counted yet. False: it makes a dense crowd denser. */
 static inline bool tm__crowd_count(tm_crowd *c) {
-  uint16_t *place = tm__crowd_place(c, c->newest);
+  uint16_t *place = &c->at[tm__crowd_digest(c->newest) % TM_CROWD_PLACES];
   c->newest = NULL;
   if (*place == UINT16_MAX) return false;
   c->squares += 2 * (uint64_t)*place + 1;
@@ -61,13 +75,16 @@ static inline bool tm__crowd_count(tm_crowd *c) {
   return *place < 32 + 2 * c->texts / TM_CROWD_PLACES || !tm__crowd_is_dense(c);
 }
 
-/* A block goes: is it a short text? Nothing else of Lua's looks like one at run time. */
+/* A block goes: is it a short text? Other blocks may look like one, and be made to: all bytes of
+ * the lines of a function are its author's. But nobody knows the seed when a file is written. */
 static inline void tm__crowd_gone(tm_crowd *c, const void *block, size_t size) {
   const unsigned char *p = block;
-  if (!tm__crowd_is_text(size) || p[TM_CROWD_KIND_AT] != LUA_TSTRING ||
-      p[TM_CROWD_LENGTH_AT] != size - TM_CROWD_TEXT_AT - 1)
-    return;
-  uint16_t *place = tm__crowd_place(c, block);
+  if (!tm__crowd_is_text(size) || p[TM_CROWD_KIND_AT] != LUA_TSTRING) return;
+  size_t length = size - TM_CROWD_TEXT_AT - 1;
+  if (p[TM_CROWD_LENGTH_AT] != length) return;
+  uint32_t digest = tm__crowd_digest(block);
+  if (digest != tm__crowd_make_digest(c->seed, p + TM_CROWD_TEXT_AT, length)) return;
+  uint16_t *place = &c->at[digest % TM_CROWD_PLACES];
   if (*place == 0 || c->texts == 0) return;
   (*place)--;
   c->texts--;

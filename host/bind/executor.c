@@ -251,20 +251,26 @@ static bool is_full_one_of(const tm_system *s, const tm_system *newest) {
          strcmp(s->bundle->system, newest->bundle->system) == 0;
 }
 
-/* Full states whose turns still wait are memory beyond the limit: that of two for a system. */
-static void end_oldest_spent(tm_lua *l, const tm_system *newest) {
+/* The oldest that is full and goes on, when all of them are more than there may be; or NULL. */
+static tm_system *one_too_many(const tm_lua *l, const tm_system *newest) {
   size_t bytes = 0;
   tm_system *oldest = NULL;
   for (tm_system *s = l->systems; s != NULL; s = s->next) {
-    if (!is_full_one_of(s, newest)) continue;
+    if (!is_full_one_of(s, newest) || tm__system_unbroken(s) == NULL) continue;
     bytes += s->vm->bytes;
     oldest = s; /* newest first */
   }
-  if (bytes <= KEEP_SPENT * l->o.limits.memory || oldest == newest) return;
-  oldest->running++;
-  for (tm_run *run; (run = tm__system_unbroken(oldest)) != NULL;)
-    fail_for_memory(l, run);
-  tm__system_leave(oldest);
+  return bytes > KEEP_SPENT * l->o.limits.memory && oldest != newest ? oldest : NULL;
+}
+
+/* Full states whose turns still wait are memory beyond the limit: that of two for a system. */
+static void end_oldest_spent(tm_lua *l, const tm_system *newest) {
+  for (tm_system *s; (s = one_too_many(l, newest)) != NULL;) {
+    s->running++;
+    for (tm_run *run; (run = tm__system_unbroken(s)) != NULL;)
+      fail_for_memory(l, run);
+    tm__system_leave(s);
+  }
 }
 
 static bool is_any_broken(const tm_system *s) {

@@ -309,7 +309,7 @@ bool tm__system_full(tm_system *s) {
   if (limits->memory == 0 || limits->step_memory == 0) return false;
   size_t step = limits->step_memory, most = most_weight(limits);
   size_t weight = tm__vm_weight(s->vm);
-  if (weight > most && weight > s->collected + step / 4) {
+  if (weight > most && weight > s->collected && weight - s->collected > step / 4) {
     tm__vm_collect(s->vm);
     s->collected = weight = tm__vm_weight(s->vm);
   }

@@ -307,6 +307,8 @@ tm_status tm__vm_call(tm_vm *vm, const char *event, const tm_slice *args, size_t
 /* Most of what a turn makes is garbage when it ends, and what a system keeps stays: young blocks
  * are looked at alone. */
 static int boot(lua_State *L) {
+  tm__crowd_begin(&tm__vm(L)->crowd, lua_pushliteral(L, ""));
+  lua_pop(L, 1);
   (void)lua_gc(L, LUA_GCGEN, 0, 0);
   tm__libs_open(L);
   tm__limits_install(L);

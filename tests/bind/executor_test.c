@@ -696,6 +696,46 @@ static void test_full_states_are_few(void **state) {
     free_turn(waiting[n]);
 }
 
+static bool is_first_of_state(const char *hoard) {
+  tm_turn *t = run_turn(hoard);
+  expect_end(t, "commit");
+  bool first = strstr(t->text.ptr, "{\"n\":20000}") != NULL;
+  free_turn(t);
+  return first;
+}
+
+/* Until a turn finds a new one. */
+static void fill_state(const char *hoard) {
+  while (is_first_of_state(hoard)) {
+  }
+  while (!is_first_of_state(hoard)) {
+  }
+}
+
+/* However many light ones there are, heavy ones do not take their places one by one. */
+static void test_full_states_are_bounded_by_bytes(void **state) {
+  (void)state;
+  enum { LIGHT = 6, HEAVY = 4 };
+  tm_turn *waiting[LIGHT + HEAVY];
+  const char *light = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = {} end"
+                            " journal.commit(id, draft { n = #KEPT })";
+  const char *heavy = BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = "
+                            "('x'):rep(100) .. i end journal.commit(id, draft { n = #KEPT })";
+  for (int n = 0; n < LIGHT + HEAVY; n++) {
+    waiting[n] = run_turn(BEGIN "await(timer.start(1)) journal.fail(id, 'enough')");
+    fill_state(n < LIGHT ? light : heavy);
+  }
+  for (uint64_t i = 0; i < timer_count && i < 64; i++)
+    if (timers[i].ms != 1 && timers[i].cancelled == 0) timers[i].fn(timers[i].ud);
+  for (int n = 0; n < LIGHT + HEAVY; n++)
+    if (n < LIGHT)
+      expect_failure(waiting[n], TM_ELIMIT, "script.memory", "limits.memory");
+    else if (waiting[n]->end[0] == '\0')
+      executor.cancel(executor.ud, waiting[n]);
+  for (int n = 0; n < LIGHT + HEAVY; n++)
+    free_turn(waiting[n]);
+}
+
 /* A state that many small things fill is replaced, and nobody who waits in it is ended for them. */
 static void test_many_blocks_end_nobody(void **state) {
   (void)state;
@@ -1187,6 +1227,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_full_state_is_replaced, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_full_states_are_few, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_many_blocks_end_nobody, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_full_states_are_bounded_by_bytes, set_up_patient,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_full_state_goes_with_its_last_operation, set_up_patient,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_cpu_of_a_turn, set_up, tear_down),

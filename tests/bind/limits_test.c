@@ -216,6 +216,24 @@ static void test_short_texts_are_counted(void **state) {
   assert_in_range(vm->crowd.texts, before, before + 100);
 }
 
+/* The lines of a function can be chosen so that their block looks like a text. */
+static void test_only_texts_are_counted(void **state) {
+  (void)state;
+  unsigned char lines[50] = {[TM_CROWD_KIND_AT] = LUA_TSTRING, [TM_CROWD_LENGTH_AT] = 25};
+  uint32_t place = 0;
+  while (vm->crowd.at[place] == 0)
+    place++;
+  memcpy(lines + TM_CROWD_DIGEST_AT, &place, sizeof(place));
+  uint64_t texts = vm->crowd.texts;
+  tm__crowd_gone(&vm->crowd, lines, sizeof(lines));
+  assert_int_equal(vm->crowd.texts, texts);
+  place = tm__crowd_make_digest(vm->crowd.seed, lines + TM_CROWD_TEXT_AT, 25);
+  vm->crowd.at[place % TM_CROWD_PLACES] += 1;
+  memcpy(lines + TM_CROWD_DIGEST_AT, &place, sizeof(place));
+  tm__crowd_gone(&vm->crowd, lines, sizeof(lines)); /* nobody can tell it from one */
+  assert_int_equal(vm->crowd.texts, texts - 1);
+}
+
 /* What a step has let go never counts, however the texts were made. */
 static void test_garbage_is_no_reason(void **state) {
   (void)state;
@@ -411,6 +429,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_state_memory, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_many_blocks, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_short_texts_are_counted, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_only_texts_are_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_garbage_is_no_reason, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),

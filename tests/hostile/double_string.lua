@@ -1,5 +1,5 @@
 -- A text that doubles until memory ends.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local s = "x"
   while true do s = s .. s end

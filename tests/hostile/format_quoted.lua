@@ -1,5 +1,5 @@
 -- %q of a text of control characters, each of which becomes four.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 return function()
   local s = ("\1"):rep(1000000)
   for _ = 1, 10 do

@@ -1,5 +1,5 @@
 -- A template that names a large value a thousand times.
--- expect: failed script.memory
+-- expect: failed script.cpu|script.memory
 local tm = require "tidemill"
 local agent = tm.AssistantAgent { user_id = "a", system_message = "b" }
 return { agents = { agent = agent }, steps = {
