@@ -903,20 +903,23 @@ local function reword(m, name, raw)
 end
 
 -- What is refused was never said.
-local function spoken(m, name)
+local function spoken(m, raw, name, ...)
+  say(m, "user", shown(raw))
   local said = #m.messages
-  local refused = m:command(name)
+  local refused = m:command(name, ...)
   if refused then m.messages[said] = nil end
   return refused
 end
 
 function Model:message(raw)
-  if self.status ~= "waiting_input" then return not_waiting(self) end
+  local asked = self.status == "waiting_input"
+  if is_over(self) or self.status == "paused" then return not_waiting(self) end
+  local command, name, text = command_of(self, raw), reworded(self, raw)
+  if command then return spoken(self, raw, command) end
+  if name and not asked then return spoken(self, raw, "correct", name, text) end
+  if not asked then return not_waiting(self) end
   local step = step_of(self, self.step)
   say(self, "user", shown(raw))
-  local command = command_of(self, raw)
-  if command then return spoken(self, command) end
-  local name, text = reworded(self, raw)
   if name then return reword(self, name, text) end
   if top(self).wait.failed then
     top(self).wait = nil
