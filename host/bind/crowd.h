@@ -15,9 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if LUA_VERSION_NUM != 504
-#error "where do short texts keep their digest?"
-#endif
+_Static_assert(LUA_VERSION_NUM == 504, "where do short texts keep their digest?");
 
 enum {
   TM_CROWD_PLACES = 8192,
