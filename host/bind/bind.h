@@ -64,21 +64,20 @@ struct tm_vm {
   tm_door *door, own_door;
   size_t bytes, ceiling; /* of the state: now, and at most during this entry */
   size_t blocks;         /* their number: what a collection takes time by */
-  size_t
-      block_bytes; /* limits.memory has room for one block for so many of its bytes; 0: for all */
-  size_t entered, peak; /* bytes at the beginning of this entry; the most since asked (usage) */
-  size_t collected;     /* bytes after room was made for a buffer in this entry; 0: not yet */
-  size_t refused;       /* size of the allocation that was refused last; 0: none since */
-  size_t names;         /* of the table that was refused last */
-  bool writes;          /* a function of C puts something into a table of a script */
-  size_t fresh, stack;  /* sizes: of a block that was allocated just now; of a deep stack; or 0 */
-  tm_trip refusal;      /* by which limit something was refused in this entry, or none */
-  int64_t budget_ms;    /* of this entry; 0: none */
-  bool loads;           /* this entry loads a system */
-  int64_t began_us;     /* CPU time of the thread; 0: it has run for a millisecond at most */
-  int64_t looked_us;    /* monotonic: when that was asked last, or the entry's first look; or 0 */
-  int per_look;         /* instructions, or units of work, between two looks */
-  size_t work;          /* units charged since the last look */
+  size_t block_bytes;    /* of limits.memory, for each block that fits in; 0: any number */
+  size_t entered, peak;  /* bytes at the beginning of this entry; the most since asked (usage) */
+  size_t collected;      /* bytes after room was made for a buffer in this entry; 0: not yet */
+  size_t refused;        /* size of the allocation that was refused last; 0: none since */
+  size_t names;          /* of the table that was refused last */
+  bool writes;           /* a function of C puts something into a table of a script */
+  size_t fresh, stack;   /* sizes: of a block that was allocated just now; of a deep stack; or 0 */
+  tm_trip refusal;       /* by which limit something was refused in this entry, or none */
+  int64_t budget_ms;     /* of this entry; 0: none */
+  bool loads;            /* this entry loads a system */
+  int64_t began_us;      /* CPU time of the thread; 0: it has run for a millisecond at most */
+  int64_t looked_us;     /* monotonic: when that was asked last, or the entry's first look; or 0 */
+  int per_look;          /* instructions, or units of work, between two looks */
+  size_t work;           /* units charged since the last look */
   tm_trip tripped;
   char where[112];      /* the script's line at that moment, or "" */
   char refused_at[112]; /* likewise, when memory was refused last */
@@ -102,7 +101,7 @@ struct tm_vm {
 tm_vm *tm__vm(lua_State *L);
 /* How much of limits.memory is taken, by bytes, or by how long it takes to collect. */
 size_t tm__vm_weight(const tm_vm *vm);
-void tm__vm_collect(tm_vm *vm); /* what nothing refers to, at once */
+void tm__vm_collect(tm_vm *vm); /* what nothing refers to; no limit has tripped any more */
 /* The options' allocator; never raises; NULL when out of memory. */
 tm_realloc_fn tm__allocator(const tm_vm_options *o);
 void *tm__xalloc(tm_vm *vm, size_t size);

@@ -670,8 +670,7 @@ static void test_full_states_are_few(void **state) {
   tm_turn *waiting[4];
   const char *hoard =
       BEGIN "KEPT = KEPT or {} for i = 1, 20000 do KEPT[#KEPT + 1] = ('x'):rep(100) .. i "
-            "end"
-            " journal.commit(id, draft { n = #KEPT })";
+            "end journal.commit(id, draft { n = #KEPT })";
   for (int n = 0; n < 4; n++) {
     waiting[n] = run_turn(BEGIN "await(timer.start(1)) journal.fail(id, 'enough')");
     for (bool fresh = false; !fresh;) {

@@ -7,7 +7,7 @@
  *   -- expect: failed CODE [TEXT]     the conversation failed with this error
  *   -- expect: error CODE [TEXT]      the request was refused
  *   -- expect: refused CODE [TEXT]    the host does not start with it, and says file:line
- *   -- say: JSON                      sent while the conversation waits; any number of these
+ *   -- say: JSON                      sent while the conversation waits; up to 32 of these
  *   -- as: init                       the script is the whole init.lua
  *   -- as: source                     plain Lua that returns the text of attack.lua
  *   -- link: NAME TARGET              a symbolic link in the system's folder
