@@ -750,18 +750,18 @@ local function find_answer(m, name)
   end
 end
 
--- The value, and the words for it.
-local function another_answer(passage, name, raw)
+-- The value, and what was said for it.
+local function another_answer(passage, name, raw, words)
   local step = passage.step
   local kind = generate.kinds[step.kind]
   if kind.fields and name ~= step.id and name ~= step.save then
     local all = copy(passage.output)
     all[name] = find(kind.by_field[name].right, raw)
     if all[name] == nil then return nil end
-    return all, ('{"age":%s,"who":%s}'):format(name == "age" and raw or all.age,
-      name == "who" and raw or ("%q"):format(all.who))
+    return all, ('{"age":%s,"who":%s}'):format(name == "age" and words or all.age,
+      name == "who" and words or ("%q"):format(all.who))
   end
-  return accept_whole(step, raw), raw
+  return accept_whole(step, raw), words
 end
 
 -- Once more: it is another prompt, and one can go back to what was before.
@@ -837,7 +837,8 @@ local function change_field(m, name, raw)
   return ask(m, step)
 end
 
-function commands.correct(m, name, raw)
+-- `words`: what was said, where that is not all of it.
+function commands.correct(m, name, raw, words)
   local partial = top(m).wait.partial
   if m.status == "waiting_input" and partial and partial[name] ~= nil then
     return change_field(m, name, raw)
@@ -846,7 +847,7 @@ function commands.correct(m, name, raw)
   local at = find_answer(m, name)
   if not at then return "command.refused" end
   local passage = m.way[at]
-  local value, said = another_answer(passage, name, raw)
+  local value, said = another_answer(passage, name, raw, words or raw)
   if value == nil then return answer_command(m, ANY) end
   local state = copy(passage.before)
   if passage.step.save then state[passage.step.save] = copy(value) end
@@ -886,19 +887,20 @@ local function is_called(flow, name)
   end
 end
 
--- Another answer: to which question, and what; nothing: there is none that is called so.
+-- Another answer: to which question, what, and without the spaces around it; nothing: there is
+-- none that is called so.
 local function reworded(m, raw)
   local name, text = shown(raw):match "^change (%w+) to (.+)$"
   local main = m.system.flows.main
   if not name or not main.phrases then return nil end
   if is_called(m.system.flows[top(m).flow], name) or is_called(main, name) then
-    return name, ('"%s"'):format(text)
+    return name, ('"%s"'):format(text), ('"%s"'):format(text:match "^%s*(.-)%s*$")
   end
 end
 
 -- Whatever refuses it is said where it is asked, but for what happens on the way.
-local function reword(m, name, raw)
-  local refused = commands.correct(m, name, raw)
+local function reword(m, ...)
+  local refused = commands.correct(m, ...)
   return refused and answer_command(m, ANY)
 end
 
@@ -914,13 +916,13 @@ end
 function Model:message(raw)
   local asked = self.status == "waiting_input"
   if is_over(self) or self.status == "paused" then return not_waiting(self) end
-  local command, name, text = command_of(self, raw), reworded(self, raw)
+  local command, name, text, words = command_of(self, raw), reworded(self, raw)
   if command then return spoken(self, raw, command) end
-  if name and not asked then return spoken(self, raw, "correct", name, text) end
+  if name and not asked then return spoken(self, raw, "correct", name, text, words) end
   if not asked then return not_waiting(self) end
   local step = step_of(self, self.step)
   say(self, "user", shown(raw))
-  if name then return reword(self, name, text) end
+  if name then return reword(self, name, text, words) end
   if top(self).wait.failed then
     top(self).wait = nil
     return go(self, step.id)
