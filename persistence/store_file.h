@@ -142,6 +142,8 @@ tm_status tm__file_small_damaged(tm_error *err, const tm_store *s, tm_slice name
 /* journal.damaged, naming the conversation and its log. */
 tm_status tm__file_log_damaged(tm_error *err, const tm_store *s, tm_slice id, int64_t at,
                                const char *what);
+/* There is none where one should be: store.moved where the whole store is not there either. */
+tm_status tm__file_log_missing(tm_error *err, const tm_store *s, tm_slice id);
 tm_status tm__file_not_found(tm_error *err, const char *what);
 tm_status tm__file_sql_fail(tm_error *err, const tm_store *s, sqlite3 *db, int rc,
                             const char *doing);

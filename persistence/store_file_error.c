@@ -37,6 +37,11 @@ tm_status tm__file_log_damaged(tm_error *err, const tm_store *s, tm_slice id, in
   return status;
 }
 
+tm_status tm__file_log_missing(tm_error *err, const tm_store *s, tm_slice id) {
+  tm_status status = tm__file_in_place(s, err);
+  return status == TM_OK ? tm__file_log_damaged(err, s, id, 0, "the file is missing") : status;
+}
+
 tm_status tm__file_not_found(tm_error *err, const char *what) {
   return tm__fail(err, TM_ENOTFOUND, "store.not_found", "the store has no such %s", what);
 }

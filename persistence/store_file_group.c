@@ -71,7 +71,7 @@ static tm_status check_log(tm_store_conn *c, const tm_file_entry *entry, tm_erro
     if (st.st_size >= entry->size) return TM_OK;
     return tm__file_log_damaged(err, c->store, id, st.st_size, "its end is missing");
   }
-  if (errno == ENOENT) return tm__file_log_damaged(err, c->store, id, 0, "the file is missing");
+  if (errno == ENOENT) return tm__file_log_missing(err, c->store, id);
   return tm__disk_fail(err, "look at", c->text.ptr);
 }
 

@@ -225,7 +225,7 @@ static tm_status open_log(tm_store_conn *c, tm_slice id, int *fd, tm_error *err)
   tm_status status = *fd >= 0 ? TM_OK : tm__disk_fail(err, "read", path.ptr);
   bool missing = *fd < 0 && errno == ENOENT;
   tm__buf_free(&path);
-  return missing ? tm__file_log_damaged(err, c->store, id, 0, "the file is missing") : status;
+  return missing ? tm__file_log_missing(err, c->store, id) : status;
 }
 
 tm_status tm__file_chain(tm_store_conn *c, tm_slice conversation, int64_t row, bool follow_base,

@@ -156,11 +156,7 @@ typedef struct rate_job {
 
 static tm_status rate_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   const rate_job *job = (const rate_job *)(const void *)base;
-  bool wrote;
-  tm_status status =
-      tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, &wrote, err);
-  base->idle = !wrote;
-  return status;
+  return tm__rates_fetch(job->rates, a, tm__slice(job->who), job->most, job->now, err);
 }
 
 static void rate_done(tm_slot *s, tm_slot_job *base) {
@@ -275,11 +271,7 @@ typedef struct early_job { /* nobody's: the slot works, or may be gone when it c
 
 static tm_status early_work(tm_store_job *base, const tm_store_access *a, tm_error *err) {
   const early_job *e = (const early_job *)(const void *)base;
-  bool wrote;
-  tm_status status =
-      tm__rates_fetch(e->journal->o.rates, a, tm__slice(e->who), e->most, e->now, &wrote, err);
-  base->idle = !wrote;
-  return status;
+  return tm__rates_fetch(e->journal->o.rates, a, tm__slice(e->who), e->most, e->now, err);
 }
 
 static void on_early(tm_message *m) {

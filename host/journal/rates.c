@@ -142,7 +142,7 @@ static void write_note(tm_buf *out, tm_slice was, const char *field, int64_t min
 
 /* Takes a share of what the note says; TM_ECONFLICT: another host was faster. */
 static tm_status try_note(const tm_store_access *a, const place *p, int64_t now, share *got,
-                          bool *wrote, tm_error *err) {
+                          tm_error *err) {
   tm_buf was = {0}, will = {0};
   tm_slice note = tm__slice(p->note);
   tm_status status = a->backend->note_get(a->common, note, &was, err);
@@ -162,7 +162,6 @@ static tm_status try_note(const tm_store_access *a, const place *p, int64_t now,
     status = tm__buf_ok(&will)
                  ? a->backend->note_swap(a->common, note, expect, tm__buf_view(&will), err)
                  : tm__fail_memory(err, "a rate");
-    *wrote = true;
   }
   tm__buf_free(&was);
   tm__buf_free(&will);
@@ -178,15 +177,14 @@ static bool has_share(tm_rates *r, tm_slice who, int64_t most, int64_t now) {
 }
 
 tm_status tm__rates_fetch(tm_rates *r, const tm_store_access *a, tm_slice who, int64_t most,
-                          int64_t now, bool *wrote, tm_error *err) {
+                          int64_t now, tm_error *err) {
   place p;
   share got = {.most = most};
   tm_status status = TM_ECONFLICT;
-  *wrote = false;
   if (has_share(r, who, most, now)) return TM_OK;
   find_place(&p, who);
   for (int i = 0; i < ATTEMPTS && status == TM_ECONFLICT; i++)
-    status = try_note(a, &p, now, &got, wrote, err);
+    status = try_note(a, &p, now, &got, err);
   if (status == TM_ECONFLICT)
     return tm__fail(err, TM_EUNAVAILABLE, "store.busy",
                     "other hosts count turns at the same moment all the time; try again");

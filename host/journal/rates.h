@@ -26,9 +26,8 @@ tm_rate tm__rates_take(tm_rates *r, tm_slice who, int64_t most, int64_t now, int
 void tm__rates_return(tm_rates *r, tm_slice who, int64_t most, int64_t minute);
 int64_t tm__rates_wait(int64_t now); /* ms until the minute is over; > 0 */
 
-/* In a store job, on a writer's thread: a share for the host, unless it has one by now;
- * *wrote: the store was written for it. */
+/* In a store job, on a writer's thread: a share for the host, unless it has one by now. */
 tm_status tm__rates_fetch(tm_rates *r, const tm_store_access *a, tm_slice who, int64_t most,
-                          int64_t now, bool *wrote, tm_error *err);
+                          int64_t now, tm_error *err);
 
 #endif

@@ -83,7 +83,6 @@ static void write_body(delivery *one) {
 
 static tm_status settle_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   delivery *one = (delivery *)(void *)job;
-  job->idle = one->in_memory;
   return tm__access_settle_event(a, one->in_memory, &one->event, one->outcome, one->at, err);
 }
 
@@ -243,7 +242,6 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
     end_borrowing(d->taken, in_memory, before);
     for (const delivery *one = d->taken; one != before; one = one->next)
       --*left;
-    if (!in_memory && d->taken != before) d->job.idle = false;
     if (status == TM_OK) status = tm__access_next_event(a, in_memory, &next, err);
     if (next <= d->now && d->taken == before) next = 0; /* others have it, or nobody can */
   }
@@ -255,7 +253,6 @@ static tm_status take_from(tm_deliver *d, const tm_store_access *a, bool in_memo
 static tm_status take_work(tm_store_job *job, const tm_store_access *a, tm_error *err) {
   tm_deliver *d = (tm_deliver *)((char *)job - offsetof(tm_deliver, job));
   size_t left = d->room;
-  job->idle = true;
   if (job->tenant[0] != '\0') return take_from(d, a, false, &left, err);
   d->next = 0;
   tm_status status = take_from(d, a, true, &left, err);

@@ -89,12 +89,14 @@ static void note_health(tm_storage *s, bool write, tm_status status, const tm_er
   }
 }
 
-/* The host is as ready as the store of all is; a tenant's own store is that tenant's trouble. */
-static void note_result(tm_storage *s, const char *tenant, bool write, tm_status status,
+/* The host is as ready as the store of all is; a tenant's own store is that tenant's trouble.
+ * `shown`: where it went well, the store can be written, or read. */
+static void note_result(tm_storage *s, const char *tenant, bool write, bool shown, tm_status status,
                         const tm_error *err) {
+  bool fails = says_store_fails(status, err);
   if (!s->isolated || tenant[0] == '\0') {
-    note_health(s, write, status, err);
-  } else if (says_store_fails(status, err)) {
+    if (fails || shown) note_health(s, write, status, err);
+  } else if (fails) {
     tm__log_error(s->log, TM_LOG_ERROR, "the store of a tenant fails", err);
   }
 }
@@ -190,6 +192,13 @@ static void keep_for_one(tm_error *err, tm_commit *const *items, size_t count) {
   if (alike != 1) *err = (tm_error){0};
 }
 
+static bool wrote_any(tm_commit *const *items, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (items[i]->status == TM_OK) return true;
+  }
+  return false;
+}
+
 /* One transaction of jobs that are for the same store. */
 static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t count) {
   tm_commit *items[GROUP_MAX];
@@ -210,7 +219,7 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
                                   : a.backend->commit(a.conn, items, count, &err);
       tm__stores_leave(t->storage->stores, &use);
     }
-    note_result(t->storage, tenant, true, status, &err);
+    note_result(t->storage, tenant, true, wrote_any(items, count), status, &err);
   }
   if (status == TM_OK) keep_for_one(&err, items, count);
   for (size_t i = 0; i < count; i++) {
@@ -255,14 +264,13 @@ static void run_job(store_thread *t, tm_store_job *job) {
   tm_store_access a;
   tm_stores_use use = {0};
   job->error = (tm_error){0};
-  job->idle = false;
   job->status = open_access(t, job->tenant, &a, &use, &job->error);
   if (job->status == TM_OK) {
     job->status = job->work(job, &a, &job->error);
     tm__stores_leave(t->storage->stores, &use);
   }
-  if (job->status != TM_OK || !job->idle)
-    note_result(t->storage, job->tenant, job->write, job->status, &job->error);
+  /* one that may write need not have */
+  note_result(t->storage, job->tenant, job->write, !job->write, job->status, &job->error);
   answer(job->reply_to, &job->message);
 }
 

@@ -62,8 +62,6 @@ typedef struct tm_store_job {
   tm_message message; /* message.run: called on `reply_to` after work, or where work ran if NULL */
   tm_worker *reply_to;
   bool write;
-  bool idle;       /* of one that may write, set by work: it wrote nothing, so that going well says
-                      nothing of whether the store can be written */
   char tenant[65]; /* whose store `access->conn` leads to; "": the store of all */
   tm_status (*work)(struct tm_store_job *job, const tm_store_access *access, tm_error *err);
   tm_status status; /* of work */

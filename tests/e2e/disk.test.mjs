@@ -73,6 +73,8 @@ class World {
     const all = await Promise.all([...this.logs.map((log) => this.say(log)),
       this.server.begin('crashy', 'pure', {}, { 'idempotency-key': 'stuck' })]);
     for (const r of all) must_refuse(r, code);
+    const nobody = await this.server.raw('DELETE', '/v1/sessions/nobody');
+    assert.ok([404, 503].includes(nobody.status), nobody.text); // says nothing of what can be written
     assert.equal((await this.server.get('/readyz')).json.code, 'host.not_ready');
     assert.equal((await this.server.get('/livez')).status, 200);
     if (reads) await Promise.all(this.logs.map((log) => this.read(log)));
@@ -298,6 +300,20 @@ for (const name of FILE ? ['index.db', '0.redo', '1.redo'] : ['workflow.db', 'wo
     await w.turns();
     await w.check();
   });
+
+test('the folder of the store is moved away and put back', async () => {
+  const w = await talking();
+  const folder = join(w.disk.root, 'data');
+  renameSync(folder, `${folder}.away`);
+  await w.stuck('store.moved', { reads: !FILE });
+  if (FILE) for (const log of w.logs)
+    must_refuse(await w.server.get(`/v1/conversations/${log.id}`), 'store.moved');
+  assert.doesNotMatch(w.server.errors, /damaged/);
+  renameSync(`${folder}.away`, folder);
+  await w.ready();
+  await w.turns();
+  await w.check();
+});
 
 if (!FILE) test('a log without its file is refused, and good again with it', async () => {
   const w = await talking();
