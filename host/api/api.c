@@ -1,10 +1,10 @@
 /* api.c - the HTTP interface's life: from the server's hooks to routes, and what is still owed. */
 #include "api/api.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/owing.h"
 #include "api/problem.h"
 #include "api/routes.h"
 
@@ -14,57 +14,42 @@ struct tm_api {
   tm_api_options o;
   tm_guard guard;
   tm_http_server *server;
-  pthread_mutex_t lock;
-  pthread_cond_t settled;
-  size_t owed;   /* answers that host functions still owe; under the lock */
-  bool stopping; /* nothing more may become owed; under the lock */
+  tm_owing owing;
 };
 
 typedef struct owed {
   tm_api *api;
   tm_http_exchange *x;
+  tm_owing_tenant *to;
   int http_status;
 } owed;
 
 /* ---- answers that come later ---- */
 
-static bool count(tm_api *a) {
-  (void)pthread_mutex_lock(&a->lock);
-  bool open = !a->stopping;
-  if (open) a->owed++;
-  (void)pthread_mutex_unlock(&a->lock);
-  return open;
-}
-
 tm_status tm__api_owe(void **out, const tm_api_request *r, int http_status, tm_error *err) {
   owed *o = malloc(sizeof(*o));
   *out = NULL;
   if (o == NULL) return tm__fail_memory(err, "a request");
-  if (!count(r->api)) {
+  *o = (owed){.api = r->api, .x = r->x, .http_status = http_status};
+  tm_status status = tm__owing_add(&r->api->owing, r->tenant, &o->to, err);
+  if (status == TM_OK)
+    *out = o;
+  else
     free(o);
-    return tm__fail(err, TM_EUNAVAILABLE, "host.stopping", "the host is stopping: try again later");
-  }
-  *o = (owed){r->api, r->x, http_status};
-  *out = o;
-  return TM_OK;
-}
-
-static void settle(tm_api *a) {
-  (void)pthread_mutex_lock(&a->lock);
-  if (--a->owed == 0) (void)pthread_cond_signal(&a->settled);
-  (void)pthread_mutex_unlock(&a->lock);
+  return status;
 }
 
 void tm__api_answer(void *ud, const tm_reply *reply) {
   owed *o = ud;
   tm_api *a = o->api;
+  tm_owing_tenant *to = o->to;
   if (reply->status == TM_OK)
     tm__http_reply(o->x, o->http_status, "application/json", (tm_slice){reply->json, reply->size},
                    NULL);
   else
     tm__problem_answer(o->x, reply->error, NULL);
   free(o);
-  settle(a); /* last: the server may be stopped after this */
+  tm__owing_settle(&a->owing, to); /* last: the server may be stopped after this */
 }
 
 bool tm__api_is_ready(const tm_api *a, const char **why_not) {
@@ -125,8 +110,7 @@ static tm_status start_server(tm_api *a, tm_error *err) {
 }
 
 static void release(tm_api *a) {
-  (void)pthread_cond_destroy(&a->settled);
-  (void)pthread_mutex_destroy(&a->lock);
+  tm__owing_deinit(&a->owing);
   free(a);
 }
 
@@ -135,8 +119,7 @@ tm_status tm__api_start(tm_api **out, const tm_api_options *o, tm_error *err) {
   tm_api *a = calloc(1, sizeof(*a));
   if (a == NULL) return tm__fail_memory(err, "the HTTP interface");
   a->o = *o;
-  (void)pthread_mutex_init(&a->lock, NULL);
-  (void)pthread_cond_init(&a->settled, NULL);
+  tm__owing_init(&a->owing, o->connection_limit);
   tm_status st = start_server(a, err);
   if (st == TM_OK)
     *out = a;
@@ -156,11 +139,7 @@ void tm__api_quiesce(tm_api *a) {
 void tm__api_stop(tm_api *a) {
   if (a == NULL) return;
   tm__api_quiesce(a);
-  (void)pthread_mutex_lock(&a->lock);
-  a->stopping = true;
-  while (a->owed > 0)
-    (void)pthread_cond_wait(&a->settled, &a->lock);
-  (void)pthread_mutex_unlock(&a->lock);
+  tm__owing_finish(&a->owing);
   tm__http_server_stop(a->server);
   release(a);
 }

@@ -17,14 +17,19 @@
 
 /* ---- a host that answers at once, or when it is told ---- */
 
+#define KEPT_MOST 8
+
 struct tm_host {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   char asked[1024]; /* the last call, "" after it was looked at */
   tm_error fail;    /* status TM_OK: answers are good */
-  bool later;       /* keeps the next answer back */
-  tm_reply_fn fn;   /* kept back */
-  void *ud;
+  bool later;       /* keeps answers back */
+  size_t kept;
+  struct {
+    tm_reply_fn fn;
+    void *ud;
+  } backs[KEPT_MOST];
 };
 
 static void answer(const tm_host *h, tm_reply_fn fn, void *ud) {
@@ -43,8 +48,9 @@ __attribute__((format(printf, 4, 5))) static void asked(tm_host *h, tm_reply_fn 
   va_end(ap);
   bool later = h->later;
   if (later) {
-    h->fn = fn;
-    h->ud = ud;
+    assert_true(h->kept < KEPT_MOST);
+    h->backs[h->kept].fn = fn;
+    h->backs[h->kept++].ud = ud;
     (void)pthread_cond_signal(&h->changed);
   }
   (void)pthread_mutex_unlock(&h->lock);
@@ -756,13 +762,19 @@ static void maps_every_status(void **state) {
 
 /* ---- life ---- */
 
-static void *answer_kept(void *arg) {
-  tm_host *h = arg;
+static void wait_for_kept(tm_host *h, size_t count) {
   (void)pthread_mutex_lock(&h->lock);
-  while (h->fn == NULL)
+  while (h->kept < count)
     (void)pthread_cond_wait(&h->changed, &h->lock);
   (void)pthread_mutex_unlock(&h->lock);
-  answer(h, h->fn, h->ud);
+}
+
+static void *answer_kept(void *arg) {
+  tm_host *h = arg;
+  wait_for_kept(h, 1);
+  for (size_t i = 0; i < h->kept; i++)
+    answer(h, h->backs[i].fn, h->backs[i].ud);
+  h->kept = 0;
   return NULL;
 }
 
@@ -775,10 +787,7 @@ static void stopping_waits_for_answers(void **state) {
   int fd = raw_connect(tm__api_port(api));
   f->host.later = true;
   assert_true(raw_say(fd, "GET " BASE " HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-  (void)pthread_mutex_lock(&f->host.lock);
-  while (f->host.fn == NULL)
-    (void)pthread_cond_wait(&f->host.changed, &f->host.lock);
-  (void)pthread_mutex_unlock(&f->host.lock);
+  wait_for_kept(&f->host, 1);
   tm__api_quiesce(api);
   assert_int_equal(pthread_create(&thread, NULL, answer_kept, &f->host), 0);
   tm__api_stop(api);
@@ -790,6 +799,61 @@ static void stopping_waits_for_answers(void **state) {
   (void)close(fd);
   f->host.later = false;
   tm__api_stop(NULL);
+}
+
+static void read_as(int fd, const char *tenant) {
+  char request[200];
+  (void)snprintf(request, sizeof(request),
+                 "GET " BASE " HTTP/1.1\r\nHost: localhost\r\nX-Tidemill-Tenant: %s\r\n\r\n",
+                 tenant);
+  assert_true(raw_say(fd, request));
+}
+
+static void expect_busy(int fd, const char *tenant, const char *text) {
+  read_as(fd, tenant);
+  char *got = raw_answer(fd, false);
+  if (raw_status(got) != 503 || strstr(got, "server.busy") == NULL || strstr(got, text) == NULL ||
+      strstr(got, "Retry-After: 1\r\n") == NULL)
+    fail_msg("%s: %s", tenant, got);
+  free(got);
+}
+
+/* Whoever has many requests that wait leaves places to other tenants, and all together to those
+ * who ask whether the host lives. */
+static void who_waits_leaves_places(void **state) {
+  fixture *f = *state;
+  tm_api_options o = options(f);
+  tm_api *api = NULL;
+  int fds[7];
+  o.connection_limit = 8;
+  assert_int_equal(tm__api_start(&api, &o, NULL), TM_OK);
+  int other = raw_connect(tm__api_port(api));
+  f->host.later = true;
+  for (size_t i = 0; i < 7; i++) {
+    fds[i] = raw_connect(tm__api_port(api));
+    read_as(fds[i], i < 4 ? "greedy" : "other");
+    wait_for_kept(&f->host, i + 1);
+    if (i == 3) expect_busy(other, "greedy", "4 requests of this tenant");
+  }
+  expect_busy(other, "third", "7 requests of all tenants");
+  assert_true(raw_say(other, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  char *got = raw_answer(other, false);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+  f->host.later = false;
+  (void)answer_kept(&f->host);
+  for (size_t i = 0; i < 7; i++) {
+    got = raw_answer(fds[i], false);
+    assert_int_equal(raw_status(got), 200);
+    free(got);
+    (void)close(fds[i]);
+  }
+  read_as(other, "greedy");
+  got = raw_answer(other, false);
+  assert_int_equal(raw_status(got), 200);
+  free(got);
+  (void)close(other);
+  tm__api_stop(api);
 }
 
 static void keep_line(void *ud, const char *line, size_t size) {
@@ -877,6 +941,7 @@ int main(void) {
       WITH_API(shapes_what_the_server_refuses),
       WITH_API(maps_every_status),
       WITH_API(stopping_waits_for_answers),
+      WITH_API(who_waits_leaves_places),
       WITH_API(warns_when_everybody_may_come),
       WITH_API(listens_where_it_can),
   };
