@@ -546,7 +546,7 @@ static void raise_descriptor_limit(void) {
 }
 
 int main(int argc, char **argv) {
-  cli c = {.columns = 80};
+  cli c = {.columns = 80, .log = {.lock = PTHREAD_MUTEX_INITIALIZER}};
   if (argc < 1) return EXIT_USAGE;
   raise_descriptor_limit();
   (void)signal(SIGPIPE, SIG_IGN);

@@ -16,6 +16,12 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* The command line, parsed. Texts are borrowed from argv. */
+typedef struct cli_log {
+  pthread_mutex_t lock;
+  size_t lost; /* lines */
+  bool stalls;
+} cli_log;
+
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
   const char *status, *system, *flow, *limit, *cursor, *steps, *revision, *checkpoint, *from, *to;
@@ -30,7 +36,12 @@ typedef struct cli {
   int columns;         /* of the terminal */
   bool colour;
   tm_host *host;
+  cli_log log;
 } cli;
+
+/* ---- main_log.c ---- */
+
+void log_line(void *ud, const char *line, size_t size); /* ud: a cli_log; any thread */
 
 /* ---- main_io.c: answers, output, errors ---- */
 

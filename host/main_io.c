@@ -89,11 +89,6 @@ int usage(const char *fmt, ...) {
 
 /* ---- the host ---- */
 
-static void log_line(void *ud, const char *line, size_t size) {
-  (void)ud;
-  (void)fprintf(stderr, "%.*s\n", (int)size, line);
-}
-
 int open_host(cli *c, bool with_log) {
   tm_error err;
   tm_options o = TM_OPTIONS_INIT;
@@ -101,6 +96,7 @@ int open_host(cli *c, bool with_log) {
   o.env_file = c->env_file;
   o.set = c->set;
   o.log = with_log ? log_line : NULL;
+  o.log_ud = &c->log;
   return tm_host_new(&c->host, &o, &err) == TM_OK ? EXIT_OK : fail(&err);
 }
 

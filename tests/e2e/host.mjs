@@ -82,15 +82,16 @@ export class Server {
     this.binary = binary;
   }
   // Resolves when the process says that it listens; rejects with its errors when it ends before.
-  async start(args = [], env = {}, { descriptors = '' } = {}) {
+  // `log`: a descriptor that takes what it would say on stderr.
+  async start(args = [], env = {}, { descriptors = '', log = 'pipe' } = {}) {
     const limit = descriptors ? `ulimit -n ${descriptors} && ` : '';
     const child = this.process = spawn('sh', ['-c', `${limit}exec "$@"`, 'sh', this.binary, 'serve',
       '--config', this.place.config, ...args],
-      { cwd: this.place.dir, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+      { cwd: this.place.dir, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', log] });
     const clear = () => child.kill('SIGKILL');
     left.add(clear);
     this.errors = '';
-    child.stderr.on('data', (d) => { this.errors += d; });
+    child.stderr?.on('data', (d) => { this.errors += d; });
     this.end = new Promise((done) => {
       child.on('exit', (code, signal) => {
         left.delete(clear);
@@ -107,7 +108,7 @@ export class Server {
       });
       this.end.then((e) => fail(new Error(`ended ${JSON.stringify(e)}: ${this.errors}`)));
     });
-    for (const one of [child, child.stdout, child.stderr]) one.unref();
+    for (const one of [child, child.stdout, child.stderr]) one?.unref();
     return this;
   }
   get ended() { this.process.ref(); return this.end; } // {code, signal}
