@@ -32,7 +32,7 @@ help:
 	@echo "make            build: $(BUILD)/tidemill, libtidemill.a, libtidemill.so, tidemill.pc"
 	@echo "make lint       format, static analysis, layers, symbols"
 	@echo "make sanitize   the C tests under ASan+UBSan, and again under TSan"
-	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (10) seconds"
+	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (60) seconds"
 	@echo "make ci         test, lint, sanitize, fuzz: what every change must pass"
 	@echo "make nightly    the same at length: TIDEMILL_NIGHTLY=1 is the long version of each suite"
 	@echo "make bench      throughput and latency as ratios against the raw store"
@@ -201,7 +201,7 @@ ci:
 nightly:
 	@TIDEMILL_NIGHTLY=1 host/tools/ci.sh
 
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 60
 fuzz:
 	@host/tools/install.sh lint
 	+@host/tools/fuzz.sh $(FUZZ_SECONDS)

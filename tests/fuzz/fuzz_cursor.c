@@ -1,5 +1,7 @@
 /* Any text as a cursor of a known list: the first byte chooses the list. What is accepted gives the
  * rest of that list, exactly from some element on; all else is "cursor.invalid". */
+#include "keeping/session.h"
+#include "outbox/list.h"
 #include "tests/fuzz/memory_rows.h"
 
 enum { ROWS = 6 };
@@ -102,11 +104,26 @@ static void check_conversations(tm_slice cursor) {
   free(text);
 }
 
+/* The lists of sessions and of events, which are empty. */
+static void check_empty(bool sessions, tm_slice cursor) {
+  reply r = {0};
+  if (sessions)
+    tm__session_list(NULL, TM_S("default"), NULL, cursor, 0, on_answer, &r);
+  else
+    tm__outbox_list(NULL, TM_S("default"), NULL, cursor, 0, on_answer, &r);
+  check_reply(&r, true);
+  if (r.status == TM_OK) MUST(items_of(&r).len == 0);
+  if (r.status != TM_OK) MUST(strcmp(r.code, "cursor.invalid") == 0);
+  tm__buf_free(&r.json);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (size == 0) return 0;
   tm_slice cursor = {(const char *)data + 1, size - 1};
-  int list = data[0] % 5;
-  if (list == 4)
+  int list = data[0] % 7;
+  if (list >= 5)
+    check_empty(list == 5, cursor);
+  else if (list == 4)
     check_conversations(cursor);
   else
     check_read((tm_read)list, cursor);
