@@ -486,8 +486,19 @@ static void waits_without_burning_time_when_nothing_helps(void **state) {
   (void)allow_descriptors(before);
   if (used > 0.3) fail_msg("%.2f seconds of processor time were used in one", used);
   expect(a, "", 200, "/a");
+  rounds(f);
+  int b = make_socket(); /* the spare descriptor was lost, and is there again */
+  (void)allow_no_more();
+  assert_true(raw_say(a, LATER));
+  tm_http_exchange *x = next_waiting(f);
+  dial_with(b, f);
+  expect_last(b, 503, "try again later");
+  (void)allow_descriptors(before);
+  answer_text(x, "served");
+  expect(a, "", 200, "served");
   (void)close(idle);
   (void)close(a);
+  (void)close(b);
   fixture_free(f);
 }
 
