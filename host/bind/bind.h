@@ -134,6 +134,11 @@ void tm__limits_install(lua_State *L);          /* the hook, and guards over the
 void tm__limits_place(tm_vm *vm, lua_State *L); /* notes where L stands */
 #define TM_COUNTED_BYTES 384 /* a smaller block holds few names, and no long text or stack */
 tm_status tm__limits_error(tm_vm *vm, tm_error *err); /* what tripped, in words */
+/* Around what may run a script's code: before and after it, raise if a limit has tripped; `ran` is
+ * where it was. */
+void tm__limits_before(lua_State *L);
+void tm__limits_after(lua_State *L, lua_State *ran);
+void tm__limits_turn_to(tm_vm *vm, lua_State *L); /* from now on L is what runs */
 /* For C that loops on behalf of a script: no hook runs in there. A unit is about as much work as
  * one instruction. False: a limit has tripped, stop now; spend raises instead. */
 #define TM_PER_LOOK 1000

@@ -215,6 +215,7 @@ void tm__libs_open(lua_State *L) {
   replace_functions(L, "string", tm__lib_string);
   replace_functions(L, "table", tm__lib_table);
   replace_functions(L, "utf8", tm__lib_utf8);
+  replace_functions(L, "coroutine", tm__lib_coroutine);
   replace_functions(L, "math", set_math);
   charge_numbers(L);
   open_debug(L);

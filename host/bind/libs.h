@@ -14,6 +14,7 @@
 void tm__lib_string(lua_State *L);
 void tm__lib_table(lua_State *L);
 void tm__lib_utf8(lua_State *L);
+void tm__lib_coroutine(lua_State *L);
 
 /* Parts of the above that have files of their own. */
 void tm__lib_search(lua_State *L); /* sets find, match, gmatch and gsub */

@@ -1,8 +1,8 @@
 /* limits.c - CPU time by a count hook, and guards so that no script can outlive its budget.
  *
- * The hook sees each coroutine by itself. So the functions that start, resume or protect code look
- * at the budget too: neither a swarm of short coroutines nor a pcall gets around it. Once tripped,
- * everything raises until the door is reached.
+ * The hook sees each coroutine by itself. So the functions that start, resume (lib_coroutine.c) or
+ * protect code look at the budget too: neither a swarm of short coroutines nor a pcall gets around
+ * it. Once tripped, everything raises until the door is reached.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -50,6 +50,11 @@ static int instructions_per_look(const tm_vm *vm) {
 static void look_often_enough(const tm_vm *vm, lua_State *L) {
   int count = instructions_per_look(vm);
   if (lua_gethookcount(L) != count) lua_sethook(L, on_count, LUA_MASKCOUNT, count);
+}
+
+void tm__limits_turn_to(tm_vm *vm, lua_State *L) {
+  vm->running = L;
+  look_often_enough(vm, L);
 }
 
 void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
@@ -312,7 +317,7 @@ void tm__limits_no_memory(lua_State *L) {
   (void)raise_limit(L);
 }
 
-static void check_before(lua_State *L) {
+void tm__limits_before(lua_State *L) {
   tm_vm *vm = tm__vm(L);
   look(vm);
   if (vm->tripped == TM_TRIP_NONE) return;
@@ -320,7 +325,7 @@ static void check_before(lua_State *L) {
   (void)raise_limit(L);
 }
 
-static void check_after(lua_State *L, lua_State *ran) {
+void tm__limits_after(lua_State *L, lua_State *ran) {
   tm_vm *vm = tm__vm(L);
   if (vm->tripped == TM_TRIP_NONE) return;
   if (vm->where[0] == '\0') tm__limits_place(vm, ran);
@@ -330,12 +335,12 @@ static void check_after(lua_State *L, lua_State *ran) {
 static int after_call(lua_State *L, int status, lua_KContext context) {
   (void)status;
   (void)context;
-  check_after(L, L);
+  tm__limits_after(L, L);
   return lua_gettop(L);
 }
 
 static int guarded_call(lua_State *L) {
-  check_before(L);
+  tm__limits_before(L);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, after_call);
@@ -361,92 +366,10 @@ static int guarded_xpcall(lua_State *L) {
   return guarded_call(L);
 }
 
-/* What ended inside the hook has no hooks any more, even when a later entry runs its __close
- * functions. This one marks it: without allocating, and it is never called. */
-static void stopped(lua_State *L, lua_Debug *ar) {
-  (void)L;
-  (void)ar;
-}
-
-static void mark_stopped(const tm_vm *vm, lua_State *co) {
-  if (vm->tripped != TM_TRIP_NONE && lua_status(co) > LUA_YIELD)
-    lua_sethook(co, stopped, LUA_MASKCOUNT, 1);
-}
-
-static bool is_stopped(lua_State *co) {
-  return co != NULL && lua_gethook(co) == stopped;
-}
-
-static int guarded_close(lua_State *L) {
-  if (!is_stopped(lua_tothread(L, 1))) return guarded_call(L);
-  check_before(L);
-  lua_pushboolean(L, 0);
-  lua_pushliteral(L, "the coroutine was stopped by a limit");
-  return 2;
-}
-
-/* Resumes the coroutine at index 1 with what is above; leaves what resume returns at 2 and above.
- * The coroutine stays on the stack: when it died, its own stack says where. */
-static void resume(lua_State *L, int library_resume) {
-  lua_State *co = lua_tothread(L, 1);
-  luaL_argcheck(L, co != NULL, 1, "coroutine expected");
-  check_before(L);
-  lua_pushvalue(L, library_resume);
-  lua_insert(L, 1);
-  lua_pushvalue(L, 2);
-  lua_insert(L, 1);
-  if (!is_stopped(co)) look_often_enough(tm__vm(L), co);
-  tm__vm(L)->running = co;
-  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
-  tm__vm(L)->running = L;
-  mark_stopped(tm__vm(L), co);
-  look_often_enough(tm__vm(L), L);
-  check_after(L, co);
-}
-
-static int guarded_resume(lua_State *L) {
-  resume(L, lua_upvalueindex(1));
-  return lua_gettop(L) - 1;
-}
-
-/* As the library's wrap, but a coroutine that broke a limit is not closed: its __close functions
- * would run without a hook. */
-static int wrapped(lua_State *L) {
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 1);
-  resume(L, lua_upvalueindex(1));
-  if (lua_toboolean(L, 2)) return lua_gettop(L) - 2;
-  lua_State *co = lua_tothread(L, 1);
-  if (lua_status(co) > LUA_YIELD && !is_stopped(co)) {
-    (void)lua_resetthread(co);
-    lua_xmove(co, L, 1);
-    check_after(L, co);
-  }
-  if (lua_type(L, -1) == LUA_TSTRING) {
-    luaL_where(L, 1);
-    lua_insert(L, -2);
-    lua_concat(L, 2);
-  }
-  return lua_error(L);
-}
-
-static int guarded_wrap(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  check_before(L);
-  lua_State *co = lua_newthread(L);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, co, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, -2);
-  lua_pushcclosure(L, wrapped, 2);
-  return 1;
-}
-
-/* table[name] becomes f, with the library's table[original] as upvalue. */
-static void guard(lua_State *L, const char *table, const char *name, const char *original,
-                  lua_CFunction f) {
+/* table[name] becomes f, with the library's function as upvalue. */
+static void guard(lua_State *L, const char *table, const char *name, lua_CFunction f) {
   lua_getglobal(L, table);
-  lua_getfield(L, -1, original);
+  lua_getfield(L, -1, name);
   lua_pushcclosure(L, f, 1);
   lua_setfield(L, -2, name);
   lua_pop(L, 1);
@@ -454,10 +377,6 @@ static void guard(lua_State *L, const char *table, const char *name, const char 
 
 void tm__limits_install(lua_State *L) {
   lua_sethook(L, on_count, LUA_MASKCOUNT, TM_PER_LOOK);
-  guard(L, "_G", "pcall", "pcall", guarded_call);
-  guard(L, "_G", "xpcall", "xpcall", guarded_xpcall);
-  guard(L, "coroutine", "create", "create", guarded_call);
-  guard(L, "coroutine", "close", "close", guarded_close);
-  guard(L, "coroutine", "wrap", "resume", guarded_wrap);
-  guard(L, "coroutine", "resume", "resume", guarded_resume);
+  guard(L, "_G", "pcall", guarded_call);
+  guard(L, "_G", "xpcall", guarded_xpcall);
 }

@@ -1,8 +1,8 @@
 /* vm.h - a Lua state with limits, and the one protected door into it.
  *
- * lua_pcall and lua_resume from C stand in vm.c only. A state belongs to one thread. Memory is
- * bounded for the state and for the step that runs; CPU time by a count hook that no pcall in a
- * script can swallow: once over budget it keeps raising until the door is reached.
+ * lua_pcall from C stands in vm.c only, lua_resume in lib_coroutine.c. A state belongs to one
+ * thread. Memory is bounded for the state and for the step that runs; CPU time by a count hook that
+ * no pcall in a script can swallow: once over budget it keeps raising until the door is reached.
  */
 #ifndef TM_BIND_VM_H
 #define TM_BIND_VM_H
