@@ -82,6 +82,7 @@ struct tm_vm {
   char where[112];      /* the script's line at that moment, or "" */
   char refused_at[112]; /* likewise, when memory was refused last */
   lua_State *running;   /* the coroutine that runs; NULL: outside of entries */
+  uintptr_t c_stack;    /* where the C stack of the thread was when this entry began */
   tm_idmap texts;       /* long texts, by their address; how many of which size (see limits.c): */
   size_t texts_of[TM_TEXT_SIZES];
   size_t named;     /* names that tables have room for, but for those of small ones */

@@ -7,6 +7,8 @@
  */
 #include "bind/libs.h"
 
+#define C_STACK_MOST ((size_t)256 << 10) /* bytes; what Lua allows itself takes 512 KiB at most */
+
 static lua_State *to_coroutine(lua_State *L) {
   lua_State *co = lua_tothread(L, 1);
   luaL_argcheck(L, co != NULL, 1, "coroutine expected");
@@ -74,8 +76,16 @@ static int coroutine_resume(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
+/* How deep C functions call each other Lua bounds itself, but for a coroutine that is closed it
+ * goes on from where that was resumed last. */
+static bool is_deep(const tm_vm *vm) {
+  uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+  return (here < vm->c_stack ? vm->c_stack - here : here - vm->c_stack) > C_STACK_MOST;
+}
+
 static int end(lua_State *L, lua_State *co) {
   tm_vm *vm = tm__vm(L);
+  if (is_deep(vm)) return luaL_error(L, "C stack overflow");
   tm__limits_turn_to(vm, co);
   int status = lua_resetthread(co);
   tm__limits_turn_to(vm, L);

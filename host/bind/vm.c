@@ -181,6 +181,7 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   vm->failure.status = TM_OK;
   vm->door->depth++;
   vm->running = L;
+  vm->c_stack = (uintptr_t)__builtin_frame_address(0);
   lua_pushcfunction(L, on_error); /* light C functions: cannot raise */
   lua_pushcfunction(L, f);
   lua_pushlightuserdata(L, ud);
