@@ -135,6 +135,19 @@ static int coroutine_wrap(lua_State *L) {
   return 1;
 }
 
+/* What lua_resume and lua_resetthread say outside of a coroutine: short texts, each of which is
+ * there once. If one had to be made and there were no memory, Lua would leave all coroutines at
+ * once for the door. */
+static void keep_messages(lua_State *L) {
+  static const char *const messages[] = {"cannot resume dead coroutine",
+                                         "cannot resume non-suspended coroutine",
+                                         "C stack overflow", "error in error handling", NULL};
+  for (size_t i = 0; messages[i] != NULL; i++) {
+    lua_pushstring(L, messages[i]);
+    (void)luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+}
+
 void tm__lib_coroutine(lua_State *L) {
   static const luaL_Reg funcs[] = {
       {"create", coroutine_create},
@@ -144,4 +157,5 @@ void tm__lib_coroutine(lua_State *L) {
       {NULL, NULL},
   };
   luaL_setfuncs(L, funcs, 0);
+  keep_messages(L);
 }

@@ -323,6 +323,32 @@ static void test_coroutines_still_work(void **state) {
   expect_result("return pcall(coroutine.resume, 1) and 1 or 2", "2");
 }
 
+/* The sizes of three texts that lua_resume returns, as Lua allocates them. */
+static void *without_messages(void *ud, void *p, size_t old_size, size_t size) {
+  (void)ud;
+  (void)old_size;
+  if (p == NULL && (size == 24 + 17 || size == 24 + 29 || size == 24 + 38)) return NULL;
+  if (size != 0) return realloc(p, size);
+  free(p);
+  return NULL;
+}
+
+/* Where Lua has no memory to say so, it does not leave the coroutines that wait for an answer. */
+static void test_resume_fails_without_memory(void **state) {
+  (void)state;
+  vm->o.limits.cpu_slice_ms = 10000;
+  vm->o.alloc = without_messages;
+  expect_result("local co = coroutine.create(function() end) coroutine.resume(co)"
+                " return select(2, coroutine.resume(co))",
+                "cannot resume dead coroutine");
+  expect_result("local co co = coroutine.create(function() return select(2, coroutine.resume(co))"
+                " end) return select(2, coroutine.resume(co))",
+                "cannot resume non-suspended coroutine");
+  expect_result("local function f() return select(2, coroutine.resume(coroutine.create(f))) end"
+                " return f()",
+                "C stack overflow");
+}
+
 static void test_what_is_missing(void **state) {
   (void)state;
   expect_result("local t = {} for _, n in ipairs { 'io', 'os', 'package', 'dofile', 'loadfile',"
@@ -434,6 +460,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_coroutines_still_work, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_resume_fails_without_memory, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_is_missing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_weak_tables_are_the_runtimes, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stacks_are_cut_short, set_up, tear_down),
