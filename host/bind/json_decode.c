@@ -6,8 +6,10 @@
  */
 #include <string.h>
 
-#include "bind/bind.h"
+#include "bind/libs.h"
 #include "core/json.h"
+
+#define VALUE_UNITS 10 /* what is pushed is allocated too */
 
 static void push_value(lua_State *L, const json_t *v);
 
@@ -42,6 +44,7 @@ static void push_object(lua_State *L, const json_t *v) {
 
 static void push_value(lua_State *L, const json_t *v) {
   luaL_checkstack(L, 4, "no room to decode");
+  tm__limits_spend(L, VALUE_UNITS);
   switch (json_typeof(v)) {
   case JSON_OBJECT: push_object(L, v); break;
   case JSON_ARRAY: push_array(L, v); break;
@@ -59,6 +62,7 @@ tm_status tm__json_decode(lua_State *L, tm_slice text, size_t max_values, tm_err
   tm_json *j = &tm__vm(L)->json;
   json_decref(j->tree);
   j->tree = NULL;
+  tm__limits_spend(L, tm__reading_units(text.len));
   tm_status st = tm__json_parse_bounded(&j->tree, text, TM_JSON_DEPTH, max_values, err);
   if (st != TM_OK) return st;
   push_value(L, j->tree);
@@ -139,6 +143,7 @@ static bool restore_table(lua_State *L, tm_slice v, int depth) {
 }
 
 static bool restore(lua_State *L, tm_slice v, int depth) {
+  tm__limits_spend(L, VALUE_UNITS + tm__reading_units(v.len));
   char c = v.len > 0 ? v.ptr[0] : '\0';
   if (c == '{' || c == '[') return restore_table(L, v, depth);
   if (c == '"') return restore_string(L, v);

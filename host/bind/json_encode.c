@@ -6,11 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/bind.h"
+#include "bind/libs.h"
 #include "core/json.h"
 
 #define MAX_BYTES   (8u << 20) /* also ends what shares tables over and over */
 #define TABLE_UNITS 20         /* besides what it holds it may have room for what it has no more */
+#define VALUE_UNITS 3
+#define REAL_UNITS  150 /* it is written with more and more digits until it reads back */
+#define FEW_KEYS    12
+#define TEXT_PART   ((size_t)16 << 10)
 
 typedef struct place { /* where an encoding is: on the C stack, linked upwards */
   const struct place *up;
@@ -25,6 +29,7 @@ typedef struct encoder {
   tm_buf *out;
   tm_error *err;
   size_t end; /* of out->len, at most */
+  tm_toll toll;
 } encoder;
 
 static bool encode(encoder *e, int idx, const place *at);
@@ -49,6 +54,10 @@ static bool refuse(encoder *e, const place *at, const char *code, const char *wh
   return false;
 }
 
+static bool refuse_size(encoder *e, const place *at) {
+  return refuse(e, at, "json.too_large", "values of more than 8 MiB of JSON cannot be kept");
+}
+
 static bool refuse_value(encoder *e, const place *at, const char *why) {
   return refuse(e, at, "json.value", why);
 }
@@ -69,14 +78,50 @@ static bool encode_number(encoder *e, int idx, const place *at) {
   double v = lua_tonumber(e->L, idx);
   if (isnan(v)) return refuse_value(e, at, "NaN cannot be kept");
   if (isinf(v)) return refuse_value(e, at, "an infinite number cannot be kept");
+  tm__toll_pay(&e->toll, REAL_UNITS);
   tm__json_double(e->out, v);
+  return true;
+}
+
+static size_t room_left(const encoder *e) {
+  return e->out->len < e->end ? e->end - e->out->len : 0;
+}
+
+/* The first bytes of a text, up to where a character begins, are charged. */
+static tm_slice next_part(encoder *e, tm_slice rest) {
+  tm_slice part = rest;
+  if (rest.len > TEXT_PART) {
+    part.len = TEXT_PART;
+    while (part.len > TEXT_PART - 3 && ((unsigned char)rest.ptr[part.len] & 0xC0) == 0x80)
+      part.len--;
+  }
+  tm__toll_pay(&e->toll, tm__reading_units(part.len));
+  return part;
+}
+
+static bool refuse_bytes(encoder *e, const place *at) {
+  return refuse_value(e, at, "text that is not valid UTF-8 cannot be kept");
+}
+
+static bool encode_long_text(encoder *e, tm_slice s, const place *at) {
+  tm_slice part;
+  tm__buf_byte(e->out, '"');
+  for (; s.len > 0; s.ptr += part.len, s.len -= part.len) {
+    if (s.len > room_left(e)) return refuse_size(e, at);
+    part = next_part(e, s);
+    if (!tm__utf8_valid(part)) return refuse_bytes(e, at);
+    tm__json_escaped(e->out, part);
+  }
+  tm__buf_byte(e->out, '"');
   return true;
 }
 
 static bool encode_string(encoder *e, int idx, const place *at) {
   tm_slice s;
   s.ptr = lua_tolstring(e->L, idx, &s.len);
-  if (!tm__utf8_valid(s)) return refuse_value(e, at, "text that is not valid UTF-8 cannot be kept");
+  if (s.len > TEXT_PART) return encode_long_text(e, s, at);
+  tm__toll_pay(&e->toll, tm__reading_units(s.len));
+  if (!tm__utf8_valid(s)) return refuse_bytes(e, at);
   tm__json_string(e->out, s);
   return true;
 }
@@ -92,6 +137,7 @@ static bool encode_userdata(encoder *e, int idx, const place *at) {
   tm_slice text;
   (void)lua_getiuservalue(L, idx, 1);
   text.ptr = lua_tolstring(L, -1, &text.len);
+  tm__toll_pay(&e->toll, tm__copy_units(text.len));
   tm__buf_slice(e->out, text);
   lua_pop(L, 1);
   return true;
@@ -131,6 +177,7 @@ static shape look_at(encoder *e, int idx) {
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     lua_pop(L, 1);
+    tm__toll_pay(&e->toll, 0);
     s.keys++;
     lua_Integer i = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
     if (i >= 1) {
@@ -159,30 +206,18 @@ static bool encode_list(encoder *e, int idx, size_t count, const place *at) {
 
 static bool check_key(encoder *e, int idx, const place *at, tm_slice *key) {
   key->ptr = lua_tolstring(e->L, idx, &key->len);
-  if (!tm__utf8_valid(*key))
-    return refuse(e, at, "json.key", "a key that is not valid UTF-8 cannot be kept");
-  if (memchr(key->ptr, '\0', key->len) != NULL)
-    return refuse(e, at, "json.key", "a key with a NUL byte cannot be kept");
+  for (tm_slice rest = *key, part; rest.len > 0; rest.ptr += part.len, rest.len -= part.len) {
+    part = next_part(e, rest);
+    if (!tm__utf8_valid(part))
+      return refuse(e, at, "json.key", "a key that is not valid UTF-8 cannot be kept");
+    if (memchr(part.ptr, '\0', part.len) != NULL)
+      return refuse(e, at, "json.key", "a key with a NUL byte cannot be kept");
+  }
   return true;
 }
 
-static int key_order(const void *a, const void *b) {
-  const tm_key *x = a, *y = b;
+static int key_order(const tm_key *x, const tm_key *y) {
   return tm__slice_cmp((tm_slice){x->ptr, x->len}, (tm_slice){y->ptr, y->len});
-}
-
-static void sort_keys(tm_key *keys, size_t count) {
-  if (count > 12) {
-    qsort(keys, count, sizeof(*keys), key_order);
-    return;
-  }
-  for (size_t i = 1; i < count; i++) { /* most tables are small */
-    tm_key key = keys[i];
-    size_t j = i;
-    for (; j > 0 && key_order(&keys[j - 1], &key) > 0; j--)
-      keys[j] = keys[j - 1];
-    keys[j] = key;
-  }
 }
 
 static bool reserve_keys(tm_vm *vm, size_t more) {
@@ -194,6 +229,44 @@ static bool reserve_keys(tm_vm *vm, size_t more) {
   if (keys == NULL) return false;
   j->keys = keys;
   j->key_cap = cap;
+  return true;
+}
+
+static void insert_keys(tm_key *keys, size_t count) {
+  for (size_t i = 1; i < count; i++) {
+    tm_key key = keys[i];
+    size_t j = i;
+    for (; j > 0 && key_order(&keys[j - 1], &key) > 0; j--)
+      keys[j] = keys[j - 1];
+    keys[j] = key;
+  }
+}
+
+/* Merges halves that are in order; there is room for half of them. No part takes long, so that all
+ * of it is charged as it goes. */
+static void merge_keys(encoder *e, tm_key *keys, size_t count, tm_key *room) {
+  size_t half = count / 2;
+  if (count <= FEW_KEYS) {
+    insert_keys(keys, count);
+    return;
+  }
+  merge_keys(e, keys, half, room);
+  merge_keys(e, keys + half, count - half, room);
+  tm__limits_spend(e->L, count);
+  memcpy(room, keys, half * sizeof(*keys));
+  for (size_t i = 0, left = 0, right = half; left < half; i++) {
+    bool first = right == count || key_order(&room[left], &keys[right]) < 0;
+    keys[i] = first ? room[left++] : keys[right++];
+  }
+}
+
+/* Those that were noted from `first` on. */
+static bool sort_keys(encoder *e, size_t first) {
+  tm_json *j = &e->vm->json;
+  size_t count = j->key_count - first;
+  if (count > FEW_KEYS && !reserve_keys(e->vm, count / 2))
+    return tm__fail_memory(e->err, "the keys of a table") == TM_OK;
+  merge_keys(e, j->keys + first, count, j->keys + j->key_count);
   return true;
 }
 
@@ -211,6 +284,7 @@ static bool collect_members(encoder *e, int idx, const place *at, bool *texts) {
   tm_json *j = &e->vm->json;
   size_t first = j->key_count;
   int top = lua_gettop(L);
+  size_t bytes = 0;
   *texts = true;
   lua_pushnil(L);
   while (lua_next(L, idx)) {
@@ -222,11 +296,12 @@ static bool collect_members(encoder *e, int idx, const place *at, bool *texts) {
       return true;
     }
     if (!check_key(e, -2, at, &key) || !reserve_member(e, at)) return false;
+    bytes += key.len;
+    if (bytes > room_left(e)) return refuse_size(e, at);
     j->keys[j->key_count++] = (tm_key){key.ptr, key.len, lua_gettop(L) - 1};
     lua_pushvalue(L, -2);
   }
-  if (j->key_count > first) sort_keys(j->keys + first, j->key_count - first);
-  return true;
+  return sort_keys(e, first);
 }
 
 /* What collect_members noted from `first` on. */
@@ -238,7 +313,10 @@ static bool encode_members(encoder *e, size_t first, const place *at) {
     tm_key key = j->keys[i]; /* the array may move below */
     place here = {.up = at, .key = {key.ptr, key.len}, .depth = at->depth + 1};
     if (i > first) tm__buf_byte(e->out, ',');
-    tm__json_string(e->out, here.key);
+    if (key.len <= TEXT_PART)
+      tm__json_string(e->out, here.key);
+    else if (!encode_long_text(e, here.key, at))
+      return false;
     tm__buf_byte(e->out, ':');
     if (!encode(e, key.at + 1, &here)) return false;
   }
@@ -290,8 +368,8 @@ static bool encode_table(encoder *e, int idx, const place *at, bool list) {
 }
 
 static bool encode(encoder *e, int idx, const place *at) {
-  if (e->out->len > e->end)
-    return refuse(e, at, "json.too_large", "values of more than 8 MiB of JSON cannot be kept");
+  if (e->out->len > e->end) return refuse_size(e, at);
+  tm__toll_pay(&e->toll, 0);
   switch (lua_type(e->L, idx)) {
   case LUA_TNUMBER: return encode_number(e, idx, at);
   case LUA_TSTRING: return encode_string(e, idx, at);
@@ -309,7 +387,7 @@ static bool encode(encoder *e, int idx, const place *at) {
 bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf *out,
                      tm_error *err) {
   tm_vm *vm = tm__vm(L);
-  encoder e = {L, vm, out, err, out->len + MAX_BYTES};
+  encoder e = {L, vm, out, err, out->len + MAX_BYTES, {L, VALUE_UNITS, 0}};
   place root = {.key = tm__slice(name), .depth = 1};
   int top = lua_gettop(L);
   luaL_checkstack(L, 8, "no room to encode");
@@ -319,7 +397,7 @@ bool tm__json_encode(lua_State *L, int idx, const char *name, bool list, tm_buf 
       list && lua_istable(L, idx) ? encode_table(&e, idx, &root, true) : encode(&e, idx, &root);
   lua_settop(L, top);
   vm->json.key_count = 0;
-  if (ok && out->len > e.end) ok = refuse(&e, &root, "json.too_large", "more than 8 MiB of JSON");
+  if (ok && out->len > e.end) ok = refuse_size(&e, &root);
   if (ok && !tm__buf_ok(out)) ok = tm__fail_memory(err, "the JSON of a value") == TM_OK;
   return ok;
 }

@@ -111,6 +111,21 @@ static void add_escape(tm_buf *b, char c) {
   }
 }
 
+static void escape_from(tm_buf *b, tm_slice s, size_t at) {
+  while (at < s.len) {
+    add_escape(b, s.ptr[at++]);
+    size_t n = plain_run(s.ptr + at, s.len - at);
+    tm__buf_add(b, s.ptr + at, n);
+    at += n;
+  }
+}
+
+void tm__json_escaped(tm_buf *b, tm_slice s) {
+  size_t plain = plain_run(s.ptr, s.len);
+  tm__buf_add(b, s.ptr, plain);
+  escape_from(b, s, plain);
+}
+
 void tm__json_string(tm_buf *b, tm_slice s) {
   char *room = tm__buf_room(b, s.len + 2);
   if (room == NULL) return;
@@ -118,12 +133,7 @@ void tm__json_string(tm_buf *b, tm_slice s) {
   room[0] = '"';
   if (plain > 0) memcpy(room + 1, s.ptr, plain);
   b->len += plain + 1;
-  for (size_t at = plain; at < s.len;) {
-    add_escape(b, s.ptr[at++]);
-    size_t n = plain_run(s.ptr + at, s.len - at);
-    tm__buf_add(b, s.ptr + at, n);
-    at += n;
-  }
+  escape_from(b, s, plain);
   tm__buf_byte(b, '"');
 }
 

@@ -25,7 +25,8 @@ tm_status tm__json_parse_bounded(json_t **out, tm_slice text, int max_depth, siz
                                  tm_error *err);
 
 /* ---- writing ---- */
-void tm__json_string(tm_buf *b, tm_slice s); /* quoted and escaped; s must be valid UTF-8 */
+void tm__json_string(tm_buf *b, tm_slice s);  /* quoted and escaped; s must be valid UTF-8 */
+void tm__json_escaped(tm_buf *b, tm_slice s); /* what stands between the quotes, or a part of it */
 void tm__json_int(tm_buf *b, int64_t v);
 /* Up to 17 digits, as many as reading back exactly needs, always with '.' or 'e'. NaN and
  * infinities have no JSON: the buffer fails. */
