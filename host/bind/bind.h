@@ -21,6 +21,7 @@ typedef enum tm_trip { /* why nothing may run any more until the door is reached
                        TM_TRIP_CPU,
                        TM_TRIP_TABLE,
                        TM_TRIP_CROWD,
+                       TM_TRIP_TEXT,
                        TM_TRIP_STACK,
                        TM_TRIP_STEP_MEMORY,
                        TM_TRIP_STATE_MEMORY,
@@ -85,11 +86,12 @@ struct tm_vm {
   uintptr_t c_stack;    /* where the C stack of the thread was when this entry began */
   tm_idmap texts;       /* long texts, by their address; how many of which size (see limits.c): */
   size_t texts_of[TM_TEXT_SIZES];
-  size_t named;     /* names that tables have room for, but for those of small ones */
-  size_t large;     /* blocks over which a single instruction may take long */
-  tm_error failure; /* filled by the door's message handler */
-  int dispatch;     /* reference in the registry */
-  tm_run *run;      /* whose entry this is, or NULL */
+  size_t texts_over; /* longer than any two may be */
+  size_t named;      /* names that tables have room for, but for those of small ones */
+  size_t large;      /* blocks over which a single instruction may take long */
+  tm_error failure;  /* filled by the door's message handler */
+  int dispatch;      /* reference in the registry */
+  tm_run *run;       /* whose entry this is, or NULL */
   uint64_t last_id;
   tm_idmap runs, ops; /* by the id that Lua knows */
   size_t op_count;    /* timers and requests of all turns */
@@ -154,7 +156,9 @@ static inline void tm__limits_spend(lua_State *L, size_t units) {
 }
 /* A block of Lua's was made, grew, shrank or went. */
 void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size);
-/* A text was made; a block, perhaps a text, went. */
+/* Why a text of that size may not be made, or TM_TRIP_NONE. */
+tm_trip tm__limits_refuse_text(tm_vm *vm, size_t size);
+/* A text was made, having been asked for; a block, perhaps a text, went. */
 void tm__limits_text(tm_vm *vm, const void *text, size_t size);
 void tm__limits_gone(tm_vm *vm, const void *block, size_t size);
 /* May a table get a block for its names now? */

@@ -20,14 +20,14 @@
 #define NODE_BYTES           24 /* of Lua's tables: a name and its value */
 #define NAMES_LEAST          16 /* of those that are counted */
 #define COLLECT_NS           64 /* a block: what collecting takes, where all are short texts */
+#define COMPARE_NS           7  /* a byte: what comparing takes, where all are NULs */
 
 _Static_assert(TM_COUNTED_BYTES <= NAMES_LEAST * NODE_BYTES, "what has names is counted");
 _Static_assert(TM_COUNTED_BYTES <= TEXT_BYTES, "long texts are counted");
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
-/* texts_of[i]: of at least TEXT_BYTES << i. Comparing two of them is one instruction; where they
- * are full of NULs it takes up to 7 ns a byte. */
+/* texts_of[i]: of at least TEXT_BYTES << i. Comparing two of them is one instruction. */
 static int text_size(size_t size) {
   int i = 0;
   while (i < TM_TEXT_SIZES - 1 && size >= TEXT_BYTES << (i + 1))
@@ -74,12 +74,31 @@ void tm__limits_start(tm_vm *vm, int64_t budget_ms, size_t memory) {
   look_often_enough(vm, vm->L);
 }
 
-/* A full collection may follow what used up the slice, in one instruction: its time is kept back.
- */
+/* Two texts that are longer are not let be: comparing them might take more than half of a slice. */
+static size_t text_most(const tm_vm *vm) {
+  int64_t slice_ms = vm->o.limits.cpu_slice_ms;
+  return slice_ms > 0 ? (size_t)slice_ms * 500000 / COMPARE_NS : SIZE_MAX;
+}
+
+/* What comparing the two longest texts may take. */
+static int64_t comparing_us(const tm_vm *vm) {
+  size_t count = 0, size = text_most(vm);
+  int i = TM_TEXT_SIZES;
+  while (i > 0 && count < 2)
+    count += vm->texts_of[--i];
+  if (count < 2) return 0;
+  if (i < TM_TEXT_SIZES - 1 && TEXT_BYTES << (i + 1) < size) size = TEXT_BYTES << (i + 1);
+  return (int64_t)(size / 1000 * COMPARE_NS);
+}
+
+/* What used up the slice may be followed by a single instruction that collects all garbage, or
+ * compares two long texts: its time is kept back. */
 static int64_t slice_us(const tm_vm *vm) {
-  int64_t all = vm->budget_ms * 1000, collects = (int64_t)(vm->blocks * COLLECT_NS / 1000);
+  int64_t all = vm->budget_ms * 1000, kept = (int64_t)(vm->blocks * COLLECT_NS / 1000);
   if (vm->loads) return all;
-  return collects < all / 2 ? all - collects : all / 2;
+  int64_t compares = comparing_us(vm);
+  if (compares > kept) kept = compares;
+  return kept < all / 2 ? all - kept : all / 2;
 }
 
 /* Until a millisecond has passed since the last look only the clock on the wall is asked, which
@@ -145,8 +164,8 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
     return tm__fail(err, TM_ELIMIT, "script.cpu",
                     "the script used more than %" PRId64 " ms of CPU time without waiting%s%s: of "
                     "%" PRId64 " ms the rest is kept back for collecting the %zu tables, texts and "
-                    "other values that its system holds; let it hold less, or raise "
-                    "limits.cpu_slice",
+                    "other values that its system holds, or comparing the longest texts; let it "
+                    "hold less, or raise limits.cpu_slice",
                     slice_us(vm) / 1000, in, vm->where, vm->budget_ms, vm->blocks);
   if (vm->tripped == TM_TRIP_CPU)
     return tm__fail(err, TM_ELIMIT, "script.cpu",
@@ -166,6 +185,12 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
         "more than the %" PRId64 " ms of CPU time%s%s; make fewer texts, or of more than "
         "40 bytes",
         vm->budget_ms, in, vm->where);
+  if (vm->tripped == TM_TRIP_TEXT)
+    return tm__fail(err, TM_ELIMIT, "script.cpu",
+                    "two texts of more than %zu bytes: comparing them may take more than half of "
+                    "the %" PRId64 " ms of CPU time%s%s; keep one such text at a time, or raise "
+                    "limits.cpu_slice",
+                    text_most(vm), l->cpu_slice_ms, in, vm->where);
   if (vm->tripped == TM_TRIP_STACK)
     return tm__fail(err, TM_ELIMIT, "script.memory",
                     "calls are nested too deep, or pass on too many values%s%s; let functions call "
@@ -225,10 +250,17 @@ void tm__limits_block(tm_vm *vm, size_t old_size, size_t new_size) {
   if (vm->running != NULL) look_often_enough(vm, vm->running);
 }
 
+tm_trip tm__limits_refuse_text(tm_vm *vm, size_t size) {
+  if (size < TEXT_BYTES) return TM_TRIP_NONE;
+  if (!tm__idmap_reserve(&vm->texts)) return TM_TRIP_HOST_MEMORY;
+  return vm->texts_over > 0 && size > text_most(vm) ? TM_TRIP_TEXT : TM_TRIP_NONE;
+}
+
 void tm__limits_text(tm_vm *vm, const void *text, size_t size) {
   if (size < TEXT_BYTES) return;
+  (void)tm__idmap_add(&vm->texts, (uint64_t)(uintptr_t)text, vm); /* there is room */
   vm->texts_of[text_size(size)]++;
-  (void)tm__idmap_add(&vm->texts, (uint64_t)(uintptr_t)text, vm); /* else it counts for ever */
+  vm->texts_over += size > text_most(vm);
   if (vm->running != NULL) look_often_enough(vm, vm->running);
 }
 
@@ -236,6 +268,7 @@ void tm__limits_gone(tm_vm *vm, const void *block, size_t size) {
   if (size < TEXT_BYTES || vm->texts.count == 0) return;
   if (tm__idmap_remove(&vm->texts, (uint64_t)(uintptr_t)block) == NULL) return;
   vm->texts_of[text_size(size)]--;
+  vm->texts_over -= size > text_most(vm);
 }
 
 void tm__seti(lua_State *L, int table, lua_Integer i) {

@@ -115,6 +115,12 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
     refuse(vm, new_size, state ? TM_TRIP_STATE_MEMORY : TM_TRIP_STEP_MEMORY);
     return NULL;
   }
+  bool text = p == NULL && old_size == LUA_TSTRING;
+  tm_trip no_text = text ? tm__limits_refuse_text(vm, new_size) : TM_TRIP_NONE;
+  if (no_text != TM_TRIP_NONE) {
+    refuse(vm, new_size, no_text);
+    return NULL;
+  }
   if (new_size == 0 && p != NULL) {
     tm__limits_gone(vm, p, old);
     tm__crowd_gone(&vm->crowd, p, old);
@@ -126,7 +132,7 @@ static void *lua_alloc(void *ud, void *p, size_t old_size, size_t new_size) {
   }
   (void)count_block(vm, q, old, new_size);
   tm__limits_block(vm, old, new_size);
-  if (p == NULL && old_size == LUA_TSTRING) tm__limits_text(vm, q, new_size);
+  if (text) tm__limits_text(vm, q, new_size);
   return q;
 }
 

@@ -235,6 +235,49 @@ static void test_only_texts_are_counted(void **state) {
 }
 
 /* What a step has let go never counts, however the texts were made. */
+/* One text after another is as long as may be; none is refused for one that nothing refers to. */
+static void test_long_texts_one_at_a_time(void **state) {
+  (void)state;
+  vm->o.limits.step_memory = 15 << 20;
+  vm->o.limits.memory = 64 << 20;
+  expect_result("local n for i = 1, 3 do n = #(('x'):rep(4 << 20)) end return n", "4194304");
+  tm_error err = expect_limit("\nreturn ('x'):rep(4 << 20) .. ('y'):rep(4 << 20)", "script.cpu");
+  assert_non_null(strstr(err.message, "3571428 bytes"));
+  assert_non_null(strstr(err.message, "code.lua:2"));
+}
+
+static void *no_second_map(void *ud, void *p, size_t old_size, size_t new_size) {
+  const bool *scarce = ud;
+  if (new_size == 0) {
+    free(p);
+    return NULL;
+  }
+  bool second = p == NULL && old_size == 0 && new_size == 32 * sizeof(tm_idslot);
+  return *scarce && second ? NULL : realloc(p, new_size);
+}
+
+/* No text is made that could not be counted, for it would be thought to live for ever. */
+static void test_every_long_text_is_counted(void **state) {
+  (void)state;
+  bool scarce = false;
+  tm_error err = {0};
+  tm_vm_options o = fixture_options();
+  o.alloc = no_second_map;
+  o.alloc_ud = &scarce;
+  tm__vm_free(vm);
+  assert_int_equal(tm__vm_new(&vm, &o, NULL), TM_OK);
+  expect_result("return 'warm'", "warm");
+  tm__vm_collect(vm);
+  size_t before = vm->texts_of[0];
+  scarce = true;
+  const char *many = "local t = {} for i = 1, 20 do t[i] = ('x'):rep(3000) .. i end return #t";
+  assert_int_equal(run_code(vm, many, &out, &err), TM_ENOMEM);
+  scarce = false;
+  expect_result(many, "20");
+  tm__vm_collect(vm);
+  assert_int_equal(vm->texts_of[0], before);
+}
+
 static void test_garbage_is_no_reason(void **state) {
   (void)state;
   static const char *const makers[] = {
@@ -456,6 +499,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_many_blocks, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_short_texts_are_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_only_texts_are_counted, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_long_texts_one_at_a_time, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_every_long_text_is_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_garbage_is_no_reason, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_error_tables, set_up, tear_down),
