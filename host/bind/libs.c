@@ -8,16 +8,29 @@
 #include "bind/embedded.h"
 #include "bind/libs.h"
 
+#define PIECE 256 /* bytes that the parser is given at once */
+
 static const char mode_key = 'm'; /* its address, in the registry */
+
+/* No hook runs in the parser, and some texts take it time by their length squared: for each `or` it
+ * follows the list so far. So it is given little at once, and the clock is asked before each. */
+static const char *next_piece(lua_State *L, void *ud, size_t *size) {
+  tm_slice *left = ud;
+  tm_slice piece = {left->ptr, left->len < PIECE ? left->len : PIECE};
+  tm__limits_spend(L, TM_PER_LOOK);
+  *left = (tm_slice){left->ptr + piece.len, left->len - piece.len};
+  *size = piece.len;
+  return piece.ptr;
+}
 
 /* load(text [, chunk name [, ignored [, environment]]]): text only, whatever the mode asks for. */
 static int load_text(lua_State *L) {
-  size_t len;
-  const char *text = luaL_checklstring(L, 1, &len);
+  tm_slice text;
+  text.ptr = luaL_checklstring(L, 1, &text.len);
   const char *name = luaL_optstring(L, 2, "=load");
   bool env = !lua_isnone(L, 4);
-  tm__limits_spend(L, tm__reading_units(len));
-  if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
+  if (lua_load(L, next_piece, &text, name, "t") != LUA_OK) {
+    tm__limits_check(L); /* the parser catches what is raised in there */
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
