@@ -199,10 +199,13 @@ struct tm_op {
   tm_run *run; /* NULL: its turn has ended */
   uint64_t id;
   uint64_t handle; /* of the timer or the request */
+  int body;        /* what the request sends: a reference in the registry; 0: nothing */
+  size_t held;     /* bytes outside of Lua that count as its state's, and its turn's */
   tm_messages_read *reading;
   tm_op_kind kind;
   bool waits;  /* over, but not told yet: in the door's list, or in its run's */
   bool failed; /* waits: with error */
+  bool full;   /* what came in found no room */
   tm_error *error;
   tm_op *next, **link; /* in run->ops or vm->orphans */
   tm_op *next_ready;
@@ -236,6 +239,9 @@ int tm__push_turn(lua_State *L,
 /* For the turn whose entry this is. NULL: outside a turn, no worker, or out of memory; `err` says
  * which. */
 tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err);
+/* So many bytes are kept for it outside of Lua, until it is over. False: they are more than its
+ * turn, or its state, may have. Never raises. */
+bool tm__op_hold(tm_op *op, size_t bytes);
 void tm__op_free(tm_op *op); /* it never started, or it is over */
 bool tm__op_cancel(tm_vm *vm, uint64_t id);
 void tm__op_done(tm_op *op, tm_push_fn push, void *ud); /* ends and frees it, tells Lua */

@@ -70,10 +70,30 @@ static int push_answer(lua_State *L, void *ud) {
   return 1;
 }
 
+/* What is on its way counts as what the step holds while it waits. */
+static bool on_bytes(void *ud, size_t bytes) {
+  tm_op *op = ud;
+  op->full = !tm__op_hold(op, bytes);
+  return !op->full;
+}
+
+static const tm_error *too_much(const tm_op *op, tm_error *err) {
+  const tm_vm_limits *l = &op->vm->o.limits;
+  (void)tm__fail(err, TM_ETOOLARGE, "http.too_large",
+                 "there is no room for the answer: while it waits a step may hold %zu bytes of "
+                 "memory, and the scripts of its system %zu; ask for less, or raise "
+                 "limits.step_memory or limits.memory",
+                 l->step_memory, l->memory);
+  return err;
+}
+
 static void on_answer(void *ud, const tm_http_result *result) {
   tm_op *op = ud;
   tm_http_result copy = *result;
-  if (result->error != NULL)
+  tm_error err;
+  if (op->full)
+    tm__op_failed(op, too_much(op, &err));
+  else if (result->error != NULL)
     tm__op_failed(op, result->error);
   else
     tm__op_done(op, push_answer, &copy);
@@ -144,14 +164,22 @@ static int http_request(lua_State *L) {
   check_line(L, "the method", call.method, method_len);
   check_line(L, "the url", call.url, url_len);
   if (lua_getfield(L, 1, "body") != LUA_TNIL) call.body.ptr = text_field(L, "body", &call.body.len);
+  int body = lua_gettop(L);
   call.timeout_ms = number_field(L, "timeout_ms", MAX_TIMEOUT_MS);
   call.max_response = (size_t)number_field(L, "max_bytes", MAX_BODY);
   call.headers = header_lines(L);
   tm_vm *vm = tm__vm(L);
   luaL_argcheck(L, vm->o.client != NULL || vm->o.worker == NULL, 1, "there is no HTTP client here");
+  call.room = on_bytes;
+  lua_pushvalue(L, body);
+  body = call.body.ptr != NULL ? luaL_ref(L, LUA_REGISTRYINDEX) : 0;
   tm_error err; /* nothing below this line raises before the operation is under way */
   tm_op *op = tm__op_new(vm, TM_OP_HTTP, &err);
-  if (op == NULL) return tm__push_fail(L, &err);
+  if (op == NULL) {
+    if (body != 0) luaL_unref(L, LUA_REGISTRYINDEX, body);
+    return tm__push_fail(L, &err);
+  }
+  op->body = body;
   lua_Integer id = (lua_Integer)op->id;
   if (tm__http_start(vm->o.client, &call, on_answer, op, &op->handle, &err) != TM_OK) {
     tm__op_free(op);

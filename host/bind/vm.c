@@ -343,11 +343,15 @@ void tm__vm_adopt(tm_vm *vm, lua_State *L) {
   if (L != NULL) *(tm_vm **)lua_getextraspace(L) = vm;
 }
 
-void tm__vm_release(tm_vm *vm) {
+static void end_ops(tm_vm *vm) {
   for (tm_op *op; (op = tm__idmap_any(&vm->ops)) != NULL;)
     (void)tm__op_cancel(vm, op->id);
   while (vm->orphans != NULL)
     tm__op_free(vm->orphans);
+}
+
+void tm__vm_release(tm_vm *vm) {
+  end_ops(vm);
   tm__idmap_free(&vm->texts);
   tm__idmap_free(&vm->ops);
   tm__idmap_free(&vm->runs);
@@ -383,6 +387,7 @@ tm_status tm__vm_new(tm_vm **out, const tm_vm_options *o, tm_error *err) {
 
 void tm__vm_free(tm_vm *vm) {
   if (vm == NULL) return;
+  end_ops(vm); /* requests send texts of the state */
   if (vm->L != NULL) lua_close(vm->L);
   tm__vm_release(vm);
   (void)vm->o.alloc(vm->o.alloc_ud, vm, sizeof(*vm), 0);

@@ -8,15 +8,18 @@
 
 typedef struct tm_http_client tm_http_client;
 
-typedef struct tm_http_call { /* copied by tm__http_start */
+typedef struct tm_http_call { /* copied by tm__http_start, but for the body */
   const char *method,
       *url; /* http and https only; redirects are followed for GET and HEAD, on the same host */
   const char *const *headers; /* NULL-terminated "Name: value" lines, or NULL */
-  tm_slice body;              /* ptr NULL: none */
+  tm_slice body;              /* ptr NULL: none; borrowed until fn is called or it is cancelled */
   int64_t timeout_ms;         /* the whole request */
   size_t max_response;        /* bytes of the body; more is the error "http.too_large" */
-  bool discard;               /* nobody reads the body: it is empty, however long it was */
-  bool direct;                /* past any proxy that the environment names */
+  /* Asked with the ud of fn before so many bytes more are kept of the answer; false: the call
+   * fails. NULL: any number. */
+  bool (*room)(void *ud, size_t bytes);
+  bool discard; /* nobody reads the body: it is empty, however long it was */
+  bool direct;  /* past any proxy that the environment names */
 } tm_http_call;
 
 typedef struct tm_http_result {

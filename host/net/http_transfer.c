@@ -122,7 +122,7 @@ static tm_status set_headers(tm_http_transfer *t, const tm_http_call *call, tm_e
 static bool set_body(tm_http_transfer *t, const tm_http_call *call) {
   tm_slice body = call->body.ptr != NULL ? call->body : TM_S("");
   return curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len) == CURLE_OK &&
-         curl_easy_setopt(t->easy, CURLOPT_COPYPOSTFIELDS, body.ptr) == CURLE_OK;
+         curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, body.ptr) == CURLE_OK;
 }
 
 static bool set_method(tm_http_transfer *t, const tm_http_call *call) {
@@ -140,12 +140,16 @@ static bool set_method(tm_http_transfer *t, const tm_http_call *call) {
   return ok;
 }
 
+static bool has_room(const tm_http_transfer *t, size_t bytes) {
+  return t->room == NULL || t->room(t->ud, bytes);
+}
+
 static size_t on_body(char *bytes, size_t one, size_t count, void *ud) {
   tm_http_transfer *t = ud;
   size_t len = one * count;
   if (t->discard) return len;
   t->too_large = len > t->max_response - t->body.len;
-  if (t->too_large) return 0;
+  if (t->too_large || !has_room(t, len)) return 0;
   tm__buf_add(&t->body, bytes, len);
   return tm__buf_ok(&t->body) ? len : 0;
 }
@@ -161,7 +165,7 @@ static size_t on_header(char *bytes, size_t one, size_t count, void *ud) {
   }
   if (len <= 2) return len;
   t->headers_too_large = len > HEADER_BYTES - t->headers.len || ++t->header_count > ANSWER_HEADERS;
-  if (t->headers_too_large) return 0;
+  if (t->headers_too_large || !has_room(t, len)) return 0;
   tm__buf_add(&t->headers, bytes, len);
   return tm__buf_ok(&t->headers) ? len : 0;
 }
@@ -231,6 +235,7 @@ tm_status tm__http_transfer_new(tm_http_transfer **out, const tm_http_call *call
   }
   t->max_response = call->max_response;
   t->discard = call->discard;
+  t->room = call->room;
   tm_status st = prepare(t, call, err);
   if (st == TM_OK)
     *out = t;

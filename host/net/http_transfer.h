@@ -24,6 +24,7 @@ typedef struct tm_http_transfer {
   bool starved;   /* when it failed memory was short */
   bool unwatched; /* nobody would hear what its socket has to say */
   char detail[CURL_ERROR_SIZE];
+  bool (*room)(void *ud, size_t bytes);
   tm_http_done_fn fn;
   void *ud;
 } tm_http_transfer;

@@ -774,6 +774,74 @@ static void test_held_memory_counts(void **state) {
   free_turn(t);
 }
 
+static void answer_http(void) {
+  tm_error lost;
+  (void)tm__fail(&lost, TM_EIO, "http.failed", "write error");
+  http.fn(http.ud, &(tm_http_result){.error = &lost});
+}
+
+#define ANSWER(more)                                                                               \
+  "http.request { method = 'POST', url = 'u', timeout_ms = 1, max_bytes = 1" more " }"
+
+/* What comes in is outside of Lua, and counts all the same until it has come. */
+static void test_answers_count_as_held(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(
+      BEGIN "local ok, e = await(" ANSWER("") ") assert(e.code == 'http.failed')"
+                                              " ok, e = await(" ANSWER("") ") journal.fail(id, e)");
+  size_t most = options().limits.step_memory, sixteenth = most / 16;
+  for (int i = 0; i < 15; i++)
+    assert_true(http.room(http.ud, sixteenth));
+  answer_http();
+  for (int i = 0; i < 15; i++)
+    assert_true(http.room(http.ud, sixteenth)); /* what came before is gone */
+  assert_false(http.room(http.ud, sixteenth));
+  answer_http();
+  expect_failure(t, TM_ETOOLARGE, "http.too_large", "limits.step_memory");
+  free_turn(t);
+}
+
+/* Many turns that are sent much are bounded by the memory of their state. */
+static void test_answers_count_for_the_state(void **state) {
+  (void)state;
+  tm_vm_limits limits = options().limits;
+  size_t piece = limits.step_memory / 2, n = limits.memory / piece;
+  tm_turn *turns[64];
+  void *uds[64];
+  assert_in_range(n, 2, 64);
+  for (size_t i = 0; i < n; i++) {
+    turns[i] = run_turn(BEGIN "await(" ANSWER("") ")");
+    uds[i] = http.ud;
+  }
+  for (size_t i = 0; i < n; i++)
+    assert_int_equal(http.room(uds[i], piece), i < n - 1);
+  for (size_t i = 0; i < n; i++) {
+    executor.cancel(executor.ud, turns[i]);
+    free_turn(turns[i]);
+  }
+  tm_turn *t = run_turn(BEGIN "await(" ANSWER("") ") journal.commit(id, draft())");
+  assert_true(http.room(http.ud, piece)); /* with its turn all that it held is gone */
+  answer_http();
+  expect_end(t, "commit");
+  free_turn(t);
+}
+
+/* What is sent is the script's own text: it stays where it is, whoever else forgets it. */
+static void test_a_body_stays_while_it_is_sent(void **state) {
+  (void)state;
+  tm_turn *t = run_turn(BEGIN "local op = " ANSWER(
+      ", body = ('ab'):rep(50000)") " await(timer.start(1)) for i = 1, 1e5 do local t = "
+                                    "('y'):rep(99) .. i"
+                                    " end await(op) journal.commit(id, draft())");
+  fire_timer();
+  assert_int_equal(http.body.len, 100000);
+  for (size_t i = 0; i < http.body.len; i++)
+    assert_int_equal(http.body.ptr[i], i % 2 == 0 ? 'a' : 'b');
+  answer_http();
+  expect_end(t, "commit");
+  free_turn(t);
+}
+
 /* ---- what turns use ---- */
 
 #define READ "local read = require 'host.usage'.read local cpu, bytes, peak = read() "
@@ -1234,6 +1302,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_memory_of_a_turn, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_use_of_what_was_stopped, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_held_memory_counts, set_up_patient, tear_down),
+      cmocka_unit_test_setup_teardown(test_answers_count_as_held, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_answers_count_for_the_state, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_body_stays_while_it_is_sent, set_up_patient,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_greedy_turns_make_room, set_up_patient, tear_down),
       CASE(test_operations_are_counted),
       CASE(test_loading_does_not_hold_up),

@@ -31,6 +31,8 @@ static struct {
 static uint64_t timer_count;
 static struct {
   tm_http_done_fn fn;
+  bool (*room)(void *ud, size_t bytes);
+  tm_slice body;
   void *ud;
   char request[512];
   uint64_t cancelled;
@@ -160,6 +162,8 @@ tm_status tm__http_start(tm_http_client *c, const tm_http_call *call, tm_http_do
   (void)c;
   if (http.refuse) return tm__fail(err, TM_EINVAL, "http.invalid", "a bad URL");
   http.fn = fn;
+  http.room = call->room;
+  http.body = call->body;
   http.ud = ud;
   *id = 5;
   int n = snprintf(http.request, sizeof(http.request), "%s %s %.*s %lld %zu", call->method,

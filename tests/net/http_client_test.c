@@ -141,6 +141,7 @@ typedef struct call {
   int times; /* how often the callback came */
   int status;
   char code[48], text[700];
+  size_t asked; /* room for so many bytes */
   tm_buf body, headers;
   void (*then)(struct call *c); /* within the callback */
   struct call *other;
@@ -411,6 +412,23 @@ static void keeps_answers_within_limits(void **state) {
   perform(s, &nothing);
   assert_string_equal(nothing.code, "http.too_large");
   clear(&nothing);
+}
+
+static bool has_room_for_half(void *ud, size_t bytes) {
+  call *c = ud;
+  c->asked += bytes;
+  return c->asked <= 1U << 19;
+}
+
+static void asks_whether_there_is_room(void **state) {
+  side *s = *state;
+  call large = make("GET", url_of(s, "/large"));
+  large.what.max_response = 1U << 20;
+  large.what.room = has_room_for_half;
+  perform(s, &large);
+  assert_string_equal(large.code, "http.failed");
+  assert_in_range(large.asked, 1U << 19, (1U << 19) + (64U << 10));
+  clear(&large);
 }
 
 /* Only the status counts, so that no answer is too long to be understood. */
@@ -774,6 +792,7 @@ int main(void) {
       WITH_BOTH_SIDES(follows_some_redirects),
       WITH_BOTH_SIDES(gives_up_in_time),
       WITH_BOTH_SIDES(keeps_answers_within_limits),
+      WITH_BOTH_SIDES(asks_whether_there_is_room),
       WITH_BOTH_SIDES(lets_a_body_go_that_nobody_reads),
       WITH_BOTH_SIDES(gives_hostile_servers_up),
       WITH_BOTH_SIDES(takes_no_more_than_was_announced),
