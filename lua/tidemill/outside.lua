@@ -13,7 +13,6 @@ local text = require "host.text"
 local M = {}
 
 local TIMEOUT_MS, TIMEOUT_LONGEST_MS = 30000, 600000
-local ANSWER_BYTES, ANSWER_MOST_BYTES = 1 << 20, 16 << 20
 local ANSWER_VALUES = 40000 -- decoding takes the worker, and no hook interrupts it
 
 --- Ends the step (or the turn) although a script may catch the error: whoever runs it looks again.
@@ -219,7 +218,7 @@ local function check_body(request, headers)
   return encoded
 end
 
-local function check_request(request)
+local function check_request(request, longest)
   if type(request) ~= "table" then
     fault.misuse("ctx:http needs a table: ctx:http { url = … }")
   end
@@ -240,9 +239,10 @@ local function check_request(request)
   if not timeout_ms or timeout_ms < 1 or timeout_ms > TIMEOUT_LONGEST_MS then
     fault.misuse("ctx:http: 'timeout' must be a duration of at most 10 minutes")
   end
-  local max_bytes = request.max_bytes or ANSWER_BYTES
-  if math.type(max_bytes) ~= "integer" or max_bytes < 1 or max_bytes > ANSWER_MOST_BYTES then
-    fault.misuse(("ctx:http: 'max_bytes' must be from 1 to %d"):format(ANSWER_MOST_BYTES))
+  local max_bytes = request.max_bytes or longest
+  if math.type(max_bytes) ~= "integer" or max_bytes < 1 or max_bytes > longest then
+    fault.misuse(("ctx:http: 'max_bytes' must be from 1 to %d; raise limits.http_response for more")
+      :format(longest))
   end
   local headers = check_headers(request.headers or {})
   return { method = method, url = request.url, headers = headers,
@@ -255,7 +255,7 @@ end
 ---@return table? answer
 ---@return tidemill.Fault? err
 function M.http(run, given)
-  local request = check_request(given)
+  local request = check_request(given, run.system.http_response_limit)
   M.ready(run, "ctx:http")
   local key = next_key(run, "http", digest_of(request))
   local result = run.calls[key]

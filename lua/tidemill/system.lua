@@ -26,6 +26,7 @@ local M = {}
 local systems = {} ---@type table<string, tidemill.System>
 
 local MAIN = "init"
+local ANSWER_BYTES = 1 << 20 -- where no configuration says it
 
 ---@class tidemill.Source where a constructor was called; line 0 when it is not known
 ---@field file string
@@ -49,6 +50,7 @@ local MAIN = "init"
 ---@field config table a copy of the given one, or {}
 ---@field config_view table as scripts see it
 ---@field output_limit integer? bytes of one output
+---@field http_response_limit integer bytes of one answer from the outside
 ---@field webhooks boolean? somebody is told of events
 ---@field files string[] the files that were read, in order
 ---@field source tidemill.Source
@@ -313,6 +315,7 @@ local function compile(name, given, box, findings)
     name = name, description = given.description, agents = {}, agent_order = {}, flows = {},
     flow_order = {}, orchestrator = orchestrator, config = own_config, files = box.files,
     source = source, output_limit = config.output_limit, webhooks = config.webhooks,
+    http_response_limit = config.http_response_limit or ANSWER_BYTES,
     config_view = view.readonly(own_config,
       "ctx.config.%s cannot be written: the config belongs to all conversations"),
   }

@@ -299,6 +299,23 @@ describe("calls to the outside", function()
     assert.equal(1, host.cancelled)
   end)
 
+  it("take as long an answer as limits.http_response says, or as they do", function()
+    for given, longest in pairs { ["nil"] = 2000, ["1999"] = 1999, ["2001"] = false } do
+      load_flow(([[ConversationStep { step_id = "call", step_type = "action",
+        next_steps = { "end" },
+        run = function(ctx) return (ctx:http { url = "http://x", max_bytes = %s }).body end },]])
+        :format(given), 'start_step = "call",', nil, nil, { http_response_limit = 2000 })
+      host.outside = echo
+      local turn = host:start()
+      assert.equal(longest and "completed" or "failed", turn.status)
+      if longest then
+        assert.equal(longest, host.requests[1].max_bytes)
+      else
+        assert.matches("raise limits.http_response", turn.error.message, 1, true)
+      end
+    end
+  end)
+
   it("are refused when they are wrong, at the script's line", function()
     for code, message in pairs {
       ["ctx:http('x')"] = "ctx:http needs a table",

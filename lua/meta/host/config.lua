@@ -19,6 +19,7 @@ local config = {}
 ---@field can_seal boolean? there is a key
 ---@field isolates boolean? each tenant has a store and Lua states of its own
 ---@field output_limit integer?
+---@field http_response_limit integer? bytes
 ---@field webhooks boolean? events have somebody to be told
 ---@field llm table?
 

@@ -28,7 +28,7 @@ local ctx = {}
 ---@field json? any instead of body; sets Content-Type
 --- 30 s when absent, at most 10 minutes, and never beyond the step's time
 ---@field timeout? tm.Duration
----@field max_bytes? integer of the answer: 1 MiB when absent, at most 16 MiB
+---@field max_bytes? integer of the answer: at most limits.http_response, which it is when absent
 
 ---@class tm.HttpResponse
 ---@field status integer
