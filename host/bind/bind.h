@@ -50,7 +50,7 @@ typedef struct tm_key {
 
 typedef struct tm_json {
   tm_buf text;  /* what host.json.encode makes */
-  json_t *tree; /* what is being pushed; freed at the next decode at the latest */
+  json_t *tree; /* what is being pushed; freed with the entry at the latest */
   tm_key *keys; /* scratch for sorting, used as a stack */
   size_t key_count, key_cap;
   const void *array_mark, *raw_mark; /* identities of the two metatables */

@@ -57,7 +57,7 @@ static void push_value(lua_State *L, const json_t *v) {
   }
 }
 
-/* The tree hangs on the state: pushing may raise, and then the next decode frees it. */
+/* The tree hangs on the state: pushing may raise, and then the end of the entry frees it. */
 tm_status tm__json_decode(lua_State *L, tm_slice text, size_t max_values, tm_error *err) {
   tm_json *j = &tm__vm(L)->json;
   json_decref(j->tree);

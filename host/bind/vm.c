@@ -12,6 +12,8 @@
 #define STACK_MOST                                                                                 \
   ((size_t)128 << 10) /* bytes of a coroutine's stack; what doubles beyond is the last */
 
+#define KEPT_BYTES ((size_t)64 << 10) /* of a buffer, from one entry to the next */
+
 /* A block for each 256 bytes, but always so many that they are collected in some milliseconds. */
 #define BLOCK_BYTES ((size_t)256)
 #define FEW_BLOCKS  ((size_t)128 << 10)
@@ -180,6 +182,25 @@ static tm_status what_failed(tm_vm *vm, int rc, tm_error *err) {
   return vm->failure.status;
 }
 
+static void shed(tm_buf *b) {
+  if (b->cap > KEPT_BYTES) tm__buf_free(b);
+}
+
+/* The buffers are outside of Lua, where no limit counts: what one turn has grown is not kept. */
+static void shed_all(tm_vm *vm) {
+  tm_json *j = &vm->json;
+  size_t keys = j->key_cap * sizeof(*j->keys);
+  for (size_t i = 0; i < TM_DRAFT_PARTS; i++)
+    shed(&vm->parts[i]);
+  shed(&j->text);
+  json_decref(j->tree);
+  j->tree = NULL;
+  if (keys <= KEPT_BYTES) return;
+  tm__xfree(vm, j->keys, keys);
+  j->keys = NULL;
+  j->key_count = j->key_cap = 0;
+}
+
 static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   lua_State *L = vm->L;
   int top = lua_gettop(L);
@@ -194,6 +215,7 @@ static tm_status enter(tm_vm *vm, lua_CFunction f, void *ud, tm_error *err) {
   int rc = lua_pcall(L, 1, 0, top + 1);
   vm->running = NULL;
   lua_settop(L, top);
+  shed_all(vm);
   vm->door->depth--;
   tm_status st = rc == LUA_OK ? TM_OK : what_failed(vm, rc, err);
   vm->ceiling = SIZE_MAX;
