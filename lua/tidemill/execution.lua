@@ -23,14 +23,17 @@ local BACKOFF_LONGEST_MS = 300000 -- unless the first delay is longer
 local REFUSED = { conflict = true, not_found = true, too_large = true }
 
 ---Nothing is written; the error is the turn's answer.
----@param id integer of the turn
+---@param run tidemill.Run|{ id: integer, turn: table } the latter where it had not come to a run
 ---@param err any
-function M.fail_turn(id, err)
-  local failure = fault.of(err)
+function M.fail_turn(run, err)
+  local failure, turn, current = fault.of(err), run.turn, run.current
+  local step_id = failure.step_id or current and current.step_id or turn.step
   local level, what = "error", "a turn failed: "
   if REFUSED[failure.status] then level, what = "info", "a turn was refused: " end
-  log.write(level, what .. failure.message, { code = failure.code })
-  journal.fail(id, { code = failure.code, message = failure.message, step_id = failure.step_id,
+  log.write(level, what .. failure.message, { code = failure.code,
+    conversation_id = turn.conversation_id, system = turn.system,
+    step_id = step_id ~= "" and step_id or nil })
+  journal.fail(run.id, { code = failure.code, message = failure.message, step_id = failure.step_id,
     status = failure.status or "script" })
 end
 
@@ -52,7 +55,7 @@ end
 --- A draft that cannot be written ends the turn with that error.
 local function write(run, act, what)
   local ok, err = act(run.id, what)
-  if not ok then M.fail_turn(run.id, err) end
+  if not ok then M.fail_turn(run, err) end
 end
 
 local SOMEBODY = { waiting_input = true, waiting_approval = true, waiting_event = true,
@@ -242,7 +245,7 @@ local function fail_migration(run, step, failure)
   failure.step_id = step.step_id
   failure.message = ("after the migration the conversation would wait at the step '%s' of the flow "
     .. "'%s' (%s): %s"):format(step.step_id, run.flow.flow_id, place_of(step), failure.message)
-  return M.fail_turn(run.id, failure)
+  return M.fail_turn(run, failure)
 end
 
 ---Records the failed attempt. Where memory was short no handler ran, so the error may be a text;
@@ -256,7 +259,7 @@ function M.fail(run, step, failure, answered)
   transition.restore(run)
   failure = M.blamed(run, failure)
   if failure.turn and run.ends then return run.ends.lost(run, failure) end
-  if failure.turn then return M.fail_turn(run.id, failure) end
+  if failure.turn then return M.fail_turn(run, failure) end
   if run.turn.kind == "migrate" then return fail_migration(run, step, failure) end
   M.report(run, step, failure)
   tell_slow(run, step)

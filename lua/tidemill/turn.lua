@@ -379,7 +379,7 @@ end
 --- go first.
 local function stopped(run, err)
   local step = run.current or run.last
-  if not step then return execution.fail_turn(run.id, err) end
+  if not step then return execution.fail_turn(run, err) end
   local failure = fault.of(err)
   failure.retryable, failure.fatal = false, failure.fatal or run.keeps
   if not run.current then
@@ -418,6 +418,7 @@ end
 ---@return tidemill.Program
 function M.prepare(id, turn)
   local run
+  local early = { id = id, turn = turn }
   return {
     run = function()
       local kind = kind_of(turn)
@@ -427,9 +428,11 @@ function M.prepare(id, turn)
       if WAITS.subflow.is_late(run) then return too_late(run) end
       return kind(run)
     end,
-    crashed = function(err) execution.fail_turn(id, run and execution.blamed(run, err) or err) end,
+    crashed = function(err)
+      execution.fail_turn(run or early, run and execution.blamed(run, err) or err)
+    end,
     stopped = function(err)
-      if not run then return execution.fail_turn(id, migrate.stopped(turn, err)) end
+      if not run then return execution.fail_turn(early, migrate.stopped(turn, err)) end
       run.dropped = nil
       return stopped(run, err)
     end,

@@ -51,7 +51,7 @@ end
 --- Ends it: the host restores the target, or with an error what was there before.
 local function finish(run, err)
   local ok, problem = journal.undone(run.id, draft.undone(run), err)
-  if not ok then execution.fail_turn(run.id, problem) end
+  if not ok then execution.fail_turn(run, problem) end
 end
 
 local NAMES_MOST = 20
@@ -129,7 +129,7 @@ end
 --- The function has failed: it is tried again later, or left, or everything stays as it was.
 local function fail(run, step, failure)
   if failure.turn then
-    execution.fail_turn(run.id, failure)
+    execution.fail_turn(run, failure)
     return false
   end
   execution.report(run, step, failure, "an undo failed: ")

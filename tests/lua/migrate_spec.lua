@@ -234,6 +234,25 @@ describe("a migration", function()
     assert.same({ a = "one", b = 2, d = "D", e = "E" }, host.ended.state.form)
   end)
 
+  it("that fails, or is refused, is in the log with where that was", function()
+    begin(NAME .. CITY, START)
+    load(NAME .. CITY, START .. "migrate = function() error 'boom' end,")
+    refused "migrate.failed"
+    local fields = { conversation_id = "c1", system = "shop", step_id = "name" }
+    fields.code = "migrate.failed"
+    assert.same({ "error", fields }, { host.logs[1].level, host.logs[1].fields })
+    load(CITY, 'start_step = "city",' .. KEEP)
+    refused "migrate.step"
+    fields.code = "migrate.step"
+    assert.same({ "info", fields }, { host.logs[2].level, host.logs[2].fields })
+    fields.code = "conversation.not_paused"
+    host:signal "unpause"
+    assert.same({ "info", fields }, { host.logs[3].level, host.logs[3].fields })
+    host.record.step = ""
+    host:signal "unpause"
+    assert.is_nil(host.logs[4].fields.step_id)
+  end)
+
   it("of a paused conversation leaves it paused, and asks when it goes on", function()
     begin(NAME .. CITY, START .. "settings = { interaction_timeout = 60 },")
     host:send "Ann"
