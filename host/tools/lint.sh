@@ -46,8 +46,8 @@ check_format() {
 
 check_layers() {
   # shellcheck disable=SC2046 # no file name here has a blank
-  lua5.4 host/tools/lint_layers.lua $(find_in '*.[ch]' host persistence) \
-    $(find_in '*.lua' lua scripts)
+  lua5.4 host/tools/lint_layers.lua $(find_in '*.[ch]' host persistence lua scripts bench) \
+    $(find_in '*.lua' host persistence lua scripts bench)
 }
 
 # The list of error codes, the sources and docs/errors.md say the same.

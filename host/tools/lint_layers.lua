@@ -1,5 +1,6 @@
--- lint_layers.lua FILE...: fails when a file includes or requires what its layer may not know. The
--- tables below are the architecture. Run from the root of the tree; the paths are relative to it.
+-- lint_layers.lua FILE...: fails when a file includes or requires what its layer may not know, or
+-- has no layer. The tables below are the architecture. Run from the root of the tree; the paths are
+-- relative to it.
 
 local STORE, API = "persistence/store.h", "host/include/tidemill.h"
 local CODEC, KEYS = "persistence/codec.h", "persistence/keyring.h"
@@ -9,7 +10,7 @@ local JOURNAL, BUNDLE = "host/journal/journal.h", "host/journal/bundle.h"
 
 -- Most specific first. `c`: what a file may include, as prefixes of paths in the tree. `lua`: what
 -- it may require, as names; one that ends in a dot stands for all below it. `own`: or a module in
--- the same system's folder.
+-- the same system's folder. `flat`: its folders are no part of it. `free`: it may know everything.
 local layers = {
   { "host/include/", c = {} },
   { "host/core/", c = { API, "host/core/" } },
@@ -26,16 +27,18 @@ local layers = {
   { "host/api/", c = { API, "host/core/", "host/net/", "host/api/", STORE } },
   { "host/bind/", c = { API, "host/core/", "host/loop/", "host/net/", "host/bind/", JOURNAL,
                         BUNDLE } },
-  { "host/tools/" },
+  { "host/tools/", free = true },
   { "host/main", c = { API, "host/main" } },
-  { "host/", c = { API, "host/core/", "host/loop/", "host/net/", "host/config/", "host/api/",
+  { "host/", flat = true,
+             c = { API, "host/core/", "host/loop/", "host/net/", "host/config/", "host/api/",
                    "host/bind/", STORAGE, JOURNAL, BUNDLE, "host/journal/reader.h",
                    "host/keeping/copy.h", "host/keeping/janitor.h", "host/keeping/reseal.h",
                    "host/keeping/session.h", "host/keeping/versions.h",
                    "host/outbox/deliver.h", "host/outbox/event_id.h",
                    "host/outbox/list.h", STORE, CODEC, KEYS,
                    "host/*.h" } },
-  { "persistence/", c = { API, "host/core/", "persistence/" } },
+  { "persistence/", flat = true, c = { API, "host/core/", "persistence/" } },
+  { "bench/", c = { API, "bench/" }, free = "lua" },
   { "lua/tidemill/", lua = { "tidemill", "tidemill.", "host." } },
   { "lua/meta/", lua = {} },
   { "scripts/", lua = { "tidemill" }, own = true },
@@ -46,17 +49,18 @@ local BELOW = { "host/core/", "host/config/", "host/keeping/copy", "persistence/
 
 -- Headers of libraries that belong to one part, and what the parts below must not know at all.
 local libraries = {
-  { "^lua[%w]*%.h$", only = "host/bind/" },
-  { "^lualib%.h$", only = "host/bind/" },
+  { "^lua", only = "host/bind/" },
+  { "^lauxlib%.h", only = "host/bind/" },
   { "^microhttpd%.h$", only = "host/net/" },
   { "^curl/", only = "host/net/" },
-  { "^sqlite3%.h$", only = "persistence/" },
   { "^yaml%.h$", only = "host/config/" },
-  { "^zstd%.h$", only = "persistence/" },
+  { "^zstd", only = "persistence/" },
+  { "^sqlite3", only = "persistence/", but = "bench/limit.c" },
+  { "^hiredis/", only = "persistence/store_redis" },
+  { "libpq", only = "persistence/store_postgres" },
   { "^uv%.h$", never = BELOW },
   { "^pthread%.h$", never = { "host/core/", "host/config/", "host/keeping/copy" } },
   { "^threads%.h$", never = { "host/core/", "host/config/", "host/keeping/copy" } },
-  { "^hiredis/", only = "persistence/" },
   { "^sys/socket%.h$", never = BELOW, but = "persistence/store_redis_conn.c" },
   { "^netinet/", never = BELOW },
   { "^arpa/", never = BELOW },
@@ -76,7 +80,9 @@ end
 
 local function layer_of(path)
   for _, layer in ipairs(layers) do
-    if starts(path, layer[1]) then return layer end
+    if starts(path, layer[1]) and not (layer.flat and path:find("/", #layer[1] + 1, true)) then
+      return layer
+    end
   end
 end
 
@@ -86,12 +92,18 @@ local function exists(path)
   return file ~= nil
 end
 
--- The file that `#include "name"` finds: beside the includer, then where -I looks.
-local function resolve(path, name)
-  for _, folder in ipairs { path:match("^(.*/)") or "", "", "host/", "host/include/" } do
+-- The file of the tree that an include finds: where `beside` beside the includer, then where -I
+-- looks.
+local function resolve(path, name, beside)
+  local here = beside and path:match("^(.*/)") or ""
+  for _, folder in ipairs { here, "", "host/", "host/include/" } do
     if exists(folder .. name) then return folder .. name end
   end
-  return name
+end
+
+-- Of which backend a file is.
+local function backend_of(path)
+  return path:match("^persistence/store_(%l+)")
 end
 
 local function allowed(list, path)
@@ -104,22 +116,30 @@ local function allowed(list, path)
   return false
 end
 
-local function check_include(path, n, layer, text)
-  local name = text:match('^%s*#%s*include%s+"([^"]+)"')
-  if name and name:find("..", 1, true) then
-    report(path, n, "write %q from host/ or from the root", name)
-  end
-  local target = name and resolve(path, name)
-  if target and not allowed(layer.c, target) then
-    report(path, n, "%s may not include %q", layer[1], target)
-  end
-  local library = text:match("^%s*#%s*include%s+<([^>]+)>")
-  for _, rule in ipairs(library and libraries or {}) do
-    local refused = rule.only and rule.only ~= layer[1]
+local function check_library(path, n, layer, library)
+  for _, rule in ipairs(libraries) do
+    local refused = rule.only and not starts(path, rule.only)
     for _, one in ipairs(rule.never or {}) do refused = refused or one == layer[1] end
     if refused and path ~= rule.but and library:match(rule[1]) then
       report(path, n, "%s may not use <%s>", layer[1], library)
     end
+  end
+end
+
+local function check_include(path, n, layer, text)
+  local directive = text:gsub("/%*.-%*/", " "):match("^%s*#%s*include(.*)")
+  if not directive then return end
+  local open, name = directive:match('^%s*([<"])([^">]+)[">]')
+  if not name then return report(path, n, "write what is included as <name> or \"name\"") end
+  if name:find("..", 1, true) then
+    report(path, n, "write %q from host/ or from the root", name)
+  end
+  local target = resolve(path, name, open == '"')
+  if not target and open == "<" then return check_library(path, n, layer, name) end
+  target = target or name
+  local backend = backend_of(target)
+  if not allowed(layer.c, target) or (backend and backend ~= backend_of(path)) then
+    report(path, n, "%s may not include %q", layer[1], target)
   end
 end
 
@@ -133,45 +153,92 @@ local function may_require(path, layer, name)
   return exists(file .. ".lua") or exists(file .. "/init.lua")
 end
 
--- A call with a computed name, or the function handed on; but not the word in a text.
-local function is_use(before, rest)
-  return rest:find("^%s*%(") or (before:find("[%(,=]%s*$") and rest:find("^%s*[,%)]"))
-    or (before:find("=%s*$") and rest:find("^%s*$"))
+-- The tokens of a Lua text, { kind, text, line }: names, strings (of their insides) and single
+-- characters; no comments.
+local function tokens_of(text)
+  local list, at, line = {}, 1, 1
+  local function take(kind, inside, to)
+    if kind then list[#list + 1] = { kind = kind, text = inside, line = line } end
+    line = line + select(2, text:sub(at, to):gsub("\n", ""))
+    at = to + 1
+  end
+  local function take_long(kind, from)
+    local _, open, level = text:find("^%[(=*)%[", from)
+    if not open then return false end
+    local last, to = text:find("]" .. level .. "]", open + 1, true)
+    take(kind, text:sub(open + 1, (last or #text) - 1), to or #text)
+    return true
+  end
+  local function take_quoted(quote)
+    local to = at + 1
+    while to < #text and text:sub(to, to) ~= quote do
+      to = to + (text:sub(to, to) == "\\" and 2 or 1)
+    end
+    take("string", text:sub(at + 1, to - 1), to)
+  end
+  while at <= #text do
+    local char, word = text:sub(at, at), text:match("^[%a_][%w_]*", at)
+    if word then
+      take("name", word, at + #word - 1)
+    elseif text:find("^%-%-", at) then
+      if not take_long(nil, at + 2) then take(nil, nil, text:find("\n", at, true) or #text) end
+    elseif char == '"' or char == "'" then
+      take_quoted(char)
+    elseif not take_long("string", at) then
+      take(not char:find("%s") and "char", char, at)
+    end
+  end
+  return list
 end
 
--- Comments and the insides of strings hide no require; what follows a require is looked at raw.
-local function check_require(path, n, layer, text)
-  local at = 1
-  while true do
-    local from, to = text:find("%f[%w_]require%f[^%w_]", at)
-    if not from then return end
-    at = to + 1
-    local before, rest = text:sub(1, from - 1), text:sub(to + 1)
-    local name = rest:match("^%s*%(?%s*[\"']([^\"']*)[\"']")
-    local quoted = select(2, before:gsub("[\"']", "")) % 2 == 1
-    if quoted or before:find("%-%-") then
-      name = nil
-    elseif not name and layer.own and is_use(before, rest) then
-      report(path, n, "%s may only require a literal name", layer[1])
+local function is_char(token, char)
+  return token and token.kind == "char" and token.text == char
+end
+
+-- What stands behind the word: the name that is required, or true where that is not to be told.
+local function required(list, i)
+  local first, second, third = list[i + 1], list[i + 2], list[i + 3]
+  if is_char(list[i - 1], ".") then return true end
+  local name = first
+  if is_char(first, "(") then
+    name = second
+    if not is_char(third, ")") then return true end
+  end
+  if name and name.kind == "string" and not name.text:find("\\", 1, true) then return name.text end
+  return not is_char(first, "=") or is_char(second, "=")
+end
+
+local function check_requires(path, layer, text)
+  local list = tokens_of(text)
+  for i, token in ipairs(list) do
+    local name = token.text == "require" and (token.kind == "name" and required(list, i)
+      or token.kind == "string" and is_char(list[i - 1], "["))
+    if name == true and layer.own then
+      report(path, token.line, "%s may only require a literal name", layer[1])
+    elseif name and name ~= true and not may_require(path, layer, name) then
+      report(path, token.line, "%s may not require %q", layer[1], name)
     end
-    if name and not may_require(path, layer, name) then
-      report(path, n, "%s may not require %q", layer[1], name)
-    end
+  end
+end
+
+local function check(path, layer, kind)
+  local file <close> = assert(io.open(path))
+  if kind == "lua" then return check_requires(path, layer, file:read("a")) end
+  local n = 0
+  for text in file:lines() do
+    n = n + 1
+    check_include(path, n, layer, text)
   end
 end
 
 local checked = 0
 for _, path in ipairs(arg) do
-  local layer = layer_of(path)
-  local check = layer and (path:match("%.lua$") and layer.lua and check_require
-    or path:match("%.[ch]$") and layer.c and check_include)
-  if check then
+  local layer, kind = layer_of(path), path:match("%.lua$") and "lua" or "c"
+  if layer and layer[kind] then
     checked = checked + 1
-    local n = 0
-    for text in io.lines(path) do
-      n = n + 1
-      check(path, n, layer, text)
-    end
+    check(path, layer, kind)
+  elseif not layer or (layer.free ~= true and layer.free ~= kind) then
+    report(path, 1, "belongs to no layer; the table in host/tools/lint_layers.lua has them")
   end
 end
 if checked == 0 then

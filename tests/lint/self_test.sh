@@ -92,6 +92,21 @@ provoked() {
   rm "$tree/record" "$tree/tests/core/named.h"
 }
 
+# allow CHECK FILE LINE...: with these lines in the file the check passes.
+allow() {
+  check=$1 file=$2
+  shift 2
+  printf '%s\n' "$@" >"$tree/$file"
+  if found=$(lint "$check"); then
+    passed=$((passed + 1))
+    echo "ok $check lets $file be"
+  else
+    failed=$((failed + 1))
+    printf 'not ok %s refuses %s:\n%s\n' "$check" "$file" "$found"
+  fi
+  rm "$tree/$file"
+}
+
 lines() { # lines COUNT TEXT
   awk -v count="$1" -v text="$2" 'BEGIN { for (i = 0; i < count; i++) print text }'
 }
@@ -108,7 +123,34 @@ fi
 plant format 'bad.c: is formatted differently' host/core/bad.c 'int  a;'
 plant layers 'may not include "api/api.h"' host/core/bad.c '#include "api/api.h"'
 plant layers 'may not use <uv.h>' host/core/bad.c '#include <uv.h>'
-plant layers 'may not require "host.json"' scripts/shop/bad.lua 'return require "host.json"'
+plant layers 'may not include "api/api.h"' host/core/bad.c '/* */ #include /* */ "api/api.h"'
+plant layers 'bad.c:1: write what is included' host/core/bad.c '#include NAME'
+plant layers 'may not include "host/core/err.h"' host/main_bad.c '#include <core/err.h>'
+plant layers 'may not include "host/core/err.h"' bench/bad.c '#include "core/err.h"'
+plant layers 'host/api/ may not use <lauxlib.h>' host/api/bad.c '#include <lauxlib.h>'
+plant layers 'host/journal/ may not use <lua5.4/lua.h>' host/journal/bad.c '#include <lua5.4/lua.h>'
+plant layers 'persistence/ may not use <libpq-fe.h>' persistence/store_file_bad.c '#include <libpq-fe.h>'
+plant layers 'persistence/ may not use <hiredis/hiredis.h>' persistence/bad.c '#include <hiredis/hiredis.h>'
+touch "$tree/persistence/store_redis.h"
+plant layers 'may not include "persistence/store_redis.h"' persistence/store_file_bad.c \
+  '#include "persistence/store_redis.h"'
+plant layers 'may not include "persistence/store_redis.h"' persistence/bad.c '#include "store_redis.h"'
+rm "$tree/persistence/store_redis.h"
+for file in host/new_layer/bad.c persistence/new/bad.h lua/other/bad.lua host/core/bad.lua lua/tidemill/bad.c; do
+  plant layers "$file:1: belongs to no layer" "$file" ''
+done
+may_not='may not require "host.json"'
+plant layers "$may_not" scripts/shop/bad.lua 'return require "host.json"'
+plant layers "$may_not" scripts/shop/bad.lua 'return require [[host.json]]'
+plant layers "bad.lua:1: .*$may_not" scripts/shop/bad.lua '--[[x]] return require "host.json"'
+plant layers "bad.lua:4: .*$may_not" scripts/shop/bad.lua '--[==[' ']] require' ']==]' 'return require' '"host.json"'
+plant layers "$may_not" lua/meta/bad.lua "return (require('host.json'))"
+for use in 'local r = _G.require' 'local r = _G["require"]' 'local r = require' 'f(require, 1)' \
+  'require("host." .. "json")' 'require(name)' 'require "\104ost.json"'; do
+  plant layers 'only require a literal name' scripts/shop/bad.lua "$use"
+done
+allow layers scripts/shop/good.lua '-- require (what)' 'local a = { require = 1, [=[require(]=] }' \
+  "return 'require it', \"\\\"require(\"" '--[[ require "host.json" ]]'
 plant errors 'demo.other is not listed' host/core/bad.c 'int f = tm__fail(err, TM_EIO, "demo.other", "");'
 plant errors 'new.area is not listed' lua/tidemill/bad.lua 'fault.stop("new.area", "")'
 cp "$tree/host/core/errors.def" "$tree/kept"
