@@ -5,7 +5,7 @@
 -- `provoked` fails when FILE, which the tests have written, lacks a listed code or has another.
 
 local LIST = "host/core/errors.def"
-local NAME = "[%l_]+%.[%l_]+"
+local NAME = "[%l_][%l%d_]*%.[%l_][%l%d_]*"
 
 local function read(path)
   local file <close> = assert(io.open(path, "rb"))
@@ -25,7 +25,7 @@ local function read_list()
     end,
     ERROR = function(code, http, meaning, remedy)
       list.order[#list.order + 1] = code
-      assert(code:match("^(%l+)%.") == area, code .. " stands below another area")
+      assert(code:match("^([%l%d_]+)%.") == area, code .. " stands below another area")
       assert(not list.errors[code], code .. " is there twice")
       list.errors[code] = { area = area, http = http, meaning = meaning, remedy = remedy }
     end,
@@ -51,7 +51,7 @@ end
 local function sources()
   local paths = {}
   local pipe <close> = assert(io.popen("LC_ALL=C find host persistence lua/tidemill -name '*.lua' "
-    .. "-o -name '*.c' | grep -v '^host/tools/' | LC_ALL=C sort"))
+    .. "-o -name '*.[ch]' | grep -v '^host/tools/' | LC_ALL=C sort"))
   for path in pipe:lines() do paths[#paths + 1] = path end
   return paths
 end
@@ -59,7 +59,7 @@ end
 -- Less comments, and less what looks like a code and is none: settings, modules, comparisons.
 local function code_of(path)
   local text = read(path)
-  if path:find("%.c$") then
+  if path:find("%.[ch]$") then
     return (text:gsub("/%*.-%*/", ""):gsub("#include[^\n]*", "")
       :gsub("tm__config_%w+%([^\"\n]*\"[^\"\n]*\"", ""):gsub("strcmp%([^\n]*", ""))
   end
@@ -243,7 +243,7 @@ function commands.provoked(path)
   end
   for _, line in ipairs(sorted_keys(seen)) do
     local rule = line:match("^%[(.*)%]$")
-    local area = line:match("^(%l+)%.")
+    local area = line:match("^([%l%d_]+)%.")
     local known = rule and (list.rules[rule] or list.errors[rule]) or list.errors[line]
     if not known and (rule or list.about[area]) then
       complain("a test provoked %s, which is not listed in %s", line, LIST)

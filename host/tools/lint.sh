@@ -122,11 +122,14 @@ built() {
   return 1
 }
 
-# What a program that links to the library can see: the public names and nothing else.
+# What a program that links to the library can see: the public names and nothing else; in the
+# archive also the names that the library's files share.
 check_exports() {
-  built libtidemill.so || return
+  built libtidemill.so && built libtidemill.a || return
   nm -D --defined-only "$build/libtidemill.so" |
     awk '$NF !~ /^tm_[a-z]/ { print "libtidemill.so exports " $NF }'
+  nm -g --defined-only "$build/libtidemill.a" |
+    awk 'NF == 3 && $3 !~ /^tm_/ { print "libtidemill.a exports " $3 }'
 }
 
 # State that two hosts in one process would share. Constants that hold addresses lie in
@@ -146,14 +149,17 @@ check_globals() {
 }
 
 # The library ends no process, prints nothing and handles no signal. A use of stderr or stdout is one
-# of these symbols, whatever function it is for; assert() is __assert_fail.
+# of these symbols, whatever function it is for; assert() is __assert_fail. pthread_sigmask may be:
+# a worker keeps the process's signals from its own thread.
 check_forbidden() {
   built libtidemill.a || return
   nm -A -u "$build/libtidemill.a" | awk '
     BEGIN {
       count = split("exit _exit _Exit quick_exit abort __assert_fail stdout stderr printf vprintf " \
-        "puts putchar perror __printf_chk __vprintf_chk signal sigaction bsd_signal __sysv_signal " \
-        "system", names, " ")
+        "puts putchar perror psignal psiginfo __printf_chk __vprintf_chk dprintf vdprintf " \
+        "__dprintf_chk __vdprintf_chk err errx verr verrx warn warnx vwarn vwarnx error " \
+        "error_at_line syslog vsyslog __syslog_chk __vsyslog_chk signal sigaction bsd_signal " \
+        "__sysv_signal sigprocmask raise kill killpg pthread_kill system", names, " ")
       for (i = 1; i <= count; i++) bad[names[i]] = 1
     }
     { sub(/@.*/, "", $NF) }

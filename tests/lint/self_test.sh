@@ -152,6 +152,7 @@ done
 allow layers scripts/shop/good.lua '-- require (what)' 'local a = { require = 1, [=[require(]=] }' \
   "return 'require it', \"\\\"require(\"" '--[[ require "host.json" ]]'
 plant errors 'demo.other is not listed' host/core/bad.c 'int f = tm__fail(err, TM_EIO, "demo.other", "");'
+plant errors 'demo.v2 is not listed' host/core/bad.h '#define FAIL() tm__fail(err, TM_EIO, "demo.v2", "")'
 plant errors 'new.area is not listed' lua/tidemill/bad.lua 'fault.stop("new.area", "")'
 cp "$tree/host/core/errors.def" "$tree/kept"
 echo 'ERROR("demo.never", 0, "m", "r")' >>"$tree/host/core/errors.def"
@@ -184,6 +185,8 @@ plant warnings 'conversion' tests/core/bad_test.c 'int main(int c, char **v) {' 
   '  return v[d] != 0;' '}'
 plant_built exports 'exports loose' 'int loose(void) { return 0; }'
 plant_built exports 'exports tm__inner' 'int tm__inner(void) { return 0; }'
+hidden='__attribute__((visibility("hidden")))'
+plant_built exports 'libtidemill.a exports loose' "$hidden int loose(void) { return 0; }"
 plant_built globals 'count can be written' 'int count = 1; int tm_count(void) { return count; }'
 plant_built globals 'kept.* can be written' 'int tm_next(void) { static int kept; return ++kept; }'
 plant_built forbidden 'exit has no place' '#include <stdlib.h>' 'void tm_end(void) { exit(1); }'
@@ -193,6 +196,14 @@ plant_built forbidden 'printf has no place' '#include <stdio.h>' \
   'int tm_say(int n) { return printf("%d %d", n, n); }'
 plant_built forbidden 'signal has no place' '#include <signal.h>' \
   'void tm_say(void) { signal(SIGINT, SIG_IGN); }'
+plant_built forbidden 'dprintf has no place' '#include <stdio.h>' 'void tm_say(void) { dprintf(2, "x"); }'
+plant_built forbidden 'warnx has no place' '#include <err.h>' 'void tm_say(void) { warnx("x"); }'
+plant_built forbidden 'errx has no place' '#include <err.h>' 'void tm_say(void) { errx(1, "x"); }'
+plant_built forbidden ' error has no place' '#include <error.h>' 'void tm_say(void) { error(1, 0, "x"); }'
+plant_built forbidden 'syslog has no place' '#include <syslog.h>' 'void tm_say(void) { syslog(1, "x"); }'
+for call in 'raise(2)' 'kill(1, 2)' 'psignal(2, "x")' 'sigprocmask(0, 0, 0)'; do
+  plant_built forbidden "${call%%(*} has no place" '#include <signal.h>' "void tm_say(void) { $call; }"
+done
 plant cppcheck 'arrayIndexOutOfBounds' host/core/bad.c 'int f(void);' 'int f(void) {' '  int a[2] = {0};' \
   '  return a[2];' '}'
 plant tidy 'bugprone-' host/core/bad.c 'int f(const char *s);' 'int f(const char *s) {' \
