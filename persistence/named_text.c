@@ -6,17 +6,13 @@
 
 #define TEXT_OF(n) ((tm_named_text *)(void *)((char *)(n)-offsetof(tm_named_text, node)))
 
-tm_named_text *tm__named_text_new(tm_slice a, tm_slice b, tm_slice first, tm_slice second) {
+tm_named_text *tm__named_text_new(tm_slice a, tm_slice b, tm_slice text) {
   size_t name_len = a.len + 1 + b.len;
-  tm_named_text *t = malloc(sizeof(*t) + name_len + first.len + second.len);
+  tm_named_text *t = malloc(sizeof(*t) + name_len + text.len);
   if (t == NULL) return NULL;
-  *t = (tm_named_text){.has_first = first.ptr != NULL,
-                       .has_second = second.ptr != NULL,
-                       .name_len = name_len,
-                       .first_len = first.len,
-                       .second_len = second.len};
+  *t = (tm_named_text){.has_text = text.ptr != NULL, .name_len = name_len, .text_len = text.len};
   char *at = t->bytes;
-  const tm_slice parts[] = {a, {"", 1}, b, first, second};
+  const tm_slice parts[] = {a, {"", 1}, b, text};
   for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
     if (parts[i].len > 0) memcpy(at, parts[i].ptr, parts[i].len);
     at += parts[i].len;
@@ -25,12 +21,8 @@ tm_named_text *tm__named_text_new(tm_slice a, tm_slice b, tm_slice first, tm_sli
   return t;
 }
 
-tm_slice tm__named_text_first(const tm_named_text *t) {
-  return (tm_slice){t->has_first ? t->bytes + t->name_len : NULL, t->first_len};
-}
-
-tm_slice tm__named_text_second(const tm_named_text *t) {
-  return (tm_slice){t->has_second ? t->bytes + t->name_len + t->first_len : NULL, t->second_len};
+tm_slice tm__named_text_get(const tm_named_text *t) {
+  return (tm_slice){t->has_text ? t->bytes + t->name_len : NULL, t->text_len};
 }
 
 bool tm__named_text_insert(tm_order *set, tm_named_text *t) {

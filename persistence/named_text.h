@@ -1,5 +1,4 @@
-/* named_text.h - one or two texts under a name of two parts, kept in a tm_order. Not locked.
- */
+/* named_text.h - a text under a name of two parts, kept in a tm_order. Not locked. */
 #ifndef TM_PERSISTENCE_NAMED_TEXT_H
 #define TM_PERSISTENCE_NAMED_TEXT_H
 
@@ -7,16 +6,15 @@
 
 typedef struct tm_named_text {
   tm_order_node node;
-  bool has_first, has_second;
+  bool has_text;
   int64_t time; /* 0, for whoever keeps it */
-  size_t name_len, first_len, second_len;
-  char bytes[]; /* name, first, second */
+  size_t name_len, text_len;
+  char bytes[]; /* name, text */
 } tm_named_text;
 
-/* A copy of all; `first`, `second` with ptr NULL are absent. free() it; NULL when out of memory. */
-tm_named_text *tm__named_text_new(tm_slice a, tm_slice b, tm_slice first, tm_slice second);
-tm_slice tm__named_text_first(const tm_named_text *t); /* ptr NULL: absent */
-tm_slice tm__named_text_second(const tm_named_text *t);
+/* A copy of all; a `text` with ptr NULL is absent. free() it; NULL when out of memory. */
+tm_named_text *tm__named_text_new(tm_slice a, tm_slice b, tm_slice text);
+tm_slice tm__named_text_get(const tm_named_text *t); /* ptr NULL: absent */
 
 /* The set takes `t`; false: it has one of that name, and `t` stays the caller's. */
 bool tm__named_text_insert(tm_order *set, tm_named_text *t);

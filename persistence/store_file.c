@@ -17,16 +17,7 @@ static tm_status make_conn(tm_store_conn **out, tm_store *s, tm_store_role role,
   return TM_OK;
 }
 
-tm_status tm__file_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err) {
-  tm_status status = make_conn(out, s, role, err);
-  if (status == TM_OK) status = tm__file_index_open(*out, err);
-  if (status == TM_OK) return TM_OK;
-  tm__file_disconnect(*out);
-  *out = NULL;
-  return status;
-}
-
-void tm__file_disconnect(tm_store_conn *c) {
+static void disconnect(tm_store_conn *c) {
   if (c == NULL) return;
   tm__file_index_close(c);
   tm__buf_free(&c->group);
@@ -34,6 +25,16 @@ void tm__file_disconnect(tm_store_conn *c) {
   tm__buf_free(&c->frame);
   tm__buf_free(&c->text);
   free(c);
+}
+
+static tm_status connect_store(tm_store_conn **out, tm_store *s, tm_store_role role,
+                               tm_error *err) {
+  tm_status status = make_conn(out, s, role, err);
+  if (status == TM_OK) status = tm__file_index_open(*out, err);
+  if (status == TM_OK) return TM_OK;
+  disconnect(*out);
+  *out = NULL;
+  return status;
 }
 
 /* ---- opening ---- */
@@ -109,7 +110,7 @@ static void leave(tm_store *s) {
 }
 
 static void release(tm_store *s) {
-  tm__file_disconnect(s->keeper);
+  disconnect(s->keeper);
   for (int i = 0; i < 2; i++)
     if (s->redo[i] >= 0) (void)close(s->redo[i]);
   if (s->lock >= 0) (void)close(s->lock);
@@ -155,8 +156,8 @@ const tm_store_backend tm__store_file = {
     .writers = 1, /* one sync makes a group durable, for however many conversations */
     .open = file_open,
     .close = file_close,
-    .connect = tm__file_connect,
-    .disconnect = tm__file_disconnect,
+    .connect = connect_store,
+    .disconnect = disconnect,
     .recover = tm__file_recover,
     .probe = tm__file_probe,
     .commit = tm__file_commit,

@@ -255,8 +255,6 @@ void tm__file_index_close(tm_store_conn *c);
 void tm__file_index_leave(tm_store_conn *c);
 /* Makes durable what is in the index's log, while nobody writes. */
 tm_status tm__file_index_settle(const tm_store *s, tm_error *err);
-/* The index is not to be trusted: the next open makes it anew. */
-void tm__file_index_doubt(const tm_store *s);
 tm_status tm__file_mend(tm_store_conn *c, tm_error *err); /* a handle that may be used */
 /* Binds the parameters by `types`: i int64_t, t tm_slice (NULL for ptr NULL), b the same as a blob,
  * s const char *. */
@@ -322,8 +320,6 @@ tm_status tm__file_add_events(tm_store_conn *c, const tm_commit *item, tm_error 
 tm_status tm__file_drop_events(tm_store_conn *c, tm_slice conversation, tm_error *err);
 
 /* ---- the members of tm_store_backend ---- */
-tm_status tm__file_connect(tm_store_conn **out, tm_store *s, tm_store_role role, tm_error *err);
-void tm__file_disconnect(tm_store_conn *c);
 tm_status tm__file_recover(tm_store_conn *c, int64_t now, int64_t *taken, tm_error *err);
 tm_status tm__file_probe(tm_store_conn *c, tm_error *err);
 tm_status tm__file_commit(tm_store_conn *c, tm_commit *const *items, size_t count, tm_error *err);

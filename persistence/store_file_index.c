@@ -98,7 +98,8 @@ static tm_status remove_beside(const tm_store *s, const char *name, tm_error *er
   return status;
 }
 
-void tm__file_index_doubt(const tm_store *s) {
+/* The index is not to be trusted: the next open makes it anew. */
+static void doubt(const tm_store *s) {
   tm_buf path = {0};
   tm__file_beside(&path, s, "index.doubt");
   int fd =
@@ -291,7 +292,7 @@ tm_status tm__file_sql_conn_fail(tm_store_conn *c, int rc, const char *doing, tm
   bool damaged = (kind == SQLITE_CORRUPT && error != EIO) || kind == SQLITE_NOTADB;
   c->index.stale = c->index.stale || damaged || kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN ||
                    kind == SQLITE_READONLY || kind == SQLITE_PERM || kind == SQLITE_PROTOCOL;
-  if (damaged) tm__file_index_doubt(c->store);
+  if (damaged) doubt(c->store);
   errno = error;
   return tm__file_sql_fail(err, c->store, c->index.db, rc, doing);
 }

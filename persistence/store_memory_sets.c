@@ -245,8 +245,6 @@ tm_status tm__memory_session_drop(tm_store_conn *c, tm_slice tenant, tm_slice id
 
 /* ---- scripts and notes ---- */
 
-static const tm_slice nothing = {NULL, 0};
-
 /* Appends the text of that name, under the lock. */
 static tm_status get_text(tm_store *s, const tm_order *set, tm_slice a, tm_slice b, tm_buf *out,
                           const char *what, tm_error *err) {
@@ -254,7 +252,7 @@ static tm_status get_text(tm_store *s, const tm_order *set, tm_slice a, tm_slice
   tm__memory_lock(s);
   bool looked = tm__named_text_find(set, a, b, &t);
   bool found = looked && t != NULL;
-  if (found) tm__buf_slice(out, tm__named_text_first(t));
+  if (found) tm__buf_slice(out, tm__named_text_get(t));
   tm__memory_unlock(s);
   if (looked && !found) return tm__memory_not_found(err, what);
   return looked && tm__buf_ok(out) ? TM_OK : tm__fail_memory(err, what);
@@ -262,7 +260,7 @@ static tm_status get_text(tm_store *s, const tm_order *set, tm_slice a, tm_slice
 
 tm_status tm__memory_script_put(tm_store_conn *c, tm_slice system, tm_slice version,
                                 tm_slice sources, tm_error *err) {
-  tm_named_text *t = tm__named_text_new(system, version, sources, nothing);
+  tm_named_text *t = tm__named_text_new(system, version, sources);
   if (t == NULL) return tm__fail_memory(err, "a script");
   t->time = c->store->now_ms(c->store->now_ud);
   tm__memory_lock(c->store);
@@ -346,7 +344,7 @@ tm_status tm__memory_scripts(tm_store_conn *c, tm_script_fn fn, void *ud, tm_err
 }
 
 tm_status tm__memory_note_put(tm_store_conn *c, tm_slice name, tm_slice text, tm_error *err) {
-  tm_named_text *t = tm__named_text_new(name, TM_S(""), text, nothing);
+  tm_named_text *t = tm__named_text_new(name, TM_S(""), text);
   if (t == NULL) return tm__fail_memory(err, "a note");
   tm__memory_lock(c->store);
   tm_order_node *old = tm__order_find(&c->store->notes, 0, t->node.text);
@@ -368,12 +366,12 @@ tm_status tm__memory_note_get(tm_store_conn *c, tm_slice name, tm_buf *out, tm_e
 static bool note_is(tm_order_node *old, tm_slice expect) {
   if (old == NULL) return expect.ptr == NULL;
   return expect.ptr != NULL &&
-         tm__slice_eq(tm__named_text_first(TM_RECORD(tm_named_text, node, old)), expect);
+         tm__slice_eq(tm__named_text_get(TM_RECORD(tm_named_text, node, old)), expect);
 }
 
 tm_status tm__memory_note_swap(tm_store_conn *c, tm_slice name, tm_slice expect, tm_slice text,
                                tm_error *err) {
-  tm_named_text *t = tm__named_text_new(name, TM_S(""), text, nothing);
+  tm_named_text *t = tm__named_text_new(name, TM_S(""), text);
   if (t == NULL) return tm__fail_memory(err, "a note");
   tm__memory_lock(c->store);
   tm_order_node *old = tm__order_find(&c->store->notes, 0, t->node.text);

@@ -110,7 +110,6 @@ typedef enum tm_pg_kind {
 tm_status tm__pg_fail(tm_error *err, const tm_store *s, const PGconn *pg, const PGresult *r,
                       const char *doing);
 tm_pg_kind tm__pg_kind_of(const PGconn *pg, const PGresult *r);
-bool tm__pg_state_is(const PGresult *r, const char *sqlstate);
 tm_status tm__pg_damaged(tm_error *err, const tm_store *s, const char *what);
 tm_status tm__pg_not_found(tm_error *err, const char *what);
 
@@ -149,18 +148,11 @@ int64_t tm__pg_get_int(const PGresult *r, int row, int column);
 tm_slice tm__pg_get(const PGresult *r, int row, int column); /* ptr NULL: NULL; until PQclear */
 bool tm__pg_get_text(const PGresult *r, int row, int column, char *out, size_t size);
 
-/* The next result of what was sent; NULL at the end of a statement's. False: the connection is
- * lost, or nothing came until `deadline_us` (monotonic). */
-bool tm__pg_next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out);
-int64_t tm__pg_deadline(const tm_store *s);
-bool tm__pg_is_good(const PGresult *r);
 /* Statements without parameters; *out (may be NULL) is the last one's result: clear it. */
 tm_status tm__pg_exec(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
                       const char *doing, tm_error *err);
-/* The same, however long it takes. */
-tm_status tm__pg_exec_long(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
-                           const char *doing, tm_error *err);
-/* The same; `state` becomes the SQLSTATE of what failed, or "". */
+/* The same without a result, however long it takes; `state` becomes the SQLSTATE of what failed, or
+ * "". */
 tm_status tm__pg_exec_state(const tm_store *s, PGconn *pg, const char *sql, char state[6],
                             const char *doing, tm_error *err);
 /* What came of two hosts making the same tables at the same time. */
@@ -204,7 +196,6 @@ tm_status tm__pg_write_one(tm_store_conn *c, tm_pg_sql which, const tm_pg_args *
 void tm__pg_unregister(tm_store_conn *c); /* the writer's row is no longer needed */
 
 /* ---- schema ---- */
-int tm__pg_newest(void); /* the version that this program writes */
 /* Makes the tables or brings them to this version; a newer one is TM_ECORRUPT. */
 tm_status tm__pg_migrate(const tm_store *s, PGconn *pg, tm_error *err);
 /* For a store that is not to be made: is it there, and of this version? */

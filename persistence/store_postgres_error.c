@@ -59,10 +59,6 @@ static const char *state_of(const PGresult *r) {
   return state != NULL ? state : "";
 }
 
-bool tm__pg_state_is(const PGresult *r, const char *sqlstate) {
-  return strcmp(state_of(r), sqlstate) == 0;
-}
-
 static bool begins(const char *text, const char *with) {
   return strncmp(text, with, strlen(with)) == 0;
 }

@@ -62,7 +62,7 @@ bool tm__pg_get_text(const PGresult *r, int row, int column, char *out, size_t s
 
 /* ---- waiting ---- */
 
-int64_t tm__pg_deadline(const tm_store *s) {
+static int64_t deadline(const tm_store *s) {
   return tm__pg_monotonic_us() + s->timeout_ms * 1000 + GRACE_US;
 }
 
@@ -74,7 +74,9 @@ static void wait_a_while(PGconn *pg, int64_t left_us) {
   if (unsent < 0 || poll(&p, 1, ms < SLICE_MS ? (int)ms : SLICE_MS) != 0) (void)PQconsumeInput(pg);
 }
 
-bool tm__pg_next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out) {
+/* The next result of what was sent; NULL at the end of a statement's. False: the connection is
+ * lost, or nothing came until `deadline_us` (monotonic). */
+static bool next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out) {
   bool interrupted = false;
   *out = NULL;
   while (PQisBusy(pg) && PQstatus(pg) != CONNECTION_BAD) {
@@ -92,7 +94,7 @@ bool tm__pg_next(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **
 
 /* ---- statements that stand alone ---- */
 
-bool tm__pg_is_good(const PGresult *r) {
+static bool is_good(const PGresult *r) {
   ExecStatusType status = PQresultStatus(r);
   return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
@@ -103,22 +105,22 @@ static tm_pg_kind collect(const tm_store *s, PGconn *pg, bool sent, int64_t dead
   PGresult *kept = NULL, *r = NULL;
   bool ok = sent;
   do {
-    ok = ok && tm__pg_next(s, pg, deadline_us, &r);
-    if (r != NULL && kept != NULL && !tm__pg_is_good(kept)) {
+    ok = ok && next(s, pg, deadline_us, &r);
+    if (r != NULL && kept != NULL && !is_good(kept)) {
       PQclear(r);
     } else if (r != NULL) {
       PQclear(kept);
       kept = r;
     }
   } while (ok && r != NULL);
-  if (ok && tm__pg_is_good(kept)) {
+  if (ok && is_good(kept)) {
     if (out != NULL)
       *out = kept;
     else
       PQclear(kept);
     return TM_PG_DONE;
   }
-  const PGresult *words = tm__pg_is_good(kept) ? NULL : kept;
+  const PGresult *words = is_good(kept) ? NULL : kept;
   (void)tm__pg_fail(err, s, pg, words, doing);
   tm_pg_kind kind = tm__pg_kind_of(pg, words);
   PQclear(kept);
@@ -133,16 +135,7 @@ tm_status tm__pg_exec(const tm_store *s, PGconn *pg, const char *sql, PGresult *
                       const char *doing, tm_error *err) {
   tm_error why = {0};
   bool sent = PQsendQuery(pg, sql) == 1;
-  tm_pg_kind kind = collect(s, pg, sent, tm__pg_deadline(s), out, doing, &why);
-  if (err != NULL) *err = why;
-  return status_of(kind, &why);
-}
-
-tm_status tm__pg_exec_long(const tm_store *s, PGconn *pg, const char *sql, PGresult **out,
-                           const char *doing, tm_error *err) {
-  tm_error why = {0};
-  bool sent = PQsendQuery(pg, sql) == 1;
-  tm_pg_kind kind = collect(s, pg, sent, TM_PG_NEVER, out, doing, &why);
+  tm_pg_kind kind = collect(s, pg, sent, deadline(s), out, doing, &why);
   if (err != NULL) *err = why;
   return status_of(kind, &why);
 }
@@ -153,9 +146,9 @@ tm_status tm__pg_exec_state(const tm_store *s, PGconn *pg, const char *sql, char
   bool ok = PQsendQuery(pg, sql) == 1;
   tm_status status = TM_OK;
   state[0] = '\0';
-  while ((ok = ok && tm__pg_next(s, pg, TM_PG_NEVER, &r)) || r != NULL) {
+  while ((ok = ok && next(s, pg, TM_PG_NEVER, &r)) || r != NULL) {
     if (r == NULL) return status;
-    if (!tm__pg_is_good(r) && status == TM_OK) {
+    if (!is_good(r) && status == TM_OK) {
       const char *said = PQresultErrorField(r, PG_DIAG_SQLSTATE);
       (void)tm__copy(state, 6, tm__slice(said != NULL ? said : ""));
       status = tm__pg_fail(err, s, pg, r, doing);
@@ -171,7 +164,7 @@ tm_status tm__pg_exec_args(const tm_store *s, PGconn *pg, const char *sql, const
   tm_error why = {0};
   bool sent =
       PQsendQueryParams(pg, sql, a->count, NULL, a->values, a->lengths, a->formats, BINARY) == 1;
-  tm_pg_kind kind = collect(s, pg, sent, tm__pg_deadline(s), out, doing, &why);
+  tm_pg_kind kind = collect(s, pg, sent, deadline(s), out, doing, &why);
   if (err != NULL) *err = why;
   return status_of(kind, &why);
 }
@@ -207,9 +200,9 @@ static bool prepare(PGconn *pg, const struct statement *st) {
 /* One statement's result, then NULL, or the end of the pipeline. */
 static bool next_in_pipeline(const tm_store *s, PGconn *pg, int64_t deadline_us, PGresult **out) {
   PGresult *end = NULL;
-  bool ok = tm__pg_next(s, pg, deadline_us, out) && *out != NULL;
+  bool ok = next(s, pg, deadline_us, out) && *out != NULL;
   if (ok && PQresultStatus(*out) != PGRES_PIPELINE_SYNC) {
-    ok = tm__pg_next(s, pg, deadline_us, &end) && end == NULL;
+    ok = next(s, pg, deadline_us, &end) && end == NULL;
     PQclear(end);
   }
   return ok;
@@ -218,12 +211,12 @@ static bool next_in_pipeline(const tm_store *s, PGconn *pg, int64_t deadline_us,
 tm_pg_kind tm__pg_results(const tm_store *s, PGconn *pg, tm_pg_result_fn fn, void *ud,
                           const char *doing, tm_error *err) {
   tm_pg_kind kind = TM_PG_DONE;
-  int64_t deadline_us = tm__pg_deadline(s);
+  int64_t deadline_us = deadline(s);
   PGresult *r = NULL;
   for (size_t i = 0; next_in_pipeline(s, pg, deadline_us, &r); i++) {
     ExecStatusType status = PQresultStatus(r);
     if (status != PGRES_PIPELINE_SYNC && kind == TM_PG_DONE) {
-      if (!tm__pg_is_good(r)) {
+      if (!is_good(r)) {
         (void)tm__pg_fail(err, s, pg, r, doing);
         kind = tm__pg_kind_of(pg, r);
       } else if (fn != NULL) {
@@ -233,7 +226,7 @@ tm_pg_kind tm__pg_results(const tm_store *s, PGconn *pg, tm_pg_result_fn fn, voi
     PQclear(r);
     if (status == PGRES_PIPELINE_SYNC) return kind;
   }
-  if (kind == TM_PG_DONE) (void)tm__pg_fail(err, s, pg, tm__pg_is_good(r) ? NULL : r, doing);
+  if (kind == TM_PG_DONE) (void)tm__pg_fail(err, s, pg, is_good(r) ? NULL : r, doing);
   PQclear(r);
   return TM_PG_LOST;
 }
@@ -259,7 +252,7 @@ bool tm__pg_send(PGconn *pg, tm_pg_sql which, const tm_pg_args *a) {
 
 tm_pg_kind tm__pg_run(const tm_store *s, PGconn *pg, tm_pg_sql which, const tm_pg_args *a,
                       PGresult **out, const char *doing, tm_error *err) {
-  return collect(s, pg, tm__pg_send(pg, which, a), tm__pg_deadline(s), out, doing, err);
+  return collect(s, pg, tm__pg_send(pg, which, a), deadline(s), out, doing, err);
 }
 
 /* Of an attempt to read that did not work: is there to be another? */
@@ -279,7 +272,7 @@ tm_status tm__pg_read(tm_store_conn *c, tm_pg_sql which, const char *sql, const 
     bool sent = sql == NULL ? tm__pg_send(c->pg, which, a)
                             : PQsendQueryParams(c->pg, sql, a->count, NULL, a->values, a->lengths,
                                                 a->formats, BINARY) == 1;
-    tm_pg_kind kind = collect(c->store, c->pg, sent, tm__pg_deadline(c->store), out, doing, &why);
+    tm_pg_kind kind = collect(c->store, c->pg, sent, deadline(c->store), out, doing, &why);
     if (kind == TM_PG_DONE) return TM_OK;
     if (reads_again(c, kind, tries)) continue;
     if (err != NULL) *err = why;

@@ -65,7 +65,8 @@ static const struct migration {
 } migrations[] = {{1, version_1}, {2, version_2}};
 #define MIGRATIONS (sizeof(migrations) / sizeof(migrations[0]))
 
-int tm__pg_newest(void) {
+/* The version that this program writes. */
+static int newest(void) {
   return migrations[MIGRATIONS - 1].version;
 }
 
@@ -119,7 +120,7 @@ static tm_status newer(const tm_store *s, int64_t version, tm_error *err) {
   return tm__fail(err, TM_ECORRUPT, "store.newer",
                   "store %s, schema \"%s\" was written by a newer program (version %lld of its "
                   "tables, this one knows %d); it was left as it is: install the newer program",
-                  s->place, s->schema, (long long)version, tm__pg_newest());
+                  s->place, s->schema, (long long)version, newest());
 }
 
 tm_status tm__pg_look(tm_store *s, PGconn *pg, tm_error *err) {
@@ -127,11 +128,10 @@ tm_status tm__pg_look(tm_store *s, PGconn *pg, tm_error *err) {
   bool as_is = s->opening == TM_STORE_AS_IS;
   tm_status status = read_version(s, pg, &version, err);
   if (status != TM_OK) return status;
-  if (version > tm__pg_newest()) return newer(s, version, err);
+  if (version > newest()) return newer(s, version, err);
   s->absent = version == 0;
   if (s->absent) return as_is ? TM_OK : tm__store_absent(s->place, err);
-  if (as_is && version < tm__pg_newest())
-    return tm__store_older(s->place, version, tm__pg_newest(), err);
+  if (as_is && version < newest()) return tm__store_older(s->place, version, newest(), err);
   return TM_OK;
 }
 
@@ -146,7 +146,7 @@ static void migration_sql(const tm_store *s, int64_t version, bool schema, tm_bu
     tm__buf_text(b, "SELECT version FROM schema_version FOR UPDATE;");
   for (size_t i = 0; i < MIGRATIONS; i++)
     if (migrations[i].version > version) tm__buf_text(b, migrations[i].sql);
-  tm__buf_printf(b, "UPDATE schema_version SET version=%d;COMMIT", tm__pg_newest());
+  tm__buf_printf(b, "UPDATE schema_version SET version=%d;COMMIT", newest());
 }
 
 bool tm__pg_is_race(const char *state) {
@@ -186,8 +186,8 @@ tm_status tm__pg_migrate(const tm_store *s, PGconn *pg, tm_error *err) {
     int64_t version;
     char state[6];
     tm_status status = read_version(s, pg, &version, err);
-    if (status != TM_OK || version == tm__pg_newest()) return status;
-    if (version > tm__pg_newest()) return newer(s, version, err);
+    if (status != TM_OK || version == newest()) return status;
+    if (version > newest()) return newer(s, version, err);
     status = run_migration(s, pg, version, state, err);
     if (status == TM_OK) continue;
     bool again = i < ATTEMPTS && tm__pg_is_race(state) && tm__pg_pause(s, PAUSE_MS);

@@ -133,8 +133,7 @@ tm_status tm__redis_skip(tm_store_conn *c, size_t count, tm_error *err);
 tm_status tm__redis_load(tm_store_conn *c, tm_error *err); /* all scripts; nothing is under way */
 bool tm__redis_is_noscript(const redisReply *r);
 bool tm__redis_is_error(const redisReply *r);
-bool tm__redis_is_replica(const redisReply *r); /* what one answers that is no primary */
-tm_slice tm__redis_slice(const redisReply *r);  /* ptr NULL: nil or no text */
+tm_slice tm__redis_slice(const redisReply *r);                    /* ptr NULL: nil or no text */
 const redisReply *tm__redis_item(const redisReply *r, size_t at); /* NULL: there is none */
 int64_t tm__redis_number(tm_slice text);                          /* 0 when it is none */
 int64_t tm__redis_now(const tm_store *s);

@@ -165,6 +165,12 @@ tm_status tm__redis_flush(tm_store_conn *c, tm_error *err) {
   return TM_OK;
 }
 
+/* What one answers that is no primary; some versions put a script's error into their own words. */
+static bool is_replica(const redisReply *r) {
+  return tm__redis_is_error(r) &&
+         (strstr(r->str, "READONLY") != NULL || strstr(r->str, "MASTERDOWN") != NULL);
+}
+
 tm_status tm__redis_next(tm_store_conn *c, redisReply **out, tm_error *err) {
   void *reply = NULL;
   *out = NULL;
@@ -178,7 +184,7 @@ tm_status tm__redis_next(tm_store_conn *c, redisReply **out, tm_error *err) {
   }
   c->awaited--;
   *out = reply;
-  c->replica = c->replica || tm__redis_is_replica(*out);
+  c->replica = c->replica || is_replica(*out);
   return TM_OK;
 }
 
@@ -236,12 +242,6 @@ tm_status tm__redis_tell(tm_store_conn *c, tm_error *err) {
 
 bool tm__redis_is_error(const redisReply *r) {
   return r != NULL && r->type == REDIS_REPLY_ERROR;
-}
-
-/* Some versions put a script's error into words of their own. */
-bool tm__redis_is_replica(const redisReply *r) {
-  return tm__redis_is_error(r) &&
-         (strstr(r->str, "READONLY") != NULL || strstr(r->str, "MASTERDOWN") != NULL);
 }
 
 bool tm__redis_is_noscript(const redisReply *r) {

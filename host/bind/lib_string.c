@@ -10,7 +10,8 @@ size_t tm__range_start(lua_Integer at, size_t len) {
   return len - (size_t)-at + 1;
 }
 
-size_t tm__range_end(lua_Integer at, size_t len) {
+/* The end of a range is at most `len`. */
+static size_t range_end(lua_Integer at, size_t len) {
   if (at > (lua_Integer)len) return len;
   if (at >= 0) return (size_t)at;
   return at < -(lua_Integer)len ? 0 : len - (size_t)-at + 1;
@@ -27,7 +28,7 @@ static int string_sub(lua_State *L) {
   size_t len;
   const char *s = luaL_checklstring(L, 1, &len);
   size_t from = tm__range_start(luaL_checkinteger(L, 2), len);
-  size_t to = tm__range_end(luaL_optinteger(L, 3, -1), len);
+  size_t to = range_end(luaL_optinteger(L, 3, -1), len);
   size_t size = from <= to ? to - from + 1 : 0;
   tm__limits_spend(L, tm__copy_units(size));
   lua_pushlstring(L, size > 0 ? s + from - 1 : "", size);
@@ -39,7 +40,7 @@ static int string_byte(lua_State *L) {
   const char *s = luaL_checklstring(L, 1, &len);
   lua_Integer first = luaL_optinteger(L, 2, 1);
   size_t from = tm__range_start(first, len);
-  size_t to = tm__range_end(luaL_optinteger(L, 3, first), len);
+  size_t to = range_end(luaL_optinteger(L, 3, first), len);
   if (from > to) return 0;
   if (!tm__has_room(L, to - from + 1)) return luaL_error(L, "string slice too long");
   int n = (int)(to - from) + 1;

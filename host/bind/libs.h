@@ -43,9 +43,8 @@ static inline lua_Integer tm__charged_integer(lua_State *L, int arg) {
 }
 
 /* A position as the string library counts them: 1 is the first byte, -1 the last. The start of a
- * range is at least 1, its end at most `len`. */
+ * range is at least 1. */
 size_t tm__range_start(lua_Integer at, size_t len);
-size_t tm__range_end(lua_Integer at, size_t len);
 
 /* As lua_seti and lua_rawset, on behalf of a script: the table may grow (see limits.c). */
 void tm__seti(lua_State *L, int table, lua_Integer i);

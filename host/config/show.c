@@ -103,11 +103,6 @@ void tm__show_expected(tm_buf *out, const tm_key *key) {
   show_range(out, key);
 }
 
-void tm__show_default(tm_buf *out, const tm_key *key) {
-  bool none = key->fallback == NULL || key->fallback[0] == '\0';
-  tm__buf_text(out, none ? "none" : key->fallback);
-}
-
 static void show_hint(tm_buf *out, const tm_key *key, tm_slice text, tm_style style) {
   static const char *const yes[] = {"yes", "Yes", "YES", "no",  "No",  "NO", "on",
                                     "On",  "ON",  "off", "Off", "OFF", NULL};

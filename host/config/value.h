@@ -45,7 +45,6 @@ bool tm__is_name(tm_slice s); /* letters, digits and _, not beginning with a dig
 void tm__show(tm_buf *out, tm_slice text);      /* quoted, cut, without control characters */
 void tm__show_name(tm_buf *out, tm_slice text); /* the same without quotes */
 void tm__show_expected(tm_buf *out, const tm_key *key); /* "an integer from 0 to 256" */
-void tm__show_default(tm_buf *out, const tm_key *key);  /* as it would be written; "none" */
 /* "expected ..., got ..."; nothing of a secret. */
 void tm__show_mismatch(tm_buf *out, const tm_key *key, tm_slice text, tm_style style);
 

@@ -23,7 +23,6 @@ typedef struct fork_job {
   uint32_t flags; /* how the newest row was stored */
   tm_checkpoints listed;
   int64_t row, revision; /* that is forked; 0: none yet */
-  bool listed_if_last;
   /* what it holds */
   tm_record record;
   tm_tip tip;

@@ -28,8 +28,9 @@ static tm_status encode_text(tm_slice *text, uint32_t *flags, tm_buf *bytes, tm_
   return status;
 }
 
-tm_status tm__encode_session(tm_session *out, tm_buf bytes[2], tm_codec *codec, tm_slice tenant,
-                             tm_slice id, const tm_session *plain, bool seal, tm_error *err) {
+/* A session as the store keeps it; its texts lie in `bytes`. */
+static tm_status encode_session(tm_session *out, tm_buf bytes[2], tm_codec *codec, tm_slice tenant,
+                                tm_slice id, const tm_session *plain, bool seal, tm_error *err) {
   tm_place at = {.tenant = tenant, .session = id, .field = TM_S("user_id")};
   *out = *plain;
   out->flags = 0;
@@ -94,8 +95,8 @@ tm_status tm__encoding_begin(tm_encoding *e, tm_codec *codec, tm_commit *commit,
   }
   if (status == TM_OK && commit->session != NULL) {
     commit->session = &e->session;
-    status = tm__encode_session(&e->session, &e->bytes[1], codec, tm__slice(h->tenant),
-                                tm__slice(h->session), e->plain_session, seal, err);
+    status = encode_session(&e->session, &e->bytes[1], codec, tm__slice(h->tenant),
+                            tm__slice(h->session), e->plain_session, seal, err);
   }
   if (status == TM_OK && commit->event_count > 0)
     status = encode_events(e, codec, commit, seal, err);

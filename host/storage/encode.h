@@ -19,8 +19,4 @@ tm_status tm__encoding_begin(tm_encoding *e, tm_codec *codec, tm_commit *commit,
                              bool seal, tm_error *err);
 void tm__encoding_end(tm_encoding *e, tm_commit *commit); /* idempotent */
 
-/* A session as the store keeps it; its texts lie in `bytes`. */
-tm_status tm__encode_session(tm_session *out, tm_buf bytes[2], tm_codec *codec, tm_slice tenant,
-                             tm_slice id, const tm_session *plain, bool seal, tm_error *err);
-
 #endif

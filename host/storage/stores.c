@@ -273,13 +273,6 @@ void tm__stores_interrupt(tm_stores *s) {
   uv_mutex_unlock(&s->lock);
 }
 
-size_t tm__stores_open_count(tm_stores *s) {
-  uv_mutex_lock(&s->lock);
-  size_t count = s->tenants.count;
-  uv_mutex_unlock(&s->lock);
-  return count;
-}
-
 /* ---- opening and closing ---- */
 
 static bool copy_text(char **kept, const char **text) {

@@ -48,6 +48,5 @@ tm_status tm__stores_check_isolation(tm_stores *s, tm_error *err);
 /* ---- any thread ---- */
 void tm__stores_interrupt(tm_stores *s); /* tm_store_backend.interrupt, of all that are open */
 void tm__stores_tell(tm_stores *s, const char *word); /* tm_store_backend.tell, in that of all */
-size_t tm__stores_open_count(tm_stores *s);           /* of tenants */
 
 #endif
