@@ -153,7 +153,7 @@ void tm__reload_free(tm_reload *r); /* the control thread has ended; NULL allowe
 
 /* watch.c: scripts that change are loaded anew. */
 /* Stands for what is in the folders now: names, sizes and times of the .lua files; never 0. */
-uint64_t tm__scripts_print(const char *const *folders, size_t count);
+uint64_t tm__scripts_fingerprint(const char *const *folders, size_t count);
 void tm__watch_stop(tm_watch *w); /* control thread; NULL allowed */
 void tm__watch_free(tm_watch *w); /* the control thread has ended; NULL allowed */
 

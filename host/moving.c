@@ -1,5 +1,5 @@
 /* moving.c - a whole store into another: which ones, in which order with those of tenants, and what
- * a backup and a restore want besides. The copying itself is journal/copy.c. */
+ * a backup and a restore want besides. The copying itself is keeping/copy.c. */
 #include <sodium.h>
 #include <stdlib.h>
 

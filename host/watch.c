@@ -92,7 +92,7 @@ static void look_into(uint64_t *print, const char *path, const place *up) {
   free(entries);
 }
 
-uint64_t tm__scripts_print(const char *const *folders, size_t count) {
+uint64_t tm__scripts_fingerprint(const char *const *folders, size_t count) {
   uint64_t print = 1;
   for (size_t i = 0; i < count; i++)
     look_into(&print, folders[i], NULL);
@@ -128,7 +128,7 @@ static void on_reloaded(void *ud, const tm_reply *reply) {
 static void look(tm_beside *job) {
   tm_watch *w = (tm_watch *)(void *)job;
   int64_t began = tm__clock_monotonic_us();
-  w->found = tm__scripts_print(w->folders, w->folder_count);
+  w->found = tm__scripts_fingerprint(w->folders, w->folder_count);
   w->took_us = tm__clock_monotonic_us() - began;
 }
 

@@ -84,8 +84,8 @@ struct tm_store_conn {
   unsigned arrivals;     /* the store's when the last attempt began */
   unsigned moves;        /* the store's when this was connected; reads follow the commits */
   tm_error why;          /* of the attempt before */
-  tm_buf parted;         /* hints that commits made lies: hint.c */
-  tm_redis_known *known; /* TM_REDIS_KNOWN of them, by id; NULL before the first commit: hint.c */
+  tm_buf parted;         /* hints that commits made lies (store_redis_hint.c) */
+  tm_redis_known *known; /* TM_REDIS_KNOWN of them, by id; NULL before the first commit */
 };
 
 typedef struct tm_redis_key {

@@ -1,4 +1,4 @@
-/* api.h - the HTTP interface of API.md: routes, who asks, problem+json. A client of tidemill.h. */
+/* api.h - the HTTP interface: routes, who asks, problem+json. A client of tidemill.h. */
 #ifndef TM_API_API_H
 #define TM_API_API_H
 

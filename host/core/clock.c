@@ -1,4 +1,4 @@
-/* clock.c - the system's clocks; the only file that asks for the date. */
+/* clock.c - the system's clocks. Nothing else takes the date from it; a store may wait by it. */
 #include "core/clock.h"
 
 #include <time.h>

@@ -1,4 +1,5 @@
-/* render.h - the JSON of API.md, made of stored records only: the same rows give the same bytes. */
+/* render.h - the JSON of the HTTP interface, made of stored records only: the same rows give the
+ * same bytes. */
 #ifndef TM_JOURNAL_RENDER_H
 #define TM_JOURNAL_RENDER_H
 

@@ -1,6 +1,6 @@
 -- embed.lua OUT ROOT...: writes OUT, a C table of every .lua file under the roots. A root's last
--- folder begins the module names: lua/tidemill/cli/table.lua is "tidemill.cli.table", and an
--- init.lua has its folder's name. Modules stay text, so line numbers and paths survive.
+-- folder begins the module names: lua/tidemill/wait/parallel.lua is "tidemill.wait.parallel",
+-- and an init.lua has its folder's name. Modules stay text, so line numbers and paths survive.
 local out = table.remove(arg, 1)
 
 local function quoted(s)

@@ -55,10 +55,12 @@ check_errors() {
   lua5.4 host/tools/errors.lua check docs/errors.md
 }
 
-# Every file that a document names is there.
+# Every file that a document or a comment names is there.
 check_docs() {
   # shellcheck disable=SC2046
-  lua5.4 host/tools/lint_docs.lua README.md $(find_in '*.md' docs tests)
+  lua5.4 host/tools/lint_docs.lua README.md $(find_in '*.md' docs tests) \
+    $(find_in '*.[ch]' host persistence bench) $(find_in '*.def' host persistence) \
+    $(find_in '*.lua' host lua scripts bench)
 }
 
 # Functions of at most 60 lines, files that are not the product. Those of C are left to clang-tidy

@@ -13,7 +13,7 @@ local running = {} ---@type { name: string, text: string }[] files, each require
 local UNKNOWN = { file = "?", line = 0 }
 
 ---Remembers a file, so that its name can be told from its shortened form in a traceback.
----@param name string "scripts/returns/init.lua"
+---@param name string "scripts/NAME/init.lua"
 function M.add_chunk(name)
   if is_chunk[name] then return end
   chunks[#chunks + 1], is_chunk[name] = name, true

@@ -125,7 +125,7 @@ local ANSWER_BYTES = 1 << 20 -- where no configuration says it
 ---@field merge (fun(ctx: tm.Context, results: table<string, tm.BranchResult>): any, any)?
 ---@field source tidemill.Source
 
---- "scripts/x/init.lua:12: text" in its parts.
+--- "scripts/NAME/init.lua:12: text" in its parts.
 local function split_position(message, main)
   local file, line, rest = message:match("^(.-):(%d+): (.*)$")
   if not file then return main, message end

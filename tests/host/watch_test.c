@@ -26,7 +26,7 @@ static const char *at(const char *name) {
 }
 
 static uint64_t print_of(const char *folder) {
-  return tm__scripts_print(&folder, 1);
+  return tm__scripts_fingerprint(&folder, 1);
 }
 
 static void write_file(const char *name, const char *text) {

@@ -25,6 +25,8 @@ make_tree() {
   printf 'int main(void) {\n  return 0;\n}\n' >"$tree/tests/core/demo_test.c"
   printf 'local M = {}\n\nreturn M\n' >"$tree/lua/tidemill/demo.lua"
   printf 'local tm = require "tidemill"\n\nreturn tm\n' >"$tree/scripts/shop/init.lua"
+  mkdir "$tree/lua/tidemill/cli" # what is copied names these
+  printf 'typedef int tm_slot;\n' | tee "$tree/host/config/rules.c" "$tree/host/store_options.c" >"$tree/host/slot.c"
   printf '#!/bin/sh\nexit 0\n' >"$tree/.ci/run"
   printf 'See `docs/errors.md`.\n' >"$tree/README.md"
   (cd "$tree" && lua5.4 host/tools/errors.lua docs docs/errors.md) || exit 2
@@ -168,6 +170,8 @@ provoked 1 'a test provoked .none., which is not listed' 'demo.failed' '[none]'
 plant docs 'bad.md:2: there is no host/core/gone.c' docs/bad.md 'See `demo.c`,' 'and `host/core/gone.c`.'
 plant docs 'there is no core/old.h' docs/bad.md '`host/core/NAME.c` and `core/old.h`'
 plant docs 'there is no host/away' tests/bad.md 'all of `host/away/`'
+plant docs 'bad.c:2: there is no core/gone.c' host/core/bad.c 'const char *s = "core/away.c";' '/* See core/gone.c. */'
+plant docs 'bad.lua:1: there is no gone.lua' lua/tidemill/bad.lua '-- as in gone.lua'
 plant sizes 'a function of 62 lines' lua/tidemill/bad.lua 'return function()' "$(lines 60 '  print(1)')" 'end'
 plant sizes '460 lines' lua/tidemill/bad.lua "$(lines 460 '--')"
 plant sizes '610 lines' host/core/bad.c "$(lines 610 '//')"

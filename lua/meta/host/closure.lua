@@ -4,7 +4,7 @@ local closure = {}
 
 ---Where a function stands in its source; nil when it is none of Lua's.
 ---@param fn function
----@return string? chunk "@scripts/returns/init.lua"
+---@return string? chunk "@scripts/NAME/init.lua"
 ---@return integer first line
 ---@return integer last line
 function closure.place(fn) end

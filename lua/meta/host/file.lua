@@ -4,7 +4,7 @@
 local file = {}
 
 ---Reads a script file by its path within the system's folder: "init.lua". The second value is the
----name to load it under ("@scripts/returns/init.lua"), so that errors show the real path. Codes:
+---name to load it under ("@scripts/NAME/init.lua"), so that errors show the real path. Codes:
 ---`file.not_found`, `file.name`, `file.outside`, `file.kind`, `file.too_large`, `file.text`,
 ---`file.io`, `script.files` (more than 256 files or 8 MiB).
 ---@param path string letters, digits, _ - . and /
