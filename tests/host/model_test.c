@@ -556,7 +556,7 @@ static const luaL_Reg functions[] = {{"start", host_start},   {"kill", host_kill
 /* ---- the cases ---- */
 
 static lua_Integer number_of(const char *variable, lua_Integer otherwise) {
-  const char *given = getenv(variable); /* NOLINT(concurrency-mt-unsafe) */
+  const char *given = getenv(variable);
   return given != NULL ? strtoll(given, NULL, 10) : otherwise;
 }
 
@@ -595,7 +595,7 @@ static int setup(void **state) {
   char path[64];
   if (!scratch_make(dir, sizeof(dir), "model") || !open_outside()) return -1;
   (void)snprintf(path, sizeof(path), "mkdir -p %s/scripts/drawn", dir);
-  if (system(path) != 0) return -1; /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+  if (system(path) != 0) return -1;
   (void)snprintf(path, sizeof(path), "%s/config.yaml", dir);
   FILE *f = fopen(path, "w");
   return f == NULL || fputs("log:\n  level: error\n", f) < 0 || fclose(f) != 0;
@@ -606,7 +606,7 @@ static int teardown(void **state) {
   (void)state;
   close_outside();
   (void)snprintf(remove, sizeof(remove), "rm -rf %s", dir);
-  return system(remove); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+  return system(remove);
 }
 
 int main(void) {

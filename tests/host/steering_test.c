@@ -87,7 +87,7 @@ static int close_host(void **state) {
   (void)state;
   tm_host_free(host);
   (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
-  return system(command); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+  return system(command);
 }
 
 /* ---- asking ---- */

@@ -340,7 +340,7 @@ static void renew(int cut, bool done) {
   run->cut = cut;
   run->cut_is_done = done;
   (void)snprintf(command, sizeof(command), "rm -f %s/s.db*", dir);
-  assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+  assert_int_equal(system(command), 0);
 }
 
 /* Whether there were as many commits. */
@@ -416,7 +416,7 @@ static void test_thirty_days(void **state) {
 /* Before it and behind it by turns; in the night both. */
 static void test_every_commit(void **state) {
   (void)state;
-  const char *night = getenv("TIDEMILL_NIGHTLY"); /* NOLINT(concurrency-mt-unsafe) */
+  const char *night = getenv("TIDEMILL_NIGHTLY");
   bool both = night != NULL && strcmp(night, "1") == 0;
   renew(0, false);
   assert_int_equal(live_from(0), 0);
@@ -446,7 +446,7 @@ static int teardown(void **state) {
   (void)munmap(run, sizeof(*run));
   run = NULL;
   (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
-  return system(command); /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+  return system(command);
 }
 
 int main(void) {
