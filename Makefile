@@ -27,14 +27,14 @@ LUA_SRC  = $(shell find lua/tidemill -name '*.lua')
 all: $(BUILD)/tidemill $(BUILD)/libtidemill.a $(BUILD)/libtidemill.so $(BUILD)/tidemill.pc
 
 help:
-	@echo "make run        install what is missing, build, serve the shipped systems on 127.0.0.1:8700"
+	@echo "make run        install what is missing, build, serve the systems on port 8700"
 	@echo "make test       install what tests need, build, pass all tests"
-	@echo "make            build: $(BUILD)/tidemill, libtidemill.a, libtidemill.so, tidemill.pc"
+	@echo "make            build $(BUILD)/tidemill, libtidemill.a and .so, tidemill.pc"
 	@echo "make lint       format, static analysis, layers, symbols"
 	@echo "make sanitize   the C tests under ASan+UBSan, and again under TSan"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS (60) seconds"
 	@echo "make ci         test, lint, sanitize, fuzz: what every change must pass"
-	@echo "make nightly    the same at length: TIDEMILL_NIGHTLY=1 is the long version of each suite"
+	@echo "make nightly    the same at length: TIDEMILL_NIGHTLY=1 makes suites long"
 	@echo "make bench      throughput and latency as ratios against the raw store"
 	@echo "make docs       docs/errors.md from host/core/errors.def and the sources"
 	@echo "make install    to PREFIX ($(PREFIX))"

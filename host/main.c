@@ -414,7 +414,10 @@ static void wait_for_end(tm_host *host, const sigset_t *ends) {
 static int listen_and_wait(cli *c, const sigset_t *set) {
   tm_error err;
   char url[256];
-  if (tm_host_listen(c->host, c->listen, url, sizeof(url), &err) != TM_OK) return fail(&err);
+  if (tm_host_listen(c->host, c->listen, url, sizeof(url), &err) != TM_OK) {
+    int code = fail(&err);
+    return c->listen != NULL && strcmp(err.code, "server.address") == 0 ? EXIT_USAGE : code;
+  }
   if (c->watch && tm_host_watch(c->host, &err) != TM_OK) return fail(&err);
   (void)printf("listening on %s\n", url);
   (void)fflush(stdout);

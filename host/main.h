@@ -65,7 +65,7 @@ json_t *answer_json(answer *a);
 
 const char *json_text(const json_t *object, const char *key); /* "" when absent or no text */
 
-/* Prints `tidemill: message [code]` to stderr; EXIT_FAILED. */
+/* Prints `tidemill: message [code]` to stderr; EXIT_FAILED; EXIT_USAGE for an argument. */
 int fail(const tm_error *err);
 /* The same for what the program itself found; EXIT_USAGE. */
 int usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

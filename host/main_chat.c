@@ -228,7 +228,8 @@ static int end_of(const json_t *turn) {
   (void)snprintf(err.code, sizeof(err.code), "%s", json_text(why, "code"));
   (void)snprintf(err.message, sizeof(err.message), "step `%s`: %s", json_text(why, "step_id"),
                  json_text(why, "message"));
-  return fail(&err);
+  (void)fail(&err);
+  return EXIT_FAILED;
 }
 
 /* What is piped is sent also where others are waited for: it is taken or refused, not lost. */

@@ -69,11 +69,17 @@ const char *json_text(const json_t *object, const char *key) {
 
 /* ---- errors ---- */
 
+/* What the library refuses because of how it was asked. */
+static bool is_usage(const tm_error *err) {
+  return strcmp(err->code, "request.invalid") == 0 || strcmp(err->code, "json.invalid") == 0 ||
+         strcmp(err->code, "store.url") == 0;
+}
+
 int fail(const tm_error *err) {
   (void)fflush(stdout);
   (void)fprintf(stderr, "tidemill: %s [%s]\n", err->message,
                 err->code[0] != '\0' ? err->code : tm_status_name(err->status));
-  return EXIT_FAILED;
+  return is_usage(err) ? EXIT_USAGE : EXIT_FAILED;
 }
 
 int usage(const char *fmt, ...) {

@@ -107,12 +107,6 @@ static int print_failures(const json_t *report) {
 
 typedef void (*move_fn)(tm_host *host, const tm_move *move, tm_reply_fn fn, void *ud);
 
-/* A URL that is not understood is a wrong command line. */
-static int fail_move(const tm_error *err) {
-  int code = fail(err);
-  return strcmp(err->code, "store.url") == 0 ? EXIT_USAGE : code;
-}
-
 static int run_move(cli *c, move_fn move, const char *from, const char *to) {
   int code = open_host(c, false);
   if (code != EXIT_OK) return code;
@@ -129,7 +123,7 @@ static int run_move(cli *c, move_fn move, const char *from, const char *to) {
   move(c->host, &m, answer_come, &a);
   clear(&b);
   if (answer_wait(&a) != TM_OK) {
-    code = fail_move(&a.error);
+    code = fail(&a.error);
   } else {
     json_t *report = answer_json(&a);
     if (c->json)

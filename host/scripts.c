@@ -96,6 +96,10 @@ static tm_status find_systems(folder_list *l, const char *path, tm_error *err) {
   struct dirent **entries = NULL;
   int n = scandir(path, &entries, not_hidden, alphasort);
   if (n < 0 && errno == ENOMEM) return tm__fail_memory(err, "the scripts folder");
+  if (n < 0 && errno == ENOTDIR)
+    return tm__fail(err, TM_EIO, "script.folder",
+                    "%s is a file; what is wanted is the folder of a system, or one of systems",
+                    path);
   if (n < 0)
     return tm__fail(err, TM_EIO, "script.folder",
                     "cannot read the scripts folder %s: %s (key `scripts`, or the argument)", path,

@@ -25,6 +25,17 @@ test('help, version, wrong usage', () => {
   assert.match(wrong.err, /serve.*\[cli\.usage\]/s);
   assert.equal(place.run(['chat']).code, 2);
   assert.equal(place.run(['systems', '--nope']).code, 2);
+  const [id] = ok(['chat', 'customer_service/comprehensive_workflow'], { input: '' }).split('\n');
+  for (const [args, code] of [[['conversations', 'list', '--status', 'foo'], 'request.invalid'],
+    [['conversations', 'event', id, 'paid', '--data', '{'], 'json.invalid'],
+    [['backup', ''], 'store.url'], [['serve', '--listen', 'foo'], 'server.address']]) {
+    const r = place.run(args);
+    assert.equal(r.code, 2, r.err);
+    assert.ok(r.err.includes(`[${code}]`), r.err);
+  }
+  const file = place.run(['check', place.config]);
+  assert.equal(file.code, 1);
+  assert.match(file.err, /is a file; what is wanted is the folder of a system.* \[script\.folder\]/);
 });
 
 test('help fits into 80 columns and names every option', () => {

@@ -87,7 +87,7 @@ test('sessions are listed, shown and ended, by HTTP and in the terminal, tenants
   const nobody = place.run(['sessions', 'end', 'nobody']);
   assert.equal(nobody.code, 1);
   assert.match(nobody.err, /session\.not_found/);
-  assert.equal(place.run(['sessions', 'list', '--status', 'odd']).code, 1);
+  assert.equal(place.run(['sessions', 'list', '--status', 'odd']).code, 2);
   assert.equal((await say(server, own.conversation_id)).json.code, 'conversation.finished');
   await server.stop();
   place.remove();
