@@ -197,7 +197,7 @@ tm_status tm__codec_encode(tm_codec *c, const tm_place *at, tm_slice plain, bool
   do_compress = do_compress && at->conversation.ptr != NULL && !at->event;
   do_seal = do_seal || c->o.seal;
   *stored = (tm_stored){0, plain};
-  if (do_seal && c->o.keys == NULL) return tm__keyring_none(err);
+  if (do_seal && c->o.keys == NULL) return tm__keyring_none(NULL, err);
   if (!do_compress) return do_seal ? seal(c, at, stored, out, err) : TM_OK;
   tools *t = tools_take(c);
   if (t == NULL) return tm__fail_memory(err, "a compressed body");

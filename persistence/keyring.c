@@ -295,16 +295,17 @@ static tm_status tenant_get(tm_keyring *k, tm_slice tenant, const tenant_keys **
 
 /* ---- asking ---- */
 
-tm_status tm__keyring_none(tm_error *err) {
+tm_status tm__keyring_none(const char *name, tm_error *err) {
   return tm__fail(err, TM_EUNAVAILABLE, "seal.no_key",
-                  "nothing can be sealed without a key; make one with `" HOW_TO "` and set "
-                  "workflow_persistence.general.encryption_key, or the variable with _FILE");
+                  "%s%snothing can be sealed without a key; make one with `" HOW_TO "` and set "
+                  "workflow_persistence.general.encryption_key, or the variable with _FILE",
+                  name != NULL ? name : "", name != NULL ? ": " : "");
 }
 
 tm_status tm__keyring_current(tm_keyring *k, tm_slice tenant, tm_seal_key **out, tm_error *err) {
   *out = NULL;
   if (k->folder == NULL) {
-    if (k->current == NULL) return tm__keyring_none(err);
+    if (k->current == NULL) return tm__keyring_none(NULL, err);
     *out = key_ref(k->current);
     return TM_OK;
   }

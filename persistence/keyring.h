@@ -39,7 +39,8 @@ void tm__keyring_free(tm_keyring *k); /* keys that are in use go with their user
 bool tm__keyring_can_seal(const tm_keyring *k); /* is there a key, or a folder of them? */
 
 bool tm__keyring_has_old(const tm_keyring *k); /* may there be keys for reading only? */
-tm_status tm__keyring_none(tm_error *err);     /* "seal.no_key": sealing is wanted without one */
+/* "seal.no_key": sealing is wanted without one; `name`: where, or NULL. */
+tm_status tm__keyring_none(const char *name, tm_error *err);
 
 /* The key that this tenant's bodies are sealed with; the caller's reference. Without a file of the
  * tenant TM_EUNAVAILABLE "seal.key_missing". A file that goes is noticed within a second. */

@@ -9,7 +9,7 @@
 #define PLACE_SIZE (TM_NAME_SIZE + 48)
 
 static void place_of(const tm_loader *l, size_t line, size_t column, char out[PLACE_SIZE]) {
-  (void)snprintf(out, PLACE_SIZE, "%s:%zu:%zu", l->file, line, column);
+  (void)snprintf(out, PLACE_SIZE, "%s:%zu:%zu", l->config->file, line, column);
 }
 
 static void origin_of(const tm_yaml_node *n, char out[PLACE_SIZE]) {
@@ -156,7 +156,7 @@ static void bind_member(tm_loader *l, tm_slice parent, const tm_yaml_node *n) {
     bind_section(l, view, n);
   } else if (parent.len == 0 && tm__key_is_skipped(view)) {
     tm__load_warn(l, "%s:%zu:%zu: the section '%s' means nothing here and is skipped; remove it",
-                  l->file, n->key_line, n->key_column, n->key);
+                  l->config->file, n->key_line, n->key_column, n->key);
   } else {
     unknown_key(l, parent, n);
   }

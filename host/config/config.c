@@ -100,17 +100,17 @@ static bool make_defaults(tm_config *c) {
 static tm_status missing_file(const tm_loader *l, tm_error *err) {
   if (l->options->file == NULL) return TM_OK;
   return tm__fail(err, TM_EINVAL, "config.invalid", "%s: there is no such configuration file",
-                  l->file);
+                  l->config->file);
 }
 
 static tm_status load_file(tm_loader *l, tm_error *err) {
   const char *path = l->options->file != NULL ? l->options->file : DEFAULT_FILE;
   tm_buf text = {0};
   tm_yaml_node *root = NULL;
-  tm__file_name(l->file, path);
+  tm__file_name(l->config->file, path);
   tm_status s = tm__small_file_read(&text, path, FILE_MAX, err);
   if (s == TM_ENOTFOUND) return missing_file(l, err);
-  if (s == TM_OK) s = tm__yaml_parse(&root, tm__buf_view(&text), l->file, err);
+  if (s == TM_OK) s = tm__yaml_parse(&root, tm__buf_view(&text), l->config->file, err);
   if (s == TM_OK) tm__load_tree(l, root);
   tm__yaml_free(root);
   tm__buf_free(&text);
@@ -214,6 +214,18 @@ void tm__config_forget(tm_config *c, const char *path) {
   for (size_t n = 0; n < v->count; n++) {
     explicit_bzero(v->items[n], strlen(v->items[n]));
   }
+}
+
+void tm__slot_place(const tm_config *c, const tm_slot *s, char out[TM_CONFIG_PLACE]) {
+  const char *origin = s->origin == NULL ? "default" : s->origin;
+  bool file = strncmp(origin, "file:", 5) == 0;
+  (void)snprintf(out, TM_CONFIG_PLACE, "%s%s", file ? c->file : origin, file ? origin + 4 : "");
+}
+
+void tm__config_place(const tm_config *c, const char *path, char out[TM_CONFIG_PLACE]) {
+  const tm_slot *s = find(c, path, ANY_TYPE);
+  out[0] = '\0';
+  if (s != NULL) tm__slot_place(c, s, out);
 }
 
 bool tm__config_is_set(const tm_config *c, const char *path) {

@@ -45,6 +45,9 @@ size_t tm__config_list(const tm_config *c, const char *path, const char *const *
  * thing that changes after loading: before other threads read. */
 void tm__config_forget(tm_config *c, const char *path);
 bool tm__config_is_set(const tm_config *c, const char *path); /* not the default */
+#define TM_CONFIG_PLACE 288
+/* Where the value comes from, for people: "agent_config.yaml:12", "env NAME", "default". */
+void tm__config_place(const tm_config *c, const char *path, char out[TM_CONFIG_PLACE]);
 
 /* {"items":[{"key","value","origin","env"}]}, in the order of keys.def. Values are JSON of their
  * type: sizes in bytes, durations in seconds, null where there is none; secrets are "(hidden)". */

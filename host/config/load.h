@@ -17,15 +17,15 @@ typedef struct tm_slot {
 } tm_slot;
 
 struct tm_config {
-  tm_slot *slots; /* one for each key, in the order of keys.def */
+  tm_slot *slots;          /* one for each key, in the order of keys.def */
+  char file[TM_NAME_SIZE]; /* the configuration file, for messages */
 };
 
 typedef struct tm_loader {
   tm_config *config;
   const tm_config_options *options;
   tm_env env;
-  char file[TM_NAME_SIZE]; /* the configuration file, for messages */
-  tm_buf problems;         /* a line each, as many as fit a message */
+  tm_buf problems; /* a line each, as many as fit a message */
   size_t problem_count, left_out;
   bool no_memory;
 } tm_loader;
@@ -34,6 +34,9 @@ typedef struct tm_loader {
 void tm__load_problem(tm_loader *l, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void tm__load_warn(tm_loader *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Where a value comes from, for people. */
+void tm__slot_place(const tm_config *c, const tm_slot *s, char out[TM_CONFIG_PLACE]);
 
 /* Converts and keeps a value, or notes the problem. A value kept earlier is replaced. */
 void tm__load_text(tm_loader *l, size_t key, tm_slice text, tm_style style, const char *where,

@@ -7,17 +7,8 @@
 
 #include "config/load.h"
 
-#define PLACE_SIZE (TM_NAME_SIZE + TM_VARIABLE_SIZE + 16)
-
 static tm_slot *slot(tm_loader *l, const char *path) {
   return &l->config->slots[tm__key_find(tm__slice(path))];
-}
-
-/* Where a value comes from, for people. */
-static void place_of(const tm_loader *l, const tm_slot *s, char out[PLACE_SIZE]) {
-  const char *origin = s->origin == NULL ? "default" : s->origin;
-  bool file = strncmp(origin, "file:", 5) == 0;
-  (void)snprintf(out, PLACE_SIZE, "%s%s", file ? l->file : origin, file ? origin + 4 : "");
 }
 
 /* enable_wal and journal_mode say the same thing; whoever is given decides the other. */
@@ -33,9 +24,9 @@ static void agree_on_wal(tm_loader *l) {
     tm_slice word = e->value.number != 0 ? TM_S("WAL") : TM_S("DELETE");
     tm__load_text(l, mode, word, TM_STYLE_LOOSE, "", e->origin);
   } else {
-    char here[PLACE_SIZE], there[PLACE_SIZE];
-    place_of(l, m, here);
-    place_of(l, e, there);
+    char here[TM_CONFIG_PLACE], there[TM_CONFIG_PLACE];
+    tm__slot_place(l->config, m, here);
+    tm__slot_place(l->config, e, there);
     tm__load_problem(
         l, here,
         "workflow_persistence.sqlite.journal_mode: %s contradicts enable_wal: %s in %s;"
@@ -67,9 +58,9 @@ static const tm_slot *strongest(tm_loader *l, const char *const *paths, size_t *
 }
 
 static void contradiction(tm_loader *l, const char *path, const char *given) {
-  char here[PLACE_SIZE], there[PLACE_SIZE];
-  place_of(l, slot(l, path), here);
-  place_of(l, slot(l, given), there);
+  char here[TM_CONFIG_PLACE], there[TM_CONFIG_PLACE];
+  tm__slot_place(l->config, slot(l, path), here);
+  tm__slot_place(l->config, slot(l, given), there);
   tm__load_problem(l, here, "%s contradicts %s in %s, which means the same; remove one", path,
                    given, there);
 }
@@ -196,8 +187,8 @@ static void short_prefix(tm_loader *l) {
   for (const char *at = text; *at != '\0'; at++)
     good = good && (unsigned char)*at >= ' ';
   if (good) return;
-  char place[PLACE_SIZE];
-  place_of(l, s, place);
+  char place[TM_CONFIG_PLACE];
+  tm__slot_place(l->config, s, place);
   tm__load_problem(l, place,
                    "orchestrator.session_config.session_prefix has at most %d bytes and no "
                    "control characters",
@@ -213,8 +204,8 @@ static void different_tables(tm_loader *l) {
     for (size_t j = 0; j < i; j++) {
       const tm_slot *a = slot(l, tables[i]), *b = slot(l, tables[j]);
       if (strcasecmp(a->value.text, b->value.text) != 0) continue;
-      char place[PLACE_SIZE];
-      place_of(l, a->origin != NULL ? a : b, place);
+      char place[TM_CONFIG_PLACE];
+      tm__slot_place(l->config, a->origin != NULL ? a : b, place);
       tm__load_problem(l, place, "%s and %s have the same name '%s'; choose another", tables[j],
                        tables[i], a->value.text);
     }
@@ -225,8 +216,8 @@ static void different_tables(tm_loader *l) {
 static void within(tm_loader *l, const char *part, const char *whole, const char *why) {
   const tm_slot *p = slot(l, part), *w = slot(l, whole);
   if (p->value.number <= w->value.number) return;
-  char place[PLACE_SIZE];
-  place_of(l, p->origin != NULL ? p : w, place);
+  char place[TM_CONFIG_PLACE];
+  tm__slot_place(l->config, p->origin != NULL ? p : w, place);
   tm__load_problem(l, place, "%s (%" PRId64 ") is more than %s (%" PRId64 "); %s", part,
                    p->value.number, whole, w->value.number, why);
 }
@@ -239,8 +230,8 @@ static void warn_if_unused(tm_loader *l, const char *section, const char *select
     const tm_slot *s = &l->config->slots[i];
     const char *path = tm__key_at(i)->path;
     if (s->origin == NULL || strncmp(path, section, length) != 0 || path[length] != '.') continue;
-    char place[PLACE_SIZE];
-    place_of(l, s, place);
+    char place[TM_CONFIG_PLACE];
+    tm__slot_place(l->config, s, place);
     tm__load_warn(l, "%s: %s.* has no effect: %s is '%s'", place, section, selector, backend);
     return;
   }
@@ -267,8 +258,8 @@ static void whole_webhook(tm_loader *l) {
   static const char *const ttls[] = {PERSISTENCE "retention.conversation_ttl",
                                      PERSISTENCE "retention.session_ttl"};
   const char *address = u->value.text != NULL ? u->value.text : "";
-  char place[PLACE_SIZE];
-  place_of(l, u->value.text != NULL ? u : s, place);
+  char place[TM_CONFIG_PLACE];
+  tm__slot_place(l->config, u->value.text != NULL ? u : s, place);
   if ((u->value.text != NULL) != (s->value.text != NULL))
     tm__load_problem(l, place, "%s and %s belong together; set both", url, secret);
   if (u->value.text == NULL) return;
@@ -286,8 +277,8 @@ static void whole_webhook(tm_loader *l) {
 static void no_encrypted_redis(tm_loader *l) {
   const tm_slot *s = slot(l, "workflow_persistence.redis.ssl");
   if (s->value.number == 0) return;
-  char place[PLACE_SIZE];
-  place_of(l, s, place);
+  char place[TM_CONFIG_PLACE];
+  tm__slot_place(l->config, s, place);
   tm__load_problem(l, place,
                    "workflow_persistence.redis.ssl: connections to Redis are not encrypted by the "
                    "host; run stunnel beside it, name its end as redis.host and redis.port, and "

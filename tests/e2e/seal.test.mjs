@@ -306,9 +306,10 @@ test('no key, a wrong one, and words that are none', async () => {
     for (const pattern of patterns) assert.match(r.err, pattern);
     return r;
   };
-  fails(['serve'], /openssl rand -base64 32/, /\[seal\.no_key\]/);
+  fails(['serve'], /agent_config\.yaml:\d+: \S+\.general\.enable_encryption: .*openssl rand -base64 32/,
+    /\[seal\.no_key\]/);
   configure(p, { enable_encryption: true, encryption_key: 'correct horse battery staple' });
-  const word = fails(['serve'], /general\.encryption_key: this is no key/, /openssl rand -base64 32/,
+  const word = fails(['serve'], /agent_config\.yaml:\d+: \S+\.general\.encryption_key: this is no key/, /openssl rand -base64 32/,
     /\[seal\.key_invalid\]/);
   assert.ok(!word.err.includes('horse'));
   configure(p, { tenant_keys: join(p.dir, 'nowhere') });
