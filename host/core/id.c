@@ -50,35 +50,59 @@ bool tm__uuid_valid(tm_slice s) {
   return true;
 }
 
-static void digest(unsigned char out[DIGEST_SIZE], const tm_slice *parts, size_t count) {
-  crypto_generichash_state state;
+_Static_assert(sizeof(crypto_generichash_state) <= sizeof(tm_digest), "its state fits");
+_Static_assert(_Alignof(crypto_generichash_state) <= _Alignof(tm_digest), "and is aligned");
+
+void tm__digest_begin(tm_digest *d) {
   prepare();
-  (void)crypto_generichash_init(&state, NULL, 0, DIGEST_SIZE);
-  for (size_t i = 0; i < count; i++) {
-    unsigned char len[8];
-    for (size_t j = 0; j < sizeof(len); j++) {
-      len[j] = (unsigned char)((uint64_t)parts[i].len >> (8 * j));
-    }
-    (void)crypto_generichash_update(&state, len, sizeof(len));
-    if (parts[i].len == 0) continue;
-    (void)crypto_generichash_update(&state, (const unsigned char *)parts[i].ptr, parts[i].len);
-  }
-  (void)crypto_generichash_final(&state, out, DIGEST_SIZE);
+  (void)crypto_generichash_init((void *)d->state, NULL, 0, DIGEST_SIZE);
 }
 
-void tm__digest_hex(char *out, size_t hex_len, const tm_slice *parts, size_t count) {
+void tm__digest_part(tm_digest *d, size_t size) {
+  unsigned char len[8];
+  for (size_t j = 0; j < sizeof(len); j++)
+    len[j] = (unsigned char)((uint64_t)size >> (8 * j));
+  (void)crypto_generichash_update((void *)d->state, len, sizeof(len));
+}
+
+void tm__digest_add(tm_digest *d, tm_slice bytes) {
+  if (bytes.len == 0) return;
+  (void)crypto_generichash_update((void *)d->state, (const unsigned char *)bytes.ptr, bytes.len);
+}
+
+static void end(tm_digest *d, unsigned char out[DIGEST_SIZE]) {
+  (void)crypto_generichash_final((void *)d->state, out, DIGEST_SIZE);
+}
+
+void tm__digest_end(tm_digest *d, char *out, size_t hex_len) {
   unsigned char raw[DIGEST_SIZE];
   char hex[2 * DIGEST_SIZE + 1];
-  digest(raw, parts, count);
+  end(d, raw);
   sodium_bin2hex(hex, sizeof(hex), raw, sizeof(raw));
   if (hex_len > 2 * DIGEST_SIZE) hex_len = 2 * DIGEST_SIZE;
   memcpy(out, hex, hex_len);
   out[hex_len] = '\0';
 }
 
+static void add_parts(tm_digest *d, const tm_slice *parts, size_t count) {
+  tm__digest_begin(d);
+  for (size_t i = 0; i < count; i++) {
+    tm__digest_part(d, parts[i].len);
+    tm__digest_add(d, parts[i]);
+  }
+}
+
+void tm__digest_hex(char *out, size_t hex_len, const tm_slice *parts, size_t count) {
+  tm_digest d;
+  add_parts(&d, parts, count);
+  tm__digest_end(&d, out, hex_len);
+}
+
 uint64_t tm__digest_u64(const tm_slice *parts, size_t count) {
   unsigned char raw[DIGEST_SIZE];
-  digest(raw, parts, count);
+  tm_digest d;
+  add_parts(&d, parts, count);
+  end(&d, raw);
   uint64_t value = 0;
   for (int i = 0; i < 8; i++) {
     value |= (uint64_t)raw[i] << (8 * i);

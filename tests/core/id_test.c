@@ -73,6 +73,21 @@ static void test_digest(void **state) {
 }
 
 /* Stored keys depend on these values: b2sum of `02 00 .. 00 "ab" 01 00 .. 00 "c"`. */
+static void test_digest_in_pieces(void **state) {
+  (void)state;
+  char whole[65], pieces[65];
+  tm_slice parts[] = {TM_S("one text"), TM_S("")};
+  tm_digest d;
+  tm__digest_hex(whole, 64, parts, 2);
+  tm__digest_begin(&d);
+  tm__digest_part(&d, 8);
+  tm__digest_add(&d, TM_S("one "));
+  tm__digest_add(&d, TM_S("text"));
+  tm__digest_part(&d, 0);
+  tm__digest_end(&d, pieces, 64);
+  assert_string_equal(pieces, whole);
+}
+
 static void test_digest_is_fixed(void **state) {
   (void)state;
   const tm_slice parts[] = {TM_S("ab"), TM_S("c")};
@@ -95,10 +110,10 @@ static void test_random(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_uuid_form),    cmocka_unit_test(test_uuid_order),
-      cmocka_unit_test(test_uuid_differs), cmocka_unit_test(test_uuid_refused),
-      cmocka_unit_test(test_digest),       cmocka_unit_test(test_digest_is_fixed),
-      cmocka_unit_test(test_random),
+      cmocka_unit_test(test_uuid_form),       cmocka_unit_test(test_uuid_order),
+      cmocka_unit_test(test_uuid_differs),    cmocka_unit_test(test_uuid_refused),
+      cmocka_unit_test(test_digest),          cmocka_unit_test(test_digest_in_pieces),
+      cmocka_unit_test(test_digest_is_fixed), cmocka_unit_test(test_random),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
