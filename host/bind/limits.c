@@ -176,8 +176,10 @@ tm_status tm__limits_error(tm_vm *vm, tm_error *err) {
     return tm__fail(err, TM_ELIMIT, "script.cpu",
                     "a table with more than %zu names (lists do not count) may take more than what "
                     "is left of the %" PRId64 " ms of CPU time to put in order%s%s; use several "
-                    "tables, make it while the system loads, or raise limits.cpu_slice",
-                    vm->names, vm->budget_ms, in, vm->where);
+                    "tables, or %s",
+                    vm->names, vm->budget_ms, in, vm->where,
+                    vm->loads ? "raise limits.load_time"
+                              : "make it while the system loads, or raise limits.cpu_slice");
   if (vm->tripped == TM_TRIP_CROWD)
     return tm__fail(
         err, TM_ELIMIT, "script.cpu",
@@ -309,12 +311,11 @@ static bool is_for_script(const tm_vm *vm) {
 
 /* A table that grows puts its names in order again, in one instruction. Lua orders whole numbers
  * without a seed, so a script can choose names that all meet in one place; then this takes time by
- * their number squared. What it may take has to be left of the slice. Loading is beside the
- * workers. */
+ * their number squared. What it may take has to be left of the slice. */
 bool tm__limits_names(tm_vm *vm, size_t size) {
   size_t names = names_in(size);
   if (names < 1024) return true;
-  if (vm->loads || vm->budget_ms <= 0 || vm->running == NULL) return true;
+  if (vm->budget_ms <= 0 || vm->running == NULL) return true;
   int64_t worst_us =
       (int64_t)(names / 8 * names / 250); /* half of them, squared, halved: 4 ns each */
   if (!is_for_script(vm)) return true;
