@@ -3,9 +3,8 @@
  * in the order of their ids, so that writers wait for each other and never in a circle. */
 #include <stdlib.h>
 
+#include "persistence/recent.h"
 #include "persistence/store_postgres.h"
-
-#define RECENT_SIZE (sizeof(uint64_t) * 3)
 
 typedef struct group { /* a commit's items */
   tm_pg_work work;
@@ -19,25 +18,6 @@ typedef struct group { /* a commit's items */
 
 /* ---- parameters ---- */
 
-static void put_u64(char *p, uint64_t v) { /* little-endian: as in the other backends */
-  for (int i = 0; i < 8; i++)
-    p[i] = (char)(v >> (8 * i) & 0xff);
-}
-
-/* The recent keys without unused ones at the end. */
-static size_t encode_recent(char *out, const tm_head *h) {
-  size_t count = TM_RECENT_KEYS;
-  while (count > 0 && h->recent[count - 1].key == 0)
-    count--;
-  for (size_t i = 0; i < count; i++) {
-    const tm_recent_key *k = &h->recent[i];
-    put_u64(out + i * RECENT_SIZE, k->key);
-    put_u64(out + i * RECENT_SIZE + 8, k->body);
-    put_u64(out + i * RECENT_SIZE + 16, (uint64_t)(k->row == TM_THIS_ROW ? h->revision : k->row));
-  }
-  return count * RECENT_SIZE;
-}
-
 /* $1 to $11 of every statement on a head; `recent` must last as long as `a`. */
 static void add_head(tm_pg_args *a, const tm_commit *item, char *recent) {
   const tm_head *h = &item->head;
@@ -47,7 +27,7 @@ static void add_head(tm_pg_args *a, const tm_commit *item, char *recent) {
   tm__pg_text(a, h->flow);
   tm__pg_text(a, h->version);
   tm__pg_text(a, h->step);
-  tm__pg_bytes(a, (tm_slice){recent, encode_recent(recent, h)});
+  tm__pg_bytes(a, tm__recent_encode(recent, h, h->revision));
   tm__pg_int(a, h->status);
   tm__pg_int(a, h->wake_at);
   tm__pg_text(a, h->claim);
@@ -107,7 +87,7 @@ static bool send_events(group *g, PGconn *pg, const tm_commit *item, tm_pg_sql w
 }
 
 static bool send_change(group *g, PGconn *pg, const tm_commit *item, size_t owner) {
-  char recent[TM_RECENT_KEYS * RECENT_SIZE];
+  char recent[TM_RECENT_BYTES];
   tm_pg_args a = {0};
   add_head(&a, item, recent);
   tm__pg_int(&a, item->expect_revision);
@@ -129,7 +109,7 @@ static bool send_forget(group *g, PGconn *pg, const tm_commit *item) {
 
 static bool send_start(group *g, PGconn *pg, const tm_commit *item, size_t owner) {
   const tm_row none = {0};
-  char recent[TM_RECENT_KEYS * RECENT_SIZE];
+  char recent[TM_RECENT_BYTES];
   tm_pg_args a = {0};
   add_head(&a, item, recent);
   tm__pg_text(&a, item->head.tenant);

@@ -1,29 +1,13 @@
 /* store_postgres_read.c - heads, rows, lists, deadlines, start keys. What is walked over is in
  * memory by then, a page at a time, so that a callback may use the connection. */
+#include "persistence/recent.h"
 #include "persistence/store_postgres.h"
 
-#define RECENT_SIZE (sizeof(uint64_t) * 3)
-#define PAGE        500                /* heads */
-#define ROWS        32                 /* journal rows, */
-#define ROWS_BYTES  (INT64_C(4) << 20) /* ... or so many bytes of them */
+#define PAGE       500                /* heads */
+#define ROWS       32                 /* journal rows, */
+#define ROWS_BYTES (INT64_C(4) << 20) /* ... or so many bytes of them */
 
 /* ---- decoding: what does not fit our structs was not written by us ---- */
-
-static uint64_t get_u64(const char *p) {
-  uint64_t v = 0;
-  for (int i = 0; i < 8; i++)
-    v |= (uint64_t)(unsigned char)p[i] << (8 * i);
-  return v;
-}
-
-static bool decode_recent(tm_head *h, tm_slice bytes) {
-  if (bytes.len % RECENT_SIZE != 0 || bytes.len > TM_RECENT_KEYS * RECENT_SIZE) return false;
-  for (size_t i = 0; i < bytes.len / RECENT_SIZE; i++) {
-    const char *p = bytes.ptr + i * RECENT_SIZE;
-    h->recent[i] = (tm_recent_key){get_u64(p), get_u64(p + 8), (int64_t)get_u64(p + 16)};
-  }
-  return true;
-}
 
 /* From TM_PG_HEAD_COLUMNS. */
 static bool decode_head(const PGresult *r, int row, tm_head *h) {
@@ -45,7 +29,7 @@ static bool decode_head(const PGresult *r, int row, tm_head *h) {
   ok = ok && tm__head_is_sound(h);
   if (!ok || status < TM_ACTIVE || status > TM_CANCELLED) return false;
   h->status = (tm_conversation_status)status;
-  return decode_recent(h, tm__pg_get(r, row, 14));
+  return tm__recent_decode(h, tm__pg_get(r, row, 14));
 }
 
 /* From TM_PG_ROW_COLUMNS; the body is borrowed from the result. */

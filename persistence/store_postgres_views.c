@@ -65,17 +65,12 @@ tm_status tm__pg_view_names(tm_store *s, const char *const *names, tm_error *err
 
 /* ---- making ---- */
 
-static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
-  tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
-  tm__buf_text(b, selects[kind]);
-}
-
 /* Is view `kind` there as it should be? */
 static tm_status is_made(const tm_store *s, PGconn *pg, size_t kind, bool *made, tm_error *err) {
   tm_buf sql = {0};
   tm_pg_args a = {0};
   PGresult *r = NULL;
-  view_sql(s, kind, &sql);
+  tm__view_sql(&sql, s->views[kind], selects[kind]);
   if (!tm__buf_ok(&sql)) return tm__fail_memory(err, "the store's views");
   tm__pg_int(&a, (int64_t)kind);
   tm__pg_bytes(&a, tm__buf_view(&sql));
@@ -108,9 +103,9 @@ static tm_status make(const tm_store *s, PGconn *pg, char state[6], tm_error *er
   tm_status status = old_views(s, pg, &sql, err);
   tm__buf_text(&sql, "DELETE FROM views;");
   for (size_t i = 0; i < TM_VIEWS; i++) {
-    view_sql(s, i, &sql);
+    tm__view_sql(&sql, s->views[i], selects[i]);
     tm__buf_printf(&sql, ";INSERT INTO views VALUES(%zu,'%s',$tidemill$", i, s->views[i]);
-    view_sql(s, i, &sql);
+    tm__view_sql(&sql, s->views[i], selects[i]);
     tm__buf_text(&sql, "$tidemill$);");
   }
   tm__buf_text(&sql, "COMMIT");

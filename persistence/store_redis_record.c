@@ -4,9 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "persistence/recent.h"
 #include "persistence/store_redis.h"
-
-#define RECENT_SIZE (sizeof(uint64_t) * 3)
 
 /* ---- heads ---- */
 
@@ -21,27 +20,6 @@ void tm__redis_ask_head(tm_store_conn *c, tm_slice id) {
   tm__redis_key_arg(c, &k);
   for (size_t i = 0; i < TM_REDIS_HEAD_FIELDS; i++)
     tm__redis_text(c, head_fields[i]);
-}
-
-static uint64_t get_u64(const unsigned char *p) {
-  uint64_t v = 0;
-  for (int i = 7; i >= 0; i--)
-    v = v << 8 | p[i];
-  return v;
-}
-
-static void put_u64(unsigned char *p, uint64_t v) { /* little-endian, wherever it is read */
-  for (int i = 0; i < 8; i++)
-    p[i] = (unsigned char)(v >> (8 * i));
-}
-
-static bool decode_recent(tm_head *h, tm_slice bytes) {
-  if (bytes.len % RECENT_SIZE != 0 || bytes.len > RECENT_SIZE * TM_RECENT_KEYS) return false;
-  for (size_t i = 0; i < bytes.len / RECENT_SIZE; i++) {
-    const unsigned char *p = (const unsigned char *)bytes.ptr + i * RECENT_SIZE;
-    h->recent[i] = (tm_recent_key){get_u64(p), get_u64(p + 8), (int64_t)get_u64(p + 16)};
-  }
-  return true;
 }
 
 static tm_slice field(const redisReply *r, size_t at) {
@@ -69,7 +47,7 @@ tm_status tm__redis_decode_head(const tm_store *s, const redisReply *r, tm_slice
   out->ended = tm__redis_number(field(r, 4));
   out->created = tm__redis_number(field(r, 5));
   bool ok = tm__conversation_status_parse(&out->status, field(r, 2)) && decode_texts(r, out) &&
-            decode_recent(out, field(r, 13)) && tm__head_is_sound(out);
+            tm__recent_decode(out, field(r, 13)) && tm__head_is_sound(out);
   return ok ? TM_OK : tm__head_damaged(id, s->place, err);
 }
 
@@ -78,20 +56,6 @@ tm_status tm__redis_decode_start(const redisReply *r, uint64_t *key, int64_t *an
   *key = hex.ptr != NULL ? strtoull(hex.ptr, NULL, 16) : 0;
   *answer = tm__redis_number(field(r, 15));
   return field(r, 0).ptr != NULL ? TM_OK : TM_ENOTFOUND;
-}
-
-/* The recent keys without unused ones at the end; their size in bytes. */
-static size_t encode_recent(unsigned char *out, const tm_head *h, int64_t row_id) {
-  size_t count = TM_RECENT_KEYS;
-  while (count > 0 && h->recent[count - 1].key == 0)
-    count--;
-  for (size_t i = 0; i < count; i++) {
-    const tm_recent_key *k = &h->recent[i];
-    put_u64(out + i * RECENT_SIZE, k->key);
-    put_u64(out + i * RECENT_SIZE + 8, k->body);
-    put_u64(out + i * RECENT_SIZE + 16, (uint64_t)(k->row == TM_THIS_ROW ? row_id : k->row));
-  }
-  return count * RECENT_SIZE;
 }
 
 size_t tm__redis_head_args(const tm_commit *item) {
@@ -125,8 +89,7 @@ static void add_first(tm_store_conn *c, const tm_commit *item) {
 void tm__redis_add_head(tm_store_conn *c, const tm_commit *item) {
   const tm_head *h = &item->head;
   int64_t row_id = item->row != NULL ? h->revision : 0;
-  unsigned char recent[TM_RECENT_KEYS * RECENT_SIZE];
-  size_t size = encode_recent(recent, h, row_id);
+  char recent[TM_RECENT_BYTES];
   add_text(c, "status", tm__conversation_status_name(h->status));
   add_int(c, "wake_at", h->wake_at);
   add_int(c, "ended", h->ended);
@@ -135,7 +98,7 @@ void tm__redis_add_head(tm_store_conn *c, const tm_commit *item) {
   add_text(c, "flow", h->flow);
   add_text(c, "version", h->version);
   tm__redis_text(c, "recent");
-  tm__redis_arg(c, (tm_slice){(const char *)recent, size});
+  tm__redis_arg(c, tm__recent_encode(recent, h, row_id));
   if (row_id != 0) add_int(c, "tip", row_id);
   if (item->expect_revision == 0) add_first(c, item);
 }

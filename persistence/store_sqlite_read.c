@@ -2,27 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "persistence/recent.h"
 #include "persistence/store_sqlite.h"
 
-#define RECENT_SIZE (sizeof(uint64_t) * 3)
-
 /* ---- decoding: what does not fit our structs was not written by us ---- */
-
-static uint64_t get_u64(const unsigned char *p) {
-  uint64_t v = 0;
-  for (int i = 0; i < 8; i++)
-    v |= (uint64_t)p[i] << (8 * i);
-  return v;
-}
-
-static bool decode_recent(tm_head *h, tm_slice bytes) {
-  if (bytes.len % RECENT_SIZE != 0 || bytes.len > TM_RECENT_KEYS * RECENT_SIZE) return false;
-  for (size_t i = 0; i < bytes.len / RECENT_SIZE; i++) {
-    const unsigned char *p = (const unsigned char *)bytes.ptr + i * RECENT_SIZE;
-    h->recent[i] = (tm_recent_key){get_u64(p), get_u64(p + 8), (int64_t)get_u64(p + 16)};
-  }
-  return true;
-}
 
 bool tm__sqlite_text(sqlite3_stmt *st, int at, char *out, size_t size) {
   return tm__copy(out, size, tm__sqlite_column(st, at));
@@ -47,7 +30,7 @@ static bool decode_head(sqlite3_stmt *st, tm_head *h) {
   h->created = sqlite3_column_int64(st, 12);
   h->ended = sqlite3_column_int64(st, 14);
   return ok && tm__head_is_sound(h) && status >= TM_ACTIVE && status <= TM_CANCELLED &&
-         decode_recent(h, tm__sqlite_column(st, 13));
+         tm__recent_decode(h, tm__sqlite_column(st, 13));
 }
 
 /* From TM_ROW_COLUMNS; the body is borrowed until the next step. */

@@ -207,11 +207,6 @@ tm_status tm__sqlite_view_names(tm_store *s, const char *const *names, tm_error 
   return tm__view_names(s->views, names, taken, err);
 }
 
-static void view_sql(const tm_store *s, size_t kind, tm_buf *b) {
-  tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", s->views[kind]);
-  tm__buf_text(b, selects[kind]);
-}
-
 /* How many of the views are there as they should be. */
 static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
   sqlite3_stmt *st = NULL;
@@ -222,7 +217,7 @@ static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
   *same = 0;
   for (size_t i = 0; rc == SQLITE_OK && i < TM_VIEWS; i++) {
     tm_buf sql = {0};
-    view_sql(s, i, &sql);
+    tm__view_sql(&sql, s->views[i], selects[i]);
     rc = tm__buf_ok(&sql) ? sqlite3_bind_int(st, 1, (int)i) : SQLITE_NOMEM;
     if (rc == SQLITE_OK) rc = tm__sqlite_bind(st, 2, tm__buf_view(&sql));
     if (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
@@ -237,7 +232,7 @@ static int count_views(sqlite3 *db, const tm_store *s, size_t *same) {
 static int make_view(sqlite3 *db, const tm_store *s, size_t kind) {
   sqlite3_stmt *st = NULL;
   tm_buf sql = {0};
-  view_sql(s, kind, &sql);
+  tm__view_sql(&sql, s->views[kind], selects[kind]);
   int rc = tm__buf_ok(&sql) ? sqlite3_exec(db, sql.ptr, NULL, NULL, NULL) : SQLITE_NOMEM;
   if (rc == SQLITE_OK)
     rc = sqlite3_prepare_v2(db, "INSERT INTO views VALUES(?1,?2,?3)", -1, &st, NULL);

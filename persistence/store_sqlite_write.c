@@ -2,9 +2,8 @@
  * its race leaves no trace. */
 #include <errno.h>
 
+#include "persistence/recent.h"
 #include "persistence/store_sqlite.h"
-
-#define RECENT_SIZE (sizeof(uint64_t) * 3)
 
 /* ---- transactions ---- */
 
@@ -56,34 +55,14 @@ static tm_status newest_row(tm_store_conn *c, int64_t *out, tm_error *err) {
 
 /* ---- heads ---- */
 
-static void put_u64(unsigned char *p, uint64_t v) { /* little-endian: files travel */
-  for (int i = 0; i < 8; i++)
-    p[i] = (unsigned char)(v >> (8 * i));
-}
-
-/* The recent keys without unused ones at the end; their size in bytes. */
-static size_t encode_recent(unsigned char *out, const tm_head *h, int64_t row_id) {
-  size_t count = TM_RECENT_KEYS;
-  while (count > 0 && h->recent[count - 1].key == 0)
-    count--;
-  for (size_t i = 0; i < count; i++) {
-    const tm_recent_key *k = &h->recent[i];
-    put_u64(out + i * RECENT_SIZE, k->key);
-    put_u64(out + i * RECENT_SIZE + 8, k->body);
-    put_u64(out + i * RECENT_SIZE + 16, (uint64_t)(k->row == TM_THIS_ROW ? row_id : k->row));
-  }
-  return count * RECENT_SIZE;
-}
-
 /* What TOUCH, WAKE, MOVE and ADD_HEAD have in common. row_id 0: there is none. */
-static int bind_head(sqlite3_stmt *st, const tm_head *h, int64_t row_id,
-                     const unsigned char *recent, size_t recent_size) {
+static int bind_head(sqlite3_stmt *st, const tm_head *h, int64_t row_id, tm_slice recent) {
   int rc = sqlite3_bind_int64(st, 1, h->revision);
   rc |= row_id != 0 ? sqlite3_bind_int64(st, 2, row_id) : sqlite3_bind_null(st, 2);
   rc |= tm__sqlite_bind_text(st, 3, h->flow);
   rc |= tm__sqlite_bind_text(st, 4, h->version);
   rc |= tm__sqlite_bind_text(st, 5, h->step);
-  rc |= sqlite3_bind_blob64(st, 6, recent, recent_size, SQLITE_STATIC);
+  rc |= sqlite3_bind_blob64(st, 6, recent.ptr, recent.len, SQLITE_STATIC);
   rc |= tm__sqlite_bind_text(st, 7, h->id);
   rc |= sqlite3_bind_int(st, 9, (int)h->status);
   rc |= sqlite3_bind_int64(st, 10, h->wake_at);
@@ -95,12 +74,12 @@ static int bind_head(sqlite3_stmt *st, const tm_head *h, int64_t row_id,
 /* One statement on the head; *changed: it found the head as expected. */
 static tm_status write_head(tm_store_conn *c, tm_sql which, const tm_commit *item, int64_t row_id,
                             bool *changed, tm_error *err) {
-  unsigned char recent[TM_RECENT_KEYS * RECENT_SIZE];
+  char recent[TM_RECENT_BYTES];
   const tm_head *h = &item->head;
   sqlite3_stmt *st;
   tm_status status = tm__sqlite_statement(c, which, &st, err);
   if (status != TM_OK) return status;
-  int rc = bind_head(st, h, row_id, recent, encode_recent(recent, h, row_id));
+  int rc = bind_head(st, h, row_id, tm__recent_encode(recent, h, row_id));
   if (which == TM_SQL_ADD_HEAD) {
     rc |= tm__sqlite_bind_text(st, 13, h->tenant);
     rc |= tm__sqlite_bind_text(st, 14, h->session);

@@ -46,3 +46,8 @@ tm_status tm__view_names(char out[TM_VIEWS][TM_VIEW_NAME], const char *const *na
   }
   return TM_OK;
 }
+
+void tm__view_sql(tm_buf *b, const char *name, const char *select) {
+  tm__buf_printf(b, "CREATE VIEW \"%s\" AS ", name);
+  tm__buf_text(b, select);
+}

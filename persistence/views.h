@@ -15,6 +15,9 @@
 tm_status tm__view_names(char out[TM_VIEWS][TM_VIEW_NAME], const char *const *names,
                          const char *const *taken, tm_error *err);
 
+/* The statement that makes one. */
+void tm__view_sql(tm_buf *b, const char *name, const char *select);
+
 /* The first columns of the first view, of heads h. */
 #define TM_VIEW_CONVERSATION                                                                       \
   "SELECT h.id AS conversation_id, h.session AS session_id, h.flow AS flow_id,"                    \
