@@ -1,10 +1,14 @@
--- A table of very many names as JSON, which puts them in order; it is made while the system loads.
+-- Tables of very many names as JSON, which puts them in order; made while the system loads.
 -- expect: failed script.cpu
-local NAMES = {}
-for i = 1, 110000 do NAMES["a common beginning " .. i * 7919 % 1000003] = i end
+local function names(from)
+  local t = {}
+  for i = from, from + 14000 do t["a common beginning " .. i * 7919 % 1000003] = i end
+  return t
+end
+local NAMES = { names(0), names(20000), names(40000), names(60000) }
 
 return function(ctx)
   local list = {}
-  for i = 1, 8 do list[i] = NAMES end
+  for i = 1, 16 do list[i] = NAMES end
   return ctx:http { url = ctx.session.metadata.silent, method = "POST", json = list }
 end
