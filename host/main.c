@@ -555,5 +555,8 @@ int main(int argc, char **argv) {
   (void)signal(SIGPIPE, SIG_IGN);
   (void)signal(SIGXFSZ, SIG_IGN);
   look_at_terminal(&c);
-  return flush_output(run(&c, argv));
+  log_open(&c.log);
+  int code = flush_output(run(&c, argv));
+  log_close(&c.log);
+  return code;
 }

@@ -15,13 +15,15 @@
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-/* The command line, parsed. Texts are borrowed from argv. */
 typedef struct cli_log {
   pthread_mutex_t lock;
-  size_t lost; /* lines */
-  bool stalls;
+  int fd;
+  bool socket, json, cut; /* cut: the last line is not whole */
+  size_t lost;            /* lines */
+  time_t waited_s;        /* by the monotonic clock */
 } cli_log;
 
+/* The command line, parsed. Texts are borrowed from argv. */
 typedef struct cli {
   const char *config, *env_file, *tenant, *listen, *session, *resume;
   const char *status, *system, *flow, *limit, *cursor, *steps, *revision, *checkpoint, *from, *to;
@@ -41,6 +43,8 @@ typedef struct cli {
 
 /* ---- main_log.c ---- */
 
+void log_open(cli_log *log);
+void log_close(cli_log *log);
 void log_line(void *ud, const char *line, size_t size); /* ud: a cli_log; any thread */
 
 /* ---- main_io.c: answers, output, errors ---- */

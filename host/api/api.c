@@ -31,7 +31,7 @@ tm_status tm__api_owe(void **out, const tm_api_request *r, int http_status, tm_e
   *out = NULL;
   if (o == NULL) return tm__fail_memory(err, "a request");
   *o = (owed){.api = r->api, .x = r->x, .http_status = http_status};
-  tm_status status = tm__owing_add(&r->api->owing, r->tenant, &o->to, err);
+  tm_status status = tm__owing_add(&r->api->owing, r->tenant, r->brief, &o->to, err);
   if (status == TM_OK)
     *out = o;
   else

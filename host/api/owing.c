@@ -7,7 +7,8 @@
 
 void tm__owing_init(tm_owing *w, int connection_limit) {
   size_t places = (size_t)connection_limit;
-  *w = (tm_owing){.most = places - places / 8, .most_of_one = places - places / 2};
+  *w = (tm_owing){.most = places - (places + 7) / 8, .most_of_one = places - places / 2};
+  if (w->most == 0) w->most = 1;
   (void)pthread_mutex_init(&w->lock, NULL);
   (void)pthread_cond_init(&w->settled, NULL);
 }
@@ -37,7 +38,8 @@ static tm_owing_tenant *enter(tm_owing *w, tm_slice name) {
   return NULL;
 }
 
-static tm_status add(tm_owing *w, const char *tenant, tm_owing_tenant **out, tm_error *err) {
+static tm_status add(tm_owing *w, const char *tenant, bool brief, tm_owing_tenant **out,
+                     tm_error *err) {
   tm_slice name = tm__slice(tenant);
   if (w->stopping)
     return tm__fail(err, TM_EUNAVAILABLE, "host.stopping", "the host is stopping: try again later");
@@ -45,7 +47,7 @@ static tm_status add(tm_owing *w, const char *tenant, tm_owing_tenant **out, tm_
   tm_owing_tenant *t = tm__map_get(&w->tenants, name);
   if (t == NULL) t = enter(w, name);
   if (t == NULL) return tm__fail_memory(err, "a request");
-  if (t->count >= w->most_of_one) return too_many(err, "of this tenant", t->count);
+  if (!brief && t->count >= w->most_of_one) return too_many(err, "of this tenant", t->count);
   t->count++;
   w->count++;
   *out = t;
@@ -54,9 +56,10 @@ static tm_status add(tm_owing *w, const char *tenant, tm_owing_tenant **out, tm_
 
 /* ---- the doors ---- */
 
-tm_status tm__owing_add(tm_owing *w, const char *tenant, tm_owing_tenant **out, tm_error *err) {
+tm_status tm__owing_add(tm_owing *w, const char *tenant, bool brief, tm_owing_tenant **out,
+                        tm_error *err) {
   (void)pthread_mutex_lock(&w->lock);
-  tm_status status = add(w, tenant, out, err);
+  tm_status status = add(w, tenant, brief, out, err);
   (void)pthread_mutex_unlock(&w->lock);
   return status;
 }

@@ -13,6 +13,7 @@ typedef struct tm_api_request { /* of the HTTP thread, for the time of the handl
   tm_host *host;
   tm_http_exchange *x;
   char tenant[TM_TENANT_SIZE];
+  bool brief;                                   /* it waits for no turn */
   char params[TM_PATH_PARAMS][TM_SEGMENT_SIZE]; /* what stood for {…} in the path */
 } tm_api_request;
 

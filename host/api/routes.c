@@ -131,6 +131,12 @@ static tm_status unsupported(const tm_http_exchange *x, const char *what, tm_err
                   tm__http_method(x).ptr, tm__http_path(x).ptr, what);
 }
 
+/* Looks, or ends what waits: who may not do that any more could not get out of a jam. */
+static bool is_brief(const route *found) {
+  return strcmp(found->method, "POST") != 0 || found->run == tm__handle_reload ||
+         (found->run == tm__handle_steer && found->argument != TM_STEER_RESUME);
+}
+
 static tm_status run(const tm_api_request *r, const route *found, tm_error *err) {
   if (found->run == NULL) return unsupported(r->x, "", err);
   bool post = strcmp(found->method, "POST") == 0;
@@ -145,6 +151,7 @@ tm_status tm__route(tm_api_request *r, char allow[TM_ALLOW_SIZE], tm_error *err)
   tm_slice path = tm__http_path(r->x), method = tm__http_method(r->x);
   allow[0] = '\0';
   const route *found = find(r, method, path, methods);
+  r->brief = found != NULL && is_brief(found);
   if (found != NULL) return run(r, found, err);
   if (methods[0] == '\0')
     return tm__fail(err, TM_ENOTFOUND, "route.not_found", "there is nothing at %.200s", path.ptr);

@@ -67,14 +67,14 @@ void tm__lane_close(tm_lane *l) {
   uv_mutex_unlock(&l->lock);
 }
 
-tm_lane_news tm__lane_wait(tm_lane *l, int64_t ms) {
+bool tm__lane_wait(tm_lane *l, int64_t ms) {
   while (l->commits.first == NULL && l->jobs.first == NULL) {
-    if (l->closing) return TM_LANE_CLOSED;
+    if (l->closing) return false;
     if (ms == 0) {
       uv_cond_wait(&l->wake, &l->lock);
     } else if (uv_cond_timedwait(&l->wake, &l->lock, (uint64_t)ms * 1000000) != 0) {
-      return TM_LANE_IDLE;
+      return true;
     }
   }
-  return TM_LANE_WORK;
+  return true;
 }

@@ -32,8 +32,7 @@ void tm__lane_note(tm_lane *l, const tm_error *why, tm_lane_queue *commits, tm_l
 
 /* ---- under the lock ---- */
 tm_message *tm__lane_pop(tm_lane_queue *q); /* NULL: it is empty */
-typedef enum tm_lane_news { TM_LANE_CLOSED, TM_LANE_WORK, TM_LANE_IDLE } tm_lane_news;
-/* TM_LANE_IDLE: nothing came for `ms`; 0: waits for ever. */
-tm_lane_news tm__lane_wait(tm_lane *l, int64_t ms);
+/* For something to do, at most `ms`; 0: for ever. false: there is nothing, and it is closed. */
+bool tm__lane_wait(tm_lane *l, int64_t ms);
 
 #endif

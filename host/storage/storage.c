@@ -25,6 +25,7 @@ typedef struct store_thread {
   tm_store_conn *memory_conn;
   uv_thread_t thread;
   bool started;
+  int64_t probed_us; /* of a writer: when it last tried whether the store can be written */
 } store_thread;
 
 struct tm_storage {
@@ -219,7 +220,8 @@ static void commit_group(store_thread *t, tm_commit_job *const *jobs, size_t cou
                                   : a.backend->commit(a.conn, items, count, &err);
       tm__stores_leave(t->storage->stores, &use);
     }
-    note_result(t->storage, tenant, true, wrote_any(items, count), status, &err);
+    bool wrote = status == TM_OK && wrote_any(items, count);
+    note_result(t->storage, tenant, true, wrote, status, &err);
   }
   if (status == TM_OK) keep_for_one(&err, items, count);
   for (size_t i = 0; i < count; i++) {
@@ -282,8 +284,16 @@ static tm_store_job *job_of(tm_message *m) {
   return (tm_store_job *)((char *)m - offsetof(tm_store_job, message));
 }
 
-/* Who is told that the host is not ready sends nothing that could show that it is again. */
+static bool writes_fail(tm_storage *s) {
+  return __atomic_load_n(&s->writes_fail, __ATOMIC_RELAXED);
+}
+
+/* Who is told that the host is not ready sends nothing that could show that it is again; and what
+ * goes on nevertheless need not write to the store of all. */
 static void probe(store_thread *t) {
+  int64_t now = tm__clock_monotonic_us();
+  if (!writes_fail(t->storage) || now - t->probed_us < PROBE_MS * INT64_C(1000)) return;
+  t->probed_us = now;
   tm_store_access a;
   tm_stores_use use = {0};
   tm_error err;
@@ -292,17 +302,12 @@ static void probe(store_thread *t) {
   note_health(t->storage, true, status, &err);
 }
 
-static int64_t probe_pause(tm_storage *s) {
-  return __atomic_load_n(&s->writes_fail, __ATOMIC_RELAXED) ? PROBE_MS : 0;
-}
-
 static void writer_main(void *arg) {
   store_thread *t = arg;
   tm_lane *l = t->lane;
   tm_commit_job *group[GROUP_MAX];
-  tm_lane_news news;
   uv_mutex_lock(&l->lock);
-  while ((news = tm__lane_wait(l, probe_pause(t->storage))) != TM_LANE_CLOSED) {
+  while (tm__lane_wait(l, writes_fail(t->storage) ? PROBE_MS : 0)) {
     size_t n = 0;
     while (n < GROUP_MAX && l->commits.first != NULL) {
       group[n++] = commit_of(tm__lane_pop(&l->commits));
@@ -310,7 +315,7 @@ static void writer_main(void *arg) {
     tm_message *job = tm__lane_pop(&l->jobs);
     l->busy = true;
     uv_mutex_unlock(&l->lock);
-    if (news == TM_LANE_IDLE) probe(t);
+    probe(t);
     if (job != NULL) run_job(t, job_of(job)); /* may be the script that a commit's version means */
     if (n > 0) run_commits(t, group, n);
     uv_mutex_lock(&l->lock);
@@ -324,7 +329,7 @@ static void reader_main(void *arg) {
   store_thread *t = arg;
   tm_lane *l = t->lane;
   uv_mutex_lock(&l->lock);
-  while (tm__lane_wait(l, 0) != TM_LANE_CLOSED) {
+  while (tm__lane_wait(l, 0)) {
     tm_message *job = tm__lane_pop(&l->jobs);
     uv_mutex_unlock(&l->lock);
     run_job(t, job_of(job));
