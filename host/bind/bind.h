@@ -64,6 +64,7 @@ struct tm_vm {
   tm_vm_options o;
   tm_door *door, own_door;
   size_t bytes, ceiling; /* of the state: now, and at most during this entry */
+  size_t arriving;       /* bytes of answers, outside of Lua */
   size_t blocks;         /* their number: what a collection takes time by */
   size_t block_bytes;    /* of limits.memory, for each block that fits in; 0: any number */
   size_t entered, peak;  /* bytes at the beginning of this entry; the most since asked (usage) */
@@ -200,12 +201,12 @@ struct tm_op {
   uint64_t id;
   uint64_t handle; /* of the timer or the request */
   int body;        /* what the request sends: a reference in the registry; 0: nothing */
-  size_t held;     /* bytes outside of Lua that count as its state's, and its turn's */
+  size_t received; /* bytes of an answer: they count as what its turn holds */
   tm_messages_read *reading;
   tm_op_kind kind;
-  bool waits;  /* over, but not told yet: in the door's list, or in its run's */
-  bool failed; /* waits: with error */
-  bool full;   /* what came in found no room */
+  bool waits;        /* over, but not told yet: in the door's list, or in its run's */
+  bool failed;       /* waits: with error */
+  tm_status refused; /* why what came in found no room, or TM_OK */
   tm_error *error;
   tm_op *next, **link; /* in run->ops or vm->orphans */
   tm_op *next_ready;
@@ -239,9 +240,11 @@ int tm__push_turn(lua_State *L,
 /* For the turn whose entry this is. NULL: outside a turn, no worker, or out of memory; `err` says
  * which. */
 tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err);
-/* So many bytes are kept for it outside of Lua, until it is over. False: they are more than its
- * turn, or its state, may have. Never raises. */
-bool tm__op_hold(tm_op *op, size_t bytes);
+/* So many bytes of an answer have come, and are kept outside of Lua until the operation is over.
+ * TM_ETOOLARGE: more than its turn may hold; TM_EUNAVAILABLE: more than may arrive for all turns of
+ * the state at once. Never raises. */
+#define TM_ARRIVING 4 /* times limits.memory */
+tm_status tm__op_receive(tm_op *op, size_t bytes);
 void tm__op_free(tm_op *op); /* it never started, or it is over */
 bool tm__op_cancel(tm_vm *vm, uint64_t id);
 void tm__op_done(tm_op *op, tm_push_fn push, void *ud); /* ends and frees it, tells Lua */

@@ -59,9 +59,10 @@ static bool go_on(lua_State *L) {
   tm__limits_turn_to(vm, co);
   int status = lua_resume(co, L, count, &count);
   tm__limits_turn_to(vm, L);
-  mark_stopped(vm, co);
-  tm__limits_after(L, co);
   bool well = status <= LUA_YIELD;
+  mark_stopped(vm, co);
+  if (well && vm->tripped != TM_TRIP_NONE) lua_pop(co, count); /* nobody takes them */
+  tm__limits_after(L, co);
   if (well && !lua_checkstack(L, count + 1)) {
     lua_pop(co, count);
     return fail(L, "too many results to resume");

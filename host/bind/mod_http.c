@@ -73,17 +73,22 @@ static int push_answer(lua_State *L, void *ud) {
 /* What is on its way counts as what the step holds while it waits. */
 static bool on_bytes(void *ud, size_t bytes) {
   tm_op *op = ud;
-  op->full = !tm__op_hold(op, bytes);
-  return !op->full;
+  op->refused = tm__op_receive(op, bytes);
+  return op->refused == TM_OK;
 }
 
 static const tm_error *too_much(const tm_op *op, tm_error *err) {
   const tm_vm_limits *l = &op->vm->o.limits;
-  (void)tm__fail(err, TM_ETOOLARGE, "http.too_large",
-                 "there is no room for the answer: while it waits a step may hold %zu bytes of "
-                 "memory, and the scripts of its system %zu; ask for less, or raise "
-                 "limits.step_memory or limits.memory",
-                 l->step_memory, l->memory);
+  if (op->refused == TM_EUNAVAILABLE)
+    (void)tm__fail(err, TM_EUNAVAILABLE, "http.no_room",
+                   "answers of %zu bytes arrive at once for conversations of the system, and more "
+                   "may not: try again later, or raise limits.memory",
+                   op->vm->arriving);
+  else
+    (void)tm__fail(err, TM_ETOOLARGE, "http.too_large",
+                   "there is no room for the answer: while it waits a step may hold %zu bytes of "
+                   "memory; ask for less, or raise limits.step_memory",
+                   l->step_memory);
   return err;
 }
 
@@ -91,7 +96,7 @@ static void on_answer(void *ud, const tm_http_result *result) {
   tm_op *op = ud;
   tm_http_result copy = *result;
   tm_error err;
-  if (op->full)
+  if (op->refused != TM_OK)
     tm__op_failed(op, too_much(op, &err));
   else if (result->error != NULL)
     tm__op_failed(op, result->error);

@@ -65,32 +65,25 @@ tm_op *tm__op_new(tm_vm *vm, tm_op_kind kind, tm_error *err) {
   return op;
 }
 
-static bool may_hold(const tm_op *op, size_t bytes) {
-  const tm_vm *vm = op->vm;
-  const tm_vm_limits *l = &vm->o.limits;
-  if (vm->run != NULL) return vm->bytes + bytes <= vm->ceiling;
-  if (l->memory != 0 && vm->bytes + bytes > l->memory) return false;
-  return l->step_memory == 0 || op->run->held + bytes <= l->step_memory;
-}
-
-/* What a turn holds is counted anew after each of its entries. */
-bool tm__op_hold(tm_op *op, size_t bytes) {
+/* What arrives is no matter of what the state's scripts hold: it fills no state, and refuses no
+ * memory to anybody. */
+tm_status tm__op_receive(tm_op *op, size_t bytes) {
   tm_vm *vm = op->vm;
-  if (!may_hold(op, bytes)) return false;
-  op->held += bytes;
-  vm->bytes += bytes;
-  if (vm->bytes > vm->peak) vm->peak = vm->bytes;
-  if (vm->run == NULL) op->run->held += bytes;
-  return true;
+  const tm_vm_limits *l = &vm->o.limits;
+  if (l->step_memory != 0 && op->run->held + bytes > l->step_memory) return TM_ETOOLARGE;
+  if (l->memory != 0 && vm->arriving + bytes > TM_ARRIVING * l->memory) return TM_EUNAVAILABLE;
+  op->received += bytes;
+  op->run->held += bytes;
+  vm->arriving += bytes;
+  return TM_OK;
 }
 
 static void let_go(tm_op *op) {
   tm_vm *vm = op->vm;
   lua_State *L = vm->running != NULL ? vm->running : vm->L;
-  vm->bytes -= op->held;
-  if (vm->run == NULL && op->run != NULL)
-    op->run->held -= op->held < op->run->held ? op->held : op->run->held;
-  op->held = 0;
+  vm->arriving -= op->received;
+  if (op->run != NULL) op->run->held -= op->received < op->run->held ? op->received : op->run->held;
+  op->received = 0;
   if (op->body != 0) luaL_unref(L, LUA_REGISTRYINDEX, op->body); /* allocates nothing */
   op->body = 0;
 }

@@ -801,29 +801,36 @@ static void test_answers_count_as_held(void **state) {
   free_turn(t);
 }
 
-/* Many turns that are sent much are bounded by the memory of their state. */
-static void test_answers_count_for_the_state(void **state) {
+/* However much arrives for a state, its scripts' memory is theirs; but that is bounded, too. */
+static void test_answers_count_for_all(void **state) {
   (void)state;
+  enum { TURNS = 64 };
   tm_vm_limits limits = options().limits;
-  size_t piece = limits.step_memory / 2, n = limits.memory / piece;
-  tm_turn *turns[64];
-  void *uds[64];
-  assert_in_range(n, 2, 64);
-  for (size_t i = 0; i < n; i++) {
+  size_t most = TM_ARRIVING * limits.memory, piece = most / TURNS;
+  tm_turn *turns[TURNS], *more;
+  void *uds[TURNS];
+  assert_true(piece < limits.step_memory);
+  for (size_t i = 0; i < TURNS; i++) {
     turns[i] = run_turn(BEGIN "await(" ANSWER("") ")");
     uds[i] = http.ud;
   }
-  for (size_t i = 0; i < n; i++)
-    assert_int_equal(http.room(uds[i], piece), i < n - 1);
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < TURNS; i++)
+    assert_true(http.room(uds[i], piece));
+  more = run_turn(BEGIN "local keep = ('x'):rep(100000) local ok, e = await(" ANSWER(
+      "") ") assert(e.retryable) journal.fail(id, e)");
+  assert_false(http.room(http.ud, most % TURNS + 1));
+  answer_http();
+  expect_failure(more, TM_EUNAVAILABLE, "http.no_room", "limits.memory");
+  free_turn(more);
+  for (size_t i = 0; i < TURNS; i++) {
     executor.cancel(executor.ud, turns[i]);
     free_turn(turns[i]);
   }
-  tm_turn *t = run_turn(BEGIN "await(" ANSWER("") ") journal.commit(id, draft())");
+  more = run_turn(BEGIN "await(" ANSWER("") ") journal.commit(id, draft())");
   assert_true(http.room(http.ud, piece)); /* with its turn all that it held is gone */
   answer_http();
-  expect_end(t, "commit");
-  free_turn(t);
+  expect_end(more, "commit");
+  free_turn(more);
 }
 
 /* What is sent is the script's own text: it stays where it is, whoever else forgets it. */
@@ -1303,7 +1310,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_use_of_what_was_stopped, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_held_memory_counts, set_up_patient, tear_down),
       cmocka_unit_test_setup_teardown(test_answers_count_as_held, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_answers_count_for_the_state, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_answers_count_for_all, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_body_stays_while_it_is_sent, set_up_patient,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_greedy_turns_make_room, set_up_patient, tear_down),
