@@ -321,7 +321,7 @@ describe('what clients say', () => {
 
 describe('too much work', () => {
   test('messages for one conversation', async (t) => {
-    const one = await start({ connection_limit: 2000 }, LOOP), { server } = one;
+    const one = await start({ connection_limit: 4000 }, LOOP), { server } = one; // many are less than half
     const many = 1000, each = nightly ? 100 : 20, id = await loop(server);
     const memory = resident(server);
     const sockets = await dialMany(server, many);
