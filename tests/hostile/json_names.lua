@@ -1,5 +1,5 @@
 -- Tables of very many names as JSON, which puts them in order; made while the system loads.
--- expect: failed script.cpu
+-- expect: failed script.cpu|json.too_large
 local function names(from)
   local t = {}
   for i = from, from + 14000 do t["a common beginning " .. i * 7919 % 1000003] = i end

@@ -5,6 +5,6 @@ for i = 1, 1 << 14 do emptied["k" .. i] = i end
 for i = 1, 1 << 14 do emptied["k" .. i] = nil end
 return function()
   local list = {}
-  for i = 1, 20000 do list[i] = emptied end
+  for i = 1, 80000 do list[i] = emptied end
   return list
 end
