@@ -266,7 +266,7 @@ static bool sort_keys(encoder *e, size_t first) {
   size_t count = j->key_count - first;
   if (count > FEW_KEYS && !reserve_keys(e->vm, count / 2))
     return tm__fail_memory(e->err, "the keys of a table") == TM_OK;
-  merge_keys(e, j->keys + first, count, j->keys + j->key_count);
+  if (count > 1) merge_keys(e, j->keys + first, count, j->keys + j->key_count);
   return true;
 }
 
